@@ -1,0 +1,159 @@
+//! What a pipeline's manifest decides, as values. All times are milliseconds, all sizes bytes.
+
+use alloc::string::String;
+
+/// Everything the engine needs to know of one pipeline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Which messages wait for each other.
+    pub order: Order,
+    /// How batches are filled.
+    pub batch: Batch,
+    /// What happens to a message that failed.
+    pub retry: Retry,
+    /// Suppression of repeated ids; `None` is off.
+    pub dedup: Option<Dedup>,
+    /// Messages older than this when they would run go to the dead letters unrun.
+    pub expires_after_ms: Option<u64>,
+    /// How offsets are committed.
+    pub commit: Commit,
+    /// One message's run, at most.
+    pub timeout_ms: u64,
+}
+
+/// `[order]`: which messages wait for each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// What a message's order key is.
+    pub by: OrderBy,
+    /// What holds for a message that has no order key.
+    pub null_key: NullKey,
+}
+
+/// `order.by`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderBy {
+    /// The record's key.
+    Key,
+    /// The last header of this name.
+    Header(String),
+    /// One lane for the whole partition.
+    Partition,
+    /// No order.
+    None,
+}
+
+/// `order.null-key`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NullKey {
+    /// Such messages wait for nothing.
+    None,
+    /// Such messages of one partition wait for each other.
+    Partition,
+}
+
+/// `[batch]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Slots of one call, at most; at least 1.
+    pub max_messages: u32,
+    /// Sum of the messages' sizes in one call, at most (a larger message runs alone).
+    pub max_bytes: u64,
+    /// How long a message may wait for others to share its call.
+    pub max_wait_ms: u64,
+    /// One call's deadline, at most.
+    pub max_time_ms: u64,
+}
+
+/// `[retry]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// Runs in all, the first included; at least 1.
+    pub attempts: u32,
+    /// Wait before the second run.
+    pub first_ms: u64,
+    /// Each further wait is this much longer; at least 1.
+    pub factor: f64,
+    /// No wait is longer.
+    pub max_ms: u64,
+    /// Share of the wait that chance adds or takes; 0 to 1.
+    pub jitter: f64,
+    /// A message that first failed longer ago than this is spent.
+    pub max_age_ms: u64,
+    /// What becomes of a spent message.
+    pub then: Spent,
+}
+
+/// `retry.then`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    /// To the dead-letter topic; its followers go on.
+    DeadLetter,
+    /// Logged, counted, dropped; its followers go on.
+    Discard,
+}
+
+/// `[dedup]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dedup {
+    /// Where the id comes from.
+    pub id: IdFrom,
+    /// How long an id is remembered.
+    pub window_ms: u64,
+    /// What happens to a message without an id.
+    pub absent: Absent,
+    /// How many ids one shard remembers at most; older ones are forgotten first.
+    pub capacity: usize,
+}
+
+/// `dedup.id`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdFrom {
+    /// The last header of this name.
+    Header(String),
+    /// The record's key.
+    Key,
+    /// A digest of key, value and headers.
+    Digest,
+}
+
+/// `dedup.absent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// The message is run as if dedup were off.
+    Process,
+    /// Its id is the digest.
+    Digest,
+    /// It goes to the dead letters unrun.
+    DeadLetter,
+}
+
+/// `[commit]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Least time between two commits.
+    pub interval_ms: u64,
+}
+
+impl Default for Policy {
+    /// The defaults of a manifest that names nothing.
+    fn default() -> Self {
+        Self {
+            order: Order { by: OrderBy::Key, null_key: NullKey::None },
+            batch: Batch { max_messages: 256, max_bytes: 1 << 20, max_wait_ms: 2, max_time_ms: 30_000 },
+            retry: Retry {
+                attempts: 16,
+                first_ms: 1_000,
+                factor: 1.618,
+                max_ms: 600_000,
+                jitter: 0.1,
+                max_age_ms: 7 * 24 * 3_600_000,
+                then: Spent::DeadLetter,
+            },
+            dedup: None,
+            expires_after_ms: None,
+            commit: Commit { interval_ms: 100 },
+            timeout_ms: 5_000,
+        }
+    }
+}

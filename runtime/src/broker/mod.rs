@@ -1,0 +1,164 @@
+//! The broker as the pipeline sees it. `kafka.rs` alone knows librdkafka.
+//!
+//! A consumer is owned by the pipeline's consumer thread, a producer by its committer thread. Rebalances come out of
+//! [`Consumer::poll`] as values: the group waits until the pipeline answers with [`Consumer::assign`] or
+//! [`Consumer::unassign`], so draining and the last commit happen in between, outside any callback.
+
+use crate::record::{Record, TopicPartition};
+use std::time::Duration;
+
+/// What one call of [`Consumer::poll`] brought.
+#[derive(Debug)]
+pub enum Polled {
+    /// A record of an assigned partition.
+    Record(Record),
+    /// The group gives these partitions; they deliver nothing until [`Consumer::assign`].
+    Assigned(Vec<TopicPartition>),
+    /// The group takes these partitions in good order; they must be given up by [`Consumer::unassign`].
+    Revoked(Vec<TopicPartition>),
+    /// These partitions are somebody else's already: no commit may follow, only [`Consumer::unassign`].
+    Lost(Vec<TopicPartition>),
+    /// A partition's position lies outside its log (retention or truncation); which one, the pipeline finds out by
+    /// [`Consumer::bounds`].
+    OutOfRange,
+    /// Something a person should know; the consumer goes on by itself.
+    Trouble(BrokerError),
+    /// Nothing within the time given.
+    Idle,
+}
+
+/// A group's committed offset with the metadata stored beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The next offset to read; `None` when the group never committed this partition (which is not offset 0).
+    pub offset: Option<i64>,
+    /// The metadata string, empty when there is none.
+    pub metadata: String,
+}
+
+/// First offset still there, and the offset the next record will get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogBounds {
+    /// First offset that can still be read.
+    pub start: i64,
+    /// One past the last offset (high watermark).
+    pub end: i64,
+}
+
+/// An offset to commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetCommit {
+    /// Which partition.
+    pub at: TopicPartition,
+    /// The next offset to read.
+    pub offset: i64,
+    /// At most 4096 bytes.
+    pub metadata: String,
+}
+
+/// Reads a group's input. One thread owns it.
+pub trait Consumer: Send {
+    /// Waits at most `wait` for something to happen. Must be called often: it is what keeps the membership.
+    fn poll(&mut self, wait: Duration) -> Polled;
+    /// Accepts assigned partitions, each from the given offset.
+    fn assign(&mut self, starts: &[(TopicPartition, i64)]) -> Result<(), BrokerError>;
+    /// Gives up partitions after `Revoked` or `Lost`.
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError>;
+    /// Stops fetching from partitions. What was fetched and not polled yet is dropped and fetched again later.
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError>;
+    /// Goes on fetching.
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError>;
+    /// Moves the position; no record from before the call is delivered after it.
+    fn seek(&mut self, at: TopicPartition, offset: i64) -> Result<(), BrokerError>;
+    /// What the group has committed, in the order asked. Blocks up to `wait`.
+    fn committed(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Committed>, BrokerError>;
+    /// The log's bounds. Blocks up to `wait`.
+    fn bounds(&mut self, at: TopicPartition, wait: Duration) -> Result<LogBounds, BrokerError>;
+    /// How many partitions the topic has now. Blocks up to `wait`.
+    fn partition_count(&mut self, topic: u32, wait: Duration) -> Result<i32, BrokerError>;
+    /// A handle for commits, for the committer thread.
+    fn commits(&self) -> Box<dyn Commits>;
+    /// High watermarks that the broker last told of, where known: for lag and stall detection. Never blocks.
+    fn watermarks(&mut self) -> Vec<(TopicPartition, i64)>;
+    /// Asks to leave the group; `Revoked` follows from `poll`, and after its `unassign` the consumer may be dropped.
+    fn leave(&mut self);
+}
+
+/// Commits offsets for the consumer it came from.
+pub trait Commits: Send {
+    /// Sends a commit and returns. Its result comes out of [`Commits::finished`] once; the consumer must be polled meanwhile.
+    fn start(&mut self, offsets: &[OffsetCommit]) -> Result<(), BrokerError>;
+    /// The result of the commit started last, once it is there.
+    fn finished(&mut self) -> Option<Result<(), BrokerError>>;
+    /// Commits and waits for the answer: for revoke and shutdown, when nobody polls.
+    fn now(&mut self, offsets: &[OffsetCommit]) -> Result<(), BrokerError>;
+}
+
+/// A record to produce, borrowed from whoever stages it.
+#[derive(Debug, Clone, Copy)]
+pub struct Produce<'a> {
+    /// Topic name.
+    pub topic: &'a str,
+    /// `None`: the partitioner decides by the key.
+    pub partition: Option<i32>,
+    /// `None` is null.
+    pub key: Option<&'a [u8]>,
+    /// `None` is null.
+    pub value: Option<&'a [u8]>,
+    /// Names and values, in order.
+    pub headers: &'a [(&'a [u8], Option<&'a [u8]>)],
+    /// `None`: now.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// Why a record was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// This record will never be taken here (too large, invalid for the topic): the message's own failure.
+    Undeliverable(String),
+    /// The topic or the broker refuses or can't be reached: to be tried again.
+    Blocked(String),
+    /// This producer was fenced by a newer one.
+    Fenced(String),
+}
+
+/// Writes records. One thread owns it.
+pub trait Producer: Send {
+    /// Queues a record. `token` comes back with its delivery report. `false`: the queue is full, call [`Producer::poll`]
+    /// and try again.
+    fn send(&mut self, record: &Produce<'_>, token: u64) -> Result<bool, Refusal>;
+    /// Collects delivery reports into `reports`: token and result. Waits at most `wait` for the first.
+    fn poll(&mut self, wait: Duration, reports: &mut Vec<(u64, Result<(), Refusal>)>);
+    /// How many records are queued or in flight.
+    fn in_flight(&self) -> usize;
+}
+
+/// An error of the broker or of the connection to it, told so that a person can act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerError {
+    /// What should happen next.
+    pub kind: BrokerErrorKind,
+    /// What happened, where, and the cure where one is known.
+    pub message: String,
+}
+
+/// Error kinds, named by what the caller does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerErrorKind {
+    /// Try again; it may pass (no broker, time-out, rebalance in progress).
+    Retry,
+    /// The group moved on without this member: the operation must not be repeated as it was.
+    Superseded,
+    /// A person must act (wrong password, missing rights, missing topic).
+    Operator,
+    /// This client is of no use any more and must be made anew.
+    Fatal,
+}
+
+impl std::fmt::Display for BrokerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for BrokerError {}

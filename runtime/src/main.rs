@@ -1,0 +1,2 @@
+//! keyrail
+fn main() {}
