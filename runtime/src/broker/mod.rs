@@ -18,9 +18,9 @@ pub enum Polled {
     Revoked(Vec<TopicPartition>),
     /// These partitions are somebody else's already: no commit may follow, only [`Consumer::unassign`].
     Lost(Vec<TopicPartition>),
-    /// A partition's position lies outside its log (retention or truncation); which one, the pipeline finds out by
-    /// [`Consumer::bounds`].
-    OutOfRange,
+    /// This partition's position lies outside its log (retention or truncation, see [`Consumer::bounds`]). It delivers
+    /// nothing until [`Consumer::seek`].
+    OutOfRange(TopicPartition),
     /// Something a person should know; the consumer goes on by itself.
     Trouble(BrokerError),
     /// Nothing within the time given.
@@ -118,7 +118,7 @@ pub enum Refusal {
     Undeliverable(String),
     /// The topic or the broker refuses or can't be reached: to be tried again.
     Blocked(String),
-    /// This producer was fenced by a newer one.
+    /// This producer is of no use any more (fenced by a newer one, or a fatal error): make a new one.
     Fenced(String),
 }
 
@@ -131,6 +131,10 @@ pub trait Producer: Send {
     fn poll(&mut self, wait: Duration, reports: &mut Vec<(u64, Result<(), Refusal>)>);
     /// How many records are queued or in flight.
     fn in_flight(&self) -> usize;
+    /// What stands in the way of delivery, told once: an outage is waited for, not reported record by record.
+    fn trouble(&mut self) -> Option<BrokerError> {
+        None
+    }
 }
 
 /// An error of the broker or of the connection to it, told so that a person can act.
