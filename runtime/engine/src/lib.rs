@@ -1,6 +1,26 @@
 //! The decisions of Keyrail as pure state machines. No clock, no randomness, no thread, no I/O: what happens comes in
 //! as calls with the time, what must be done goes out as values.
+//!
+//! In the order of a message's way: [`intake`] routes it, [`shard`] runs it in its lane, [`pipeline`] settles it and
+//! plans commits.
 #![no_std]
 extern crate alloc;
 
 pub mod policy;
+
+pub mod message;
+pub mod ranges;
+
+pub mod budget;
+pub mod intake;
+pub mod order;
+
+pub mod dedup;
+pub mod retry;
+pub mod shard;
+
+pub mod metadata;
+pub mod pipeline;
+pub mod tracker;
+
+pub mod planted;

@@ -19,6 +19,22 @@ pub struct Policy {
     pub commit: Commit,
     /// One message's run, at most.
     pub timeout_ms: u64,
+    /// The bug that the simulator must find in this run.
+    #[cfg(feature = "planted")]
+    pub planted: Option<crate::planted::Bug>,
+}
+
+impl Policy {
+    /// Whether this run carries the planted bug; always `false` outside the simulator's own tests.
+    #[cfg(feature = "planted")]
+    pub(crate) fn has(&self, bug: crate::planted::Bug) -> bool {
+        self.planted == Some(bug)
+    }
+
+    #[cfg(not(feature = "planted"))]
+    pub(crate) const fn has(&self, _: crate::planted::Bug) -> bool {
+        false
+    }
 }
 
 /// `[order]`: which messages wait for each other.
@@ -154,6 +170,8 @@ impl Default for Policy {
             expires_after_ms: None,
             commit: Commit { interval_ms: 100 },
             timeout_ms: 5_000,
+            #[cfg(feature = "planted")]
+            planted: None,
         }
     }
 }

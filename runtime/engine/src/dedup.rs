@@ -1,0 +1,117 @@
+//! Which ids were seen. In memory, bounded, and lost when the process ends.
+//!
+//! An id counts for the partition it was seen in. Each entry remembers the offset that it came from: when a partition
+//! starts anew, what was never committed is forgotten, so that a message is never taken for its own duplicate.
+
+use crate::message::{MessageId, Partition};
+use crate::ranges::Ranges;
+use alloc::collections::VecDeque;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+const BUCKETS: u64 = 8;
+
+/// Ids seen within the window, in buckets of time that are dropped whole.
+#[derive(Debug)]
+pub struct Seen {
+    window_ms: u64,
+    capacity: usize,
+    seed: u64,
+    buckets: VecDeque<Bucket>,
+    count: usize,
+    forgotten_early: u64,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    start_ms: i64,
+    ids: HashMap<(Partition, MessageId), i64, FixedState>,
+}
+
+impl Seen {
+    /// Remembers ids for `window_ms`, at most `capacity` of them.
+    #[must_use]
+    pub const fn new(window_ms: u64, capacity: usize, seed: u64) -> Self {
+        Self { window_ms, capacity, seed, buckets: VecDeque::new(), count: 0, forgotten_early: 0 }
+    }
+
+    /// Whether the id was seen at another offset of the partition, within the window.
+    #[must_use]
+    pub fn contains(&self, partition: Partition, id: MessageId, offset: i64, wall_ms: i64) -> bool {
+        let oldest = wall_ms.saturating_sub_unsigned(self.window_ms);
+        let width = self.width_ms();
+        self.buckets
+            .iter()
+            .filter(|b| b.start_ms.saturating_add_unsigned(width) > oldest)
+            .any(|b| b.ids.get(&(partition, id)).is_some_and(|at| *at != offset))
+    }
+
+    /// Marks the id as seen at `offset`.
+    pub fn mark(&mut self, partition: Partition, id: MessageId, offset: i64, wall_ms: i64) {
+        self.expire(wall_ms);
+        let width = self.width_ms();
+        let share = (self.capacity / BUCKETS as usize).max(1);
+        // A clock that went back keeps filling the newest bucket: its ids live longer, never shorter.
+        let fits = |b: &Bucket| wall_ms < b.start_ms.saturating_add_unsigned(width) && b.ids.len() < share;
+        if !self.buckets.back().is_some_and(fits) {
+            let start_ms = self.buckets.back().map_or(wall_ms, |b| b.start_ms.max(wall_ms));
+            self.buckets.push_back(Bucket { start_ms, ids: HashMap::with_hasher(FixedState::with_seed(self.seed)) });
+        }
+        if self.count >= self.capacity
+            && let Some(oldest) = self.buckets.pop_front()
+        {
+            self.count -= oldest.ids.len();
+            self.forgotten_early += oldest.ids.len() as u64;
+        }
+        if let Some(bucket) = self.buckets.back_mut()
+            && bucket.ids.insert((partition, id), offset).is_none()
+        {
+            self.count += 1;
+        }
+    }
+
+    fn expire(&mut self, wall_ms: i64) {
+        let oldest = wall_ms.saturating_sub_unsigned(self.window_ms);
+        let width = self.width_ms();
+        while self.buckets.front().is_some_and(|b| b.start_ms.saturating_add_unsigned(width) <= oldest) {
+            if let Some(gone) = self.buckets.pop_front() {
+                self.count -= gone.ids.len();
+            }
+        }
+    }
+
+    /// A partition starts at `start` with `settled` above it: ids of messages that will come again are forgotten.
+    pub fn restart(&mut self, partition: Partition, start: i64, settled: &Ranges) {
+        let mut count = 0;
+        for bucket in &mut self.buckets {
+            bucket.ids.retain(|(p, _), offset| *p != partition || *offset < start || settled.contains(*offset));
+            count += bucket.ids.len();
+        }
+        self.count = count;
+    }
+
+    fn width_ms(&self) -> u64 {
+        (self.window_ms / BUCKETS).max(1)
+    }
+
+    /// How many ids are remembered.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether no id is remembered.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many ids were forgotten before their time, for want of room.
+    #[must_use]
+    pub const fn forgotten_early(&self) -> u64 {
+        self.forgotten_early
+    }
+}
+
+#[cfg(test)]
+mod tests;

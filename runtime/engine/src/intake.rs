@@ -1,0 +1,205 @@
+//! The consumer thread's decisions: where a partition starts, which records it skips, and where the others go.
+
+use crate::message::{Epoch, Message, Partition, Reason, Ticket};
+use crate::metadata::{Metadata, Unusable};
+use crate::order::{self, IdBytes, LaneHash};
+use crate::planted::Bug;
+use crate::policy::Policy;
+use crate::ranges::Ranges;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// Where a group without a commit starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// At the first record there is.
+    Earliest,
+    /// At the end; partitions that come later start at their beginning.
+    Latest,
+}
+
+/// What the broker says of a partition that is about to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// The group's committed offset; `None` is not offset 0.
+    pub committed: Option<i64>,
+    /// The metadata of that commit.
+    pub metadata: &'a str,
+    /// First offset in the log.
+    pub log_start: i64,
+    /// One past the last offset in the log.
+    pub log_end: i64,
+    /// How many partitions the topic had when the group first started, if any commit of the group tells.
+    pub known_partitions: Option<u32>,
+    /// How many partitions the topic has.
+    pub partitions: u32,
+}
+
+/// How a partition starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The assignment's epoch.
+    pub epoch: Epoch,
+    /// First offset to read.
+    pub start: i64,
+    /// Settled already, above `start`.
+    pub settled: Ranges,
+    /// The sequence number of the commit it goes on from.
+    pub sequence: u64,
+    /// Goes into the metadata of its commits.
+    pub partitions: u32,
+    /// Nothing was committed before: the start itself must be, so that it stays.
+    pub fresh: bool,
+    /// Offsets `.0..1` that the group had not read and that are gone, or that it had read and that came anew.
+    pub loss: Option<(i64, i64)>,
+    /// The metadata could not be used, and why.
+    pub unusable: Option<Unusable>,
+}
+
+/// What becomes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// Not of a present assignment, or below its position: drop it, tell nobody.
+    Stale,
+    /// Settled in an earlier assignment: it counts as received and goes nowhere.
+    Settled,
+    /// To this shard.
+    Route {
+        /// Which shard.
+        shard: u32,
+        /// Its papers.
+        ticket: Ticket,
+    },
+}
+
+#[derive(Debug)]
+struct Feed {
+    epoch: Epoch,
+    next: i64,
+    skip: Ranges,
+}
+
+/// Routes records of the partitions that this process is assigned.
+#[derive(Debug)]
+pub struct Intake {
+    policy: Policy,
+    shards: u32,
+    hash: LaneHash,
+    feeds: BTreeMap<Partition, Feed>,
+    last_epoch: u64,
+}
+
+impl Intake {
+    /// Routes to `shards` shards (at least one); `seed` makes lanes unforeseeable for those who choose keys.
+    #[must_use]
+    pub fn new(policy: Policy, shards: u32, seed: u64) -> Self {
+        Self { policy, shards: shards.max(1), hash: LaneHash::new(seed), feeds: BTreeMap::new(), last_epoch: 0 }
+    }
+
+    /// Starts a partition that the group assigned.
+    pub fn open(&mut self, partition: Partition, found: &Found<'_>, from: From) -> Opened {
+        let (metadata, unusable) = match found.committed {
+            Some(offset) => match Metadata::decode(found.metadata, offset, found.log_end) {
+                Ok(metadata) => (metadata, None),
+                Err(why) => (Metadata::default(), Some(why)),
+            },
+            None => (Metadata::default(), None),
+        };
+        let (start, loss) = self.start(partition, found, from);
+        // What lies below the start is out of reach; where the log begins anew, the map is of another log.
+        let mut settled = if loss.is_some_and(|l| l.1 != start) { Ranges::new() } else { metadata.settled };
+        settled.forget_below(start);
+        let known = found.known_partitions.unwrap_or(found.partitions);
+        let partitions = if metadata.partitions == 0 { known } else { metadata.partitions };
+        let epoch = self.begin(partition, start, settled.clone());
+        let fresh = found.committed.is_none();
+        Opened { epoch, start, settled, sequence: metadata.sequence, partitions, fresh, loss, unusable }
+    }
+
+    fn start(&self, partition: Partition, found: &Found<'_>, from: From) -> (i64, Option<(i64, i64)>) {
+        match found.committed {
+            // Retention or deletion took what had not been read.
+            Some(offset) if offset < found.log_start => (found.log_start, Some((offset, found.log_start))),
+            // The log was cut or made anew. Which of both can't be told, so nothing may be passed over.
+            Some(offset) if offset > found.log_end => (found.log_start, Some((found.log_end, offset))),
+            Some(offset) => (offset, None),
+            None if self.policy.has(Bug::StartOneLate) => (found.log_end.min(found.log_start + 1), None),
+            None => {
+                let number = u32::try_from(partition.number).unwrap_or(0);
+                let later = found.known_partitions.is_some_and(|known| number >= known);
+                let at_end = from == From::Latest && !later;
+                (if at_end { found.log_end } else { found.log_start }, None)
+            }
+        }
+    }
+
+    /// Starts a partition anew from `start`, within the same ownership: what is under way belongs to the past.
+    pub fn rewind(&mut self, partition: Partition, start: i64, settled: Ranges) -> Epoch {
+        self.begin(partition, start, settled)
+    }
+
+    fn begin(&mut self, partition: Partition, start: i64, skip: Ranges) -> Epoch {
+        self.last_epoch += 1;
+        let epoch = Epoch(self.last_epoch);
+        self.feeds.insert(partition, Feed { epoch, next: start, skip });
+        epoch
+    }
+
+    /// Forgets a partition: it was revoked or lost.
+    pub fn close(&mut self, partition: Partition) {
+        self.feeds.remove(&partition);
+    }
+
+    /// The partitions that are open, with their epochs.
+    #[must_use]
+    pub fn open_partitions(&self) -> Vec<(Partition, Epoch)> {
+        self.feeds.iter().map(|(p, f)| (*p, f.epoch)).collect()
+    }
+
+    /// The present epoch of a partition.
+    #[must_use]
+    pub fn epoch(&self, partition: Partition) -> Option<Epoch> {
+        self.feeds.get(&partition).map(|f| f.epoch)
+    }
+
+    /// The next offset that is expected of a partition.
+    #[must_use]
+    pub fn position(&self, partition: Partition) -> Option<i64> {
+        self.feeds.get(&partition).map(|f| f.next)
+    }
+
+    /// Decides what becomes of a record.
+    pub fn take<M: Message>(&mut self, partition: Partition, offset: i64, message: &M) -> Take {
+        let Some(feed) = self.feeds.get_mut(&partition) else { return Take::Stale };
+        if offset < feed.next {
+            return Take::Stale;
+        }
+        feed.next = offset + 1;
+        let settled = feed.skip.contains(offset)
+            || self.policy.has(Bug::SkipOneTooMany) && offset > 0 && feed.skip.contains(offset - 1);
+        if settled {
+            return Take::Settled;
+        }
+        let epoch = feed.epoch;
+        let key = order::order_key(&self.policy.order, message);
+        let (id, refused) = match &self.policy.dedup {
+            None => (None, None),
+            Some(dedup) => match order::id_bytes(&dedup.id, dedup.absent, message) {
+                IdBytes::Is(bytes) if self.policy.has(Bug::IdIgnoresKey) => {
+                    (Some(order::message_id(order::OrderKey::Free, &bytes)), None)
+                }
+                IdBytes::Is(bytes) => (Some(order::message_id(key, &bytes)), None),
+                IdBytes::None => (None, None),
+                IdBytes::Refused => (None, Some(Reason::Rejected)),
+            },
+        };
+        let lane = self.hash.lane(key, id, partition, offset);
+        let size = u32::try_from(message.size()).unwrap_or(u32::MAX);
+        let timestamp_ms = message.timestamp_ms();
+        let ticket = Ticket { partition, offset, epoch, lane, id, refused, size, timestamp_ms };
+        Take::Route { shard: order::shard_of(lane, self.shards), ticket }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! What the engine knows of a message: where it came from, whom it waits for, and how it ended.
+
+use alloc::string::String;
+
+/// A partition of an input topic; `topic` is the index into the pipeline's list of inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    /// Index of the topic.
+    pub topic: u32,
+    /// Number of the partition in it.
+    pub number: i32,
+}
+
+/// One assignment of a partition to this process. Epochs grow and are never used twice within a process, so what
+/// belongs to an earlier assignment of the same partition is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// The time, from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Milliseconds that never go back: for back-off, intervals and stalls.
+    pub steady_ms: u64,
+    /// Milliseconds since the Unix epoch: for message age and the dedup window.
+    pub wall_ms: i64,
+}
+
+/// 128 bits of a SHA-256 over order key and id: two messages with equal ids are the same message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(pub [u8; 16]);
+
+/// Takes the name and value of a header.
+pub type EachHeader<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
+
+/// What the engine reads of a record when it routes it.
+pub trait Message {
+    /// The record's key; `None` is null.
+    fn key(&self) -> Option<&[u8]>;
+    /// The record's value; `None` is a tombstone.
+    fn value(&self) -> Option<&[u8]>;
+    /// The last header of that name; the inner `None` is a header whose value is null.
+    fn header(&self, name: &[u8]) -> Option<Option<&[u8]>>;
+    /// Calls `each` with name and value of every header in order.
+    fn for_each_header(&self, each: EachHeader<'_>);
+    /// Milliseconds since the Unix epoch; negative where the broker has none.
+    fn timestamp_ms(&self) -> i64;
+    /// Bytes it holds in memory.
+    fn size(&self) -> usize;
+}
+
+/// A routed message's papers, made by [`crate::intake::Intake::take`]. The payload travels beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    /// Where it was read.
+    pub partition: Partition,
+    /// Its offset there.
+    pub offset: i64,
+    /// The assignment it belongs to.
+    pub epoch: Epoch,
+    /// Messages with equal lanes in one partition wait for each other. It is a hash: a collision makes two keys wait
+    /// for each other and does no other harm.
+    pub lane: u64,
+    /// Its id, with dedup on.
+    pub id: Option<MessageId>,
+    /// Set when it must not run at all.
+    pub refused: Option<Reason>,
+    /// Bytes it holds in memory.
+    pub size: u32,
+    /// Milliseconds since the Unix epoch; negative where the broker has none.
+    pub timestamp_ms: i64,
+}
+
+/// Why a message could not be done: the `keyrail-reason` of its dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// It has run as often as `retry.attempts` allows.
+    Attempts,
+    /// It first failed longer ago than `retry.max-age`.
+    Age,
+    /// The handler answered `dead-letter`, or the id that `dedup.absent = "dead-letter"` asks for is missing.
+    Rejected,
+    /// It was older than `expires-after` when it would have run.
+    Expired,
+    /// The handler trapped on it, alone.
+    Trap,
+    /// The handler exceeded its time on it, alone.
+    Timeout,
+    /// It, or what the handler sends for it, is larger than a limit.
+    Oversized,
+    /// The broker will never take what it sends.
+    Undeliverable,
+}
+
+impl Reason {
+    /// The text that stands in headers and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Age => "age",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Trap => "trap",
+            Self::Timeout => "timeout",
+            Self::Oversized => "oversized",
+            Self::Undeliverable => "undeliverable",
+        }
+    }
+}
+
+/// The handler's or the host's own words on a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Failure {
+    /// Short and stable.
+    pub code: String,
+    /// For people.
+    pub detail: String,
+}
+
+/// Everything a dead letter tells beside the message itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epitaph {
+    /// Why.
+    pub reason: Reason,
+    /// The last failure's words.
+    pub failure: Failure,
+    /// How often it ran.
+    pub attempts: u32,
+    /// When it first failed, milliseconds since the Unix epoch.
+    pub first_failed_ms: i64,
+}
+
+/// How a message ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Its effects stand.
+    Done,
+    /// Its effects stand; the handler filtered it out.
+    Skipped,
+    /// Its id was seen before; it did not run.
+    Duplicate,
+    /// It goes to the dead-letter topic.
+    DeadLetter(Epitaph),
+    /// `retry.then = "discard"`: logged, counted, dropped.
+    Discarded(Epitaph),
+}

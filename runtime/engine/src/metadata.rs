@@ -1,0 +1,128 @@
+//! What stands in the metadata of a committed offset: which offsets above it are settled already.
+//!
+//! The text is `kr1.` and URL-safe base64 of: sequence number, known partitions, then the lengths of alternating runs,
+//! unsettled first, counted from the committed offset, all as LEB128; the first four bytes of their SHA-256 come last,
+//! so that foreign or damaged text is told apart. Brokers limit metadata to 4096 bytes (`offset.metadata.max.bytes`).
+
+use crate::ranges::Ranges;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+/// Longest text that [`Metadata::encode`] makes: the broker's default limit.
+pub const MAX_TEXT_BYTES: usize = 4096;
+const PREFIX: &str = "kr1.";
+const CHECK_BYTES: usize = 4;
+const MAX_DATA_BYTES: usize = (MAX_TEXT_BYTES - PREFIX.len()) / 4 * 3 - CHECK_BYTES;
+
+/// What a commit says beside the offset.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metadata {
+    /// Counts the commits of this partition by Keyrail.
+    pub sequence: u64,
+    /// How many partitions the topic had when the group first started, so that later ones are known as such; 0 when
+    /// unknown.
+    pub partitions: u32,
+    /// Offsets above the committed one that are settled.
+    pub settled: Ranges,
+}
+
+/// Text that is not ours, damaged, or says more than the log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unusable {
+    /// Not written by Keyrail.
+    Foreign,
+    /// Written by Keyrail, but damaged.
+    Damaged,
+    /// Claims offsets past the end of the log.
+    PastEnd,
+}
+
+impl Metadata {
+    /// The text for a commit of `offset`, and its share of the limit in bytes. Where the map does not fit, its lower
+    /// part is written: what is left out may run again after a crash, but nothing is lost.
+    #[must_use]
+    pub fn encode(&self, offset: i64) -> String {
+        let mut data = Vec::new();
+        put(&mut data, self.sequence);
+        put(&mut data, u64::from(self.partitions));
+        let mut at = offset;
+        for (start, end) in self.settled.iter() {
+            let mark = data.len();
+            put(&mut data, start.abs_diff(at));
+            put(&mut data, end.abs_diff(start));
+            if data.len() > MAX_DATA_BYTES {
+                data.truncate(mark);
+                break;
+            }
+            at = end;
+        }
+        let check = Sha256::digest(&data);
+        data.extend_from_slice(&check[..CHECK_BYTES]);
+        format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(data))
+    }
+
+    /// Reads the metadata of a commit of `offset` in a log that ends before `log_end`. Empty text is empty metadata.
+    ///
+    /// # Errors
+    /// When the text can't be believed; the caller goes on with an empty map, which repeats but never loses.
+    pub fn decode(text: &str, offset: i64, log_end: i64) -> Result<Self, Unusable> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let coded = text.strip_prefix(PREFIX).ok_or(Unusable::Foreign)?;
+        let bytes = URL_SAFE_NO_PAD.decode(coded).map_err(|_| Unusable::Damaged)?;
+        let (data, check) = bytes.split_last_chunk::<CHECK_BYTES>().ok_or(Unusable::Damaged)?;
+        if Sha256::digest(data)[..CHECK_BYTES] != check[..] {
+            return Err(Unusable::Damaged);
+        }
+        let mut data = data;
+        let sequence = take(&mut data).ok_or(Unusable::Damaged)?;
+        let partitions = take(&mut data).and_then(|n| u32::try_from(n).ok()).ok_or(Unusable::Damaged)?;
+        let mut settled = Ranges::new();
+        let mut at = offset;
+        while !data.is_empty() {
+            let start = step(&mut data, at)?;
+            let end = step(&mut data, start)?;
+            if end > log_end {
+                return Err(Unusable::PastEnd);
+            }
+            settled.push(start, end);
+            at = end;
+        }
+        Ok(Self { sequence, partitions, settled })
+    }
+}
+
+fn step(data: &mut &[u8], from: i64) -> Result<i64, Unusable> {
+    let run = take(data).and_then(|n| i64::try_from(n).ok()).filter(|n| *n > 0).ok_or(Unusable::Damaged)?;
+    from.checked_add(run).ok_or(Unusable::PastEnd)
+}
+
+fn put(data: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        data.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    data.push(number as u8);
+}
+
+fn take(data: &mut &[u8]) -> Option<u64> {
+    let mut number = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = data.split_first()?;
+        *data = rest;
+        let bits = u64::from(byte & 0x7f);
+        number |= bits.checked_shl(shift).filter(|n| n >> shift == bits)?;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! A pipeline's ledger: which message of which assignment is settled, what may be committed, what a refusal means.
+//!
+//! A message is settled when all it sends is acknowledged; a dead letter when its record in the dead-letter topic is.
+//! The commit of a partition names the lowest unsettled offset, with what is settled above it.
+
+mod commit;
+mod outbox;
+mod publish;
+mod revoke;
+mod task;
+
+pub use commit::CommitOffset;
+pub use outbox::Token;
+pub use publish::Refusal;
+pub use task::TaskStatus;
+
+use crate::intake::Opened;
+use crate::message::{Epoch, Now, Partition};
+use crate::policy::Policy;
+use crate::ranges::Ranges;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use commit::InFlight;
+use outbox::Outbox;
+use revoke::Revoke;
+use task::{Phase, Task};
+
+/// Times of the ledger that no manifest names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How long a revoke may wait for what runs, in milliseconds.
+    pub revoke_ms: u64,
+    /// A partition with lag that delivers nothing for this long is stalled, in milliseconds.
+    pub stall_ms: u64,
+    /// After this many milliseconds without an answer a commit counts as failed.
+    pub commit_ms: u64,
+    /// First wait after a refusal, in milliseconds; it doubles up to `refusal_max_ms`.
+    pub refusal_first_ms: u64,
+    /// Longest wait after a refusal, in milliseconds.
+    pub refusal_max_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { revoke_ms: 20_000, stall_ms: 30_000, commit_ms: 30_000, refusal_first_ms: 500, refusal_max_ms: 30_000 }
+    }
+}
+
+/// What the shell must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Produce the dead letter of this publication; its report comes back under the same token.
+    DeadLetter {
+        /// The publication.
+        token: Token,
+        /// Only the headers that tell the origin and the reason: the full set was too large.
+        short: bool,
+    },
+    /// Start a commit; report its end by [`Pipeline::commit_finished`].
+    Commit {
+        /// Its number.
+        number: u64,
+        /// What to commit.
+        offsets: Vec<CommitOffset>,
+    },
+    /// Commit and wait, then call [`Pipeline::released`].
+    CommitAndRelease {
+        /// What to commit; may be empty.
+        offsets: Vec<CommitOffset>,
+        /// Given up after the commit, whatever its end.
+        partitions: Vec<Partition>,
+    },
+    /// Tell every shard to close this partition and to answer with [`Pipeline::drained`].
+    Close {
+        /// Which.
+        partition: Partition,
+        /// Of which assignment.
+        epoch: Epoch,
+    },
+    /// Tell the shard of this lane that the dead letter is acknowledged.
+    LetterAcknowledged {
+        /// Which partition.
+        partition: Partition,
+        /// Of which assignment.
+        epoch: Epoch,
+        /// The letter's offset.
+        offset: i64,
+        /// The lane, which tells the shard.
+        lane: u64,
+    },
+    /// Stop fetching this partition.
+    Pause(Partition),
+    /// Go on fetching it.
+    Resume(Partition),
+    /// Start the partition anew from here (see [`crate::intake::Intake::rewind`]), then call [`Pipeline::opened`].
+    Rewind {
+        /// Which.
+        partition: Partition,
+        /// From where.
+        start: i64,
+        /// Settled above.
+        settled: Ranges,
+    },
+    /// The partition waits for a reason that a person should know. Told once for each new reason.
+    Blocked {
+        /// Which.
+        partition: Partition,
+        /// Why.
+        why: String,
+    },
+    /// It goes on.
+    Unblocked(Partition),
+    /// The partition has lag and delivers nothing: seek to its position, and tell.
+    Stalled {
+        /// Which.
+        partition: Partition,
+        /// Next expected offset.
+        position: i64,
+        /// Where the log ended when it was last heard of.
+        end: i64,
+    },
+}
+
+/// The ledger of one pipeline. `M` is the payload, which the engine only hands on.
+#[derive(Debug)]
+pub struct Pipeline<M> {
+    policy: Policy,
+    shards: u32,
+    timing: Timing,
+    tasks: BTreeMap<Partition, Task>,
+    outbox: Outbox<M>,
+    /// Dead letters to be produced again, by time.
+    letters_due: BTreeMap<(u64, Token), ()>,
+    in_flight: Option<InFlight>,
+    next_commit_ms: u64,
+    commits: u64,
+    revoke: Option<Revoke>,
+    /// Fetching is paused by the byte budget: silence is no stall.
+    gated: bool,
+}
+
+impl<M> Pipeline<M> {
+    /// A ledger without partitions, for a pipeline with this many shards.
+    #[must_use]
+    pub fn new(policy: Policy, shards: u32, timing: Timing) -> Self {
+        Self {
+            policy,
+            shards,
+            timing,
+            tasks: BTreeMap::new(),
+            outbox: Outbox::new(),
+            letters_due: BTreeMap::new(),
+            in_flight: None,
+            next_commit_ms: 0,
+            commits: 0,
+            revoke: None,
+            gated: false,
+        }
+    }
+
+    /// A partition started, or started anew after a rewind. Must come before anything else of its epoch.
+    pub fn opened(&mut self, partition: Partition, opened: &Opened, now: Now, actions: &mut Vec<Action>) {
+        let mut task = Task::new(opened, now);
+        if let Some(old) = self.tasks.remove(&partition) {
+            if old.is_paused() {
+                actions.push(Action::Resume(partition));
+            }
+            task.continue_after(old);
+        }
+        self.tasks.insert(partition, task);
+    }
+
+    /// Offsets `first..=last` were received and routed, or skipped as settled before.
+    pub fn received(&mut self, partition: Partition, epoch: Epoch, first: i64, last: i64, now: Now) {
+        if let Some(task) = self.tasks.get_mut(&partition)
+            && task.epoch == epoch
+        {
+            task.receive(first, last, now);
+        }
+    }
+
+    /// Where a partition's log ends now.
+    pub fn watermark(&mut self, partition: Partition, end: i64) {
+        if let Some(task) = self.tasks.get_mut(&partition) {
+            task.end = task.end.max(end);
+        }
+    }
+
+    /// Fetching was paused or resumed for all partitions by the byte budget.
+    pub fn gate(&mut self, closed: bool, now: Now) {
+        self.gated = closed;
+        for task in self.tasks.values_mut() {
+            task.heard_ms = now.steady_ms;
+        }
+    }
+
+    /// Does what time asks for: commits, repeated dead letters, rewinds, stalls, revokes that took too long.
+    pub fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.resend_letters(now, actions);
+        self.rewind_due(now, actions);
+        self.commit_if_due(now, actions);
+        self.find_stalls(now, actions);
+        self.check_revoke(now, actions);
+    }
+
+    fn rewind_due(&mut self, now: Now, actions: &mut Vec<Action>) {
+        for (partition, task) in &mut self.tasks {
+            if let Phase::Refused { due_ms, .. } = task.phase
+                && now.steady_ms >= due_ms
+            {
+                let progress = task.progress(&self.policy);
+                task.phase = Phase::Rewinding(progress.clone());
+                actions.push(Action::Rewind {
+                    partition: *partition,
+                    start: progress.point,
+                    settled: progress.settled,
+                });
+            }
+        }
+    }
+
+    fn find_stalls(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.gated {
+            return;
+        }
+        for (partition, task) in &mut self.tasks {
+            if let Some((position, end)) = task.stalled(now, self.timing.stall_ms) {
+                actions.push(Action::Stalled { partition: *partition, position, end });
+            }
+        }
+    }
+
+    /// How each partition stands.
+    pub fn status(&self) -> impl Iterator<Item = (Partition, TaskStatus<'_>)> {
+        self.tasks.iter().map(|(p, t)| (*p, t.status()))
+    }
+
+    /// How many messages wait for the broker's acknowledgement of what they send.
+    #[must_use]
+    pub fn publications(&self) -> usize {
+        self.outbox.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

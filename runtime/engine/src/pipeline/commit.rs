@@ -1,0 +1,123 @@
+//! What is committed, and when.
+
+use super::task::Phase;
+use super::{Action, Pipeline};
+use crate::message::{Epoch, Now, Partition};
+use crate::metadata::{MAX_TEXT_BYTES, Metadata};
+use crate::planted::Bug;
+use crate::tracker::Progress;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// New records of a partition are held back when its map takes this share of the limit.
+const MAP_FULL_BYTES: usize = MAX_TEXT_BYTES / 4 * 3;
+/// And let in again below this.
+const MAP_FREE_BYTES: usize = MAX_TEXT_BYTES / 2;
+
+/// One partition's share of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitOffset {
+    /// Which partition.
+    pub partition: Partition,
+    /// The next offset to read.
+    pub offset: i64,
+    /// See [`Metadata`].
+    pub metadata: String,
+}
+
+#[derive(Debug)]
+pub(super) struct InFlight {
+    number: u64,
+    started_ms: u64,
+    states: Vec<(Partition, Epoch, Progress)>,
+}
+
+impl<M> Pipeline<M> {
+    pub(super) fn commit_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if let Some(late) =
+            self.in_flight.take_if(|c| now.steady_ms.saturating_sub(c.started_ms) > self.timing.commit_ms)
+        {
+            self.failed(&late);
+        }
+        if self.in_flight.is_some() || now.steady_ms < self.next_commit_ms {
+            return;
+        }
+        let partitions: Vec<Partition> = self.tasks.iter().filter(|(_, t)| t.dirty).map(|(p, _)| *p).collect();
+        let (offsets, states) = self.plan(&partitions, actions);
+        self.next_commit_ms = now.steady_ms.saturating_add(self.policy.commit.interval_ms);
+        if offsets.is_empty() {
+            return;
+        }
+        self.commits += 1;
+        let number = self.commits;
+        self.in_flight = Some(InFlight { number, started_ms: now.steady_ms, states });
+        actions.push(Action::Commit { number, offsets });
+    }
+
+    /// What these partitions have to commit; those without news are left out.
+    pub(super) fn plan(
+        &mut self,
+        partitions: &[Partition],
+        actions: &mut Vec<Action>,
+    ) -> (Vec<CommitOffset>, Vec<(Partition, Epoch, Progress)>) {
+        let mut offsets = Vec::new();
+        let mut states = Vec::new();
+        for partition in partitions {
+            let Some(task) = self.tasks.get_mut(partition) else { continue };
+            task.dirty = false;
+            let progress = task.progress(&self.policy);
+            if task.committed.as_ref() == Some(&progress) {
+                continue;
+            }
+            let (sequence, known) = (task.sequence + 1, task.partitions);
+            let metadata =
+                Metadata { sequence, partitions: known, settled: progress.settled.clone() }.encode(progress.point);
+            let was_paused = task.is_paused();
+            task.map_bytes = metadata.len() as u32;
+            task.map_full = metadata.len() > if task.map_full { MAP_FREE_BYTES } else { MAP_FULL_BYTES };
+            match (was_paused, task.is_paused()) {
+                (false, true) => actions.push(Action::Pause(*partition)),
+                (true, false) if task.phase == Phase::Active => actions.push(Action::Resume(*partition)),
+                _ => {}
+            }
+            offsets.push(CommitOffset { partition: *partition, offset: progress.point, metadata });
+            states.push((*partition, task.epoch, progress));
+        }
+        (offsets, states)
+    }
+
+    /// The commit of this number ended; `ok`: the broker has it. One that is not the present one is ignored.
+    pub fn commit_finished(&mut self, number: u64, ok: bool) {
+        let Some(ended) = self.in_flight.take_if(|c| c.number == number) else { return };
+        if !ok && !self.policy.has(Bug::FailedCommitCounts) {
+            return self.failed(&ended);
+        }
+        for (partition, epoch, progress) in ended.states {
+            if let Some(task) = self.tasks.get_mut(&partition)
+                && task.epoch == epoch
+            {
+                task.committed = Some(progress);
+                task.sequence += 1;
+            }
+        }
+    }
+
+    /// A failed commit is never taken for a successful one: its partitions stay due.
+    fn failed(&mut self, ended: &InFlight) {
+        for (partition, epoch, _) in &ended.states {
+            if let Some(task) = self.tasks.get_mut(partition)
+                && task.epoch == *epoch
+            {
+                // It may have reached the broker all the same, so nothing is known of what stands there.
+                task.committed = None;
+                task.dirty = true;
+            }
+        }
+    }
+
+    pub(super) fn forget_commit_in_flight(&mut self) {
+        if let Some(dropped) = self.in_flight.take() {
+            self.failed(&dropped);
+        }
+    }
+}

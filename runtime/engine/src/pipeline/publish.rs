@@ -1,0 +1,247 @@
+//! From a decided fate to a settled offset: outputs and dead letters on their way to the broker.
+
+use super::outbox::{Publication, Token};
+use super::task::Phase;
+use super::{Action, Pipeline};
+use crate::message::{Epitaph, Failure, Fate, Now, Partition, Reason};
+use crate::planted::Bug;
+use crate::shard::Settled;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Why the broker did not take a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It will never take it: too large, or invalid for its topic.
+    Undeliverable(String),
+    /// It does not take it now: missing topic, missing rights, no broker in time.
+    Blocked(String),
+}
+
+impl<M> Pipeline<M> {
+    /// A shard decided a message's fate. `records` is how many records its effects are; each is to be produced under
+    /// the token that is returned, and reported by [`Pipeline::acknowledged`] or [`Pipeline::refused`]. `None`: there
+    /// is nothing to produce, or the message is of an earlier assignment and its effects must be thrown away.
+    pub fn publish(&mut self, settled: Settled<M>, records: u32, now: Now, actions: &mut Vec<Action>) -> Option<Token> {
+        let ticket = settled.ticket;
+        let task = self.tasks.get_mut(&ticket.partition)?;
+        if !task.counts(ticket.epoch, &self.policy) {
+            return None;
+        }
+        let letter = matches!(settled.fate, Fate::DeadLetter(_));
+        let remaining = if letter { 1 } else { records };
+        if remaining == 0 {
+            task.settle(ticket.offset, now);
+            return None;
+        }
+        task.publications += 1;
+        let publication = Publication { settled, remaining, undeliverable: None, letter, short: false, refusals: 0 };
+        let token = self.outbox.insert(publication);
+        if letter {
+            actions.push(Action::DeadLetter { token, short: false });
+            return None;
+        }
+        Some(token)
+    }
+
+    /// The message of a publication, for building its dead letter.
+    #[must_use]
+    pub fn publication(&self, token: Token) -> Option<&Settled<M>> {
+        self.outbox.get(token).map(|p| &p.settled)
+    }
+
+    /// One record of this publication is written.
+    pub fn acknowledged(&mut self, token: Token, now: Now, actions: &mut Vec<Action>) {
+        let Some(publication) = self.outbox.get_mut(token) else { return };
+        publication.remaining = publication.remaining.saturating_sub(1);
+        if publication.remaining > 0 && !self.policy.has(Bug::SettleAtFirstAck) {
+            return;
+        }
+        self.reported(token, now, actions);
+    }
+
+    /// All records of a publication have their reports.
+    fn reported(&mut self, token: Token, now: Now, actions: &mut Vec<Action>) {
+        let Some(publication) = self.outbox.get_mut(token) else { return };
+        if let Some(detail) = publication.undeliverable.take() {
+            return self.bury(token, detail, now, actions);
+        }
+        let letter = publication.letter;
+        if let Some(done) = self.finish(token, now) {
+            let task_partition = done.settled.ticket.partition;
+            self.unblock(task_partition, actions);
+            if letter {
+                let t = done.settled.ticket;
+                let (partition, epoch, offset, lane) = (t.partition, t.epoch, t.offset, t.lane);
+                actions.push(Action::LetterAcknowledged { partition, epoch, offset, lane });
+            }
+        }
+        self.check_revoke(now, actions);
+    }
+
+    /// Removes a publication and settles its message, if its assignment still counts.
+    fn finish(&mut self, token: Token, now: Now) -> Option<Publication<M>> {
+        let publication = self.outbox.remove(token)?;
+        let ticket = publication.settled.ticket;
+        let task = self.tasks.get_mut(&ticket.partition)?;
+        if task.epoch == ticket.epoch {
+            task.publications -= 1;
+        }
+        if !task.counts(ticket.epoch, &self.policy) {
+            return None;
+        }
+        task.settle(ticket.offset, now);
+        Some(publication)
+    }
+
+    /// The broker did not take a record of this publication.
+    pub fn refused(&mut self, token: Token, refusal: Refusal, now: Now, actions: &mut Vec<Action>) {
+        let Some(publication) = self.outbox.get_mut(token) else { return };
+        if self.policy.has(Bug::SettleRefused) && !publication.letter {
+            return self.acknowledged(token, now, actions);
+        }
+        if publication.letter {
+            return self.letter_refused(token, refusal, now, actions);
+        }
+        publication.remaining = publication.remaining.saturating_sub(1);
+        let all_reported = publication.remaining == 0;
+        match refusal {
+            Refusal::Undeliverable(detail) => {
+                publication.undeliverable.get_or_insert(detail);
+                if all_reported {
+                    self.reported(token, now, actions);
+                }
+            }
+            Refusal::Blocked(why) => {
+                let ticket = publication.settled.ticket;
+                if all_reported {
+                    self.drop_publication(token);
+                }
+                self.hold_back(ticket.partition, ticket.epoch, ticket.offset, why, now, actions);
+                self.check_revoke(now, actions);
+            }
+        }
+    }
+
+    fn drop_publication(&mut self, token: Token) {
+        let Some(publication) = self.outbox.remove(token) else { return };
+        let ticket = publication.settled.ticket;
+        if let Some(task) = self.tasks.get_mut(&ticket.partition)
+            && task.epoch == ticket.epoch
+        {
+            task.publications -= 1;
+        }
+    }
+
+    /// A partition whose output is refused stops settling; after a while it starts anew from its lowest unsettled
+    /// offset, so that nothing is passed over and each key stays in order.
+    fn hold_back(
+        &mut self,
+        partition: Partition,
+        epoch: crate::message::Epoch,
+        offset: i64,
+        why: String,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(task) = self.tasks.get_mut(&partition) else { return };
+        if task.epoch != epoch {
+            return;
+        }
+        match &mut task.phase {
+            Phase::Active => {
+                let wait_ms = wait_ms(self.timing.refusal_first_ms, self.timing.refusal_max_ms, task.refusals);
+                task.refusals = task.refusals.saturating_add(1);
+                if !task.is_paused() {
+                    actions.push(Action::Pause(partition));
+                }
+                task.phase = Phase::Refused { offset, due_ms: now.steady_ms.saturating_add(wait_ms) };
+                task.dirty = true;
+            }
+            Phase::Refused { offset: lowest, .. } => *lowest = offset.min(*lowest),
+            // Rewinding starts below anyway; a draining one leaves its message to the next owner.
+            Phase::Rewinding(_) | Phase::Draining { .. } => {}
+        }
+        self.block(partition, why, actions);
+    }
+
+    /// A message whose output the broker will never take becomes a dead letter itself.
+    fn bury(&mut self, token: Token, detail: String, now: Now, actions: &mut Vec<Action>) {
+        let Some(publication) = self.outbox.get_mut(token) else { return };
+        let failure = Failure { code: "undeliverable".into(), detail };
+        let attempts = publication.settled.attempts;
+        let epitaph = Epitaph { reason: Reason::Undeliverable, failure, attempts, first_failed_ms: now.wall_ms };
+        publication.settled.fate = Fate::DeadLetter(epitaph);
+        publication.letter = true;
+        publication.remaining = 1;
+        actions.push(Action::DeadLetter { token, short: false });
+    }
+
+    /// A dead letter is never given up: first it goes with fewer headers, then it is sent again and again, while its
+    /// lane waits and its offset stays uncommitted.
+    fn letter_refused(&mut self, token: Token, refusal: Refusal, now: Now, actions: &mut Vec<Action>) {
+        let Some(publication) = self.outbox.get_mut(token) else { return };
+        let why = match refusal {
+            Refusal::Undeliverable(_) if !publication.short => {
+                publication.short = true;
+                actions.push(Action::DeadLetter { token, short: true });
+                return;
+            }
+            Refusal::Undeliverable(why) | Refusal::Blocked(why) => why,
+        };
+        let ticket = publication.settled.ticket;
+        let wait_ms = wait_ms(self.timing.refusal_first_ms, self.timing.refusal_max_ms, publication.refusals);
+        publication.refusals = publication.refusals.saturating_add(1);
+        let present = self.tasks.get_mut(&ticket.partition).filter(|t| t.epoch == ticket.epoch);
+        let Some(task) = present else {
+            self.outbox.remove(token);
+            return;
+        };
+        task.letters_refused += 1;
+        self.letters_due.insert((now.steady_ms.saturating_add(wait_ms), token), ());
+        self.block(ticket.partition, format!("its dead letter of offset {}: {why}", ticket.offset), actions);
+        self.check_revoke(now, actions);
+    }
+
+    pub(super) fn resend_letters(&mut self, now: Now, actions: &mut Vec<Action>) {
+        while let Some((&(due_ms, token), ())) = self.letters_due.first_key_value() {
+            if due_ms > now.steady_ms {
+                break;
+            }
+            self.letters_due.pop_first();
+            let Some(publication) = self.outbox.get(token) else { continue };
+            let (ticket, short) = (publication.settled.ticket, publication.short);
+            match self.tasks.get_mut(&ticket.partition).filter(|t| t.epoch == ticket.epoch) {
+                Some(task) => {
+                    task.letters_refused -= 1;
+                    actions.push(Action::DeadLetter { token, short });
+                }
+                None => {
+                    self.outbox.remove(token);
+                }
+            }
+        }
+    }
+
+    fn block(&mut self, partition: Partition, why: String, actions: &mut Vec<Action>) {
+        let Some(task) = self.tasks.get_mut(&partition) else { return };
+        if task.blocked.as_ref() != Some(&why) {
+            task.blocked = Some(why.clone());
+            actions.push(Action::Blocked { partition, why });
+        }
+    }
+
+    fn unblock(&mut self, partition: Partition, actions: &mut Vec<Action>) {
+        let Some(task) = self.tasks.get_mut(&partition) else { return };
+        task.refusals = 0;
+        if task.letters_refused == 0 && task.blocked.take().is_some() {
+            actions.push(Action::Unblocked(partition));
+        }
+    }
+}
+
+/// Doubles with each refusal in a row.
+fn wait_ms(first_ms: u64, max_ms: u64, refusals: u32) -> u64 {
+    first_ms.saturating_mul(1u64.checked_shl(refusals.min(20)).unwrap_or(u64::MAX)).min(max_ms)
+}

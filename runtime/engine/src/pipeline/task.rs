@@ -1,0 +1,185 @@
+//! One partition within one assignment.
+
+use crate::intake::Opened;
+use crate::message::{Epoch, Now};
+use crate::planted::Bug;
+use crate::policy::Policy;
+use crate::tracker::{Progress, Tracker};
+use alloc::string::String;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Runs.
+    Active,
+    /// The broker refused what the message at this offset sends: nothing settles until the partition is rewound.
+    Refused { offset: i64, due_ms: u64 },
+    /// The shell was told to rewind; nothing settles until the new epoch.
+    Rewinding(Progress),
+    /// Revoked: what runs is finished, in this many shards still.
+    Draining { shards_left: u32 },
+}
+
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) epoch: Epoch,
+    pub(super) phase: Phase,
+    pub(super) tracker: Tracker,
+    /// What was last committed in this assignment.
+    pub(super) committed: Option<Progress>,
+    pub(super) sequence: u64,
+    pub(super) partitions: u32,
+    /// Something changed since the last commit was planned.
+    pub(super) dirty: bool,
+    /// Publications without a report.
+    pub(super) publications: u32,
+    /// Of those, dead letters that the broker refused, waiting to be sent again.
+    pub(super) letters_refused: u32,
+    /// The map of settled offsets is close to its limit.
+    pub(super) map_full: bool,
+    pub(super) map_bytes: u32,
+    pub(super) blocked: Option<String>,
+    /// Refusals in a row.
+    pub(super) refusals: u32,
+    pub(super) end: i64,
+    pub(super) heard_ms: u64,
+    /// The position that was reported as stalled.
+    stalled_at: Option<i64>,
+    /// Since when the commit point stands.
+    pub(super) point_since_ms: u64,
+    point: i64,
+}
+
+/// How a partition stands: for people and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskStatus<'a> {
+    /// The assignment.
+    pub epoch: Epoch,
+    /// Lowest unsettled offset.
+    pub point: i64,
+    /// What was last committed in this assignment.
+    pub committed: Option<i64>,
+    /// Next offset expected.
+    pub next: i64,
+    /// Where the log ended when it was last heard of.
+    pub end: i64,
+    /// Messages received and not settled.
+    pub unsettled: usize,
+    /// Bytes of the last commit's metadata.
+    pub map_bytes: u32,
+    /// Steady time since when `point` stands, in milliseconds.
+    pub point_since_ms: u64,
+    /// No new records are fetched.
+    pub paused: bool,
+    /// Why it waits.
+    pub blocked: Option<&'a str>,
+}
+
+impl Task {
+    pub(super) fn new(opened: &Opened, now: Now) -> Self {
+        Self {
+            epoch: opened.epoch,
+            phase: Phase::Active,
+            tracker: Tracker::new(opened.start, opened.settled.clone()),
+            committed: None,
+            sequence: opened.sequence,
+            partitions: opened.partitions,
+            dirty: opened.fresh,
+            publications: 0,
+            letters_refused: 0,
+            map_full: false,
+            map_bytes: 0,
+            blocked: None,
+            refusals: 0,
+            end: opened.start,
+            heard_ms: now.steady_ms,
+            stalled_at: None,
+            point_since_ms: now.steady_ms,
+            point: opened.start,
+        }
+    }
+
+    /// Takes over what outlives a rewind.
+    pub(super) fn continue_after(&mut self, old: Self) {
+        self.committed = old.committed;
+        self.sequence = old.sequence;
+        self.refusals = old.refusals;
+        self.blocked = old.blocked;
+        self.end = old.end;
+        self.dirty |= old.dirty;
+    }
+
+    pub(super) fn receive(&mut self, first: i64, last: i64, now: Now) {
+        self.heard_ms = now.steady_ms;
+        self.stalled_at = None;
+        self.dirty = true;
+        self.tracker.receive(first, last);
+        self.note_point(now);
+    }
+
+    pub(super) fn settle(&mut self, offset: i64, now: Now) {
+        self.dirty |= self.tracker.settle(offset);
+        self.note_point(now);
+    }
+
+    fn note_point(&mut self, now: Now) {
+        let point = self.tracker.point();
+        if point != self.point || self.tracker.unsettled() == 0 {
+            self.point = point;
+            self.point_since_ms = now.steady_ms;
+        }
+    }
+
+    /// Whether settlements of this epoch count.
+    pub(super) fn counts(&self, epoch: Epoch, policy: &Policy) -> bool {
+        (self.epoch == epoch || policy.has(Bug::IgnoreEpochAtSettle))
+            && matches!(self.phase, Phase::Active | Phase::Draining { .. })
+    }
+
+    /// What may be committed. What was settled above a refused output is not: it must run again, after it.
+    pub(super) fn progress(&self, policy: &Policy) -> Progress {
+        if let Phase::Rewinding(progress) = &self.phase {
+            return progress.clone();
+        }
+        let mut progress = self.tracker.progress();
+        if let Phase::Refused { offset, .. } = self.phase
+            && !policy.has(Bug::RewindKeepsLater)
+        {
+            progress.settled.truncate(offset);
+        }
+        if policy.has(Bug::CommitHighest) {
+            progress = Progress { point: self.tracker.next(), settled: crate::ranges::Ranges::new() };
+        }
+        progress
+    }
+
+    pub(super) const fn is_paused(&self) -> bool {
+        self.map_full || matches!(self.phase, Phase::Refused { .. } | Phase::Rewinding(_))
+    }
+
+    /// Position and log end, when the partition delivers nothing though it should; told once for each position.
+    pub(super) fn stalled(&mut self, now: Now, stall_ms: u64) -> Option<(i64, i64)> {
+        let next = self.tracker.next();
+        let silent = now.steady_ms.saturating_sub(self.heard_ms) > stall_ms;
+        let told = self.stalled_at == Some(next);
+        if !silent || told || self.is_paused() || self.phase != Phase::Active || self.end <= next {
+            return None;
+        }
+        self.stalled_at = Some(next);
+        Some((next, self.end))
+    }
+
+    pub(super) fn status(&self) -> TaskStatus<'_> {
+        TaskStatus {
+            epoch: self.epoch,
+            point: self.tracker.point(),
+            committed: self.committed.as_ref().map(|p| p.point),
+            next: self.tracker.next(),
+            end: self.end,
+            unsettled: self.tracker.unsettled(),
+            map_bytes: self.map_bytes,
+            point_since_ms: self.point_since_ms,
+            paused: self.is_paused(),
+            blocked: self.blocked.as_deref(),
+        }
+    }
+}

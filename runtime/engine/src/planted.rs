@@ -1,0 +1,49 @@
+//! Bugs that can be switched on to prove that the simulator finds them. Without the feature `planted` the switch is a
+//! constant `false`, and the compiler removes it.
+
+/// One planted bug; each name says what the code then does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// Commits past the highest settled offset instead of up to the lowest unsettled one.
+    CommitHighest,
+    /// Takes completions of an earlier assignment for the present one.
+    IgnoreEpochAtSettle,
+    /// Opens a lane for its followers while its head waits for a retry.
+    ReleaseLaneEarly,
+    /// Marks an id as seen when its message starts, not when it has succeeded.
+    SeenBeforeSuccess,
+    /// Lets slots stand that come behind a failed one of their lane.
+    KeepSlotsBehindFailure,
+    /// Puts undone slots back in reverse order.
+    UndoReversed,
+    /// Settles a message when its first output is acknowledged, not its last.
+    SettleAtFirstAck,
+    /// Opens the lane of a dead letter before the dead letter is acknowledged.
+    OpenBeforeLetterAck,
+    /// Settles a message whose output the broker refused.
+    SettleRefused,
+    /// Keeps remembered ids of messages that were never committed when their partition starts again.
+    KeepUncommittedSeen,
+    /// Starts a group without a commit one record late.
+    StartOneLate,
+    /// Skips one offset too many of each settled range at a restart.
+    SkipOneTooMany,
+    /// Keeps lanes of a revoked partition.
+    KeepLanesAtRevoke,
+    /// Commits for partitions that were lost.
+    CommitLost,
+    /// Releases a revoked partition before what was published is acknowledged, yet commits it as settled.
+    ReleaseUnacknowledged,
+    /// Condemns a whole batch when one of its messages traps.
+    CondemnBatch,
+    /// Queues a batch that is replayed one by one behind what has arrived since.
+    ReplayBehindNewer,
+    /// Counts an outage as an attempt.
+    OutageCosts,
+    /// Takes equal ids of different keys for the same message.
+    IdIgnoresKey,
+    /// Keeps settled marks above a refused output when the partition is rewound.
+    RewindKeepsLater,
+    /// Takes a failed commit for a successful one and never repeats it.
+    FailedCommitCounts,
+}

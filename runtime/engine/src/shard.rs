@@ -1,0 +1,227 @@
+//! A shard: the lanes of its keys, and what runs next.
+//!
+//! A lane is open while it holds a message. Its head runs, waits for a retry, or waits until its dead letter is
+//! acknowledged; what is behind it waits. One call of the handler is under way at a time.
+
+mod batch;
+mod complete;
+mod lanes;
+
+pub use batch::{Delivery, Next, Plan};
+pub use complete::{CallFailure, Outcome, Report, Settled};
+
+use crate::dedup::Seen;
+use crate::message::{Epitaph, Epoch, Failure, Fate, Now, Partition, Reason, Ticket};
+use crate::planted::Bug;
+use crate::policy::Policy;
+use crate::ranges::Ranges;
+use crate::retry::History;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use lanes::{Item, LaneId, Lanes, Phase};
+
+/// One message of the batch under way.
+#[derive(Debug)]
+struct Slot<M> {
+    lane: LaneId,
+    item: Item<M>,
+}
+
+/// Decides for the lanes of one shard. `M` is the payload, which the engine only hands on.
+#[derive(Debug)]
+pub struct Shard<M> {
+    policy: Policy,
+    epochs: BTreeMap<Partition, Epoch>,
+    lanes: Lanes<M>,
+    /// Lanes whose head may run, in turn.
+    ready: VecDeque<LaneId>,
+    /// When heads that wait for a retry are due.
+    due: BTreeSet<(u64, LaneId)>,
+    /// Lanes that wait until the dead letter of this offset is acknowledged.
+    letters: BTreeMap<(Partition, i64), LaneId>,
+    running: Vec<Slot<M>>,
+    seen: Option<Seen>,
+    random: u64,
+    /// Since when something is ready that no batch has taken.
+    ready_since_ms: Option<u64>,
+    fresh_messages: u32,
+    fresh_bytes: u64,
+    /// Smoothed cost of one message, in microseconds; 0 until measured.
+    cost_us: u64,
+}
+
+/// How full a shard is: for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Lanes that hold a message.
+    pub lanes: usize,
+    /// Lanes whose head waits for a retry.
+    pub waiting: usize,
+    /// Lanes that wait for the acknowledgement of a dead letter.
+    pub letters: usize,
+    /// Ids remembered.
+    pub ids: usize,
+    /// Ids forgotten before their time, for want of room, since the start.
+    pub ids_forgotten_early: u64,
+}
+
+impl<M> Shard<M> {
+    /// A shard without work. `seed` feeds the jitter and the tables' hashes.
+    #[must_use]
+    pub fn new(policy: Policy, seed: u64) -> Self {
+        let seen = policy.dedup.as_ref().map(|d| Seen::new(d.window_ms, d.capacity, seed));
+        Self {
+            policy,
+            epochs: BTreeMap::new(),
+            lanes: Lanes::new(seed),
+            ready: VecDeque::new(),
+            due: BTreeSet::new(),
+            letters: BTreeMap::new(),
+            running: Vec::new(),
+            seen,
+            random: seed,
+            ready_since_ms: None,
+            fresh_messages: 0,
+            fresh_bytes: 0,
+            cost_us: 0,
+        }
+    }
+
+    /// A partition starts, or starts anew, at `start` with `settled` above it. Must come before its first message.
+    pub fn open(&mut self, partition: Partition, epoch: Epoch, start: i64, settled: &Ranges) {
+        self.purge(partition);
+        self.epochs.insert(partition, epoch);
+        if let Some(seen) = &mut self.seen
+            && !self.policy.has(Bug::KeepUncommittedSeen)
+        {
+            seen.restart(partition, start, settled);
+        }
+    }
+
+    /// A partition is taken away: what has not started is dropped, unsettled. What runs is finished. An epoch that is
+    /// not the present one is ignored.
+    pub fn close(&mut self, partition: Partition, epoch: Epoch) {
+        if self.epochs.get(&partition) == Some(&epoch) {
+            self.purge(partition);
+            self.epochs.remove(&partition);
+        }
+    }
+
+    fn purge(&mut self, partition: Partition) {
+        if self.policy.has(Bug::KeepLanesAtRevoke) {
+            return;
+        }
+        self.lanes.remove_partition(partition);
+        self.ready.retain(|l| l.partition != partition);
+        self.due.retain(|(_, l)| l.partition != partition);
+        self.letters.retain(|(p, _), _| *p != partition);
+    }
+
+    /// Takes a message in. `false`: it belongs to no present assignment and was dropped.
+    pub fn accept(&mut self, ticket: Ticket, message: M, now: Now) -> bool {
+        let present = self.epochs.get(&ticket.partition) == Some(&ticket.epoch);
+        if !present && !self.policy.has(Bug::KeepLanesAtRevoke) {
+            return false;
+        }
+        let id = LaneId { partition: ticket.partition, hash: ticket.lane };
+        self.fresh_messages += 1;
+        self.fresh_bytes += u64::from(ticket.size);
+        let lane = self.lanes.open(id);
+        lane.queue.push_back(Item {
+            ticket,
+            message,
+            history: History::default(),
+            alone: false,
+            failure: Failure::default(),
+        });
+        if lane.phase == Phase::Idle {
+            lane.phase = Phase::Ready;
+            self.ready.push_back(id);
+            self.ready_since_ms.get_or_insert(now.steady_ms);
+        }
+        true
+    }
+
+    /// A dead letter was acknowledged: its lane goes on. One that is unknown by now is ignored.
+    pub fn letter_acknowledged(&mut self, partition: Partition, epoch: Epoch, offset: i64) {
+        if self.epochs.get(&partition) != Some(&epoch) {
+            return;
+        }
+        if let Some(id) = self.letters.remove(&(partition, offset)) {
+            self.go_on(id);
+        }
+    }
+
+    /// Makes a lane ready again, or closes it when it is empty.
+    fn go_on(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        if lane.queue.is_empty() {
+            self.lanes.close(id);
+        } else {
+            lane.phase = Phase::Ready;
+            self.ready.push_back(id);
+            // It has waited already.
+            self.ready_since_ms = Some(0);
+        }
+    }
+
+    /// Marks an id, if the message has one.
+    fn mark_seen(&mut self, ticket: &Ticket, now: Now) {
+        if let (Some(seen), Some(id)) = (&mut self.seen, ticket.id) {
+            seen.mark(ticket.partition, id, ticket.offset, now.wall_ms);
+        }
+    }
+
+    /// Settles a message as failed for good: the lane stays shut until its dead letter is acknowledged.
+    fn bury(&mut self, id: LaneId, item: Item<M>, reason: Reason, now: Now) -> Settled<M> {
+        let Item { ticket, message, history, failure, .. } = item;
+        let first_failed_ms = history.first_failed_ms.unwrap_or(now.wall_ms);
+        let epitaph = Epitaph { reason, failure, attempts: history.attempts, first_failed_ms };
+        self.mark_seen(&ticket, now);
+        let refused_unrun = matches!(reason, Reason::Expired | Reason::Rejected) && history.attempts == 0;
+        let discard = self.policy.retry.then == crate::policy::Spent::Discard
+            && !refused_unrun
+            && matches!(reason, Reason::Attempts | Reason::Age | Reason::Trap | Reason::Timeout | Reason::Oversized);
+        if let Some(lane) = self.lanes.get(id) {
+            lane.follows_dead_letter = true;
+            if discard || self.policy.has(Bug::OpenBeforeLetterAck) {
+                self.go_on(id);
+            } else {
+                lane.phase = Phase::Letter;
+                self.letters.insert((ticket.partition, ticket.offset), id);
+            }
+        }
+        let fate = if discard { Fate::Discarded(epitaph) } else { Fate::DeadLetter(epitaph) };
+        Settled { ticket, message, fate, slot: None, attempts: history.attempts }
+    }
+
+    /// Why an unrun message must not run, if so.
+    fn refusal(&self, ticket: &Ticket, now: Now) -> Option<(Reason, Failure)> {
+        if let Some(reason) = ticket.refused {
+            let detail = "it has no id, and dedup.absent is \"dead-letter\"".to_string();
+            return Some((reason, Failure { code: "no-id".to_string(), detail }));
+        }
+        let limit = self.policy.expires_after_ms?;
+        let age = u64::try_from(now.wall_ms.saturating_sub(ticket.timestamp_ms)).unwrap_or(0);
+        (ticket.timestamp_ms >= 0 && age > limit).then(|| {
+            let detail = alloc::format!("{age} ms old, and expires-after is {limit} ms");
+            (Reason::Expired, Failure { code: "expired".to_string(), detail })
+        })
+    }
+
+    /// How full the shard is.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load {
+            lanes: self.lanes.len(),
+            waiting: self.due.len(),
+            letters: self.letters.len(),
+            ids: self.seen.as_ref().map_or(0, Seen::len),
+            ids_forgotten_early: self.seen.as_ref().map_or(0, Seen::forgotten_early),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! What runs next.
+
+use super::lanes::{LaneId, Phase};
+use super::{Settled, Shard, Slot};
+use crate::message::{Failure, Fate, MessageId, Now, Reason, Ticket};
+use crate::planted::Bug;
+use crate::retry::History;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// A lane gives at most this many messages before the next one has its turn, so that no key starves another.
+const TURN_MESSAGES: u32 = 8;
+/// What a call is meant to last: long enough to be cheap, short enough for rebalances, swaps and latency.
+const CALL_TARGET_US: u64 = 10_000;
+
+/// What a shard should do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Call the handler with the messages of [`Shard::batch`].
+    Run(Plan),
+    /// Nothing to run before this steady time; `None`: before something arrives.
+    Wait(Option<u64>),
+}
+
+/// How to make the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// How many messages.
+    pub messages: u32,
+    /// When to stop the call, in milliseconds from its start.
+    pub deadline_ms: u64,
+}
+
+/// A message of the batch as the handler gets it.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery<'a, M> {
+    /// Its papers.
+    pub ticket: &'a Ticket,
+    /// The payload.
+    pub message: &'a M,
+    /// 1 on the first run.
+    pub attempt: u32,
+    /// An earlier message of its lane was dead-lettered or discarded while it waited.
+    pub follows_dead_letter: bool,
+}
+
+/// How a lane's turn ended.
+enum Turn {
+    /// It has nothing more to give to this batch.
+    Over,
+    /// It has more, after the others' turns.
+    More,
+    /// The batch is full.
+    Full,
+}
+
+/// What becomes of a message before it runs.
+enum Unrun {
+    Run,
+    Duplicate,
+    Bury(Reason, Failure),
+}
+
+impl<M> Shard<M> {
+    /// Decides what to do now. Messages that are settled without running (duplicates, expired ones) are added to
+    /// `settled`. While a batch is under way there is nothing to do.
+    pub fn next(&mut self, now: Now, settled: &mut Vec<Settled<M>>) -> Next {
+        if !self.running.is_empty() {
+            return Next::Wait(None);
+        }
+        self.wake_due(now);
+        if !self.is_worth_a_call(now) {
+            return Next::Wait(self.next_wake());
+        }
+        self.fill(now, settled);
+        self.fresh_messages = 0;
+        self.fresh_bytes = 0;
+        // What is left over has waited already.
+        self.ready_since_ms = if self.ready.is_empty() { None } else { Some(0) };
+        if self.running.is_empty() {
+            return Next::Wait(self.next_wake());
+        }
+        let messages = self.running.len() as u32;
+        let deadline_ms = self.policy.timeout_ms.saturating_mul(u64::from(messages)).min(self.policy.batch.max_time_ms);
+        Next::Run(Plan { messages, deadline_ms })
+    }
+
+    /// The messages of the batch under way, in slot order.
+    pub fn batch(&mut self) -> impl Iterator<Item = Delivery<'_, M>> {
+        let lanes = &mut self.lanes;
+        self.running.iter().map(move |slot| Delivery {
+            ticket: &slot.item.ticket,
+            message: &slot.item.message,
+            attempt: slot.item.history.attempts.saturating_add(1),
+            follows_dead_letter: lanes.get(slot.lane).is_some_and(|l| l.follows_dead_letter),
+        })
+    }
+
+    fn wake_due(&mut self, now: Now) {
+        while let Some(&(due, id)) = self.due.first() {
+            if due > now.steady_ms {
+                break;
+            }
+            self.due.pop_first();
+            if let Some(lane) = self.lanes.get(id)
+                && lane.phase == Phase::Waiting(due)
+            {
+                lane.phase = Phase::Ready;
+                self.ready.push_back(id);
+                // It has waited long enough.
+                self.ready_since_ms = Some(0);
+            }
+        }
+    }
+
+    fn is_worth_a_call(&self, now: Now) -> bool {
+        let batch = &self.policy.batch;
+        self.ready_since_ms.is_some_and(|since| now.steady_ms >= since.saturating_add(batch.max_wait_ms))
+            || self.fresh_messages >= self.max_messages()
+            || self.fresh_bytes >= batch.max_bytes
+    }
+
+    fn next_wake(&self) -> Option<u64> {
+        let linger = self.ready_since_ms.map(|since| since.saturating_add(self.policy.batch.max_wait_ms));
+        let retry = self.due.first().map(|(due, _)| *due);
+        [linger, retry].into_iter().flatten().min()
+    }
+
+    /// As many messages as fit into the time a call is meant to last.
+    fn max_messages(&self) -> u32 {
+        let most = self.policy.batch.max_messages.max(1);
+        match CALL_TARGET_US.checked_div(self.cost_us) {
+            None => most,
+            Some(fit) => u32::try_from(fit).unwrap_or(most).clamp(1, most),
+        }
+    }
+
+    fn fill(&mut self, now: Now, settled: &mut Vec<Settled<M>>) {
+        let most = self.max_messages() as usize;
+        let mut bytes = 0;
+        let mut again = VecDeque::new();
+        while let Some(id) = self.ready.pop_front().or_else(|| again.pop_front()) {
+            match self.take_turn(id, most, &mut bytes, now, settled) {
+                Turn::Over => {}
+                Turn::More => again.push_back(id),
+                Turn::Full => {
+                    again.push_front(id);
+                    break;
+                }
+            }
+        }
+        // Lanes that run come back when the batch is done; the others keep their place.
+        for id in again.into_iter().rev() {
+            if self.lanes.get(id).is_some_and(|l| l.phase == Phase::Ready) {
+                self.ready.push_front(id);
+            }
+        }
+    }
+
+    /// Moves a turn's messages of one lane into the batch.
+    fn take_turn(&mut self, id: LaneId, most: usize, bytes: &mut u64, now: Now, settled: &mut Vec<Settled<M>>) -> Turn {
+        for _ in 0..TURN_MESSAGES {
+            let Some(lane) = self.lanes.get(id) else { return Turn::Over };
+            let runs = lane.phase == Phase::Running;
+            let Some(head) = lane.queue.front() else {
+                if !runs {
+                    self.lanes.close(id);
+                }
+                return Turn::Over;
+            };
+            let (ticket, alone, history) = (head.ticket, head.alone, head.history);
+            let too_much = *bytes + u64::from(ticket.size) > self.policy.batch.max_bytes;
+            // A message that may have made the handler fail shares its call with nobody.
+            if self.running.len() >= most || !self.running.is_empty() && (alone || too_much) {
+                return Turn::Full;
+            }
+            if runs && self.waits_for_twin(id, ticket.id) {
+                return Turn::Over;
+            }
+            let unrun = if history == History::default() { self.decide_unrun(&ticket, now) } else { Unrun::Run };
+            match unrun {
+                Unrun::Run => {
+                    *bytes += u64::from(ticket.size);
+                    self.start_head(id, now);
+                    if alone {
+                        return Turn::Full;
+                    }
+                }
+                // Settling now would overtake what of its lane runs in this batch.
+                _ if runs => return Turn::Over,
+                Unrun::Duplicate => self.settle_duplicate(id, settled),
+                Unrun::Bury(reason, failure) => {
+                    self.bury_head(id, reason, failure, now, settled);
+                    return Turn::Over;
+                }
+            }
+        }
+        Turn::More
+    }
+
+    /// Whether it may be a duplicate of one that runs in this batch: whether that succeeds must be known first.
+    fn waits_for_twin(&self, lane: LaneId, id: Option<MessageId>) -> bool {
+        id.is_some() && self.running.iter().any(|s| s.lane == lane && s.item.ticket.id == id)
+    }
+
+    fn decide_unrun(&self, ticket: &Ticket, now: Now) -> Unrun {
+        if let (Some(seen), Some(id)) = (&self.seen, ticket.id)
+            && seen.contains(ticket.partition, id, ticket.offset, now.wall_ms)
+        {
+            return Unrun::Duplicate;
+        }
+        match self.refusal(ticket, now) {
+            Some((reason, failure)) => Unrun::Bury(reason, failure),
+            None => Unrun::Run,
+        }
+    }
+
+    fn settle_duplicate(&mut self, id: LaneId, settled: &mut Vec<Settled<M>>) {
+        if let Some(item) = self.lanes.get(id).and_then(|l| l.queue.pop_front()) {
+            settled.push(Settled {
+                ticket: item.ticket,
+                message: item.message,
+                fate: Fate::Duplicate,
+                slot: None,
+                attempts: 0,
+            });
+        }
+    }
+
+    fn bury_head(&mut self, id: LaneId, reason: Reason, failure: Failure, now: Now, settled: &mut Vec<Settled<M>>) {
+        if let Some(mut item) = self.lanes.get(id).and_then(|l| l.queue.pop_front()) {
+            item.failure = failure;
+            let buried = self.bury(id, item, reason, now);
+            settled.push(buried);
+        }
+    }
+
+    fn start_head(&mut self, id: LaneId, now: Now) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        let Some(item) = lane.queue.pop_front() else { return };
+        lane.phase = Phase::Running;
+        if self.policy.has(Bug::SeenBeforeSuccess) {
+            self.mark_seen(&item.ticket, now);
+        }
+        self.running.push(Slot { lane: id, item });
+    }
+}

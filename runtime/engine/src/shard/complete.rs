@@ -1,0 +1,287 @@
+//! What a call's end means for each of its messages.
+
+use super::lanes::{Lane, LaneId, Phase};
+use super::{Shard, Slot};
+use crate::message::{Failure, Fate, Now, Reason, Ticket};
+use crate::planted::Bug;
+use crate::retry::{self, split_mix};
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+/// The handler's answer for one slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its effects stand.
+    Done,
+    /// As done, counted apart.
+    Skip,
+    /// To be run again.
+    Retry {
+        /// The handler's words.
+        failure: Failure,
+        /// `None`: the back-off of the policy.
+        delay_ms: Option<u64>,
+        /// A service is down: costs no attempt.
+        outage: bool,
+    },
+    /// Not to be run again.
+    DeadLetter(Failure),
+    /// What the handler staged for it is more than a limit allows; the host says so.
+    Oversized(Failure),
+}
+
+/// Why a whole call failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallFailure {
+    /// `true` when it ran out of time; everything else is a trap.
+    pub timeout: bool,
+    /// The host's words.
+    pub failure: Failure,
+}
+
+/// A message whose fate is decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled<M> {
+    /// Its papers.
+    pub ticket: Ticket,
+    /// The payload.
+    pub message: M,
+    /// How it ended.
+    pub fate: Fate,
+    /// The slot whose effects stand, for those done or skipped.
+    pub slot: Option<u32>,
+    /// Runs that counted as attempts, the last one included; 0 when it did not run.
+    pub attempts: u32,
+}
+
+/// What a call's end brought, beside what is settled: for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Messages that will run again.
+    pub retried: u32,
+    /// Messages undone because an earlier one of their lane did not succeed.
+    pub undone: u32,
+    /// Messages that will be replayed one by one.
+    pub replayed: u32,
+}
+
+/// What is decided for one slot before anything is moved.
+enum Verdict {
+    Stands(Fate),
+    Fails { reason: Reason, failure: Failure, delay_ms: Option<u64>, outage: bool, finally: bool, alone: bool },
+    Undone,
+}
+
+impl<M> Shard<M> {
+    /// The call answered. `took_us` is how long it took. A wrong number of outcomes counts as a failed call.
+    pub fn complete(
+        &mut self,
+        outcomes: Vec<Outcome>,
+        took_us: u64,
+        now: Now,
+        settled: &mut Vec<Settled<M>>,
+    ) -> Report {
+        if outcomes.len() != self.running.len() {
+            let detail = alloc::format!("{} outcomes for {} messages", outcomes.len(), self.running.len());
+            let failure = Failure { code: "wrong-count".into(), detail };
+            return self.fail(CallFailure { timeout: false, failure }, now, settled);
+        }
+        self.learn_cost(took_us);
+        let slots = core::mem::take(&mut self.running);
+        let verdicts = self.judge(&slots, outcomes);
+        self.carry_out(slots, verdicts, now, settled)
+    }
+
+    /// The call failed as a whole. With several messages each is replayed alone, first of all; a single one is the
+    /// culprit.
+    pub fn fail(&mut self, call: CallFailure, now: Now, settled: &mut Vec<Settled<M>>) -> Report {
+        let slots = core::mem::take(&mut self.running);
+        if slots.len() > 1 && !self.policy.has(Bug::CondemnBatch) {
+            return self.replay_alone(slots);
+        }
+        let reason = if call.timeout { Reason::Timeout } else { Reason::Trap };
+        let mut verdicts: Vec<Verdict> = Vec::new();
+        verdicts.resize_with(slots.len(), || Verdict::Fails {
+            reason,
+            failure: call.failure.clone(),
+            delay_ms: None,
+            outage: false,
+            finally: self.policy.has(Bug::CondemnBatch),
+            alone: true,
+        });
+        self.carry_out(slots, verdicts, now, settled)
+    }
+
+    /// Slots behind a failed one of their lane are undone; slots of other lanes stand.
+    fn judge(&self, slots: &[Slot<M>], outcomes: Vec<Outcome>) -> Vec<Verdict> {
+        let mut broken: BTreeSet<LaneId> = BTreeSet::new();
+        let mut verdicts = Vec::with_capacity(slots.len());
+        for (slot, outcome) in slots.iter().zip(outcomes) {
+            if !broken.is_empty() && broken.contains(&slot.lane) && !self.policy.has(Bug::KeepSlotsBehindFailure) {
+                verdicts.push(Verdict::Undone);
+                continue;
+            }
+            let verdict = match outcome {
+                Outcome::Done => Verdict::Stands(Fate::Done),
+                Outcome::Skip => Verdict::Stands(Fate::Skipped),
+                Outcome::Retry { failure, delay_ms, outage } => {
+                    Verdict::Fails { reason: Reason::Attempts, failure, delay_ms, outage, finally: false, alone: false }
+                }
+                Outcome::DeadLetter(failure) => finally(Reason::Rejected, failure),
+                Outcome::Oversized(failure) => finally(Reason::Oversized, failure),
+            };
+            if matches!(verdict, Verdict::Fails { .. }) {
+                broken.insert(slot.lane);
+            }
+            verdicts.push(verdict);
+        }
+        verdicts
+    }
+
+    fn carry_out(
+        &mut self,
+        slots: Vec<Slot<M>>,
+        verdicts: Vec<Verdict>,
+        now: Now,
+        settled: &mut Vec<Settled<M>>,
+    ) -> Report {
+        let mut report = Report::default();
+        let mut undone = Vec::new();
+        let mut touched = Vec::new();
+        for (index, (slot, verdict)) in slots.into_iter().zip(verdicts).enumerate() {
+            touched.push(slot.lane);
+            match verdict {
+                Verdict::Stands(fate) => {
+                    self.mark_seen(&slot.item.ticket, now);
+                    let Slot { item, .. } = slot;
+                    let attempts = item.history.attempts.saturating_add(1);
+                    let (ticket, message) = (item.ticket, item.message);
+                    settled.push(Settled { ticket, message, fate, slot: Some(index as u32), attempts });
+                }
+                Verdict::Undone => {
+                    report.undone += 1;
+                    undone.push(slot);
+                }
+                Verdict::Fails { reason, failure, delay_ms, outage, finally, alone } => {
+                    let mut slot = slot;
+                    slot.item.failure = failure;
+                    slot.item.alone = alone;
+                    let due = self.note_failure(&mut slot, reason, delay_ms, outage, finally, now);
+                    match due {
+                        retry::Next::At(due) => {
+                            report.retried += 1;
+                            self.wait(slot, due, &mut undone);
+                        }
+                        retry::Next::Spent(reason) => {
+                            // A partition that is gone by now: unsettled, the next owner runs it.
+                            if self.lane_of(&slot).is_some() {
+                                let buried = self.bury(slot.lane, slot.item, reason, now);
+                                settled.push(buried);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        self.put_back(undone);
+        for id in touched {
+            if self.lanes.get(id).is_some_and(|l| l.phase == Phase::Running) {
+                self.go_on(id);
+            }
+        }
+        report
+    }
+
+    fn note_failure(
+        &mut self,
+        slot: &mut Slot<M>,
+        reason: Reason,
+        delay_ms: Option<u64>,
+        outage: bool,
+        finally: bool,
+        now: Now,
+    ) -> retry::Next {
+        let history = &mut slot.item.history;
+        history.attempts += u32::from(!outage || self.policy.has(Bug::OutageCosts));
+        history.failures = history.failures.saturating_add(1);
+        history.first_failed_ms.get_or_insert(now.wall_ms);
+        if finally {
+            return retry::Next::Spent(reason);
+        }
+        let chance = split_mix(&mut self.random);
+        retry::next(&self.policy.retry, history, delay_ms, reason, now, chance)
+    }
+
+    /// The head waits for its retry; it goes back to the front of its lane with what was undone behind it.
+    fn wait(&mut self, slot: Slot<M>, due: u64, undone: &mut Vec<Slot<M>>) {
+        let early = self.policy.has(Bug::ReleaseLaneEarly);
+        if let Some(lane) = self.lane_of(&slot) {
+            lane.phase = Phase::Waiting(due);
+            if early && !lane.queue.is_empty() {
+                lane.phase = Phase::Ready;
+                lane.queue.push_back(slot.item);
+                self.ready.push_back(slot.lane);
+                return;
+            }
+            self.due.insert((due, slot.lane));
+        }
+        undone.push(slot);
+    }
+
+    /// Puts slots back to the front of their lanes, in their order. Those of a lane that is gone are dropped: their
+    /// partition was taken away, and its next owner runs them.
+    fn put_back(&mut self, mut slots: Vec<Slot<M>>) {
+        if self.policy.has(Bug::UndoReversed) {
+            slots.reverse();
+        }
+        for slot in slots.into_iter().rev() {
+            if let Some(lane) = self.lane_of(&slot) {
+                lane.queue.push_front(slot.item);
+            }
+        }
+    }
+
+    fn replay_alone(&mut self, mut slots: Vec<Slot<M>>) -> Report {
+        let report = Report { replayed: slots.len() as u32, ..Report::default() };
+        let mut order: Vec<LaneId> = Vec::new();
+        for slot in &mut slots {
+            slot.item.alone = true;
+            if let Some(lane) = self.lane_of(slot)
+                && lane.phase == Phase::Running
+            {
+                lane.phase = Phase::Ready;
+                order.push(slot.lane);
+            }
+        }
+        if self.policy.has(Bug::ReplayBehindNewer) {
+            for slot in slots {
+                if let Some(lane) = self.lane_of(&slot) {
+                    lane.queue.push_back(slot.item);
+                }
+            }
+        } else {
+            self.put_back(slots);
+        }
+        for id in order.into_iter().rev() {
+            self.ready.push_front(id);
+        }
+        self.ready_since_ms = Some(0);
+        report
+    }
+
+    /// The lane a slot came from, unless its assignment is over.
+    fn lane_of(&mut self, slot: &Slot<M>) -> Option<&mut Lane<M>> {
+        let ticket = &slot.item.ticket;
+        let present = self.epochs.get(&ticket.partition) == Some(&ticket.epoch);
+        if present { self.lanes.get(slot.lane) } else { None }
+    }
+
+    fn learn_cost(&mut self, took_us: u64) {
+        let Some(each) = took_us.checked_div(self.running.len() as u64) else { return };
+        self.cost_us = if self.cost_us == 0 { each } else { (self.cost_us * 3 + each) / 4 };
+    }
+}
+
+fn finally(reason: Reason, failure: Failure) -> Verdict {
+    Verdict::Fails { reason, failure, delay_ms: None, outage: false, finally: true, alone: false }
+}
