@@ -1,0 +1,224 @@
+//! The admin server: `/livez`, `/readyz`, `/metrics`, on a thread and a runtime of its own, so that it answers however
+//! busy the pipelines are. Plain HTTP/1.1 for probes and scrapers inside the operator's network; it reads nothing but
+//! the request line and headers and changes nothing.
+
+use super::health::Health;
+use super::metrics::{Format, Metrics};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore};
+
+/// Open connections at most; more wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 64;
+/// A request's headers at most, in number and bytes.
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// From connecting to the last byte of the headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// From connecting to the end of the answer.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// What open connections get when the server stops.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// The admin address can't be used. Says why and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminError(String);
+
+impl std::fmt::Display for AdminError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for AdminError {}
+
+/// The running server. Dropping it stops it.
+#[derive(Debug)]
+pub struct AdminServer {
+    address: SocketAddr,
+    stop: Arc<Notify>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl AdminServer {
+    /// Binds `listen` (`host:port`; port 0 picks a free one), logs the address and serves until dropped.
+    pub fn start(listen: &str, health: Arc<Health>, metrics: Arc<Metrics>) -> Result<Self, AdminError> {
+        let listener = bind(listen)?;
+        let failed = |what: &str, e: std::io::Error| AdminError(format!("the admin server can't {what}: {e}"));
+        let address = listener.local_addr().map_err(|e| failed("read its address", e))?;
+        listener.set_nonblocking(true).map_err(|e| failed("set up its socket", e))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|e| failed("start", e))?;
+        let stop = Arc::new(Notify::new());
+        let stopped = stop.clone();
+        let shown = Arc::new(Shown { health, metrics });
+        let thread = std::thread::Builder::new()
+            .name("admin".to_owned())
+            .spawn(move || {
+                if let Err(error) = runtime.block_on(serve(listener, &stopped, shown)) {
+                    tracing::error!(%error, "the admin server ended: /livez, /readyz and /metrics are gone");
+                }
+            })
+            .map_err(|e| failed("start its thread", e))?;
+        tracing::info!(%address, "admin server listens: /livez /readyz /metrics");
+        Ok(Self { address, stop, thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the admin server's thread panicked");
+        }
+    }
+}
+
+/// Whether [`AdminServer::start`] could bind this address now; for `keyrail check`.
+pub fn check_address(listen: &str) -> Result<(), AdminError> {
+    bind(listen).map(drop)
+}
+
+fn bind(listen: &str) -> Result<TcpListener, AdminError> {
+    let at = format!("[admin] listen = {listen:?}");
+    let addresses: Vec<SocketAddr> = listen
+        .to_socket_addrs()
+        .map_err(|e| {
+            AdminError(format!("{at} is no usable address: {e}; write host:port, for example 127.0.0.1:8080"))
+        })?
+        .collect();
+    TcpListener::bind(&addresses[..]).map_err(|e| {
+        let cure = match e.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another process listens there: end it, or choose another port (0 picks a free one)"
+            }
+            std::io::ErrorKind::AddrNotAvailable => {
+                "this machine has no such address: use one of its own, 127.0.0.1 or 0.0.0.0"
+            }
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need a right of their own: choose a higher one",
+            _ => "choose another address",
+        };
+        AdminError(format!("{at} can't be used: {e}; {cure}"))
+    })
+}
+
+/// What the server shows.
+struct Shown {
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+async fn serve(listener: TcpListener, stop: &Notify, shown: Arc<Shown>) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let accepting = tokio::spawn(accept(listener, slots.clone(), shown));
+    stop.notified().await;
+    accepting.abort();
+    // Each open connection holds a slot; what is still open after the grace ends with the runtime.
+    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+    if tokio::time::timeout(STOP_GRACE, slots.acquire_many(all)).await.is_err() {
+        tracing::debug!("the admin server stops with connections open");
+    }
+    Ok(())
+}
+
+async fn accept(listener: tokio::net::TcpListener, slots: Arc<Semaphore>, shown: Arc<Shown>) {
+    loop {
+        // Only closing the semaphore makes this fail, and nobody does.
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let shown = shown.clone();
+                drop(tokio::spawn(async move {
+                    connection(stream, shown).await;
+                    drop(slot);
+                }));
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: it would fail again at once.
+                tracing::warn!(%error, "the admin server can't accept a connection");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: tokio::net::TcpStream, shown: Arc<Shown>) {
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let response = answer(&request, &shown);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES)
+        // One request each: an idle connection would hold a slot, and a scrape each 15 s gains nothing from it.
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an admin connection ended early"),
+        Err(_) => tracing::debug!("an admin connection took too long and was closed"),
+    }
+}
+
+fn answer<B>(request: &Request<B>, shown: &Shown) -> Response<Full<Bytes>> {
+    let page = request.uri().path();
+    if !matches!(page, "/livez" | "/readyz" | "/metrics") {
+        return text(StatusCode::NOT_FOUND, "not found: there are /livez, /readyz and /metrics\n".to_owned());
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered\n".to_owned());
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match page {
+        "/livez" => verdict(&shown.health.dead()),
+        "/readyz" => verdict(&shown.health.unready()),
+        _ => {
+            let accept = request.headers().get(ACCEPT).and_then(|v| v.to_str().ok());
+            let format = Format::accepted(accept);
+            let mut response = text(StatusCode::OK, shown.metrics.render(format));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+            response
+        }
+    }
+}
+
+fn verdict(faults: &[String]) -> Response<Full<Bytes>> {
+    if faults.is_empty() {
+        return text(StatusCode::OK, "ok\n".to_owned());
+    }
+    text(StatusCode::SERVICE_UNAVAILABLE, faults.iter().flat_map(|f| [f.as_str(), "\n"]).collect())
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! The process's log: one line per event on standard error, as text for people or as JSON for programs.
+//!
+//! What is logged comes partly from outside (a guest's words, a broker's message, a topic's name), and must neither
+//! forge a line nor reach the terminal's control sequences. tracing-subscriber leaves line feeds in messages and all
+//! control characters in fields shown with `%` as they are, so every control character is escaped here.
+
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{Layer, Registry};
+
+/// `[logging] format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// A line for people.
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = LoggingError;
+
+    fn from_str(text: &str) -> Result<Self, LoggingError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            other => Err(LoggingError(format!("[logging] format = {other:?} is not known: use auto, text or json"))),
+        }
+    }
+}
+
+/// The log can't be set up as told. Says what is wrong and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggingError(String);
+
+impl fmt::Display for LoggingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for LoggingError {}
+
+/// What is logged: a level for all, and levels for single modules.
+#[derive(Debug, Clone)]
+pub struct LogLevel(Targets);
+
+impl std::str::FromStr for LogLevel {
+    type Err = LoggingError;
+
+    /// `info`, or with exceptions `info,keyrail::wasm=debug`. A bare word must be a level: elsewhere such a word is
+    /// taken for a module, so that a misspelt level would log nothing, or everything.
+    fn from_str(text: &str) -> Result<Self, LoggingError> {
+        let mut targets = Targets::new().with_default(LevelFilter::INFO);
+        for directive in text.split(',').map(str::trim) {
+            let (target, level) = match directive.split_once('=') {
+                Some((target, level)) => (target.trim(), level.trim()),
+                None => ("", directive),
+            };
+            let level = match level.to_ascii_lowercase().as_str() {
+                "off" => LevelFilter::OFF,
+                "error" => LevelFilter::ERROR,
+                "warn" => LevelFilter::WARN,
+                "info" => LevelFilter::INFO,
+                "debug" => LevelFilter::DEBUG,
+                "trace" => LevelFilter::TRACE,
+                other => {
+                    return Err(LoggingError(format!(
+                        "[logging] level: {other:?} is no level: use off, error, warn, info, debug or trace, for single \
+                         modules as in \"info,keyrail::wasm=debug\""
+                    )));
+                }
+            };
+            targets = match (directive.contains('='), target) {
+                (true, "") => {
+                    return Err(LoggingError(format!("[logging] level: no module stands before = in {directive:?}")));
+                }
+                (true, target) => targets.with_target(target, level),
+                (false, _) => targets.with_default(level),
+            };
+        }
+        Ok(Self(targets))
+    }
+}
+
+impl LogLevel {
+    /// Whether an event of this module and level is logged.
+    #[must_use]
+    pub fn logs(&self, target: &str, level: Level) -> bool {
+        self.0.would_enable(target, &level)
+    }
+}
+
+/// Sends the log of the whole process to standard error. Once per process.
+pub fn init(level: &LogLevel, format: LogFormat) -> Result<(), LoggingError> {
+    let terminal = std::io::stderr().is_terminal();
+    let json = match format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    // https://no-color.org
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let subscriber = Registry::default().with(layer(level, json, colour, std::io::stderr));
+    tracing::subscriber::set_global_default(subscriber)
+        .map_err(|e| LoggingError(format!("the log is set up already in this process: {e}")))
+}
+
+fn layer<W>(level: &LogLevel, json: bool, colour: bool, to: W) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(to);
+    if json {
+        return layer.json().flatten_event(true).with_span_list(false).with_filter(level.0.clone()).boxed();
+    }
+    let fields = debug_fn(|to, field, value| match field.name() {
+        "message" => write!(Escaped(to), "{value:?}"),
+        name => write!(Escaped(to), "{name}={value:?}"),
+    });
+    // `delimited` is what stands between two fields.
+    let fields = tracing_subscriber::field::MakeExt::delimited(fields, " ");
+    layer.fmt_fields(fields).with_filter(level.0.clone()).boxed()
+}
+
+/// Writes on, with every control character escaped.
+struct Escaped<'a, W>(&'a mut W);
+
+impl<W: fmt::Write> fmt::Write for Escaped<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some((before, c)) = rest.find(char::is_control).and_then(|at| {
+            let c = rest[at..].chars().next()?;
+            Some((&rest[..at], c))
+        }) {
+            self.0.write_str(before)?;
+            write!(self.0, "{}", c.escape_default())?;
+            rest = &rest[before.len() + c.len_utf8()..];
+        }
+        self.0.write_str(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests;

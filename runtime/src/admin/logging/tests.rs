@@ -1,0 +1,108 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use super::*;
+use std::sync::{Arc, Mutex};
+
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Buffer {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// What is logged while `work` runs.
+fn logged(level: &str, json: bool, colour: bool, work: impl FnOnce()) -> String {
+    let buffer = Buffer::default();
+    let subscriber = Registry::default().with(layer(&level.parse().unwrap(), json, colour, buffer.clone()));
+    tracing::subscriber::with_default(subscriber, work);
+    let bytes = buffer.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+const HOSTILE: &str = "a\n2026 INFO forged\r\x1b[2J\x07\u{9b}31m\u{7f}ü";
+
+#[test]
+fn words_from_outside_stay_on_one_line_and_off_the_terminal() {
+    let text = logged("info", false, false, || {
+        let _span = tracing::info_span!("call", guest = %HOSTILE).entered();
+        tracing::warn!(topic = %HOSTILE, quoted = HOSTILE, "handler says: {HOSTILE}");
+    });
+    assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+    assert!(text.ends_with('\n'));
+    assert!(!text.trim_end_matches('\n').contains(char::is_control), "{text:?}");
+    assert!(
+        text.contains("handler says: a\\n2026 INFO forged\\r\\u{1b}[2J\\u{7}\\u{9b}31m\\u{7f}ü topic=a\\n2026"),
+        "{text}"
+    );
+    assert!(text.contains("WARN call{guest=a\\n2026"), "{text}");
+}
+
+#[test]
+fn colours_are_ours_alone() {
+    let text = logged("info", false, true, || tracing::warn!(x = %"\x1b[31m", "red"));
+    assert!(text.contains("\x1b[33m"), "a warning is yellow: {text:?}");
+    assert!(!text.contains("\x1b[31m"), "{text:?}");
+}
+
+#[test]
+fn json_is_one_object_per_line() {
+    let text = logged("info", true, false, || {
+        let _span = tracing::info_span!("call", pipeline = "p").entered();
+        tracing::error!(topic = %HOSTILE, partition = 3, "stopped: {HOSTILE}");
+    });
+    assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+    let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    assert_eq!(line["message"], format!("stopped: {HOSTILE}"));
+    assert_eq!((&line["topic"], &line["partition"]), (&HOSTILE.into(), &3.into()));
+    assert_eq!(line["span"]["pipeline"], "p");
+    assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn levels_hold_for_all_and_for_single_modules() {
+    let level: LogLevel = "warn, keyrail::wasm=debug,rdkafka=off".parse().unwrap();
+    for (target, at, logs) in [
+        ("keyrail", Level::WARN, true),
+        ("keyrail", Level::INFO, false),
+        ("keyrail::wasm::loader", Level::DEBUG, true),
+        ("keyrail::wasm", Level::TRACE, false),
+        ("rdkafka", Level::ERROR, false),
+    ] {
+        assert_eq!(level.logs(target, at), logs, "{target} {at}");
+    }
+    assert!("keyrail=debug".parse::<LogLevel>().unwrap().logs("other", Level::INFO), "the rest stays at info");
+    let text = logged("INFO", false, false, || tracing::debug!("unseen"));
+    assert_eq!(text, "");
+}
+
+#[test]
+fn a_misspelt_level_is_refused_and_not_taken_for_a_module() {
+    for (text, said) in [
+        ("inof", "\"inof\" is no level: use off, error, warn, info, debug or trace"),
+        ("", "\"\" is no level"),
+        ("info,", "\"\" is no level"),
+        ("keyrail=loud", "\"loud\" is no level"),
+        ("=info", "no module stands before = in \"=info\""),
+    ] {
+        let error = text.parse::<LogLevel>().unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    assert!("xml".parse::<LogFormat>().unwrap_err().to_string().contains("use auto, text or json"));
+    assert_eq!("json".parse::<LogFormat>(), Ok(LogFormat::Json));
+}

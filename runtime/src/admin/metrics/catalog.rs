@@ -1,0 +1,91 @@
+//! Every metric of Keyrail: its one stable name, its kind and what it means. `METRICS.md` says more; a test keeps both
+//! together.
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by bucket.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the exposition format.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric's fixed part.
+#[derive(Debug)]
+pub struct Family {
+    /// The name, with `_total` where it is a counter.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// One sentence without a full stop.
+    pub help: &'static str,
+}
+
+macro_rules! catalog {
+    ($($id:ident $kind:ident $name:literal $help:literal;)+) => {
+        /// Names a metric in the code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Id { $(#[doc = $help] $id,)+ }
+
+        /// Every metric, in the order of [`Id`] and of the page.
+        pub const FAMILIES: &[Family] = &[$(Family { name: $name, kind: Kind::$kind, help: $help },)+];
+    };
+}
+
+catalog! {
+    BuildInfo Gauge "keyrail_build_info" "Always 1; the label is the running version";
+    Received Counter "keyrail_records_received_total" "Records polled from the input topics";
+    ReceivedBytes Counter "keyrail_received_bytes_total" "Key, value and header bytes of the records received";
+    Settled Counter "keyrail_messages_settled_total" "Messages whose fate is decided, by fate";
+    DeadLetters Counter "keyrail_dead_letters_total" "Messages dead-lettered, by reason";
+    Retries Counter "keyrail_retries_total" "Runs of a message after its first";
+    AttemptsFailed Counter "keyrail_attempts_failed_total" "Runs of a message that failed, by kind";
+    BatchMessages Histogram "keyrail_batch_messages" "Messages handed to the handler in one call";
+    CallDuration Histogram "keyrail_call_duration_seconds" "Duration of one call of the handler";
+    Latency Histogram "keyrail_settle_latency_seconds" "Time from a record's timestamp until its message settled";
+    InFlight Gauge "keyrail_messages_in_flight" "Messages received and not yet settled";
+    LanesOpen Gauge "keyrail_lanes_open" "Order keys that have a message in flight";
+    LanesWaiting Gauge "keyrail_lanes_waiting" "Order keys whose head failed and waits for its next run";
+    BudgetUsed Gauge "keyrail_budget_used_bytes" "Bytes of records and effects held until they are committed";
+    BudgetLimit Gauge "keyrail_budget_limit_bytes" "The limit of all pipelines together, [memory] records";
+    Assigned Gauge "keyrail_partitions_assigned" "Partitions that this process owns";
+    Paused Gauge "keyrail_partitions_paused" "Partitions not fetched for now, by reason";
+    Rebalances Counter "keyrail_rebalances_total" "Changes of the assignment, by kind";
+    Epoch Gauge "keyrail_assignment_epoch" "Number of the current assignment; grows with each";
+    Commits Counter "keyrail_commits_total" "Offset commits, by result";
+    CommitAge Gauge "keyrail_commit_age_seconds" "Time since the last successful commit";
+    Committed Gauge "keyrail_partition_committed_offset" "Next offset to read, as the group has it";
+    ReceivedOffset Gauge "keyrail_partition_received_offset" "One past the last offset received";
+    Lag Gauge "keyrail_partition_lag_records" "Log end minus committed offset";
+    Unsettled Gauge "keyrail_partition_unsettled_messages" "Messages received from the partition and not yet settled";
+    OldestUnsettled Gauge "keyrail_partition_oldest_unsettled_age_seconds" "How long the oldest unsettled message is here";
+    MetadataBytes Gauge "keyrail_partition_commit_metadata_bytes" "Size of the last commit's metadata; the broker allows 4096";
+    Blocked Gauge "keyrail_partition_blocked" "1 while the partition can't go on, with the reason";
+    Produced Counter "keyrail_records_produced_total" "Records that the broker acknowledged, by what they are";
+    Refused Counter "keyrail_produce_refused_total" "Records that the broker refused, by reason";
+    Stalls Counter "keyrail_stalls_total" "Times that a partition with work in flight stopped settling";
+    LossIntervals Counter "keyrail_loss_intervals_total" "Ranges of input lost to retention or truncation";
+    RecordsLost Counter "keyrail_records_lost_total" "Offsets in those ranges";
+    DedupIds Gauge "keyrail_dedup_ids_remembered" "Message ids remembered";
+    DedupForgotten Counter "keyrail_dedup_ids_forgotten_total" "Message ids forgotten, by reason";
+    InstancesOpened Counter "keyrail_handler_instances_opened_total" "Instances of the handler opened";
+    InstancesClosed Counter "keyrail_handler_instances_closed_total" "Instances of the handler closed, by reason";
+    HandlerSeriesDropped Gauge "keyrail_handler_series_dropped" "Series of handlers' own metrics left out of this page";
+    ProcessStart Gauge "process_start_time_seconds" "Start time of the process since the Unix epoch";
+    ProcessMemory Gauge "process_resident_memory_bytes" "Resident memory of the process";
+    ProcessCpu Counter "process_cpu_seconds_total" "User and system CPU time spent";
+}

@@ -1,0 +1,273 @@
+//! The process's metrics. Each name exists once, in [`catalog`]; `METRICS.md` explains them.
+//!
+//! How they are written: one `Arc<PipelineMetrics>` per pipeline, whose numbers are plain atomics. A thread sums up a
+//! batch in variables of its own and publishes the sums once per batch; no lock, no label look-up, no allocation. What
+//! holds per partition changes once per commit and lies in one table behind a mutex.
+
+pub mod catalog;
+mod extra;
+mod labels;
+mod page;
+mod partitions;
+mod process;
+mod value;
+
+pub use extra::{ExtraMetrics, Sample, SampleValue};
+pub use labels::{
+    BlockReason, ClosedReason, CommitResult, CounterBy, DeadLetterReason, Failure, Fate, ForgottenReason, Label,
+    PauseReason, Produced, Rebalance, RefusedReason,
+};
+pub use page::Format;
+pub use partitions::{PartitionTable, PartitionValues};
+pub use value::{Counter, Gauge, Histogram, LocalHistogram, Scale};
+
+use catalog::Id;
+use page::{Labels, Page};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use value::{BATCH_MESSAGES, CALL_MICROS, LATENCY_MICROS};
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    /// The limit of `[memory] records`, in bytes.
+    pub budget_limit_bytes: Gauge,
+    started_s: f64,
+    pipelines: Mutex<Vec<Arc<PipelineMetrics>>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Metrics of a process that starts now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            budget_limit_bytes: Gauge::default(),
+            started_s: now_ms() as f64 / 1e3,
+            pipelines: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The metrics of this pipeline, made on the first call.
+    #[must_use]
+    pub fn pipeline(&self, name: &str) -> Arc<PipelineMetrics> {
+        let mut all = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = all.iter().find(|p| p.name == name) {
+            return found.clone();
+        }
+        let new = Arc::new(PipelineMetrics::new(name));
+        all.push(new.clone());
+        new
+    }
+
+    /// The whole page.
+    #[must_use]
+    pub fn render(&self, format: Format) -> String {
+        let pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now_ms = now_ms();
+        let mut page = Page::new(format);
+        let mut extra = extra::Extra::default();
+        page.put(Id::BuildInfo, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        page.put(Id::BudgetLimit, &[], self.budget_limit_bytes.get());
+        for pipeline in &pipelines {
+            pipeline.render(&mut page, now_ms);
+            extra.collect(&pipeline.name, &pipeline.extra());
+        }
+        page.put(Id::HandlerSeriesDropped, &[], extra.dropped());
+        page.put_real(Id::ProcessStart, &[], self.started_s);
+        if let Some(bytes) = process::resident_bytes() {
+            page.put(Id::ProcessMemory, &[], bytes);
+        }
+        if let Some(seconds) = process::cpu_seconds() {
+            page.put_real(Id::ProcessCpu, &[], seconds);
+        }
+        page.finish(&extra.finish(format))
+    }
+}
+
+/// The numbers of one pipeline. Every field may be written from any thread; a gauge says who owns it.
+#[derive(Debug)]
+pub struct PipelineMetrics {
+    name: String,
+    /// Records polled.
+    pub received: Counter,
+    /// Their key, value and header bytes.
+    pub received_bytes: Counter,
+    /// Messages by fate; dead letters are counted here and in `dead_letters`.
+    pub settled: CounterBy<Fate>,
+    /// Dead letters by reason.
+    pub dead_letters: CounterBy<DeadLetterReason>,
+    /// Runs after the first.
+    pub retries: Counter,
+    /// Failed runs by kind.
+    pub attempts_failed: CounterBy<Failure>,
+    /// Messages per call; its count is the number of batches.
+    pub batch_messages: Histogram,
+    /// Duration of a call in microseconds.
+    pub call_micros: Histogram,
+    /// Record timestamp to settled in microseconds; below 0 (clocks apart) counts as 0, no timestamp is not counted.
+    pub latency_micros: Histogram,
+    /// Messages received and not settled; shards share it.
+    pub in_flight: Gauge,
+    /// Order keys with a message in flight; shards share it.
+    pub lanes_open: Gauge,
+    /// Order keys whose head waits for its next run; shards share it.
+    pub lanes_waiting: Gauge,
+    /// Bytes held of the budget; the consumer thread owns it.
+    pub budget_used_bytes: Gauge,
+    /// Partitions owned; the consumer thread owns it.
+    pub partitions_assigned: Gauge,
+    /// Number of the current assignment; the consumer thread owns it.
+    pub assignment_epoch: Gauge,
+    /// Changes of the assignment.
+    pub rebalances: CounterBy<Rebalance>,
+    /// Commits by result; tell [`PipelineMetrics::committed`] instead of adding here.
+    pub commits: CounterBy<CommitResult>,
+    /// Records acknowledged.
+    pub produced: CounterBy<Produced>,
+    /// Records refused.
+    pub refused: CounterBy<RefusedReason>,
+    /// Stalls detected.
+    pub stalls: Counter,
+    /// Ranges of input lost.
+    pub loss_intervals: Counter,
+    /// Offsets in those ranges.
+    pub records_lost: Counter,
+    /// Ids remembered; shards share it.
+    pub dedup_ids: Gauge,
+    /// Ids forgotten by reason.
+    pub dedup_forgotten: CounterBy<ForgottenReason>,
+    /// Handler instances opened.
+    pub instances_opened: Counter,
+    /// Handler instances closed by reason.
+    pub instances_closed: CounterBy<ClosedReason>,
+    last_commit_ms: Gauge,
+    table: Mutex<PartitionTable>,
+    extra: Mutex<Vec<Arc<dyn ExtraMetrics>>>,
+}
+
+impl PipelineMetrics {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            received: Counter::default(),
+            received_bytes: Counter::default(),
+            settled: CounterBy::default(),
+            dead_letters: CounterBy::default(),
+            retries: Counter::default(),
+            attempts_failed: CounterBy::default(),
+            batch_messages: Histogram::new(&BATCH_MESSAGES),
+            call_micros: Histogram::new(&CALL_MICROS),
+            latency_micros: Histogram::new(&LATENCY_MICROS),
+            in_flight: Gauge::default(),
+            lanes_open: Gauge::default(),
+            lanes_waiting: Gauge::default(),
+            budget_used_bytes: Gauge::default(),
+            partitions_assigned: Gauge::default(),
+            assignment_epoch: Gauge::default(),
+            rebalances: CounterBy::default(),
+            commits: CounterBy::default(),
+            produced: CounterBy::default(),
+            refused: CounterBy::default(),
+            stalls: Counter::default(),
+            loss_intervals: Counter::default(),
+            records_lost: Counter::default(),
+            dedup_ids: Gauge::default(),
+            dedup_forgotten: CounterBy::default(),
+            instances_opened: Counter::default(),
+            instances_closed: CounterBy::default(),
+            last_commit_ms: Gauge::default(),
+            table: Mutex::default(),
+            extra: Mutex::default(),
+        }
+    }
+
+    /// The pipeline's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Counts a commit, and remembers when the last good one was.
+    pub fn committed(&self, result: CommitResult) {
+        self.commits.add(result, 1);
+        if result == CommitResult::Ok {
+            self.last_commit_ms.set(now_ms());
+        }
+    }
+
+    /// Changes what is shown per partition. Takes a lock: at most once per commit or second, and keep `change` short.
+    pub fn partitions<R>(&self, change: impl FnOnce(&mut PartitionTable) -> R) -> R {
+        change(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds metrics that somebody else keeps (the handler's own) to this pipeline's page.
+    pub fn add_extra(&self, extra: Arc<dyn ExtraMetrics>) {
+        self.extra.lock().unwrap_or_else(PoisonError::into_inner).push(extra);
+    }
+
+    fn extra(&self) -> Vec<Arc<dyn ExtraMetrics>> {
+        self.extra.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn render(&self, page: &mut Page, now_ms: u64) {
+        let own: Labels<'_> = &[("pipeline", &self.name)];
+        let singles = [
+            (Id::Received, self.received.get()),
+            (Id::ReceivedBytes, self.received_bytes.get()),
+            (Id::Retries, self.retries.get()),
+            (Id::InFlight, self.in_flight.get()),
+            (Id::LanesOpen, self.lanes_open.get()),
+            (Id::LanesWaiting, self.lanes_waiting.get()),
+            (Id::BudgetUsed, self.budget_used_bytes.get()),
+            (Id::Assigned, self.partitions_assigned.get()),
+            (Id::Epoch, self.assignment_epoch.get()),
+            (Id::Stalls, self.stalls.get()),
+            (Id::LossIntervals, self.loss_intervals.get()),
+            (Id::RecordsLost, self.records_lost.get()),
+            (Id::DedupIds, self.dedup_ids.get()),
+            (Id::InstancesOpened, self.instances_opened.get()),
+        ];
+        for (id, value) in singles {
+            page.put(id, own, value);
+        }
+        page.put_histogram(Id::BatchMessages, own, &self.batch_messages);
+        page.put_histogram(Id::CallDuration, own, &self.call_micros);
+        page.put_histogram(Id::Latency, own, &self.latency_micros);
+        self.put_by(page, Id::Settled, "fate", &self.settled);
+        self.put_by(page, Id::DeadLetters, "reason", &self.dead_letters);
+        self.put_by(page, Id::AttemptsFailed, "kind", &self.attempts_failed);
+        self.put_by(page, Id::Rebalances, "kind", &self.rebalances);
+        self.put_by(page, Id::Commits, "result", &self.commits);
+        self.put_by(page, Id::Produced, "kind", &self.produced);
+        self.put_by(page, Id::Refused, "reason", &self.refused);
+        self.put_by(page, Id::DedupForgotten, "reason", &self.dedup_forgotten);
+        self.put_by(page, Id::InstancesClosed, "reason", &self.instances_closed);
+        let committed_ms = self.last_commit_ms.get();
+        if committed_ms > 0 {
+            page.put_real(Id::CommitAge, own, now_ms.saturating_sub(committed_ms) as f64 / 1e3);
+        }
+        self.partitions(|table| table.render(&self.name, page, now_ms));
+    }
+
+    /// Every label value, those at 0 too: a series that appears only with the first failure can't be alerted on.
+    fn put_by<L: Label>(&self, page: &mut Page, id: Id, label: &str, counters: &CounterBy<L>) {
+        for value in L::ALL {
+            page.put(id, &[("pipeline", &self.name), (label, value.text())], counters.get(*value));
+        }
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
