@@ -4,6 +4,9 @@
 //! [`Consumer::poll`] as values: the group waits until the pipeline answers with [`Consumer::assign`] or
 //! [`Consumer::unassign`], so draining and the last commit happen in between, outside any callback.
 
+#[cfg(feature = "kafka")]
+pub mod kafka;
+
 use crate::record::{Record, TopicPartition};
 use std::time::Duration;
 

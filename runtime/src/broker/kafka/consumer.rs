@@ -1,0 +1,435 @@
+//! A member of a consumer group.
+//!
+//! librdkafka hands out a rebalance as an event and then waits (`WAIT_ASSIGN_CALL`, `WAIT_UNASSIGN_CALL`) until one of
+//! the assign calls answers it; its own thread keeps up the heartbeats, and [`Consumer::poll`] goes on keeping up
+//! `max.poll.interval.ms`. So a rebalance is passed on as a value and answered when the pipeline is ready. There is at
+//! most one unanswered at a time. Meanwhile librdkafka delivers nothing.
+
+use super::commits::KafkaCommits;
+use super::errors::{Place, Repeats};
+use super::native::{Client, Code, Event, EventKind, Failure, Item, OffsetEdge, PartitionList, Queue};
+use super::log;
+use crate::broker::{
+    BrokerError, BrokerErrorKind, Committed, Commits, Consumer, LogBounds, Polled,
+};
+use crate::record::{Record, RecordBuilder, TopicPartition};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CStr, CString};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+/// How long a dropped consumer may take to leave its group before it is abandoned to its own thread.
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
+/// How long librdkafka may take to start a seek: it asks no broker for it.
+const SEEK_WAIT: Duration = Duration::from_secs(5);
+
+/// What the consumer and its commit handles share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) commits: Queue,
+    events: Queue,
+    pub(super) client: Arc<Client>,
+    topics: Vec<CString>,
+    pub(super) place: Place,
+}
+
+impl Shared {
+    pub(super) fn name(&self, topic: u32) -> Result<&CStr, BrokerError> {
+        self.topics.get(topic as usize).map(CString::as_c_str).ok_or_else(|| BrokerError {
+            kind: BrokerErrorKind::Fatal,
+            message: format!("topic index {topic} is none of this consumer's {} topics", self.topics.len()),
+        })
+    }
+
+    fn find(&self, item: &Item<'_>) -> Option<TopicPartition> {
+        let topic = self.topics.iter().position(|t| t.to_bytes() == item.topic)?;
+        Some(TopicPartition { topic: u32::try_from(topic).ok()?, partition: item.partition })
+    }
+
+    /// The first entry that librdkafka marked with an error.
+    pub(super) fn check_items<'a>(
+        &self,
+        doing: &str,
+        mut items: impl Iterator<Item = Item<'a>>,
+    ) -> Result<(), BrokerError> {
+        items.find(|i| i.code != Code::NoError).map_or(Ok(()), |i| Err(self.item_error(doing, &i)))
+    }
+
+    fn item_error(&self, doing: &str, item: &Item<'_>) -> BrokerError {
+        let at = format!("{doing}, {} [{}]", String::from_utf8_lossy(item.topic), item.partition);
+        self.place.explain(&at, &Failure::new(item.code, item.code.to_string()))
+    }
+}
+
+/// A rebalance that the pipeline has not answered yet.
+#[derive(Debug)]
+enum Pending {
+    Assign,
+    Revoke(Vec<TopicPartition>),
+}
+
+/// See [`super::Kafka::consumer`].
+#[derive(Debug)]
+pub(super) struct KafkaConsumer {
+    shared: Arc<Shared>,
+    pending: Option<Pending>,
+    /// What is assigned, with the offset it was last told to start from.
+    assigned: BTreeMap<TopicPartition, i64>,
+    paused: BTreeSet<TopicPartition>,
+    /// Index of the topic of the last record: most often the next one's too.
+    last_topic: usize,
+    repeats: Repeats,
+    /// `leave` was called with nothing assigned: librdkafka will tell of no revocation.
+    left_empty: bool,
+}
+
+impl KafkaConsumer {
+    pub(super) fn new(client: Arc<Client>, topics: &[String], place: Place) -> Result<Self, BrokerError> {
+        let operator = |message: String| BrokerError { kind: BrokerErrorKind::Operator, message };
+        let events = Queue::consumer(&client).ok_or_else(|| operator("the consumer has no group".to_owned()))?;
+        let topics = topics
+            .iter()
+            .map(|t| CString::new(t.as_str()).map_err(|_| operator(format!("the topic name {t:?} holds a NUL byte"))))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut list = PartitionList::with_capacity(topics.len());
+        for topic in &topics {
+            list.push(topic, -1, -1001);
+        }
+        client.subscribe(&list).map_err(|f| place.explain("subscribing", &f))?;
+        let shared = Arc::new(Shared { commits: Queue::new(&client), events, client, topics, place });
+        Ok(Self {
+            shared,
+            pending: None,
+            assigned: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            last_topic: 0,
+            repeats: Repeats::default(),
+            left_empty: false,
+        })
+    }
+
+    fn list(&self, partitions: impl Iterator<Item = (TopicPartition, i64)>) -> Result<PartitionList, BrokerError> {
+        let mut list = PartitionList::with_capacity(partitions.size_hint().0);
+        for (at, offset) in partitions {
+            list.push(self.shared.name(at.topic)?, at.partition, offset);
+        }
+        Ok(list)
+    }
+
+    fn on_rebalance(&mut self, code: Code, partitions: Vec<TopicPartition>) -> Polled {
+        let assign = code == Code::AssignPartitions;
+        let lost = !assign && self.shared.client.assignment_lost();
+        self.pending = Some(if assign { Pending::Assign } else { Pending::Revoke(partitions.clone()) });
+        // librdkafka waits for an answer to an empty change too; the pipeline has nothing to decide then.
+        if partitions.is_empty() {
+            let answer = if assign { self.assign(&[]) } else { self.unassign(&[]) };
+            return answer.map_or_else(Polled::Trouble, |()| Polled::Idle);
+        }
+        match (assign, lost) {
+            (true, _) => Polled::Assigned(partitions),
+            (false, false) => Polled::Revoked(partitions),
+            (false, true) => Polled::Lost(partitions),
+        }
+    }
+
+    fn on_error(&mut self, failure: &Failure, at: Option<TopicPartition>) -> Polled {
+        match (failure.code, at) {
+            (Code::AutoOffsetReset | Code::OffsetOutOfRange, Some(at)) => return Polled::OutOfRange(at),
+            _ if failure.fatal => {}
+            (code, _) if !self.repeats.is_new(code, Instant::now()) => return Polled::Idle,
+            _ => {}
+        }
+        // A fatal error's own code only says that it is fatal.
+        let fatal = if failure.fatal { self.shared.client.fatal() } else { None };
+        Polled::Trouble(self.shared.place.explain("reading", fatal.as_ref().unwrap_or(failure)))
+    }
+
+    /// Takes a partition away from librdkafka and gives it back at another offset.
+    ///
+    /// After an offset out of range its fetcher has stopped and refuses to seek. If a rebalance is on its way in this
+    /// very moment, librdkafka may take the call for its answer; it then rebalances once more.
+    fn reassign(&mut self, at: TopicPartition, offset: i64) -> Result<(), Failure> {
+        let client = Arc::clone(&self.shared.client);
+        let failed = |e: BrokerError| Failure::new(Code::InvalidArgument, e.message);
+        if client.is_cooperative() {
+            let list = self.list([(at, offset)].into_iter()).map_err(failed)?;
+            client.incremental_unassign(&list)?;
+            return client.incremental_assign(&list);
+        }
+        let all = self.list(self.assigned.iter().map(|(at, start)| (*at, *start))).map_err(failed)?;
+        client.position(&all)?;
+        let shared = &self.shared;
+        let positions: BTreeMap<_, _> =
+            all.items().filter(|i| i.offset >= 0).filter_map(|i| Some((shared.find(&i)?, i.offset))).collect();
+        let places = self.assigned.iter().map(|(p, start)| {
+            (*p, if *p == at { offset } else { positions.get(p).copied().unwrap_or(*start) })
+        });
+        client.assign(Some(&self.list(places).map_err(failed)?))
+    }
+
+    fn ask(
+        &self,
+        doing: &str,
+        wait: Duration,
+        send: impl FnOnce(&Client, &Queue) -> Result<(), Failure>,
+        read: impl FnOnce(&Event<'_>) -> Result<i64, Failure>,
+    ) -> Result<i64, BrokerError> {
+        let answers = Queue::new(&self.shared.client);
+        send(&self.shared.client, &answers)
+            .and_then(|()| {
+                let late = || Failure::new(Code::OperationTimedOut, format!("no answer within {wait:?}"));
+                answers.poll(wait).ok_or_else(late).and_then(|event| read(&event))
+            })
+            .map_err(|f| self.shared.place.explain(doing, &f))
+    }
+}
+
+/// Makes a record of a fetched message. `None` for what is no record (a control message).
+fn record(event: &mut Event<'_>, topics: &[CString], last_topic: &mut usize) -> Option<Result<Record, Failure>> {
+    let message = event.next_message()?;
+    if message.code() != Code::NoError {
+        return Some(Err(Failure::new(message.code(), message.reason())));
+    }
+    let name = message.topic();
+    if topics.get(*last_topic).is_none_or(|t| t.to_bytes() != name) {
+        *last_topic = topics.iter().position(|t| t.to_bytes() == name)?;
+    }
+    let at = TopicPartition { topic: u32::try_from(*last_topic).ok()?, partition: message.partition() };
+    let header_bytes = message.headers().map(|(n, v)| 8 + n.len() + v.map_or(0, <[u8]>::len)).sum();
+    let mut builder = RecordBuilder::new(message.key(), message.value(), header_bytes);
+    if header_bytes > 0 {
+        for (name, value) in message.headers() {
+            builder.header(name, value);
+        }
+    }
+    Some(Ok(builder.build(at, message.offset(), message.timestamp_ms())))
+}
+
+impl Consumer for KafkaConsumer {
+    fn poll(&mut self, wait: Duration) -> Polled {
+        if std::mem::take(&mut self.left_empty) {
+            return Polled::Revoked(Vec::new());
+        }
+        let shared = Arc::clone(&self.shared);
+        let Some(mut event) = shared.events.poll(wait) else { return Polled::Idle };
+        match event.kind() {
+            EventKind::Fetch => match record(&mut event, &shared.topics, &mut self.last_topic) {
+                Some(Ok(record)) => Polled::Record(record),
+                Some(Err(failure)) => self.on_error(&failure, None),
+                None => Polled::Idle,
+            },
+            EventKind::Rebalance => {
+                let partitions = event.partitions().filter_map(|i| shared.find(&i)).collect();
+                self.on_rebalance(event.code(), partitions)
+            }
+            EventKind::Error => {
+                let Err(failure) = event.result() else { return Polled::Idle };
+                let at = event.partition().and_then(|(topic, partition)| {
+                    let index = shared.topics.iter().position(|t| t.to_bytes() == topic)?;
+                    Some(TopicPartition { topic: u32::try_from(index).ok()?, partition })
+                });
+                self.on_error(&failure, at)
+            }
+            EventKind::Log => {
+                log::forward(&event);
+                Polled::Idle
+            }
+            EventKind::Delivery | EventKind::Other => Polled::Idle,
+        }
+    }
+
+    fn assign(&mut self, starts: &[(TopicPartition, i64)]) -> Result<(), BrokerError> {
+        if !matches!(self.pending, Some(Pending::Assign)) {
+            return Err(no_rebalance("assign"));
+        }
+        let list = self.list(starts.iter().copied())?;
+        let client = &self.shared.client;
+        let answer = if client.is_cooperative() { client.incremental_assign(&list) } else { client.assign(Some(&list)) };
+        answer.map_err(|f| self.shared.place.explain("taking assigned partitions", &f))?;
+        self.pending = None;
+        self.assigned.extend(starts.iter().copied());
+        // librdkafka remembers a pause from an earlier assignment of the same partition.
+        let stale: Vec<_> = starts.iter().map(|(at, _)| *at).filter(|at| self.paused.contains(at)).collect();
+        if stale.is_empty() { Ok(()) } else { self.resume(&stale) }
+    }
+
+    fn unassign(&mut self, _partitions: &[TopicPartition]) -> Result<(), BrokerError> {
+        // The group's list counts, not the caller's: a partition left out would keep librdkafka waiting for ever.
+        let Some(Pending::Revoke(revoked)) = &self.pending else {
+            return Err(no_rebalance("unassign"));
+        };
+        let client = &self.shared.client;
+        let answer = if client.is_cooperative() {
+            client.incremental_unassign(&self.list(revoked.iter().map(|at| (*at, -1001)))?)
+        } else {
+            client.assign(None)
+        };
+        answer.map_err(|f| self.shared.place.explain("giving up revoked partitions", &f))?;
+        if let Some(Pending::Revoke(revoked)) = self.pending.take() {
+            self.assigned.retain(|at, _| !revoked.contains(at));
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let list = self.list(partitions.iter().map(|at| (*at, -1001)))?;
+        self.shared.client.pause(&list).map_err(|f| self.shared.place.explain("pausing", &f))?;
+        self.paused.extend(partitions);
+        self.shared.check_items("pausing", list.items())
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let list = self.list(partitions.iter().map(|at| (*at, -1001)))?;
+        self.shared.client.resume(&list).map_err(|f| self.shared.place.explain("resuming", &f))?;
+        self.paused.retain(|at| !partitions.contains(at));
+        self.shared.check_items("resuming", list.items())
+    }
+
+    fn seek(&mut self, at: TopicPartition, offset: i64) -> Result<(), BrokerError> {
+        if !self.assigned.contains_key(&at) {
+            return Err(BrokerError {
+                kind: BrokerErrorKind::Superseded,
+                message: format!("seeking: partition {} of topic {} is not assigned here", at.partition, at.topic),
+            });
+        }
+        let list = self.list([(at, offset)].into_iter())?;
+        self.shared.client.seek(&list, SEEK_WAIT).map_err(|f| self.shared.place.explain("seeking", &f))?;
+        let code = list.items().next().map_or(Code::NoError, |i| i.code);
+        match code {
+            Code::NoError => {}
+            Code::State if self.pending.is_none() => {
+                self.reassign(at, offset).map_err(|f| self.shared.place.explain("seeking", &f))?;
+            }
+            _ => return self.shared.check_items("seeking", list.items()),
+        }
+        self.assigned.insert(at, offset);
+        Ok(())
+    }
+
+    fn committed(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Committed>, BrokerError> {
+        const DOING: &str = "asking for committed offsets";
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list = self.list(partitions.iter().map(|at| (*at, -1001)))?;
+        self.shared.client.committed(&list, wait).map_err(|f| self.shared.place.explain(DOING, &f))?;
+        self.shared.check_items(DOING, list.items())?;
+        let found: BTreeMap<_, _> = list
+            .items()
+            .filter_map(|i| {
+                let metadata = String::from_utf8_lossy(i.metadata).into_owned();
+                Some((self.shared.find(&i)?, Committed { offset: (i.offset >= 0).then_some(i.offset), metadata }))
+            })
+            .collect();
+        let none = Committed { offset: None, metadata: String::new() };
+        Ok(partitions.iter().map(|at| found.get(at).unwrap_or(&none).clone()).collect())
+    }
+
+    fn bounds(&mut self, at: TopicPartition, wait: Duration) -> Result<LogBounds, BrokerError> {
+        let name = self.shared.name(at.topic)?;
+        let doing = format!("asking for the bounds of {} [{}]", name.to_string_lossy(), at.partition);
+        let until = Instant::now() + wait;
+        let ask = |edge| {
+            let left = until.saturating_duration_since(Instant::now());
+            self.ask(&doing, left, |c, q| c.list_offset((name, at.partition), edge, q, left), |e| e.offset())
+        };
+        Ok(LogBounds { start: ask(OffsetEdge::Start)?, end: ask(OffsetEdge::End)? })
+    }
+
+    fn partition_count(&mut self, topic: u32, wait: Duration) -> Result<i32, BrokerError> {
+        let name = self.shared.name(topic)?.to_string_lossy();
+        self.ask(
+            &format!("asking for the partitions of {name:?}"),
+            wait,
+            |c, q| c.describe_topics(&[&name], q, wait),
+            |event| {
+                let none = || Failure::new(Code::Underflow, "an answer without topics");
+                event.described()?.pop().ok_or_else(none)?.partitions.map(i64::from)
+            },
+        )
+        .map(|n| i32::try_from(n).unwrap_or(i32::MAX))
+    }
+
+    fn commits(&self) -> Box<dyn Commits> {
+        Box::new(KafkaCommits::new(Arc::downgrade(&self.shared)))
+    }
+
+    fn watermarks(&mut self) -> Vec<(TopicPartition, i64)> {
+        let known = |at: &TopicPartition| {
+            Some((*at, self.shared.client.cached_end(self.shared.name(at.topic).ok()?, at.partition)?))
+        };
+        self.assigned.keys().filter_map(known).collect()
+    }
+
+    fn leave(&mut self) {
+        if let Err(failure) = self.shared.client.unsubscribe() {
+            tracing::warn!("{}", self.shared.place.explain("leaving the group", &failure));
+        }
+        // With nothing assigned librdkafka leaves without asking.
+        self.left_empty = self.assigned.is_empty() && self.pending.is_none();
+    }
+}
+
+fn no_rebalance(call: &str) -> BrokerError {
+    BrokerError {
+        kind: BrokerErrorKind::Superseded,
+        message: format!("{call}: no rebalance of that kind waits for an answer"),
+    }
+}
+
+impl Drop for KafkaConsumer {
+    fn drop(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let unanswered = self.pending.is_some();
+        let (done, closed) = mpsc::channel::<()>();
+        // Leaving talks to the broker and may take its time; librdkafka's own close would wait without limit.
+        let spawned = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
+            close(&shared, unanswered);
+            drop(shared);
+            drop(done);
+        });
+        match spawned {
+            // Nothing is ever sent: the channel closes when the thread is done.
+            Ok(_) => {
+                if closed.recv_timeout(CLOSE_WAIT + Duration::from_secs(2)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    tracing::warn!("the Kafka consumer did not stop in time and is abandoned");
+                }
+            }
+            Err(e) => tracing::warn!("the Kafka consumer leaves its group by timeout: no thread to close it: {e}"),
+        }
+    }
+}
+
+fn close(shared: &Shared, unanswered: bool) {
+    let until = Instant::now() + CLOSE_WAIT;
+    if let Err(failure) = shared.client.close(&shared.events) {
+        tracing::warn!("{}", shared.place.explain("leaving the group", &failure));
+        return;
+    }
+    let give_up_all = || {
+        // While closing, librdkafka takes any assign call for giving up all.
+        if let Err(failure) = shared.client.assign(None) {
+            tracing::debug!("{}", shared.place.explain("giving up partitions", &failure));
+        }
+    };
+    if unanswered {
+        give_up_all();
+    }
+    while !shared.client.is_closed() {
+        if Instant::now() >= until {
+            tracing::warn!("the consumer could not leave its group within {CLOSE_WAIT:?}: the group notices by timeout");
+            return;
+        }
+        match shared.events.poll(Duration::from_millis(50)) {
+            Some(event) if event.kind() == EventKind::Rebalance => give_up_all(),
+            Some(event) if event.kind() == EventKind::Log => log::forward(&event),
+            _ => {}
+        }
+    }
+}

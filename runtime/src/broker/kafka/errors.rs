@@ -1,0 +1,163 @@
+//! What librdkafka's errors mean: what to do next, and the words for a person.
+
+use super::native::{Code, Failure};
+use crate::broker::{BrokerError, BrokerErrorKind, Refusal};
+use std::time::{Duration, Instant};
+
+/// Where a client talks to and as whom: what an error names so that a person can act.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    pub(super) bootstrap: String,
+    pub(super) security_protocol: String,
+    pub(super) user: Option<String>,
+    pub(super) group: Option<String>,
+}
+
+impl Place {
+    /// An error with its cause and cure. `doing` names the failed step, as in "asking for committed offsets".
+    pub(super) fn explain(&self, doing: &str, failure: &Failure) -> BrokerError {
+        let (kind, cure) = self.verdict(failure);
+        let mut message = format!("{doing}: {}", failure.reason.trim());
+        if !cure.is_empty() {
+            message.push_str("; ");
+            message.push_str(&cure);
+        }
+        BrokerError { kind: if failure.fatal { BrokerErrorKind::Fatal } else { kind }, message }
+    }
+
+    fn verdict(&self, failure: &Failure) -> (BrokerErrorKind, String) {
+        use BrokerErrorKind::{Fatal, Operator, Retry, Superseded};
+        let at = &self.bootstrap;
+        let user = self.user.as_deref().map_or_else(|| "this client".to_owned(), |u| format!("user {u:?}"));
+        let group = self.group.as_deref().unwrap_or_default();
+        match failure.code {
+            Code::SSL => (Operator, self.tls_cure(&failure.reason)),
+            Code::BrokerTransportFailure if failure.reason.contains("security.protocol") => (
+                Operator,
+                format!(
+                    "the listener at {at} speaks another protocol than \"security.protocol\" = {:?} in [kafka]",
+                    self.security_protocol
+                ),
+            ),
+            Code::Resolve => (Operator, format!("no host of that name: check \"bootstrap.servers\" ({at}) in [kafka]")),
+            Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::TimedOutQueue => (
+                Retry,
+                format!("is a broker running at {at}? If not, start it or correct \"bootstrap.servers\" in [kafka]"),
+            ),
+            Code::Authentication | Code::SaslAuthenticationFailed | Code::IllegalSASLState => (
+                Operator,
+                format!("{at} refuses the login of {user}: check \"sasl.username\", \"sasl.password\" and \"sasl.mechanism\" in [kafka]"),
+            ),
+            Code::UnsupportedSASLMechanism => {
+                (Operator, format!("{at} doesn't offer this login: check \"sasl.mechanism\" in [kafka]"))
+            }
+            Code::TopicAuthorizationFailed => (
+                Operator,
+                format!("{user} lacks rights on the topic: allow READ and DESCRIBE on inputs, WRITE and DESCRIBE on outputs and dead-letter topics"),
+            ),
+            Code::GroupAuthorizationFailed => (
+                Operator,
+                format!("{user} lacks rights on the group {group:?}: allow READ on it (kafka-acls.sh --add --operation Read --group {group})"),
+            ),
+            Code::ClusterAuthorizationFailed => (
+                Operator,
+                format!("{user} lacks rights on the cluster: allow CREATE to make topics, or IDEMPOTENT_WRITE on brokers before 3.0"),
+            ),
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicId => {
+                (Operator, format!("no such topic at {at}: create it, or correct its name"))
+            }
+            Code::InvalidTopic => (Operator, "topic names have 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'".to_owned()),
+            Code::InconsistentGroupProtocol => (
+                Operator,
+                format!("the group {group:?} has members with another \"partition.assignment.strategy\": use one for all, or another group"),
+            ),
+            Code::OffsetMetadataTooLarge => {
+                (Operator, "raise offset.metadata.max.bytes of the broker to its default of 4096".to_owned())
+            }
+            Code::PolicyViolation | Code::InvalidConfig | Code::InvalidReplicationFactor | Code::InvalidPartitions => {
+                (Operator, String::new())
+            }
+            Code::GroupMaxSizeReached => {
+                (Operator, format!("the group {group:?} is full: raise group.max.size of the broker or run fewer workers"))
+            }
+            Code::IllegalGeneration
+            | Code::UnknownMemberId
+            | Code::StaleMemberEpoch
+            | Code::FencedMemberEpoch
+            | Code::AssignmentLost => (Superseded, "the group gave this member's partitions away".to_owned()),
+            Code::PollExceeded => (
+                Superseded,
+                "this process did not poll for \"max.poll.interval.ms\" and left the group; it joins again".to_owned(),
+            ),
+            Code::Fatal
+            | Code::Fenced
+            | Code::FencedInstanceId
+            | Code::UnreleasedInstanceId
+            | Code::ProducerFenced
+            | Code::InvalidProducerEpoch
+            | Code::BrokerDestroy => (Fatal, String::new()),
+            _ => (Retry, String::new()),
+        }
+    }
+
+    fn tls_cure(&self, reason: &str) -> String {
+        let at = &self.bootstrap;
+        if reason.contains("PLAINTEXT") || reason.contains("wrong version number") || reason.contains("record layer") {
+            format!(
+                "the listener at {at} speaks no TLS, while \"security.protocol\" = {:?} in [kafka] asks for it",
+                self.security_protocol
+            )
+        } else if reason.contains("hostname") || reason.contains("IP address mismatch") {
+            "the broker's certificate is made out for another name: use that name in \"bootstrap.servers\" and in the \
+             broker's advertised.listeners"
+                .to_owned()
+        } else if reason.contains("certificate required") || reason.contains("bad certificate") {
+            "the broker asks for a client certificate: set \"ssl.certificate.location\" and \"ssl.key.location\" in [kafka]"
+                .to_owned()
+        } else {
+            "set \"ssl.ca.location\" in [kafka] to the certificate of the authority that signed the broker's".to_owned()
+        }
+    }
+
+    /// What a failed record means.
+    pub(super) fn refusal(&self, topic: &str, failure: &Failure) -> Refusal {
+        let told = self.explain(&format!("producing to {topic:?}"), failure).message;
+        match failure.code {
+            Code::MessageSizeTooLarge
+            | Code::MessageBatchTooLarge
+            | Code::InvalidMessage
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::InvalidTimestamp
+            | Code::BadMessage
+            | Code::UnsupportedForMessageFormat => Refusal::Undeliverable(told),
+            Code::Fatal
+            | Code::Fenced
+            | Code::ProducerFenced
+            | Code::InvalidProducerEpoch
+            | Code::OutOfOrderSequenceNumber
+            | Code::GaplessGuarantee
+            | Code::BrokerDestroy => Refusal::Fenced(told),
+            // InvalidDifferentRecord among them: another record of the batch was refused, this one may pass alone.
+            _ => Refusal::Blocked(told),
+        }
+    }
+}
+
+/// librdkafka tells of a broken connection at each attempt; one telling in this time is enough.
+const REPEAT_AFTER: Duration = Duration::from_secs(30);
+
+/// Lets an error through once in a while.
+#[derive(Debug, Default)]
+pub(super) struct Repeats(Vec<(Code, Instant)>);
+
+impl Repeats {
+    pub(super) fn is_new(&mut self, code: Code, now: Instant) -> bool {
+        self.0.retain(|(_, at)| now.duration_since(*at) < REPEAT_AFTER);
+        let new = !self.0.iter().any(|(c, _)| *c == code);
+        if new {
+            self.0.push((code, now));
+        }
+        new
+    }
+}

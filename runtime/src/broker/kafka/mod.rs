@@ -1,0 +1,134 @@
+//! Kafka, through librdkafka. What is known of its behaviour stands beside the code that depends on it.
+
+mod commits;
+mod consumer;
+mod errors;
+mod log;
+#[allow(unsafe_code, reason = "librdkafka is C; all calls into it are in this module")]
+mod native;
+mod producer;
+mod settings;
+mod topics;
+
+pub use topics::{NeededTopic, TopicInfo, TopicProblem, TopicRole, Topics};
+
+use crate::broker::{BrokerError, BrokerErrorKind, Consumer, Producer};
+use errors::Place;
+use native::{Client, ClientKind};
+use settings::Settings;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How a group shares out partitions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Assignor {
+    /// A rebalance takes away only what moves.
+    #[default]
+    CooperativeSticky,
+    /// The same partition number of all topics goes to the same member, which `order.scope = "inputs"` needs; a
+    /// rebalance takes all partitions away and gives them anew.
+    Range,
+}
+
+impl Assignor {
+    fn name(self) -> &'static str {
+        match self {
+            Self::CooperativeSticky => "cooperative-sticky",
+            Self::Range => "range",
+        }
+    }
+}
+
+/// What a consumer is made with, beside its group and topics.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ConsumerOptions {
+    /// How partitions are shared out; `partition.assignment.strategy` of the user's properties wins.
+    pub assignor: Assignor,
+}
+
+/// A Kafka cluster, by the properties of `[kafka]`. Nothing is connected before a client is made.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    settings: Settings,
+}
+
+impl Kafka {
+    /// Checks the properties: unknown ones, bad values, those that Keyrail owns. All faults come back at once.
+    pub fn new(properties: &BTreeMap<String, String>) -> Result<Self, Vec<BrokerError>> {
+        Ok(Self { settings: Settings::new(properties)? })
+    }
+
+    /// The address of the brokers, as configured.
+    #[must_use]
+    pub fn bootstrap(&self) -> &str {
+        &self.settings.place.bootstrap
+    }
+
+    /// librdkafka's version, as linked.
+    #[must_use]
+    pub fn library_version() -> String {
+        native::version()
+    }
+
+    /// A member of `group`, subscribed to `topics`. [`crate::record::TopicPartition::topic`] is the index into them.
+    pub fn consumer(
+        &self,
+        group: &str,
+        topics: &[String],
+        options: ConsumerOptions,
+    ) -> Result<Box<dyn Consumer>, BrokerError> {
+        let place = Place { group: Some(group.to_owned()), ..self.settings.place.clone() };
+        let client = self.client(ClientKind::Consumer, &self.settings.consumer(group, options.assignor))?;
+        Ok(Box::new(consumer::KafkaConsumer::new(client, topics, place)?))
+    }
+
+    /// An idempotent producer.
+    pub fn producer(&self) -> Result<Box<dyn Producer>, BrokerError> {
+        Ok(Box::new(producer::KafkaProducer::new(self.clone(), &[])?))
+    }
+
+    /// Questions about topics, and their creation.
+    pub fn topics(&self) -> Result<Topics, BrokerError> {
+        Ok(Topics::new(self.client(ClientKind::Producer, &self.settings.admin())?, self.settings.place.clone()))
+    }
+
+    fn client(&self, kind: ClientKind, properties: &[(String, String)]) -> Result<Arc<Client>, BrokerError> {
+        let properties: Vec<_> = properties.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        Client::new(kind, &properties)
+            .map_err(|why| BrokerError { kind: BrokerErrorKind::Operator, message: format!("[kafka]: {why}") })
+    }
+}
+
+/// The name nearest to `name`, if one is near enough to be what was meant.
+fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    all.map(|other| (distance(name, other), other)).filter(|(d, _)| *d <= 1 + name.len() / 4).min().map(|(_, n)| n)
+}
+
+/// How many letters must be put in, taken out or changed to turn one name into the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_found_and_a_far_one_is_not() {
+        let all = ["payments", "orders", "receipts"];
+        assert_eq!(nearest("paymnets", all.into_iter()), Some("payments"));
+        assert_eq!(nearest("order", all.into_iter()), Some("orders"));
+        assert_eq!(nearest("shipping", all.into_iter()), None);
+        assert_eq!(nearest("", all.into_iter()), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! Which librdkafka properties are the user's, which are defaults here, and which are not to be changed.
+
+use super::native::{self, ClientKind};
+use super::{Assignor, Place};
+use crate::broker::{BrokerError, BrokerErrorKind};
+use std::collections::BTreeMap;
+
+/// Properties that the user may not set, and why or what to use instead.
+const OWNED: &[(&str, &str)] = &[
+    ("group.id", "set `group` in the pipeline's file"),
+    ("auto.offset.reset", "set `from` and `on-loss` in the pipeline's file"),
+    ("enable.auto.commit", "offsets are committed when their messages are settled, see `[commit]`"),
+    ("auto.commit.enable", "offsets are committed when their messages are settled, see `[commit]`"),
+    ("auto.commit.interval.ms", "set `interval` in `[commit]` of the pipeline's file"),
+    ("enable.auto.offset.store", "offsets are committed when their messages are settled, see `[commit]`"),
+    ("offset.store.method", "offsets are kept by the broker"),
+    ("enable.partition.eof", "nothing reads the ends of partitions"),
+    ("isolation.level", "only committed records are read"),
+    ("enable.idempotence", "the producer is always idempotent: without it a retry would write twice"),
+    ("acks", "a record counts as written when all in-sync replicas have it"),
+    ("request.required.acks", "a record counts as written when all in-sync replicas have it"),
+    ("transactional.id", "it is made from the group and the instance"),
+    ("delivery.report.only.error", "every record's report is needed"),
+    ("allow.auto.create.topics", "a topic made by reading it would have the wrong settings"),
+    ("log.queue", "log lines go to `[logging]`"),
+];
+
+/// What both kinds of client start from; the user's properties come after and win.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("client.id", "keyrail"),
+    // The default of 10 s would leave a worker idle that long after a broker came back.
+    ("reconnect.backoff.max.ms", "2000"),
+];
+
+const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
+    // After a full local queue a fetch waits this long; the default of 1000 starves a fast consumer.
+    ("fetch.queue.backoff.ms", "10"),
+    // The prefetch, beside the record budget: in bytes, and in messages, as each costs about 350 B on top.
+    ("queued.max.messages.kbytes", "16384"),
+    ("queued.min.messages", "30000"),
+    // One answer of one broker; a larger single record is still given, whatever this says.
+    ("fetch.max.bytes", "16777216"),
+    // A byte flipped on the way is an error, not a message.
+    ("check.crcs", "true"),
+];
+
+const CONSUMER_OWNED: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    // A position outside the log is for the pipeline to decide on: it must not jump in silence.
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "false"),
+    ("isolation.level", "read_committed"),
+    ("allow.auto.create.topics", "false"),
+];
+
+const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
+    // Keys land where Java clients put them; librdkafka's own default is another hash.
+    ("partitioner", "murmur2_random"),
+    // Under load batches fill anyway; when it is calm this is all that is added to a record's way.
+    ("linger.ms", "2"),
+    // 0: for ever. In an outage records wait in order; given up and sent again they would overtake each other.
+    ("message.timeout.ms", "0"),
+    // Below the usual limit of a topic even when that was lowered: a batch above it is refused as a whole.
+    ("batch.size", "262144"),
+    // The broker's limit decides, not the client's default of 1 MB.
+    ("message.max.bytes", "33554432"),
+    ("queue.buffering.max.kbytes", "65536"),
+    ("queue.buffering.max.messages", "100000"),
+];
+
+const PRODUCER_OWNED: &[(&str, &str)] = &[("enable.idempotence", "true"), ("acks", "all")];
+
+/// The user's properties, checked.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    user: BTreeMap<String, String>,
+    pub(super) place: Place,
+}
+
+fn operator(message: String) -> BrokerError {
+    BrokerError { kind: BrokerErrorKind::Operator, message }
+}
+
+impl Settings {
+    /// Checks names and values; all faults come back at once.
+    pub(super) fn new(user: &BTreeMap<String, String>) -> Result<Self, Vec<BrokerError>> {
+        let mut faults: Vec<_> = user.iter().filter_map(|(name, value)| fault(name, value)).map(operator).collect();
+        let get = |name: &str| user.get(name).cloned();
+        let bootstrap = get("bootstrap.servers").or_else(|| get("metadata.broker.list")).unwrap_or_default();
+        if bootstrap.trim().is_empty() {
+            faults.push(operator(
+                "[kafka]: \"bootstrap.servers\" is missing: set it to the address of a broker, as in \"localhost:9092\""
+                    .to_owned(),
+            ));
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let place = Place {
+            bootstrap,
+            security_protocol: get("security.protocol").unwrap_or_else(|| "plaintext".to_owned()),
+            user: get("sasl.username").or_else(|| get("sasl.user")),
+            group: None,
+        };
+        Ok(Self { user: user.clone(), place })
+    }
+
+    /// Properties of a group's consumer.
+    pub(super) fn consumer(&self, group: &str, assignor: Assignor) -> Vec<(String, String)> {
+        let mut all = self.start(CONSUMER_DEFAULTS);
+        // The next protocol (KIP-848) leaves the assignment to the broker and refuses this property.
+        if self.user.get("group.protocol").is_none_or(|p| p != "consumer") {
+            all.push(("partition.assignment.strategy".to_owned(), assignor.name().to_owned()));
+        }
+        self.finish(all, CONSUMER_OWNED, ClientKind::Consumer, &[("group.id", group)])
+    }
+
+    /// Properties of a producer.
+    pub(super) fn producer(&self, extra: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut all = self.start(PRODUCER_DEFAULTS);
+        // A record larger than the whole queue would be told "queue full" for ever.
+        let number = |name: &str| self.user.get(name).and_then(|v| v.trim().parse::<u64>().ok());
+        if let (Some(bytes), None) = (number("message.max.bytes"), number("queue.buffering.max.kbytes")) {
+            let kbytes = (bytes.div_ceil(1024) * 2).clamp(65_536, 2_147_483_647);
+            all.push(("queue.buffering.max.kbytes".to_owned(), kbytes.to_string()));
+        }
+        self.finish(all, PRODUCER_OWNED, ClientKind::Producer, extra)
+    }
+
+    /// Properties of a client that asks about topics.
+    pub(super) fn admin(&self) -> Vec<(String, String)> {
+        self.finish(self.start(&[]), &[], ClientKind::Producer, &[])
+    }
+
+    fn start(&self, defaults: &[(&str, &str)]) -> Vec<(String, String)> {
+        DEFAULTS.iter().chain(defaults).map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn finish(
+        &self,
+        mut all: Vec<(String, String)>,
+        owned: &[(&str, &str)],
+        kind: ClientKind,
+        extra: &[(&str, &str)],
+    ) -> Vec<(String, String)> {
+        // librdkafka names one property in two ways: only the order given decides between a default and the user's.
+        all.extend(self.user.iter().filter(|(n, _)| concerns(n, kind)).map(|(n, v)| (n.clone(), v.clone())));
+        all.extend(owned.iter().chain(extra).map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+        all
+    }
+}
+
+/// Whether a property means something to that kind of client; the other kind would warn of it at each start.
+fn concerns(name: &str, kind: ClientKind) -> bool {
+    const PRODUCER: &[&str] = &[
+        "linger.ms", "queue.buffering.", "batch.", "compression.", "partitioner", "message.send.max.retries", "retries",
+        "message.timeout.ms", "delivery.timeout.ms", "request.timeout.ms", "transaction.", "sticky.partitioning.",
+        "enable.gapless.guarantee", "queuing.strategy", "retry.backoff.",
+    ];
+    const CONSUMER: &[&str] = &[
+        "fetch.", "queued.", "session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms", "group.",
+        "partition.assignment.strategy", "check.crcs", "client.rack", "coordinator.query.interval.ms", "consume.",
+    ];
+    let foreign = match kind {
+        ClientKind::Consumer => PRODUCER,
+        ClientKind::Producer => CONSUMER,
+    };
+    !foreign.iter().any(|prefix| name.starts_with(prefix)) || matches!(name, "retry.backoff.ms" | "retry.backoff.max.ms")
+}
+
+fn fault(name: &str, value: &str) -> Option<String> {
+    if let Some((_, why)) = OWNED.iter().find(|(n, _)| *n == name) {
+        return Some(format!("[kafka]: {name:?} can't be set here: {why}"));
+    }
+    let why = native::try_property(name, value).err()?;
+    let why = why.trim_end_matches(['.', ' ']);
+    if !why.contains("No such configuration property") {
+        return Some(format!("[kafka]: {name:?} = {value:?}: {why}"));
+    }
+    let names = native::property_names();
+    Some(match super::nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => format!("[kafka]: no librdkafka property {name:?}: did you mean {near:?}?"),
+        None => format!("[kafka]: no librdkafka property {name:?}: see librdkafka's CONFIGURATION.md"),
+    })
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

@@ -1,0 +1,56 @@
+#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+
+use super::*;
+
+fn settings(pairs: &[(&str, &str)]) -> Result<Settings, Vec<BrokerError>> {
+    Settings::new(&pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect())
+}
+
+fn last<'a>(all: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    all.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_its_cure() {
+    let faults = settings(&[("acks", "1"), ("lingr.ms", "5"), ("fetch.min.bytes", "many")]).unwrap_err();
+    let told: Vec<_> = faults.iter().map(|f| f.message.as_str()).collect();
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(told[0].contains("\"acks\" can't be set here") && told[0].contains("in-sync"), "{}", told[0]);
+    assert!(told[1].contains("fetch.min.bytes"), "{}", told[1]);
+    assert!(told[2].contains("did you mean \"linger.ms\""), "{}", told[2]);
+    assert!(told[3].contains("bootstrap.servers"), "{}", told[3]);
+}
+
+#[test]
+fn defaults_and_owned_properties_are_known_to_librdkafka() {
+    let all = [DEFAULTS, CONSUMER_DEFAULTS, CONSUMER_OWNED, PRODUCER_DEFAULTS, PRODUCER_OWNED].concat();
+    for (name, value) in all {
+        assert_eq!(native::try_property(name, value), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn the_user_wins_over_defaults_but_not_over_what_is_owned() {
+    let s = settings(&[("bootstrap.servers", "b:1"), ("linger.ms", "50"), ("fetch.wait.max.ms", "7")]).unwrap();
+    let producer = s.producer(&[]);
+    assert_eq!(last(&producer, "linger.ms"), Some("50"));
+    assert_eq!(last(&producer, "enable.idempotence"), Some("true"));
+    assert_eq!(last(&producer, "fetch.wait.max.ms"), None, "would only make the producer warn");
+    let consumer = s.consumer("g", Assignor::Range);
+    assert_eq!(last(&consumer, "linger.ms"), None);
+    assert_eq!(last(&consumer, "group.id"), Some("g"));
+    assert_eq!(last(&consumer, "partition.assignment.strategy"), Some("range"));
+    assert_eq!(last(&consumer, "isolation.level"), Some("read_committed"));
+}
+
+#[test]
+fn a_queue_is_never_smaller_than_the_largest_record_allowed() {
+    let s = settings(&[("bootstrap.servers", "b:1"), ("message.max.bytes", "200000000")]).unwrap();
+    assert_eq!(last(&s.producer(&[]), "queue.buffering.max.kbytes"), Some("390626"));
+}
+
+#[test]
+fn the_new_group_protocol_gets_no_assignor() {
+    let s = settings(&[("bootstrap.servers", "b:1"), ("group.protocol", "consumer")]).unwrap();
+    assert_eq!(last(&s.consumer("g", Assignor::CooperativeSticky), "partition.assignment.strategy"), None);
+}

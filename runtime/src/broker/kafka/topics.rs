@@ -1,0 +1,286 @@
+//! Topics that a pipeline needs: looked up, compared, created, or the command to create them.
+
+use super::native::{Client, Code, Event, EventKind, Failure, NewTopic, Queue, TopicDescription};
+use super::{Place, log, nearest};
+use crate::broker::{BrokerError, BrokerErrorKind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Room for the headers that a dead letter gets, beside the record itself.
+const DEAD_LETTER_HEADERS_BYTES: i64 = 64 * 1024;
+
+/// What a pipeline uses a topic for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TopicRole {
+    /// Read; must exist.
+    Input,
+    /// Written by the handler; must exist, since only its owner knows how many partitions it needs.
+    Output,
+    /// Dead letters of the input named; made with as many partitions as that has.
+    DeadLetter {
+        /// The input topic.
+        input: String,
+    },
+}
+
+/// A topic that a pipeline needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeededTopic {
+    /// Its name.
+    pub name: String,
+    /// What for.
+    pub role: TopicRole,
+}
+
+/// What is wrong with a topic, and the cure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicProblem {
+    /// The topic.
+    pub topic: String,
+    /// What is wrong with it and what to do.
+    pub message: String,
+    /// The command that puts it right, where there is one.
+    pub command: Option<String>,
+}
+
+/// What the broker says of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has; `None` when it does not exist.
+    pub partitions: Option<i32>,
+}
+
+/// A client for questions about topics. Every call blocks up to the time given.
+#[derive(Debug)]
+pub struct Topics {
+    main: Queue,
+    client: Arc<Client>,
+    place: Place,
+}
+
+impl Topics {
+    pub(super) fn new(client: Arc<Client>, place: Place) -> Self {
+        Self { main: Queue::main(&client), client, place }
+    }
+
+    /// Looks topics up, in the order asked. Creates none.
+    pub fn describe(&self, names: &[&str], wait: Duration) -> Result<Vec<TopicInfo>, BrokerError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.ask("looking up topics", wait, |c, q| c.describe_topics(names, q, wait), |e| e.described())?;
+        names.iter().map(|name| self.info(name, &found)).collect()
+    }
+
+    fn info(&self, name: &str, found: &[TopicDescription]) -> Result<TopicInfo, BrokerError> {
+        let partitions = match found.iter().find(|t| t.name == name).map(|t| &t.partitions) {
+            Some(Ok(n)) => Some(*n),
+            Some(Err(f)) if f.code == Code::UnknownTopicOrPartition => None,
+            Some(Err(f)) => return Err(self.place.explain(&format!("looking up topic {name:?}"), f)),
+            None => None,
+        };
+        Ok(TopicInfo { name: name.to_owned(), partitions })
+    }
+
+    /// The names of all topics that this user may see.
+    pub fn names(&self, wait: Duration) -> Result<Vec<String>, BrokerError> {
+        self.client.all_topics(wait).map_err(|f| self.told("listing topics", f))
+    }
+
+    /// A topic's settings by name, such as `cleanup.policy` and `max.message.bytes`.
+    pub fn settings(&self, topic: &str, wait: Duration) -> Result<Vec<(String, String)>, BrokerError> {
+        let doing = format!("asking for the settings of {topic:?}");
+        self.ask(&doing, wait, |c, q| c.describe_settings(topic, q, wait), |e| e.settings())
+    }
+
+    /// Makes a topic, with the broker's own replication factor. One that exists already is no error.
+    pub fn create(
+        &self,
+        name: &str,
+        partitions: i32,
+        settings: &[(String, String)],
+        wait: Duration,
+    ) -> Result<(), BrokerError> {
+        let new = NewTopic { name, partitions, replication: -1, settings };
+        let existed = |f: &Failure| f.code == Code::TopicAlreadyExists;
+        self.ask(
+            &format!("creating topic {name:?}"),
+            wait,
+            |c, q| c.create_topic(&new, q, wait),
+            |event| event.created().or_else(|f| if existed(&f) { Ok(()) } else { Err(f) }),
+        )
+    }
+
+    /// The command that creates a topic, for who may.
+    #[must_use]
+    pub fn create_command(&self, name: &str, partitions: i32, settings: &[(String, String)]) -> String {
+        let mut command = self.command(&format!("--create --topic {name} --partitions {partitions}"));
+        for (key, value) in settings {
+            command.push_str(&format!(" --config {key}={value}"));
+        }
+        command
+    }
+
+    fn command(&self, rest: &str) -> String {
+        // Logins and certificates are the person's own; they stand in a file that Kafka's tools read.
+        let secured = !self.place.security_protocol.eq_ignore_ascii_case("plaintext");
+        let config = if secured { " --command-config client.properties" } else { "" };
+        format!("kafka-topics.sh --bootstrap-server {}{config} {rest}", self.place.bootstrap)
+    }
+
+    /// Looks for every topic needed and makes missing dead-letter topics. Gives what a person must put right; an
+    /// error means that the question itself could not be answered.
+    pub fn ensure(&self, needed: &[NeededTopic], wait: Duration) -> Result<Vec<TopicProblem>, BrokerError> {
+        let names: Vec<_> = needed.iter().map(|n| n.name.as_str()).collect();
+        let mut found = Vec::new();
+        let mut problems = Vec::new();
+        for name in &names {
+            match self.describe(&[name], wait) {
+                Ok(info) => found.extend(info),
+                Err(e) if e.kind == BrokerErrorKind::Operator => {
+                    problems.push(TopicProblem { topic: (*name).to_owned(), message: e.message, command: None });
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let count = |name: &str| found.iter().find(|i| i.name == name).and_then(|i| i.partitions);
+        for info in &found {
+            let roles = needed.iter().filter(|n| n.name == info.name).map(|n| &n.role);
+            for role in roles {
+                let problem = match (role, info.partitions) {
+                    (TopicRole::Input | TopicRole::Output, Some(_)) => None,
+                    (TopicRole::Input | TopicRole::Output, None) => Some(self.missing(&info.name, role, wait)),
+                    (TopicRole::DeadLetter { input }, None) => {
+                        count(input).and_then(|n| self.make_dead_letter(&info.name, input, n, wait))
+                    }
+                    (TopicRole::DeadLetter { input }, Some(has)) => {
+                        self.check_dead_letter(&info.name, has, count(input).unwrap_or(0), wait)
+                    }
+                };
+                problems.extend(problem);
+            }
+        }
+        Ok(problems)
+    }
+
+    fn missing(&self, name: &str, role: &TopicRole, wait: Duration) -> TopicProblem {
+        let what = if *role == TopicRole::Input { "input" } else { "output" };
+        let all = self.names(wait).unwrap_or_default();
+        let near = nearest(name, all.iter().map(String::as_str).filter(|n| !n.starts_with("__")));
+        let cure = near.map_or_else(|| "create it".to_owned(), |n| format!("did you mean {n:?}? If not, create it"));
+        TopicProblem {
+            topic: name.to_owned(),
+            message: format!("{what} topic {name:?} does not exist at {}: {cure}", self.place.bootstrap),
+            command: Some(self.create_command(name, 1, &[])),
+        }
+    }
+
+    fn make_dead_letter(&self, name: &str, input: &str, partitions: i32, wait: Duration) -> Option<TopicProblem> {
+        let settings = self.dead_letter_settings(input, wait);
+        match self.create(name, partitions, &settings, wait) {
+            Ok(()) => {
+                tracing::info!("created dead-letter topic {name:?} with {partitions} partitions, as many as {input:?} has");
+                None
+            }
+            Err(e) => Some(TopicProblem {
+                topic: name.to_owned(),
+                message: format!("dead-letter topic {name:?} does not exist and can't be created: {e}"),
+                command: Some(self.create_command(name, partitions, &settings)),
+            }),
+        }
+    }
+
+    /// Retention stays the broker's; what fits the input must fit here with its new headers.
+    fn dead_letter_settings(&self, input: &str, wait: Duration) -> Vec<(String, String)> {
+        let mut settings = vec![("cleanup.policy".to_owned(), "delete".to_owned())];
+        // Without the right to ask, the broker's default limit stands, as it does for the input most often.
+        let limit = self.settings(input, wait).ok().and_then(|all| {
+            all.iter().find(|(n, _)| n == "max.message.bytes").and_then(|(_, v)| v.parse::<i64>().ok())
+        });
+        if let Some(limit) = limit {
+            let with_headers = limit.saturating_add(DEAD_LETTER_HEADERS_BYTES).min(i64::from(i32::MAX));
+            settings.push(("max.message.bytes".to_owned(), with_headers.to_string()));
+        }
+        settings
+    }
+
+    fn check_dead_letter(&self, name: &str, has: i32, needs: i32, wait: Duration) -> Option<TopicProblem> {
+        let problem = |message: String, command: Option<String>| {
+            Some(TopicProblem { topic: name.to_owned(), message: format!("dead-letter topic {name:?} {message}"), command })
+        };
+        if has < needs {
+            return problem(
+                format!("has {has} partitions, its input {needs}: add some, since dead letters keep their partition"),
+                Some(self.command(&format!("--alter --topic {name} --partitions {needs}"))),
+            );
+        }
+        let policy = self.settings(name, wait).ok()?.into_iter().find(|(n, _)| n == "cleanup.policy")?.1;
+        if policy.contains("compact") {
+            return problem(
+                "is compacted: it would keep one dead letter per key and refuse those without. Set cleanup.policy=delete"
+                    .to_owned(),
+                None,
+            );
+        }
+        None
+    }
+
+    /// Sends a request and waits for its answer, with the client's errors in view: a refused login is told at once
+    /// rather than as a time-out.
+    fn ask<T>(
+        &self,
+        doing: &str,
+        wait: Duration,
+        send: impl FnOnce(&Client, &Queue) -> Result<(), Failure>,
+        read: impl FnOnce(&Event<'_>) -> Result<T, Failure>,
+    ) -> Result<T, BrokerError> {
+        let answers = Queue::new(&self.client);
+        send(&self.client, &answers).map_err(|f| self.place.explain(doing, &f))?;
+        let until = Instant::now() + wait;
+        let mut cause = None;
+        loop {
+            // The main queue also does the token refresh of OAUTHBEARER.
+            self.drain(doing, &mut cause);
+            if cause.as_ref().is_some_and(|e: &BrokerError| e.kind == BrokerErrorKind::Operator) {
+                break;
+            }
+            if let Some(event) = answers.poll(Duration::from_millis(20)) {
+                return read(&event).map_err(|f| {
+                    let timed_out = matches!(f.code, Code::OperationTimedOut | Code::TimedOutQueue);
+                    cause.filter(|_| timed_out).unwrap_or_else(|| self.place.explain(doing, &f))
+                });
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        Err(cause.unwrap_or_else(|| {
+            self.place.explain(doing, &Failure::new(Code::OperationTimedOut, format!("no answer within {wait:?}")))
+        }))
+    }
+
+    /// The error to tell for a failed call that does not look at the client's errors itself.
+    fn told(&self, doing: &str, failure: Failure) -> BrokerError {
+        let mut cause = None;
+        self.drain(doing, &mut cause);
+        cause.unwrap_or_else(|| self.place.explain(doing, &failure))
+    }
+
+    fn drain(&self, doing: &str, cause: &mut Option<BrokerError>) {
+        while let Some(event) = self.main.poll(Duration::ZERO) {
+            match (event.kind(), event.result()) {
+                (EventKind::Log, _) => log::forward(&event),
+                (EventKind::Error, Err(failure)) => {
+                    let error = self.place.explain(doing, &failure);
+                    // The first cause stays, unless a later one is for a person to act on.
+                    if cause.is_none() || error.kind == BrokerErrorKind::Operator {
+                        *cause = Some(error);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
