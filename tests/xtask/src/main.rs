@@ -1,2 +1,71 @@
-//! xtask
-fn main() {}
+//! The project's own commands: `cargo xtask COMMAND`. Depends on nothing, so that it builds in seconds.
+
+mod broker;
+mod manifest;
+mod place;
+mod run;
+mod say;
+mod setup;
+
+use place::Place;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  setup                 fetch and build what the tests need: system packages, Kafka, WebAssembly target, guests
+  env                   the set-up, then KEY=VALUE lines for using it
+  guests                build the guests alone, into target/guests
+  kafka start|stop|wipe one Kafka broker on loopback for trying things by hand; start takes --port N
+";
+
+fn main() -> ExitCode {
+    say::begin();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            say::say(&format!("FAILED: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<ExitCode, String> {
+    let place = Place::find()?;
+    let (command, rest) = args.split_first().map_or(("help", args), |(c, rest)| (c.as_str(), rest));
+    match command {
+        "help" | "-h" | "--help" => print!("{HELP}"),
+        "setup" => return no_more(rest).and_then(|()| set_up(&place)),
+        "env" => {
+            no_more(rest)?;
+            let ready = setup::all(&place)?;
+            for (name, value) in ready.env(&place) {
+                println!("{name}={}", value.display());
+            }
+        }
+        "guests" => no_more(rest).and_then(|()| setup::build_guests(&place)).map(drop)?,
+        "kafka" => broker::command(&place, rest)?,
+        unknown => {
+            eprint!("unknown command {unknown}\n\n{HELP}");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn set_up(place: &Place) -> Result<ExitCode, String> {
+    let ready = setup::all(place)?;
+    for missing in &ready.missing {
+        say::say(&format!("not set up: {}: {}", missing.part, missing.reason));
+    }
+    if !ready.missing.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
+    say::say("set-up done; cargo xtask env prints how to use it");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn no_more(args: &[String]) -> Result<(), String> {
+    args.first().map_or(Ok(()), |arg| Err(format!("unknown argument {arg}")))
+}

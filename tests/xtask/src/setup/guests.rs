@@ -1,0 +1,64 @@
+//! The crates that are handlers, built to WebAssembly: `target/guests/NAME.wasm`, NAME being the crate's.
+//!
+//! They are ordinary members of the workspace, so that one lock file, one set of lints and one licence check hold for
+//! them too. Their own target folder keeps them apart from native builds.
+
+use super::wasm::{Compiler, TARGET};
+use crate::place::{Member, Place, make};
+use crate::run::quiet;
+use crate::say::say;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const BUILD_LIMIT: Duration = Duration::from_secs(1200);
+
+/// Builds every guest and returns the folder with their modules.
+pub(crate) fn build(place: &Place) -> Result<PathBuf, String> {
+    let folder = place.target.join("guests");
+    make(&folder)?;
+    let guests: Vec<_> = place.members()?.into_iter().filter(|m| m.guest).collect();
+    if guests.is_empty() {
+        say("no crate of the workspace is marked as a guest ([package.metadata.keyrail] guest = true)");
+        return Ok(folder);
+    }
+    let compiler = Compiler::find(place)?;
+    let names: Vec<_> = guests.iter().map(|g| g.name.as_str()).collect();
+    say(&format!("building {} guests for WebAssembly: {}", guests.len(), names.join(", ")));
+    let own_target = place.target.join("wasm");
+    let mut cargo = compiler.cargo_build();
+    cargo.current_dir(&place.root).arg("--release").arg("--target-dir").arg(&own_target);
+    for name in names {
+        cargo.args(["--package", name]);
+    }
+    // One guest is one small file: optimise it whole, and leave names and debug information out.
+    for (key, value) in
+        [("OPT_LEVEL", "3"), ("STRIP", "symbols"), ("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("PANIC", "abort")]
+    {
+        cargo.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
+    }
+    cargo.env_remove("CARGO_TARGET_DIR");
+    quiet("guests", &mut cargo, BUILD_LIMIT)?;
+    for guest in &guests {
+        place_module(&own_target, &folder, guest)?;
+    }
+    Ok(folder)
+}
+
+/// Copies a module only if it changed, so that what is derived from it stays valid.
+fn place_module(own_target: &Path, folder: &Path, guest: &Member) -> Result<(), String> {
+    let file = format!("{}.wasm", guest.name.replace('-', "_"));
+    let from = own_target.join(TARGET).join("release").join(file);
+    let to = folder.join(format!("{}.wasm", guest.name));
+    let bytes = std::fs::read(&from).map_err(|e| {
+        format!("{}: {e}. Does {}/Cargo.toml say [lib] crate-type = [\"cdylib\"]?", from.display(), guest.folder)
+    })?;
+    if std::fs::read(&to).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    say(&format!("  {} ({} KB)", to.display(), bytes.len() / 1000));
+    // Renamed into place: a test that reads it meanwhile sees the old file or the new one.
+    let part = folder.join(format!("{}.wasm.part", guest.name));
+    std::fs::write(&part, bytes)
+        .and_then(|()| std::fs::rename(&part, &to))
+        .map_err(|e| format!("{}: {e}", to.display()))
+}

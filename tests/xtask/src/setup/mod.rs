@@ -1,0 +1,96 @@
+//! All that a build or a test needs and Cargo does not bring: system packages, Apache Kafka, the WebAssembly target,
+//! the guests. Idempotent: what is there is kept. Everything fetched goes below the target folder.
+
+mod guests;
+mod kafka;
+mod packages;
+mod system;
+mod tools;
+mod wasm;
+
+use crate::place::{Place, make};
+use crate::say::say;
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
+
+pub(crate) use guests::build as build_guests;
+pub(crate) use tools::{deny, mutants};
+
+/// A part of the set-up that is not there, and why. The tests that need it are skipped with this reason.
+#[derive(Clone, Debug)]
+pub(crate) struct Missing {
+    pub(crate) part: &'static str,
+    pub(crate) reason: String,
+}
+
+/// What set-up found or made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ready {
+    /// A Java runtime, 17 or later.
+    pub(crate) java: Option<PathBuf>,
+    /// The folder with Kafka's `libs` and `config`.
+    pub(crate) kafka_home: Option<PathBuf>,
+    /// The folder with a `NAME.wasm` for each guest.
+    pub(crate) guests: Option<PathBuf>,
+    pub(crate) missing: Vec<Missing>,
+}
+
+impl Ready {
+    /// The environment that the tests are given.
+    pub(crate) fn env(&self, place: &Place) -> Vec<(&'static str, PathBuf)> {
+        let found = [
+            ("KEYRAIL_JAVA", self.java.clone()),
+            ("KEYRAIL_KAFKA_HOME", self.kafka_home.clone()),
+            ("KEYRAIL_GUESTS", self.guests.clone()),
+            ("KEYRAIL_BIN", Some(place.target.join("debug").join("keyrail"))),
+        ];
+        found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    fn keep<T>(&mut self, part: &'static str, result: Result<T, String>) -> Option<T> {
+        result
+            .map_err(|reason| {
+                say(&format!("{part}: MISSING: {reason}"));
+                self.missing.push(Missing { part, reason });
+            })
+            .ok()
+    }
+}
+
+/// Does all of the set-up. Fails only where nothing could be built; a part that cannot be had is in `missing`.
+pub(crate) fn all(place: &Place) -> Result<Ready, String> {
+    let _lock = lock(place)?;
+    let mut ready = Ready::default();
+    say("set-up: system packages");
+    system::build_tools()?;
+    say("set-up: Java and Apache Kafka");
+    ready.java = ready.keep("java", system::java());
+    if let Some(java) = ready.java.clone() {
+        ready.kafka_home = ready.keep("kafka", kafka::home(place, &java));
+    }
+    say("set-up: WebAssembly guests");
+    ready.guests = ready.keep("guests", guests::build(place));
+    Ok(ready)
+}
+
+/// Java and Kafka alone, for a broker by hand.
+pub(crate) fn broker(place: &Place) -> Result<(PathBuf, PathBuf), String> {
+    let _lock = lock(place)?;
+    let java = system::java()?;
+    let home = kafka::home(place, &java)?;
+    Ok((java, home))
+}
+
+/// Two set-ups at once would write the same files.
+fn lock(place: &Place) -> Result<File, String> {
+    make(&place.target)?;
+    let path = place.target.join("setup.lock");
+    let file = File::create(&path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => say("waiting for another set-up in this target folder"),
+        Err(TryLockError::Error(e)) => return Err(format!("cannot lock {}: {e}", path.display())),
+    }
+    file.lock().map_err(|e| format!("cannot lock {}: {e}", path.display()))?;
+    Ok(file)
+}
