@@ -1,0 +1,37 @@
+//! Orders in, receipts out.
+
+use keyrail_sdk::prelude::*;
+use serde::{Deserialize, Serialize};
+
+#[derive(Deserialize, Serialize)]
+struct Order {
+    id: String,
+    cents: u64,
+    currency: String,
+}
+
+fn handle(message: &Message, ctx: &Context) -> Outcome {
+    let order: Order = serde_json::from_slice(message.value().unwrap_or_default()).or_dead_letter("bad-json")?;
+    if order.cents == 0 {
+        return Ok(Skip);
+    }
+    if ctx.setup().config("currency") != Some(&order.currency) {
+        return Err(dead_letter("wrong-currency", order.currency));
+    }
+    if ctx.header("bank").as_deref() == Some(b"down") {
+        return Err(retry("bank-down", "the bank does not answer").outage());
+    }
+    info!(order:% = order.id, cents = order.cents; "paid");
+    ctx.send("receipts", serde_json::to_vec(&order)?).header("payment-id", ctx.id()).dispatch()?;
+    Ok(Done)
+}
+
+fn open(setup: &Setup) -> Result<(), String> {
+    setup.config("currency").map(|_| ()).ok_or_else(|| "[config] currency is missing: say what is accepted".to_owned())
+}
+
+keyrail_sdk::handler!(handle, open = open);
+
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test")]
+mod tests;
