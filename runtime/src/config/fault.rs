@@ -1,0 +1,219 @@
+//! What is wrong with a configuration, told so that a person can mend it.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Where something stands: a file with line and column, or an argument of the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The file as the user named it, or `--set KEY` without the value, which may be a secret.
+    pub(super) file: Arc<str>,
+    /// From 1; 0 where there are no lines.
+    pub(super) line: u32,
+    /// From 1, in characters; 0 where there are no lines.
+    pub(super) column: u32,
+}
+
+impl Place {
+    /// The place of a whole file or folder, where no line is to blame.
+    pub(super) fn whole(file: &str) -> Self {
+        Self { file: file.into(), line: 0, column: 0 }
+    }
+
+    /// A fault at this place.
+    pub(super) fn fault(&self, key: &str, problem: impl Into<String>, cure: impl Into<String>) -> Fault {
+        Fault {
+            file: self.file.to_string(),
+            line: self.line,
+            column: self.column,
+            key: key.to_owned(),
+            problem: problem.into(),
+            cure: cure.into(),
+        }
+    }
+}
+
+/// One fault of a configuration. Never holds a secret's value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// The file as the user named it, a folder, or `--set KEY`.
+    pub file: String,
+    /// From 1; 0 when no line is to blame.
+    pub line: u32,
+    /// From 1, counted in characters; 0 when no line is to blame.
+    pub column: u32,
+    /// The key's path, as TOML would write it; empty when no key is to blame.
+    pub key: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do about it; may be empty.
+    pub cure: String,
+}
+
+/// Lines longer than this are broken, where a space allows it.
+const WIDTH: usize = 80;
+
+impl fmt::Display for Fault {
+    /// `FILE:LINE:COLUMN: KEY: PROBLEM; CURE` where that fits into 80 columns, else on indented further lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut head = self.file.clone();
+        if self.line > 0 {
+            head += &format!(":{}:{}", self.line, self.column);
+        }
+        // `--set KEY` holds the key already.
+        let named = self.file.strip_prefix("--set ") == Some(self.key.as_str());
+        if !self.key.is_empty() && !named {
+            head += &format!(": {}", self.key);
+        }
+        let told = format!("{head}: {}", self.problem);
+        let whole = if self.cure.is_empty() { told.clone() } else { format!("{told}; {}", self.cure) };
+        if whole.chars().count() <= WIDTH {
+            return f.write_str(&whole);
+        }
+        if told.chars().count() <= WIDTH {
+            f.write_str(&told)?;
+        } else {
+            write!(f, "{head}:")?;
+            wrap(f, &self.problem)?;
+        }
+        wrap(f, &self.cure)
+    }
+}
+
+/// Writes the text as indented lines of its own.
+fn wrap(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    const INDENT: usize = 4;
+    let mut column = WIDTH;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column + 1 + length > WIDTH {
+            write!(f, "\n{:INDENT$}{word}", "")?;
+            column = INDENT + length;
+        } else {
+            write!(f, " {word}")?;
+            column += 1 + length;
+        }
+    }
+    Ok(())
+}
+
+/// Every fault that was found, by file, line and column; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// `Ok` with the value if there are no faults.
+    pub(super) fn unless<T>(value: T, faults: Vec<Fault>) -> Result<T, Self> {
+        if faults.is_empty() { Ok(value) } else { Err(Self::of(faults)) }
+    }
+
+    /// The faults in reading order, each once.
+    pub(super) fn of(mut faults: Vec<Fault>) -> Self {
+        faults.sort();
+        faults.dedup();
+        Self(faults)
+    }
+
+    /// The faults in reading order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
+        self.0.iter()
+    }
+
+    /// Both lots as one, for a report on host and pipelines together.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+}
+
+impl<'a> IntoIterator for &'a Faults {
+    type Item = &'a Fault;
+    type IntoIter = std::slice::Iter<'a, Fault>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for Faults {
+    /// One fault after the other, each on a line of its own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fault) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            fault.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// The candidate that was most likely meant, if one is near enough.
+pub(super) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |name: &str| name.to_lowercase().replace('_', "-");
+    let wanted = plain(written);
+    let allowed = (wanted.chars().count() / 3).clamp(1, 4);
+    let near = candidates.into_iter().map(|name| (distance(&wanted, &plain(name)), name)).min_by_key(|(far, _)| *far);
+    near.filter(|(far, _)| *far <= allowed).map(|(_, name)| name)
+}
+
+/// Edits between two words: insert, delete, replace, swap of neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    // Words are short (keys, topics); what is not is not worth the square of its length.
+    const LONGEST: usize = 100;
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(LONGEST).collect(), b.chars().take(LONGEST).collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let mut least = (above[j] + usize::from(x != y)).min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i - 1] == *y && *x == b[j - 1] {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Place, distance, nearest};
+
+    #[test]
+    fn edits_are_counted() {
+        for (a, b, edits) in
+            [("", "", 0), ("abc", "", 3), ("abc", "acb", 1), ("atempts", "attempts", 1), ("kitten", "sitting", 3)]
+        {
+            assert_eq!(distance(a, b), edits, "{a} {b}");
+            assert_eq!(distance(b, a), edits, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn nearest_takes_slips_and_leaves_strangers() {
+        let keys = ["max-messages", "max-bytes", "max-wait", "then"];
+        assert_eq!(nearest("max_messages", keys), Some("max-messages"));
+        assert_eq!(nearest("maxMessages", keys), Some("max-messages"));
+        assert_eq!(nearest("max-byte", keys), Some("max-bytes"));
+        assert_eq!(nearest("colour", keys), None);
+        assert_eq!(nearest("on", keys), None);
+    }
+
+    #[test]
+    fn long_faults_are_wrapped() {
+        let place = Place { file: "payments.toml".into(), line: 7, column: 1 };
+        assert_eq!(
+            place.fault("a.b", "unknown key", "remove it").to_string(),
+            "payments.toml:7:1: a.b: unknown key; remove it"
+        );
+        let long = place.fault("a.b", "word ".repeat(20), "cure ".repeat(20)).to_string();
+        assert!(long.lines().all(|line| line.chars().count() <= 80), "{long}");
+        assert!(long.lines().skip(1).all(|line| line.starts_with("    ")), "{long}");
+        assert_eq!(long.split_whitespace().filter(|word| *word == "cure").count(), 20);
+    }
+}

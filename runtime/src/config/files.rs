@@ -1,0 +1,119 @@
+//! Reads the files of a configuration: the only part that looks at the disk.
+
+use super::document::Variables;
+use super::fault::{Fault, Faults, Place};
+use super::manifest::{Manifest, Source};
+use super::{Host, Pipeline, host, manifest, together};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// No configuration needs more; what is larger is something else.
+const LARGEST: u64 = 1 << 20;
+/// The host's file, which may lie in the folder of the pipelines.
+const HOST_FILE: &str = "keyrail.toml";
+
+/// Reads keyrail.toml, with `--set` arguments (`KEY=VALUE`) laid over it.
+///
+/// A relative `plugins.dir` starts at the file's folder; one given by `--set` at the current one.
+///
+/// # Errors
+/// Every fault of the file and the arguments at once.
+pub fn load_host(path: &Path, sets: &[String], variables: &dyn Fn(&str) -> Option<String>) -> Result<Host, Faults> {
+    let file = path.display().to_string();
+    let mut faults = Vec::new();
+    let Some(text) = read(path, "name another one with -c FILE", &mut faults) else { return Err(Faults::of(faults)) };
+    host::resolve(&file, &text, path.parent().unwrap_or(Path::new("")), sets, variables)
+}
+
+/// Reads every NAME.toml of a folder but keyrail.toml and hidden files, in the order of their names. There is at least
+/// one.
+///
+/// # Errors
+/// Every fault of every file at once.
+pub fn load_pipelines(dir: &Path, variables: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Pipeline>, Faults> {
+    let names = list(dir).map_err(|error| {
+        let cure = "make it, or set plugins.dir in keyrail.toml";
+        Faults::of(vec![Place::whole(&dir.display().to_string()).fault("", reason(&error), cure)])
+    })?;
+    let mut faults = Vec::new();
+    let mut files = Vec::new();
+    for name in names.iter().filter(|name| is_manifest(name)) {
+        let path = dir.join(name);
+        if let Some(text) = read(&path, "mend or remove it", &mut faults) {
+            files.push((path.display().to_string(), name.trim_end_matches(".toml").to_owned(), text));
+        }
+    }
+    if files.is_empty() && faults.is_empty() {
+        let cure = "put NAME.toml and its handler there, or set plugins.dir";
+        faults.push(Place::whole(&dir.display().to_string()).fault("", "no pipeline in it", cure));
+    }
+    let pipelines = resolve(&files, dir, &names, &|path| path.is_file(), variables, &mut faults);
+    Faults::unless(pipelines, faults)
+}
+
+/// Resolves manifests given as file, name and text.
+pub(super) fn resolve(
+    files: &[(String, String, String)],
+    dir: &Path,
+    beside: &[String],
+    is_file: &dyn Fn(&Path) -> bool,
+    variables: Variables<'_>,
+    faults: &mut Vec<Fault>,
+) -> Vec<Pipeline> {
+    let manifests: Vec<Manifest> = files
+        .iter()
+        .map(|(file, name, text)| Source { file, name, text, dir, beside, is_file })
+        .filter_map(|source| manifest::resolve(&source, variables, faults))
+        .collect();
+    together::check(&manifests, faults);
+    manifests.into_iter().map(|manifest| manifest.pipeline).collect()
+}
+
+/// Whether a file of this name is a pipeline's. Editors and Kubernetes hide what is not meant to be looked at.
+pub(super) fn is_manifest(name: &str) -> bool {
+    name.ends_with(".toml") && !name.starts_with('.') && name != HOST_FILE
+}
+
+fn list(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        // A name that is no UTF-8 comes out with marks in it, and is refused as a pipeline's name.
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn read(path: &Path, cure: &str, faults: &mut Vec<Fault>) -> Option<String> {
+    let place = Place::whole(&path.display().to_string());
+    let mut bytes = Vec::new();
+    if let Err(error) = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)) {
+        faults.push(place.fault("", reason(&error), cure));
+        return None;
+    }
+    if bytes.len() as u64 > LARGEST {
+        faults.push(place.fault("", "larger than 1MiB: no configuration", cure));
+        return None;
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            let valid = error.utf8_error().valid_up_to();
+            let before = &error.as_bytes()[..valid];
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            faults.push(place.fault("", format!("not UTF-8 in line {line}"), "save it as UTF-8"));
+            None
+        }
+    }
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "is not there".to_owned(),
+        io::ErrorKind::PermissionDenied => "may not be read".to_owned(),
+        io::ErrorKind::NotADirectory => "is not a folder".to_owned(),
+        io::ErrorKind::IsADirectory => "is a folder, not a file".to_owned(),
+        _ => format!("can't be read: {error}"),
+    }
+}

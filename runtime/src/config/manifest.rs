@@ -1,0 +1,353 @@
+//! NAME.toml: from the table as written to [`Pipeline`].
+
+use super::document::{Variables, join, parse};
+use super::fault::{Fault, Place, nearest};
+use super::reader::{Reader, Text};
+use super::schema::{self, PIPELINE};
+use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Pipeline, topic};
+use keyrail_engine::policy::{Absent, Dedup, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+/// How many ids one shard remembers at most.
+const DEDUP_CAPACITY: usize = 1_000_000;
+
+/// A manifest's file and what lies around it.
+pub(super) struct Source<'a> {
+    /// The file as the user names it.
+    pub(super) file: &'a str,
+    /// The pipeline's name.
+    pub(super) name: &'a str,
+    /// Its content.
+    pub(super) text: &'a str,
+    /// The folder it is in.
+    pub(super) dir: &'a Path,
+    /// Names of the folder's files.
+    pub(super) beside: &'a [String],
+    /// Whether there is such a file.
+    pub(super) is_file: &'a dyn Fn(&Path) -> bool,
+}
+
+/// A pipeline, whole only if nothing in its file is at fault, and where stands what is compared with others.
+#[derive(Debug)]
+pub(super) struct Manifest {
+    pub(super) pipeline: Pipeline,
+    /// Places of the inputs, in their order.
+    pub(super) input: Vec<Place>,
+    /// Where the group is told, or would be.
+    pub(super) group: Place,
+    /// Places of the outputs, in their order.
+    pub(super) outputs: Vec<Place>,
+    /// Where the dead-letter topic is told, or would be.
+    pub(super) dead_letter: Place,
+}
+
+/// Resolves a manifest. `None` when it is no TOML; any fault is added to `faults`.
+pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mut Vec<Fault>) -> Option<Manifest> {
+    check_name(source, faults);
+    let table = parse(source.file, source.text, &schema::free(PIPELINE), variables, faults)?;
+    schema::check(&table, PIPELINE, faults);
+    let mut reader = Reader::new(source.file, &table, faults);
+    let group = group(&mut reader, source.name);
+    let input = input(&mut reader);
+    let outputs = outputs(&mut reader, &input);
+    let dead_letter = dead_letter(&mut reader, &group, &input);
+    let not_yet = Err("write \"at-least-once\" or remove it");
+    reader.choice("guarantee", (), &[("at-least-once", Ok(())), ("exactly-once", not_yet)]);
+    let policy = policy(&mut reader);
+    let (config, config_hidden) = handler_config(&mut reader);
+    let warnings = warnings(&policy);
+    let pipeline = Pipeline {
+        name: source.name.to_owned(),
+        manifest: source.dir.join(format!("{}.toml", source.name)),
+        handler: source.dir.join(handler(&mut reader, source)),
+        sha256: sha256(&mut reader),
+        input: input.iter().map(|input| input.text.clone()).collect(),
+        group,
+        from: reader.choice("from", From::Earliest, &[("earliest", Ok(From::Earliest)), ("latest", Ok(From::Latest))]),
+        on_loss: reader.choice(
+            "on-loss",
+            OnLoss::Stop,
+            &[("stop", Ok(OnLoss::Stop)), ("continue", Ok(OnLoss::Continue))],
+        ),
+        outputs: outputs.iter().map(|(name, topic)| (name.clone(), topic.text.clone())).collect(),
+        limits: limits(&mut reader, policy.timeout_ms),
+        policy,
+        dead_letter,
+        config,
+        config_hidden,
+        warnings,
+    };
+    Some(Manifest {
+        pipeline,
+        input: input.into_iter().map(|input| input.place).collect(),
+        group: reader.place("group"),
+        outputs: outputs.into_iter().map(|(_, topic)| topic.place).collect(),
+        dead_letter: reader.place("dead-letter.topic"),
+    })
+}
+
+/// The name stands in metrics, headers and the default group.
+fn check_name(source: &Source<'_>, faults: &mut Vec<Fault>) {
+    if source.name.is_empty() || !topic::legal(source.name) {
+        let problem = format!("{:?} can't be a pipeline's name", source.name);
+        faults.push(Place::whole(source.file).fault(
+            "",
+            problem,
+            "rename the file: letters, digits and . _ - are allowed",
+        ));
+    }
+}
+
+fn handler(reader: &mut Reader<'_, '_>, source: &Source<'_>) -> String {
+    let example = format!("{}.wasm", source.name);
+    reader.require("handler", &format!("write handler = {example:?}, the file beside this one"));
+    let Some(written) = reader.text("handler", &example) else { return String::new() };
+    let path = written.text.strip_prefix("./").unwrap_or(&written.text).to_owned();
+    if !(source.is_file)(&source.dir.join(&path)) {
+        let wasm = source.beside.iter().map(String::as_str).filter(|name| name.ends_with(".wasm"));
+        let cure = match nearest(&path, wasm) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "put the handler beside this file".to_owned(),
+        };
+        reader.fault("handler", format!("there is no file {:?}", written.text), cure);
+    }
+    path
+}
+
+fn sha256(reader: &mut Reader<'_, '_>) -> Option<[u8; 32]> {
+    let written = reader.text("sha256", "e3b0c442...")?.text;
+    let mut digest = [0; 32];
+    let hex = written.len() == 64 && written.bytes().all(|byte| byte.is_ascii_hexdigit());
+    for (index, byte) in digest.iter_mut().enumerate().filter(|_| hex) {
+        *byte = u8::from_str_radix(&written[index * 2..index * 2 + 2], 16).unwrap_or_default();
+    }
+    if !hex {
+        reader.fault("sha256", "not a SHA-256 digest", "64 hexadecimal digits, as `sha256sum` prints them");
+        return None;
+    }
+    Some(digest)
+}
+
+fn group(reader: &mut Reader<'_, '_>, name: &str) -> String {
+    let Some(written) = reader.text("group", name) else { return name.to_owned() };
+    // Topics are named after the group.
+    if !topic::legal(&written.text) {
+        let cure = "letters, digits and . _ - are allowed, since topics are named after it";
+        reader.fault("group", format!("{:?} can't be a group", written.text), cure);
+    }
+    written.text
+}
+
+fn input(reader: &mut Reader<'_, '_>) -> Vec<Text> {
+    reader.require("input", "write input = [\"TOPIC\"]");
+    let before = reader.faults.len();
+    let texts = reader.texts("input", "payments");
+    if texts.is_empty() && reader.has("input") && reader.faults.len() == before && !reader.is_broken("input") {
+        reader.fault("input", "no topic", "write input = [\"TOPIC\"]");
+    }
+    let mut input: Vec<Text> = Vec::new();
+    for text in texts {
+        let (problem, cure) = if text.text.starts_with('^') {
+            ("patterns are not there yet".to_owned(), "name the topics".to_owned())
+        } else if let Err(refused) = topic::check(&text.text) {
+            refused
+        } else if text.text.starts_with("__") {
+            (format!("{:?} is internal to Kafka", text.text), "remove it".to_owned())
+        } else if input.iter().any(|earlier| earlier.text == text.text) {
+            (format!("{:?} is there twice", text.text), "keep one of them".to_owned())
+        } else {
+            input.push(text);
+            continue;
+        };
+        reader.faults.push(text.place.fault("input", problem, cure));
+    }
+    input
+}
+
+fn outputs(reader: &mut Reader<'_, '_>, input: &[Text]) -> Vec<(String, Text)> {
+    let mut outputs = Vec::new();
+    for (entry, topic) in reader.strings("output") {
+        let key = join("output", &entry.name);
+        let place = entry.node.place.clone();
+        if let Err((problem, cure)) = topic::check(&topic) {
+            reader.faults.push(place.fault(&key, problem, cure));
+        } else if topic.is_empty() {
+            reader.faults.push(place.fault(&key, "empty", "name a topic"));
+        } else if input.iter().any(|input| input.text == topic) {
+            let problem = format!("{topic:?} is an input too: a loop");
+            reader.faults.push(place.fault(&key, problem, "send to another topic"));
+        }
+        outputs.push((entry.name.clone(), Text { text: topic, place, replaced: entry.node.replaced }));
+    }
+    outputs
+}
+
+fn dead_letter(reader: &mut Reader<'_, '_>, group: &str, input: &[Text]) -> DeadLetter {
+    const KEY: &str = "dead-letter.topic";
+    let written = reader.text(KEY, "payments.payments.dlq");
+    if let Some(Err((problem, cure))) = written.as_ref().map(|written| topic::check(&written.text)) {
+        reader.fault(KEY, problem, cure);
+    }
+    let mut topics = Vec::new();
+    for input in input {
+        let name = written.as_ref().map_or_else(|| topic::dead_letters(group, &input.text), |text| text.text.clone());
+        if written.is_none() && name.len() > topic::LONGEST {
+            let problem = format!("the default, GROUP.TOPIC.dlq, has {} characters", name.len());
+            let cure = format!("name a topic of at most {}", topic::LONGEST);
+            reader.faults.push(input.place.fault(KEY, problem, cure));
+        }
+        topics.push(name);
+    }
+    let styles = [("keyrail", Ok(HeaderStyle::Keyrail)), ("spring", Ok(HeaderStyle::Spring))];
+    DeadLetter { topics, headers: reader.choice("dead-letter.headers", HeaderStyle::Keyrail, &styles) }
+}
+
+fn policy(reader: &mut Reader<'_, '_>) -> Policy {
+    let mut policy = Policy::default();
+    order(reader, &mut policy.order);
+    batch(reader, &mut policy);
+    retry(reader, &mut policy.retry);
+    policy.dedup = dedup(reader);
+    if reader.has("expires-after") {
+        policy.expires_after_ms = Some(reader.duration("expires-after", DAY_MS, 1..=3_650 * DAY_MS));
+    }
+    policy.commit.interval_ms = reader.duration("commit.interval", policy.commit.interval_ms, 1..=60_000);
+    policy
+}
+
+fn order(reader: &mut Reader<'_, '_>, order: &mut Order) {
+    const NAMES: [&str; 3] = ["key", "partition", "none"];
+    match reader.text("order.by", "key").and_then(|written| header_or(reader, "order.by", &written.text, &NAMES)) {
+        Some(Origin::Header(name)) => order.by = OrderBy::Header(name),
+        Some(Origin::Named("partition")) => order.by = OrderBy::Partition,
+        Some(Origin::Named("none")) => order.by = OrderBy::None,
+        _ => order.by = OrderBy::Key,
+    }
+    let nulls = [("none", Ok(NullKey::None)), ("partition", Ok(NullKey::Partition))];
+    order.null_key = reader.choice("order.null-key", order.null_key, &nulls);
+    if reader.has("order.null-key") && matches!(order.by, OrderBy::Partition | OrderBy::None) {
+        reader.fault("order.null-key", "has no effect with this order.by", "remove it");
+    }
+    let not_yet = Err("write \"topic\" or remove it");
+    reader.choice("order.scope", (), &[("topic", Ok(())), ("inputs", not_yet)]);
+}
+
+/// `header:NAME` or one of a few names.
+enum Origin<'n> {
+    Header(String),
+    Named(&'n str),
+}
+
+fn header_or<'n>(reader: &mut Reader<'_, '_>, path: &str, written: &str, names: &[&'n str]) -> Option<Origin<'n>> {
+    if let Some(header) = written.strip_prefix("header:") {
+        if header.is_empty() {
+            reader.fault(path, "the header has no name", "write \"header:NAME\"");
+            return None;
+        }
+        return Some(Origin::Header(header.to_owned()));
+    }
+    let named = names.iter().find(|name| **name == written);
+    if named.is_none() {
+        let all = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        reader.fault(path, format!("{written:?} is not known"), format!("accepted: \"header:NAME\", {all}"));
+    }
+    named.map(|name| Origin::Named(name))
+}
+
+fn batch(reader: &mut Reader<'_, '_>, policy: &mut Policy) {
+    let batch = &mut policy.batch;
+    batch.max_messages = reader.whole("batch.max-messages", batch.max_messages, 1..=65_536);
+    batch.max_bytes = reader.size("batch.max-bytes", batch.max_bytes, 1..=GIB);
+    batch.max_wait_ms = reader.duration("batch.max-wait", batch.max_wait_ms, 0..=HOUR_MS);
+    batch.max_time_ms = reader.duration("batch.max-time", batch.max_time_ms, 1..=HOUR_MS);
+    policy.timeout_ms = reader.duration("limits.timeout", policy.timeout_ms, 1..=HOUR_MS);
+    if batch.max_wait_ms > batch.max_time_ms {
+        let problem = "longer than batch.max-time, one call's deadline";
+        reader.fault("batch.max-wait", problem, "lower it or raise batch.max-time");
+    }
+    if policy.timeout_ms > batch.max_time_ms {
+        if reader.has("limits.timeout") {
+            let problem = "longer than batch.max-time, one call's deadline";
+            reader.fault("limits.timeout", problem, "lower it or raise batch.max-time");
+        } else {
+            let problem = "shorter than limits.timeout, one message's run";
+            reader.fault("batch.max-time", problem, "raise it or lower limits.timeout");
+        }
+    }
+}
+
+fn retry(reader: &mut Reader<'_, '_>, retry: &mut Retry) {
+    const FIRST: &str = "retry.backoff.first";
+    retry.attempts = reader.whole("retry.attempts", retry.attempts, 1..=1_000_000);
+    retry.first_ms = reader.duration(FIRST, retry.first_ms, 1..=DAY_MS);
+    retry.factor = reader.number("retry.backoff.factor", retry.factor, 1.0..=100.0);
+    retry.max_ms = reader.duration("retry.backoff.max", retry.max_ms, 1..=DAY_MS);
+    retry.jitter = reader.number("retry.backoff.jitter", retry.jitter, 0.0..=1.0);
+    retry.max_age_ms = reader.duration("retry.max-age", retry.max_age_ms, 1..=3_650 * DAY_MS);
+    if retry.first_ms > retry.max_ms {
+        let path = if reader.has(FIRST) { FIRST } else { "retry.backoff.max" };
+        reader.fault(path, "the first wait is longer than the longest", "keep `first` at or below `max`");
+    }
+    const NOT_YET: Result<Spent, &str> = Err("write \"dead-letter\" or \"discard\"");
+    let choices = [
+        ("dead-letter", Ok(Spent::DeadLetter)),
+        ("discard", Ok(Spent::Discard)),
+        ("dead-letter-key", NOT_YET),
+        ("hold", NOT_YET),
+    ];
+    retry.then = reader.choice("retry.then", retry.then, &choices);
+}
+
+fn dedup(reader: &mut Reader<'_, '_>) -> Option<Dedup> {
+    const NAMES: [&str; 2] = ["key", "digest"];
+    if !reader.has("dedup") {
+        return None;
+    }
+    reader.require("dedup.id", "write id = \"header:NAME\", \"key\" or \"digest\"");
+    let written = reader.text("dedup.id", "key").and_then(|text| header_or(reader, "dedup.id", &text.text, &NAMES));
+    let id = match written {
+        Some(Origin::Header(name)) => Some(IdFrom::Header(name)),
+        Some(Origin::Named("key")) => Some(IdFrom::Key),
+        Some(Origin::Named(_)) => Some(IdFrom::Digest),
+        None => None,
+    };
+    let choices =
+        [("process", Ok(Absent::Process)), ("digest", Ok(Absent::Digest)), ("dead-letter", Ok(Absent::DeadLetter))];
+    let absent = reader.choice("dedup.absent", Absent::Process, &choices);
+    if id == Some(IdFrom::Digest) && reader.has("dedup.absent") {
+        reader.fault("dedup.absent", "has no effect: every message has a digest", "remove it");
+    }
+    let window_ms = reader.duration("dedup.window", DAY_MS, 1..=365 * DAY_MS);
+    Some(Dedup { id: id.unwrap_or(IdFrom::Digest), window_ms, absent, capacity: DEDUP_CAPACITY })
+}
+
+fn limits(reader: &mut Reader<'_, '_>, timeout_ms: u64) -> Limits {
+    Limits {
+        memory_bytes: reader.size("limits.memory", 64 * MIB, 64 * KIB..=4 * GIB),
+        outputs: reader.whole("limits.outputs", 1_000, 1..=1_000_000),
+        output_bytes: reader.size("limits.output-bytes", 4 * MIB, 1..=GIB),
+        timeout: Duration::from_millis(timeout_ms),
+    }
+}
+
+fn handler_config(reader: &mut Reader<'_, '_>) -> (Vec<(String, String)>, BTreeSet<String>) {
+    let strings = reader.strings("config");
+    let hidden = strings.iter().filter(|(entry, _)| entry.node.replaced).map(|(entry, _)| entry.name.clone()).collect();
+    (strings.into_iter().map(|(entry, value)| (entry.name.clone(), value)).collect(), hidden)
+}
+
+fn warnings(policy: &Policy) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if policy.dedup.is_some() {
+        let kept = "dedup: ids are kept in memory for now and forgotten at a restart or when a partition moves";
+        warnings.push(kept.to_owned());
+    }
+    warnings
+}

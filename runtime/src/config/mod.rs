@@ -1,0 +1,214 @@
+//! Configuration: as written (`document`), checked against what is known (`schema`), and as resolved (the types here).
+//! All that can fail fails in between, all faults at once; what comes out of it needs no further check.
+//!
+//! [`load_host`] reads keyrail.toml, [`load_pipelines`] the folder of manifests. Both formats are told in
+//! `CONFIGURATION.md`.
+
+mod client;
+mod document;
+mod fault;
+mod files;
+mod host;
+mod manifest;
+mod properties;
+mod reader;
+mod render;
+mod schema;
+mod together;
+mod topic;
+mod units;
+mod variables;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::is_secret;
+pub use fault::{Fault, Faults};
+pub use files::{load_host, load_pipelines};
+
+use keyrail_engine::policy::Policy;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// keyrail.toml as resolved.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Host {
+    /// librdkafka properties, known ones only and none that Keyrail owns. Holds secrets: see [`is_secret`].
+    pub kafka: BTreeMap<String, String>,
+    /// The folder of the pipelines.
+    pub plugins_dir: PathBuf,
+    /// Bytes of records fetched and not yet settled, all pipelines together, at most.
+    pub records_bytes: u64,
+    /// Where `/livez`, `/readyz` and `/metrics` are served; port 0 lets the system pick one.
+    pub admin_listen: SocketAddr,
+    /// What is logged, and how.
+    pub logging: Logging,
+    /// How long a stop may take before it is forced.
+    pub shutdown_grace: Duration,
+}
+
+/// `[logging]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logging {
+    /// The least level that is logged.
+    pub level: Level,
+    /// How a line looks.
+    pub format: Format,
+}
+
+/// `logging.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// What failed.
+    Error,
+    /// And what may become a failure.
+    Warn,
+    /// And what a person running it wants to know.
+    Info,
+    /// And what helps to find a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// The level's name, as tracing's filters take it too.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// `logging.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// A line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A pipeline's NAME.toml as resolved.
+#[derive(Clone, PartialEq)]
+pub struct Pipeline {
+    /// The file's name without `.toml`.
+    pub name: String,
+    /// The file itself.
+    pub manifest: PathBuf,
+    /// The handler's file; it was there when the manifest was read.
+    pub handler: PathBuf,
+    /// The only content that the handler's file may have.
+    pub sha256: Option<[u8; 32]>,
+    /// Input topics: at least one, none twice.
+    pub input: Vec<String>,
+    /// The consumer group.
+    pub group: String,
+    /// Where a new group starts.
+    pub from: From,
+    /// What happens when input was lost to retention or truncation.
+    pub on_loss: OnLoss,
+    /// Name in the handler and topic, in the order of the file. None of the topics is an input of this pipeline.
+    pub outputs: Vec<(String, String)>,
+    /// What the engine needs to know.
+    pub policy: Policy,
+    /// Where messages go that can't be processed.
+    pub dead_letter: DeadLetter,
+    /// What one message and one instance may use.
+    pub limits: Limits,
+    /// What the handler's `open` is given, in the order of the file.
+    pub config: Vec<(String, String)>,
+    /// Names in `config` whose values hold a variable of the environment: never to be shown.
+    pub config_hidden: BTreeSet<String>,
+    /// What is allowed and may surprise; for `run` and `check` to show.
+    pub warnings: Vec<String>,
+}
+
+/// `from`: where a group without committed offsets starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// At the first record there is.
+    Earliest,
+    /// At the next record to come.
+    Latest,
+}
+
+/// `on-loss`: what happens when the committed offset is no longer in the log. It is reported either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLoss {
+    /// The pipeline stops.
+    Stop,
+    /// It goes on at the first record there is.
+    Continue,
+}
+
+/// `[dead-letter]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// One topic for each of [`Pipeline::input`], in that order; none of them is an input of any pipeline.
+    pub topics: Vec<String>,
+    /// Which headers tell the origin.
+    pub headers: HeaderStyle,
+}
+
+/// `dead-letter.headers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderStyle {
+    /// `keyrail-*`, as UTF-8.
+    Keyrail,
+    /// `kafka_dlt-*`, numbers big-endian.
+    Spring,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of one instance, in bytes.
+    pub memory_bytes: u64,
+    /// Sends of one message.
+    pub outputs: u32,
+    /// Bytes sent by one message.
+    pub output_bytes: u64,
+    /// One message's run; the same as [`Policy::timeout_ms`].
+    pub timeout: Duration,
+}
+
+impl Host {
+    /// The configuration as TOML with every default filled in and secrets hidden.
+    #[must_use]
+    pub fn resolved(&self) -> String {
+        render::host(self)
+    }
+}
+
+impl Pipeline {
+    /// The manifest as TOML with every default filled in and values from the environment hidden.
+    #[must_use]
+    pub fn resolved(&self) -> String {
+        render::pipeline(self)
+    }
+}
+
+impl fmt::Debug for Host {
+    /// The same as [`Host::resolved`], so that no log line shows a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Host").field(&self.resolved()).finish()
+    }
+}
+
+impl fmt::Debug for Pipeline {
+    /// The same as [`Pipeline::resolved`], so that no log line shows a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pipeline").field(&self.name).field(&self.resolved()).finish()
+    }
+}

@@ -1,0 +1,175 @@
+//! Configuration as resolved, written as TOML: read back it gives the same, but for what is hidden.
+
+use super::document::{join, quote};
+use super::units::{show_duration, show_size};
+use super::{Format, From, HeaderStyle, Host, OnLoss, Pipeline, is_secret};
+use keyrail_engine::policy::{Absent, Dedup, IdFrom, NullKey, OrderBy, Policy, Spent};
+use std::fmt::Display;
+use std::path::Path;
+
+/// Stands for a value that must not be shown.
+const HIDDEN: &str = "***";
+
+/// Lines of TOML.
+struct Page(String);
+
+impl Page {
+    fn section(&mut self, name: &str) {
+        let gap = if self.0.is_empty() { "" } else { "\n" };
+        self.0 += &format!("{gap}[{name}]\n");
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.plain(key, quote(value));
+    }
+
+    fn plain(&mut self, key: &str, value: impl Display) {
+        self.0 += &format!("{key} = {value}\n");
+    }
+
+    fn duration(&mut self, key: &str, ms: u64) {
+        self.text(key, &show_duration(ms));
+    }
+
+    fn size(&mut self, key: &str, bytes: u64) {
+        self.text(key, &show_size(bytes));
+    }
+}
+
+/// A value that is not replaced again when read.
+fn literal(value: &str) -> String {
+    value.replace("${", "$${")
+}
+
+pub(super) fn host(host: &Host) -> String {
+    let mut page = Page(String::new());
+    page.text("broker", "kafka");
+    page.duration("shutdown-grace", ms(host.shutdown_grace));
+    page.section("kafka");
+    for (name, value) in &host.kafka {
+        let value = if is_secret(name) { HIDDEN.to_owned() } else { literal(value) };
+        page.text(&quote(name), &value);
+    }
+    page.section("plugins");
+    page.text("dir", &literal(&host.plugins_dir.display().to_string()));
+    page.section("memory");
+    page.size("records", host.records_bytes);
+    page.section("admin");
+    page.text("listen", &host.admin_listen.to_string());
+    page.section("logging");
+    page.text("level", host.logging.level.as_str());
+    let format = match host.logging.format {
+        Format::Auto => "auto",
+        Format::Text => "text",
+        Format::Json => "json",
+    };
+    page.text("format", format);
+    page.0
+}
+
+pub(super) fn pipeline(pipeline: &Pipeline) -> String {
+    let mut page = Page(String::new());
+    let dir = pipeline.manifest.parent().unwrap_or(Path::new(""));
+    let handler = pipeline.handler.strip_prefix(dir).unwrap_or(&pipeline.handler);
+    page.text("handler", &literal(&handler.display().to_string()));
+    if let Some(digest) = pipeline.sha256 {
+        page.text("sha256", &digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    }
+    page.plain(
+        "input",
+        format!("[{}]", pipeline.input.iter().map(|topic| quote(topic)).collect::<Vec<_>>().join(", ")),
+    );
+    page.text("group", &pipeline.group);
+    page.text("guarantee", "at-least-once");
+    page.text("from", if pipeline.from == From::Earliest { "earliest" } else { "latest" });
+    page.text("on-loss", if pipeline.on_loss == OnLoss::Stop { "stop" } else { "continue" });
+    if let Some(after) = pipeline.policy.expires_after_ms {
+        page.duration("expires-after", after);
+    }
+    if !pipeline.outputs.is_empty() {
+        page.section("output");
+    }
+    for (name, topic) in &pipeline.outputs {
+        page.text(&join("", name), topic);
+    }
+    policy(&mut page, &pipeline.policy);
+    dead_letter(&mut page, pipeline);
+    page.section("limits");
+    page.duration("timeout", pipeline.policy.timeout_ms);
+    page.size("memory", pipeline.limits.memory_bytes);
+    page.plain("outputs", pipeline.limits.outputs);
+    page.size("output-bytes", pipeline.limits.output_bytes);
+    page.section("commit");
+    page.duration("interval", pipeline.policy.commit.interval_ms);
+    if !pipeline.config.is_empty() {
+        page.section("config");
+    }
+    for (name, value) in &pipeline.config {
+        let value = if pipeline.config_hidden.contains(name) { HIDDEN.to_owned() } else { literal(value) };
+        page.text(&join("", name), &value);
+    }
+    page.0
+}
+
+fn policy(page: &mut Page, policy: &Policy) {
+    let Policy { order, batch, retry, dedup, .. } = policy;
+    page.section("order");
+    match &order.by {
+        OrderBy::Key => page.text("by", "key"),
+        OrderBy::Header(name) => page.text("by", &literal(&format!("header:{name}"))),
+        OrderBy::Partition => page.text("by", "partition"),
+        OrderBy::None => page.text("by", "none"),
+    }
+    if matches!(order.by, OrderBy::Key | OrderBy::Header(_)) {
+        page.text("null-key", if order.null_key == NullKey::None { "none" } else { "partition" });
+    }
+    page.text("scope", "topic");
+    page.section("batch");
+    page.plain("max-messages", batch.max_messages);
+    page.size("max-bytes", batch.max_bytes);
+    page.duration("max-wait", batch.max_wait_ms);
+    page.duration("max-time", batch.max_time_ms);
+    if let Some(dedup) = dedup {
+        section_dedup(page, dedup);
+    }
+    page.section("retry");
+    page.plain("attempts", retry.attempts);
+    let (first, max) = (quote(&show_duration(retry.first_ms)), quote(&show_duration(retry.max_ms)));
+    let (factor, jitter) = (retry.factor, retry.jitter);
+    page.plain("backoff", format!("{{ first = {first}, factor = {factor:?}, max = {max}, jitter = {jitter:?} }}"));
+    page.duration("max-age", retry.max_age_ms);
+    page.text("then", if retry.then == Spent::DeadLetter { "dead-letter" } else { "discard" });
+}
+
+fn section_dedup(page: &mut Page, dedup: &Dedup) {
+    page.section("dedup");
+    match &dedup.id {
+        IdFrom::Header(name) => page.text("id", &literal(&format!("header:{name}"))),
+        IdFrom::Key => page.text("id", "key"),
+        IdFrom::Digest => page.text("id", "digest"),
+    }
+    page.duration("window", dedup.window_ms);
+    if dedup.id != IdFrom::Digest {
+        let absent = match dedup.absent {
+            Absent::Process => "process",
+            Absent::Digest => "digest",
+            Absent::DeadLetter => "dead-letter",
+        };
+        page.text("absent", absent);
+    }
+}
+
+/// One topic for all inputs is told as the key; one for each can only be the default, and is told as a comment.
+fn dead_letter(page: &mut Page, pipeline: &Pipeline) {
+    let topics = &pipeline.dead_letter.topics;
+    page.section("dead-letter");
+    match topics.first() {
+        Some(first) if topics.iter().all(|topic| topic == first) => page.text("topic", first),
+        _ => topics.iter().for_each(|topic| page.0 += &format!("# topic: {}\n", quote(topic))),
+    }
+    page.text("headers", if pipeline.dead_letter.headers == HeaderStyle::Keyrail { "keyrail" } else { "spring" });
+}
+
+fn ms(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

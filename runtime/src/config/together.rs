@@ -1,0 +1,70 @@
+//! What must hold between the pipelines of a folder.
+
+use super::fault::{Fault, Place};
+use super::manifest::Manifest;
+use super::topic;
+
+/// Finds what no manifest can know alone.
+pub(super) fn check(manifests: &[Manifest], faults: &mut Vec<Fault>) {
+    for (index, manifest) in manifests.iter().enumerate() {
+        for other in &manifests[..index] {
+            shared_group(manifest, other, faults);
+        }
+        dead_letters(manifest, manifests, faults);
+        internal_topics(manifest, manifests, faults);
+    }
+}
+
+/// Two pipelines of one group would each get a part of the partitions of an input that both read.
+fn shared_group(manifest: &Manifest, other: &Manifest, faults: &mut Vec<Fault>) {
+    let (pipeline, earlier) = (&manifest.pipeline, &other.pipeline);
+    let Some(shared) = pipeline.input.iter().find(|input| earlier.input.contains(input)) else { return };
+    if pipeline.group == earlier.group {
+        let problem = format!("{} reads {shared:?} with the group {:?} too", earlier.name, earlier.group);
+        faults.push(manifest.group.fault("group", problem, "give each pipeline a group of its own"));
+    }
+}
+
+/// Dead letters that come back as input go round for ever.
+fn dead_letters(manifest: &Manifest, manifests: &[Manifest], faults: &mut Vec<Fault>) {
+    let mut told: Vec<&str> = Vec::new();
+    for dead in &manifest.pipeline.dead_letter.topics {
+        let reader = manifests.iter().map(|other| &other.pipeline).find(|other| other.input.contains(dead));
+        let Some(reader) = reader.filter(|_| !told.contains(&dead.as_str())) else { continue };
+        told.push(dead);
+        let whose = if reader.name == manifest.pipeline.name { "this pipeline" } else { &reader.name };
+        let problem = format!("the dead letters' topic {dead:?} is an input of {whose}");
+        faults.push(manifest.dead_letter.fault(
+            "dead-letter.topic",
+            problem,
+            "give the dead letters a topic of their own",
+        ));
+    }
+}
+
+/// Topics that Keyrail makes for itself are nobody's input or output.
+fn internal_topics(manifest: &Manifest, manifests: &[Manifest], faults: &mut Vec<Fault>) {
+    let pipeline = &manifest.pipeline;
+    let inputs = pipeline.input.iter().zip(&manifest.input).map(|(topic, place)| ("input".to_owned(), topic, place));
+    let outputs = pipeline.outputs.iter().zip(&manifest.outputs);
+    let outputs = outputs.map(|((name, topic), place)| (super::document::join("output", name), topic, place));
+    for (key, name, place) in inputs.chain(outputs) {
+        if let Some(owner) = manifests.iter().find(|other| is_internal(name, other)) {
+            let problem = format!("{name:?} is internal to {}", owner.pipeline.name);
+            push(faults, place, &key, problem);
+        }
+    }
+}
+
+fn push(faults: &mut Vec<Fault>, place: &Place, key: &str, problem: String) {
+    faults.push(place.fault(key, problem, "name another topic"));
+}
+
+fn is_internal(name: &str, manifest: &Manifest) -> bool {
+    let Some((stem, end)) = name.rsplit_once('.') else { return false };
+    let Some(input) = stem.strip_prefix(manifest.pipeline.group.as_str()).and_then(|rest| rest.strip_prefix('.'))
+    else {
+        return false;
+    };
+    topic::INTERNAL.contains(&end) && manifest.pipeline.input.iter().any(|known| known == input)
+}
