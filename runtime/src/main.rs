@@ -1,2 +1,9 @@
-//! keyrail
-fn main() {}
+//! The command `keyrail`.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main(std::env::args_os())
+}

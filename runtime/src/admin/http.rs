@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
@@ -50,8 +50,11 @@ pub struct AdminServer {
 }
 
 impl AdminServer {
-    /// Binds `listen` (`host:port`; port 0 picks a free one), logs the address and serves until dropped.
-    pub fn start(listen: &str, health: Arc<Health>, metrics: Arc<Metrics>) -> Result<Self, AdminError> {
+    /// Binds `listen` (port 0 picks a free one), logs the address and serves until dropped.
+    ///
+    /// # Errors
+    /// The address can't be used, or the system gives no thread or socket.
+    pub fn start(listen: SocketAddr, health: Arc<Health>, metrics: Arc<Metrics>) -> Result<Self, AdminError> {
         let listener = bind(listen)?;
         let failed = |what: &str, e: std::io::Error| AdminError(format!("the admin server can't {what}: {e}"));
         let address = listener.local_addr().map_err(|e| failed("read its address", e))?;
@@ -93,19 +96,15 @@ impl Drop for AdminServer {
 }
 
 /// Whether [`AdminServer::start`] could bind this address now; for `keyrail check`.
-pub fn check_address(listen: &str) -> Result<(), AdminError> {
+///
+/// # Errors
+/// It could not.
+pub fn check_address(listen: SocketAddr) -> Result<(), AdminError> {
     bind(listen).map(drop)
 }
 
-fn bind(listen: &str) -> Result<TcpListener, AdminError> {
-    let at = format!("[admin] listen = {listen:?}");
-    let addresses: Vec<SocketAddr> = listen
-        .to_socket_addrs()
-        .map_err(|e| {
-            AdminError(format!("{at} is no usable address: {e}; write host:port, for example 127.0.0.1:8080"))
-        })?
-        .collect();
-    TcpListener::bind(&addresses[..]).map_err(|e| {
+fn bind(listen: SocketAddr) -> Result<TcpListener, AdminError> {
+    TcpListener::bind(listen).map_err(|e| {
         let cure = match e.kind() {
             std::io::ErrorKind::AddrInUse => {
                 "another process listens there: end it, or choose another port (0 picks a free one)"
@@ -116,7 +115,7 @@ fn bind(listen: &str) -> Result<TcpListener, AdminError> {
             std::io::ErrorKind::PermissionDenied => "ports below 1024 need a right of their own: choose a higher one",
             _ => "choose another address",
         };
-        AdminError(format!("{at} can't be used: {e}; {cure}"))
+        AdminError(format!("[admin] listen = \"{listen}\" can't be used: {e}; {cure}"))
     })
 }
 

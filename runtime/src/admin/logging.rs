@@ -102,6 +102,9 @@ impl LogLevel {
 }
 
 /// Sends the log of the whole process to standard error. Once per process.
+///
+/// # Errors
+/// It was set up before.
 pub fn init(level: &LogLevel, format: LogFormat) -> Result<(), LoggingError> {
     let terminal = std::io::stderr().is_terminal();
     let json = match format {

@@ -14,7 +14,7 @@ struct Rig {
 
 fn rig() -> Rig {
     let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
-    let server = AdminServer::start("127.0.0.1:0", health.clone(), metrics.clone()).unwrap();
+    let server = AdminServer::start(([127, 0, 0, 1], 0).into(), health.clone(), metrics.clone()).unwrap();
     Rig { server, health, metrics }
 }
 
@@ -117,16 +117,16 @@ fn stopping_frees_the_port_even_with_a_connection_open() {
 #[test]
 fn an_address_that_can_not_be_used_is_named_with_the_cure() {
     let rig = rig();
-    let taken = rig.server.address().to_string();
-    let said = |listen: &str| check_address(listen).unwrap_err().to_string();
-    let error = said(&taken);
+    let taken = rig.server.address();
+    let error = check_address(taken).unwrap_err().to_string();
     assert!(error.starts_with(&format!("[admin] listen = \"{taken}\" can't be used: ")), "{error}");
     assert!(
         error.ends_with("another process listens there: end it, or choose another port (0 picks a free one)"),
         "{error}"
     );
-    let error = AdminServer::start("192.0.2.1:80", rig.health.clone(), rig.metrics.clone()).unwrap_err().to_string();
+    let error = AdminServer::start(([192, 0, 2, 1], 8080).into(), rig.health.clone(), rig.metrics.clone())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("this machine has no such address"), "{error}");
-    assert!(said("localhost").contains("write host:port"), "{}", said("localhost"));
-    assert_eq!(check_address("127.0.0.1:0"), Ok(()));
+    assert_eq!(check_address(([127, 0, 0, 1], 0).into()), Ok(()));
 }

@@ -112,8 +112,8 @@ labels! {
         Memory = "memory",
         /// The guest answered with too few or too many outcomes.
         WrongCount = "wrong_count",
-        /// The guest sent more than `limits.outputs` or `limits.output-bytes`.
-        Quota = "quota",
+        /// The guest called the host too often, or handed it too much.
+        HostCalls = "host_calls",
         /// The broker refuses for good what the run sent.
         Undeliverable = "undeliverable",
     }

@@ -6,6 +6,7 @@
 
 pub mod catalog;
 mod extra;
+mod from;
 mod labels;
 mod page;
 mod partitions;

@@ -1,0 +1,217 @@
+//! `keyrail check`: every fault that `keyrail run` would find, all at once, each with its cure. It changes nothing, here
+//! or at the broker.
+
+use super::report::{Report, Verdict};
+use super::{Config, Exit, variable};
+use anyhow::Context as _;
+use keyrail::admin::http::check_address;
+use keyrail::config::{Faults, Host, Pipeline, load_host, load_pipelines};
+use keyrail::wasm::{self, Handler, HostOptions, Setup};
+use sha2::{Digest as _, Sha256};
+use std::io::Write as _;
+use std::sync::Arc;
+
+pub(super) fn check(config: &Config, json: bool) -> anyhow::Result<Exit> {
+    let mut report = Report::default();
+    if let Some((host, pipelines)) = configuration(config, &mut report) {
+        admin(&host, &mut report);
+        handlers(&pipelines, &mut report);
+        #[cfg(feature = "kafka")]
+        topics::check(&host, &pipelines, &mut report);
+    }
+    let text = if json { report.json()? + "\n" } else { report.to_string() };
+    std::io::stdout().write_all(text.as_bytes()).context("can't write the report")?;
+    Ok(Exit::of(report.is_ok()))
+}
+
+/// `None`: too faulty to look further.
+fn configuration(config: &Config, report: &mut Report) -> Option<(Host, Vec<Pipeline>)> {
+    let host = match load_host(&config.config, &config.set, &variable) {
+        Ok(host) => host,
+        Err(faults) => return add_faults(&faults, report),
+    };
+    report.add(Verdict::Ok, "configuration", &config.config.display().to_string(), String::new());
+    let pipelines = match load_pipelines(&host.plugins_dir, &variable) {
+        Ok(pipelines) => pipelines,
+        Err(faults) => return add_faults(&faults, report),
+    };
+    for pipeline in &pipelines {
+        let message = format!("group {}: {}", pipeline.group, pipeline.input.join(", "));
+        report.add(Verdict::Ok, "pipeline", &pipeline.name, message);
+        for warning in &pipeline.warnings {
+            report.add(Verdict::Warning, "pipeline", &pipeline.name, warning.clone());
+        }
+    }
+    Some((host, pipelines))
+}
+
+fn add_faults<T>(faults: &Faults, report: &mut Report) -> Option<T> {
+    for fault in faults {
+        let at = if fault.line > 0 { format!(":{}:{}", fault.line, fault.column) } else { String::new() };
+        let key = if fault.key.is_empty() { String::new() } else { format!("{}: ", fault.key) };
+        let name = format!("{}{at}", fault.file);
+        report.add(Verdict::Fault, "configuration", &name, format!("{key}{}", fault.problem)).cure = fault.cure.clone();
+    }
+    None
+}
+
+/// Only a warning: most often it is Keyrail itself, running, that holds the port.
+fn admin(host: &Host, report: &mut Report) {
+    let name = host.admin_listen.to_string();
+    match check_address(host.admin_listen) {
+        Ok(()) => report.add(Verdict::Ok, "admin", &name, "free".to_owned()),
+        Err(error) => report.add(Verdict::Warning, "admin", &name, error.to_string()),
+    };
+}
+
+fn handlers(pipelines: &[Pipeline], report: &mut Report) {
+    let host = match wasm::Host::new(HostOptions::default()) {
+        Ok(host) => host,
+        Err(error) => {
+            report.add(Verdict::Fault, "handler", "", error.to_string());
+            return;
+        }
+    };
+    for pipeline in pipelines {
+        let name = pipeline.handler.display().to_string();
+        match handler(&host, pipeline) {
+            Ok(handler) => {
+                report.add(Verdict::Ok, "handler", &name, format!("sha256 {}", handler.digest()));
+                unsupported(&handler, &name, report);
+            }
+            Err((message, cure)) => report.add(Verdict::Fault, "handler", &name, message).cure = cure,
+        }
+    }
+}
+
+/// Loads and opens a handler as `run` does. The error is what is wrong, and the cure unless the former says it.
+fn handler(host: &Arc<wasm::Host>, pipeline: &Pipeline) -> Result<Handler, (String, String)> {
+    let told = |message: String| (message, String::new());
+    let bytes = std::fs::read(&pipeline.handler).map_err(|e| {
+        (format!("can't be read: {e}"), format!("put it there, or name another in {}", pipeline.manifest.display()))
+    })?;
+    let digest = Sha256::digest(&bytes);
+    if pipeline.sha256.is_some_and(|wanted| wanted[..] != digest[..]) {
+        let has = format!("sha256 is {digest:x}, and {} demands another", pipeline.manifest.display());
+        return Err((has, "put the file there that was meant, or correct sha256".to_owned()));
+    }
+    let handler = host.load(&pipeline.name, &bytes).map_err(|e| told(e.kind.to_string()))?;
+    let setup = Setup {
+        handler: pipeline.name.clone(),
+        topics: pipeline.input.clone(),
+        group: pipeline.group.clone(),
+        outputs: pipeline.outputs.iter().map(|(name, _)| name.clone()).collect(),
+        config: pipeline.config.clone(),
+        max_batch: pipeline.policy.batch.max_messages,
+    };
+    let limits = wasm::Limits {
+        memory_bytes: pipeline.limits.memory_bytes,
+        outputs: pipeline.limits.outputs,
+        output_bytes: pipeline.limits.output_bytes,
+        ..wasm::Limits::default()
+    };
+    handler.open(&setup, &limits).map_err(|e| told(e.to_string()))?;
+    Ok(handler)
+}
+
+/// What the handler may ask for and would be refused. No fault: some toolchains import everything, used or not.
+fn unsupported(handler: &Handler, name: &str, report: &mut Report) {
+    for (uses, what) in [(handler.facts().uses_state(), "state"), (handler.facts().uses_timers(), "timers")] {
+        if uses {
+            let message = format!("imports {what}, which is not there yet: each call of it answers with an error");
+            report.add(Verdict::Warning, "handler", name, message).cure =
+                format!("nothing, if the handler never uses {what}; else it fails wherever it does");
+        }
+    }
+}
+
+#[cfg(feature = "kafka")]
+mod topics {
+    use super::super::report::{Report, Verdict};
+    use keyrail::broker::kafka::{Kafka, NeededTopic, TopicRole, Topics};
+    use keyrail::broker::{BrokerError, BrokerErrorKind};
+    use keyrail::config::{Host, Pipeline};
+    use std::time::Duration;
+
+    /// How long one question to the broker may take.
+    const WAIT: Duration = Duration::from_secs(10);
+
+    pub(super) fn check(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
+        let kafka = match Kafka::new(&host.kafka) {
+            Ok(kafka) => kafka,
+            Err(errors) => {
+                for error in errors {
+                    report.add(Verdict::Fault, "broker", "[kafka]", error.message);
+                }
+                return;
+            }
+        };
+        let answered = kafka.topics().and_then(|topics| {
+            for pipeline in pipelines {
+                look(&topics, pipeline, report)?;
+            }
+            Ok(())
+        });
+        let bootstrap = kafka.bootstrap();
+        match answered {
+            Ok(()) => report.add(Verdict::Ok, "broker", bootstrap, "answers".to_owned()),
+            Err(error) => report.add(Verdict::Fault, "broker", bootstrap, error.message),
+        };
+    }
+
+    /// An error means that the broker can't be asked at all.
+    fn look(topics: &Topics, pipeline: &Pipeline, report: &mut Report) -> Result<(), BrokerError> {
+        let mut needed: Vec<NeededTopic> = Vec::new();
+        let mut need = |name: &str, role| {
+            if !needed.iter().any(|n| n.name == name && n.role == role) {
+                needed.push(NeededTopic { name: name.to_owned(), role });
+            }
+        };
+        pipeline.input.iter().for_each(|name| need(name, TopicRole::Input));
+        pipeline.outputs.iter().for_each(|(_, name)| need(name, TopicRole::Output));
+        for (input, name) in pipeline.input.iter().zip(&pipeline.dead_letter.topics) {
+            match (partitions(topics, name)?, partitions(topics, input)?) {
+                // `ensure` would create what is missing, and a check changes nothing.
+                (Some(None), Some(Some(count))) => to_be_created(topics, name, count, report),
+                (Some(None), _) => {}
+                _ => need(name, TopicRole::DeadLetter { input: input.clone() }),
+            }
+        }
+        let problems = topics.ensure(&needed, WAIT)?;
+        for topic in &needed {
+            let mut found = problems.iter().filter(|p| p.topic == topic.name).peekable();
+            if found.peek().is_none() {
+                report.add(Verdict::Ok, "topic", &topic.name, format!("{} of {}", role(&topic.role), pipeline.name));
+            }
+            for problem in found {
+                report.add(Verdict::Fault, "topic", &topic.name, problem.message.clone()).command =
+                    problem.command.clone();
+            }
+        }
+        Ok(())
+    }
+
+    fn to_be_created(topics: &Topics, name: &str, partitions: i32, report: &mut Report) {
+        let message = "dead-letter topic does not exist yet: `keyrail run` creates it, if its user may".to_owned();
+        let settings = [("cleanup.policy".to_owned(), "delete".to_owned())];
+        report.add(Verdict::Warning, "topic", name, message).command =
+            Some(topics.create_command(name, partitions, &settings));
+    }
+
+    /// `None`: this user may not know, which `ensure` tells; `Some(None)`: there is no such topic.
+    fn partitions(topics: &Topics, name: &str) -> Result<Option<Option<i32>>, BrokerError> {
+        match topics.describe(&[name], WAIT) {
+            Ok(found) => Ok(Some(found.first().and_then(|info| info.partitions))),
+            Err(error) if error.kind == BrokerErrorKind::Operator => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn role(role: &TopicRole) -> &'static str {
+        match role {
+            TopicRole::Input => "input",
+            TopicRole::Output => "output",
+            TopicRole::DeadLetter { .. } => "dead letters",
+        }
+    }
+}

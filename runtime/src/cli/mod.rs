@@ -1,0 +1,106 @@
+//! The command line: parses, dispatches, and turns results into exit codes.
+
+mod check;
+mod report;
+mod run;
+mod signals;
+
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What the command did, as programs read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Done = 0,
+    Failed = 1,
+    WrongUse = 2,
+}
+
+impl Exit {
+    fn of(done: bool) -> Self {
+        if done { Self::Done } else { Self::Failed }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong use, 3 fenced by a newer instance.";
+
+/// Runs message handlers, compiled to WebAssembly, over Apache Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "keyrail", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every pipeline of the plugin folder until told to stop
+    ///
+    /// SIGTERM or SIGINT drains what is in flight, commits and exits 0, within `shutdown-grace`. A second one exits at
+    /// once; what was not committed runs again.
+    Run(Config),
+    /// Find every fault that `run` would: configuration, manifests, handlers, topics
+    ///
+    /// Each fault comes with its cure. Exits 1 if there is any.
+    Check(CheckArgs),
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+struct Config {
+    /// The host's configuration
+    #[arg(short, long = "config", value_name = "FILE", default_value = "keyrail.toml")]
+    config: PathBuf,
+    /// Override a key of the file, as in --set kafka."client.id"=x; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    config: Config,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// The whole command.
+pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are asked for and go to standard output.
+            let wrong = error.use_stderr();
+            let printed = error.print().is_ok();
+            return if wrong { Exit::WrongUse } else { Exit::of(printed) }.into();
+        }
+    };
+    let result = match cli.command {
+        Command::Run(config) => run::run(&config),
+        Command::Check(args) => check::check(&args.config, args.json).map(ExitCode::from),
+    };
+    result.unwrap_or_else(|error| {
+        // The log may be JSON for a machine or not be set up yet; whoever started the command reads this. If even that
+        // can't be written, the exit code is all that is left to tell.
+        drop(writeln!(std::io::stderr(), "keyrail: {error:#}"));
+        Exit::Failed.into()
+    })
+}
+
+/// A variable of the environment. One that is no UTF-8 counts as unset, and the configuration names it then.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[cfg(test)]
+mod tests;

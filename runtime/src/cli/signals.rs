@@ -1,0 +1,69 @@
+//! SIGTERM and SIGINT: the first asks the pipelines to drain, the second ends the process at once.
+
+use anyhow::Context as _;
+use keyrail::admin::health::Health;
+use keyrail::admin::stop::Stop;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What the pipelines get beyond the grace they know of, before the process ends without them.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// Listens on a thread of its own until the process ends. A stop that takes longer than `grace` is forced.
+pub(super) fn listen(stop: Stop, health: Arc<Health>, grace: Duration) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("no runtime for signals")?;
+    let signals = {
+        let _entered = runtime.enter();
+        [("SIGTERM", SignalKind::terminate()), ("SIGINT", SignalKind::interrupt())]
+            .into_iter()
+            .map(|(name, kind)| signal(kind).map(|s| (name, s)).with_context(|| format!("can't listen for {name}")))
+            .collect::<anyhow::Result<Vec<_>>>()?
+    };
+    let serve = move || {
+        runtime.block_on(async {
+            let tasks: Vec<_> = signals
+                .into_iter()
+                .map(|(name, signal)| tokio::spawn(wait(name, signal, stop.clone(), health.clone(), grace)))
+                .collect();
+            for task in tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "signals are no longer listened for");
+                }
+            }
+        });
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(serve).context("no thread for signals")?;
+    Ok(())
+}
+
+async fn wait(name: &'static str, mut signal: Signal, stop: Stop, health: Arc<Health>, grace: Duration) {
+    while signal.recv().await.is_some() {
+        if stop.requested() {
+            end(&format!("{name} again: ending at once; what was not committed runs again"));
+        }
+        tracing::info!("{name}: draining for at most {} s; once more ends at once", grace.as_secs());
+        health.stopping();
+        stop.request();
+        drop(tokio::spawn(async move {
+            tokio::time::sleep(grace + MARGIN).await;
+            end("the drain takes longer than shutdown-grace: ending; what was not committed runs again");
+        }));
+    }
+}
+
+/// Ends the process as failed, whatever its threads do.
+fn end(why: &str) -> ! {
+    tracing::warn!("{why}");
+    // The log is written unbuffered; this is for whatever else went to standard output.
+    drop(std::io::stdout().flush());
+    std::process::exit(super::Exit::Failed as i32)
+}
+
+#[cfg(test)]
+mod tests;

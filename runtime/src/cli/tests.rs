@@ -1,0 +1,77 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use super::report::{Report, Verdict};
+use super::*;
+use clap::CommandFactory as _;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split(' '))
+}
+
+#[test]
+fn the_command_line_is_sound_and_says_what_it_does() {
+    Cli::command().debug_assert();
+    let help = Cli::command().render_long_help().to_string();
+    for part in ["run ", "check ", "--version", "0 done, 1 failed, 2 wrong use, 3 fenced"] {
+        assert!(help.contains(part), "{part} not in\n{help}");
+    }
+}
+
+#[test]
+fn arguments_and_their_defaults() {
+    let Command::Run(config) = parse("keyrail run").unwrap().command else { panic!("run") };
+    assert_eq!((config.config.to_str(), config.set.len()), (Some("keyrail.toml"), 0));
+    let Command::Check(args) =
+        parse("keyrail check -c a.toml --set x.y=1 --set kafka.\"client.id\"=z --json").unwrap().command
+    else {
+        panic!("check")
+    };
+    assert!(args.json);
+    assert_eq!(args.config.config.to_str(), Some("a.toml"));
+    assert_eq!(args.config.set, ["x.y=1", "kafka.\"client.id\"=z"]);
+}
+
+#[test]
+fn wrong_use_says_what_was_meant() {
+    let said = |line: &str| parse(line).unwrap_err().to_string();
+    assert!(said("keyrail chek").contains("'check'"), "{}", said("keyrail chek"));
+    assert!(said("keyrail run --sett x=1").contains("'--set'"), "{}", said("keyrail run --sett x=1"));
+    assert!(said("keyrail run extra").contains("unexpected argument 'extra'"));
+    assert!(parse("keyrail run --version").is_err());
+    assert!(!parse("keyrail --version").unwrap_err().use_stderr());
+}
+
+fn report() -> Report {
+    let mut report = Report::default();
+    report.add(Verdict::Ok, "configuration", "keyrail.toml", String::new());
+    report.add(Verdict::Warning, "handler", "p.wasm", "imports state".to_owned());
+    let fault = report.add(Verdict::Fault, "topic", "payments", "does not exist\x1b[2J".to_owned());
+    fault.cure = "create it".to_owned();
+    fault.command = Some("kafka-topics.sh --create".to_owned());
+    report
+}
+
+#[test]
+fn people_read_an_aligned_table() {
+    let expected = "\
+ok       configuration  keyrail.toml
+warning  handler        p.wasm        imports state
+FAULT    topic          payments      does not exist\\u{1b}[2J
+                                      create it
+                                      $ kafka-topics.sh --create
+1 fault, 1 warning
+";
+    assert_eq!(report().to_string(), expected);
+    assert!(!report().is_ok());
+    assert!(Report::default().is_ok());
+}
+
+#[test]
+fn programs_read_json() {
+    let json: serde_json::Value = serde_json::from_str(&report().json().unwrap()).unwrap();
+    assert_eq!((&json["ok"], &json["faults"], &json["warnings"]), (&false.into(), &1.into(), &1.into()));
+    let fault = &json["findings"][2];
+    assert_eq!((&fault["verdict"], &fault["subject"]), (&"fault".into(), &"topic".into()));
+    assert_eq!(fault["command"], "kafka-topics.sh --create");
+    assert!(json["findings"][0].get("cure").is_none());
+}
