@@ -1,4 +1,7 @@
 //! Keyrail runs message handlers, compiled to WebAssembly, over Apache Kafka.
 
+pub mod admin;
 pub mod broker;
+pub mod config;
 pub mod record;
+pub mod wasm;

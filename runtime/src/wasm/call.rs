@@ -1,0 +1,150 @@
+//! What an instance's store holds: the batch of the running call and what the guest staged for it.
+
+use super::limits::{Limits, Meter};
+use super::logging::LogQuota;
+use super::message::{Delivery, Send, Setup};
+use super::metrics::Handles;
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+/// The data of an instance's store.
+pub(super) struct Ctx {
+    pub(super) setup: Arc<Setup>,
+    pub(super) limits: Limits,
+    pub(super) meter: Meter,
+    pub(super) log: LogQuota,
+    pub(super) metrics: Handles,
+    pub(super) call: Call,
+}
+
+/// The running call. Between calls it has no slots, so that a host call with a slot is refused then.
+#[derive(Default)]
+pub(super) struct Call {
+    pub(super) batch: Arc<Vec<Delivery>>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) now_ms: i64,
+    pub(super) deadline_ms: i64,
+    host_calls: u64,
+    host_calls_left: u64,
+    pub(super) staged_bytes: u64,
+}
+
+/// What the guest staged for one message.
+#[derive(Default)]
+pub(super) struct Slot {
+    pub(super) sends: Vec<Send>,
+    pub(super) staged_bytes: u64,
+    random: Option<u64>,
+}
+
+/// A bound that the guest passed; it ends the call.
+#[derive(Debug)]
+pub(super) enum Quota {
+    /// Calls into the host.
+    Calls(u64),
+    /// Bytes staged by the whole call.
+    Staged(u64),
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Calls(limit) => write!(f, "more than {limit} calls into the host"),
+            Self::Staged(limit) => write!(f, "the batch staged more than {limit} bytes of output"),
+        }
+    }
+}
+
+impl std::error::Error for Quota {}
+
+impl Ctx {
+    /// Sets the stage for a call.
+    pub(super) fn begin(&mut self, batch: Arc<Vec<Delivery>>, now_ms: i64, deadline_ms: i64) {
+        let call = &mut self.call;
+        call.slots.clear();
+        call.slots.resize_with(batch.len(), Slot::default);
+        call.host_calls = self.limits.host_calls.saturating_mul(batch.len().max(1) as u64);
+        call.host_calls_left = call.host_calls;
+        call.staged_bytes = 0;
+        call.batch = batch;
+        call.now_ms = now_ms;
+        call.deadline_ms = deadline_ms;
+        self.meter.begin();
+    }
+
+    /// The call is over: the batch is let go. What was staged stays until [`Ctx::take_slots`] or the next call.
+    pub(super) fn end(&mut self) {
+        self.call.batch = Arc::default();
+        self.log.end(&self.setup.handler);
+    }
+}
+
+impl Call {
+    /// Counts a call into the host.
+    pub(super) fn charge(&mut self) -> wasmtime::Result<()> {
+        match self.host_calls_left.checked_sub(1) {
+            Some(left) => {
+                self.host_calls_left = left;
+                Ok(())
+            }
+            None => Err(wasmtime::Error::new(Quota::Calls(self.host_calls))),
+        }
+    }
+
+    /// Counts a call into the host on behalf of a slot; a slot outside the batch is a trap.
+    pub(super) fn enter(&mut self, slot: u32) -> wasmtime::Result<usize> {
+        self.charge()?;
+        let index = slot as usize;
+        if index < self.batch.len() {
+            return Ok(index);
+        }
+        match self.batch.len() {
+            0 => Err(wasmtime::format_err!("slot {slot} is outside the batch: there is none in `open`")),
+            n => Err(wasmtime::format_err!("slot {slot} is outside the batch of {n}")),
+        }
+    }
+
+    /// The next number of the slot's sequence: the same when the message is run again.
+    pub(super) fn random(&mut self, index: usize, setup: &Setup) -> wasmtime::Result<u64> {
+        let state = match self.slots[index].random {
+            Some(state) => state,
+            None => {
+                let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+                write_id(&mut hash, &self.batch[index], setup)?;
+                hash.0 ^ u64::from(self.batch[index].attempt).wrapping_mul(0xd134_2543_de82_ef95)
+            }
+        };
+        let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.slots[index].random = Some(state);
+        Ok(mix(state))
+    }
+}
+
+/// Writes a delivery's id: `TOPIC/PARTITION/OFFSET`.
+pub(super) fn write_id(out: &mut impl Write, delivery: &Delivery, setup: &Setup) -> wasmtime::Result<()> {
+    let record = &delivery.record;
+    let topic = setup.topics.get(record.at.topic as usize).ok_or_else(|| {
+        wasmtime::format_err!("the host delivered topic {} of {}", record.at.topic, setup.topics.len())
+    })?;
+    write!(out, "{topic}/{}/{}", record.at.partition, record.offset)?;
+    Ok(())
+}
+
+/// FNV-1a, 64 bits: part of what handlers may rely on, so it never changes.
+struct Fnv(u64);
+
+impl Write for Fnv {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        Ok(())
+    }
+}
+
+/// The output function of splitmix64.
+fn mix(state: u64) -> u64 {
+    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

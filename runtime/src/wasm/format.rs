@@ -1,0 +1,182 @@
+//! Looks at a file before the compiler does, and makes a component of a core module.
+
+use super::contract::{CONTRACT_PACKAGE, CONTRACT_VERSION, CONTRACT_WIT, EXPORT, fits, interface};
+use super::error::LoadErrorKind;
+use wasmparser::{Encoding, Parser, Payload};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+/// Largest file, in bytes.
+pub(super) const FILE_BYTES: u64 = 64 << 20;
+/// Most functions in a file: compiling takes time and memory by the function.
+const FUNCTIONS: u64 = 200_000;
+
+/// What a file is, as far as its outline tells.
+#[derive(Debug)]
+pub(super) enum Shape {
+    Component,
+    Module(Module),
+}
+
+/// The outline of a core module.
+#[derive(Debug, Default)]
+pub(super) struct Module {
+    imports: Vec<String>,
+    exports: Vec<String>,
+    /// Says itself which component it is a part of.
+    typed: bool,
+}
+
+/// What the file is. Reads its outline only, a few milliseconds for a large one.
+pub(super) fn look(bytes: &[u8]) -> Result<Shape, LoadErrorKind> {
+    if bytes.len() as u64 > FILE_BYTES {
+        return Err(LoadErrorKind::TooLarge { what: "bytes", has: bytes.len() as u64, limit: FILE_BYTES });
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return Err(LoadErrorKind::NotWasm { found: resembles(bytes) });
+    }
+    let damaged = |e: wasmparser::BinaryReaderError| LoadErrorKind::Damaged {
+        detail: format!("{} at byte {} of {}", e.message(), e.offset(), bytes.len()),
+    };
+    let mut shape = None;
+    let mut module = Module::default();
+    let mut functions = 0;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(damaged)? {
+            Payload::Version { encoding, .. } if shape.is_none() => shape = Some(encoding),
+            Payload::CodeSectionStart { count, .. } => functions += u64::from(count),
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    module.imports.push(import.map_err(damaged)?.module.to_owned());
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section {
+                    module.exports.push(export.map_err(damaged)?.name.to_owned());
+                }
+            }
+            Payload::UnknownSection { id, range, .. } => {
+                let detail = format!("section {id} at byte {} is of no known kind", range.start);
+                return Err(LoadErrorKind::Damaged { detail });
+            }
+            Payload::CustomSection(section) if section.name().starts_with("component-type") => module.typed = true,
+            _ => {}
+        }
+    }
+    if functions > FUNCTIONS {
+        return Err(LoadErrorKind::TooLarge { what: "functions", has: functions, limit: FUNCTIONS });
+    }
+    match shape {
+        Some(Encoding::Component) => Ok(Shape::Component),
+        Some(Encoding::Module) => Ok(Shape::Module(module)),
+        None => Err(LoadErrorKind::Damaged { detail: "it ends after its first bytes".to_owned() }),
+    }
+}
+
+/// Puts what is no WebAssembly into words.
+fn resembles(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "the file is empty (0 bytes)".to_owned();
+    }
+    if bytes.starts_with(b"\x7fELF") {
+        return "an ELF file, that is native or already compiled code, which is never loaded".to_owned();
+    }
+    if bytes.starts_with(b"\x1f\x8b") || bytes.starts_with(b"\x28\xb5\x2f\xfd") || bytes.starts_with(b"PK") {
+        return "a compressed file: unpack it".to_owned();
+    }
+    if b"\0asm".starts_with(bytes) {
+        return format!("the file ends after {} bytes", bytes.len());
+    }
+    let head = &bytes[..bytes.len().min(64)];
+    let text = str::from_utf8(head).or_else(|e| str::from_utf8(&head[..e.valid_up_to()]));
+    match text {
+        Ok(text) if text.trim_start().starts_with("(module") || text.trim_start().starts_with("(component") => {
+            "WebAssembly text: assemble it first (wasm-tools parse)".to_owned()
+        }
+        Ok(text) if text.len() > 3 && !text.chars().any(|c| c.is_control() && !c.is_whitespace()) => {
+            format!("text that starts with {:?}", text.chars().take(24).collect::<String>())
+        }
+        _ => format!("bytes that start with {}", hex(&bytes[..bytes.len().min(4)])),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+/// Makes a component of a core module: by the type embedded in it, or, where there is none and the names of its
+/// exports are the contract's, by the contract's own.
+pub(super) fn to_component(bytes: &[u8], module: &Module) -> Result<Vec<u8>, LoadErrorKind> {
+    check_imports(module)?;
+    if !module.typed {
+        check_exports(module)?;
+    }
+    let typed;
+    let bytes = if module.typed {
+        bytes
+    } else {
+        typed = embed(bytes).map_err(|e| LoadErrorKind::Host { detail: format!("its own contract: {e:#}") })?;
+        &typed
+    };
+    let encoded = ComponentEncoder::default().validate(true).module(bytes).and_then(|mut encoder| encoder.encode());
+    encoded.map_err(|e| LoadErrorKind::WrongContract {
+        missing: format!("no component can be made of this core module: {e:#}"),
+        found: module.exports.clone(),
+    })
+}
+
+/// Imports are checked by their interface here, and by their types when the component is linked.
+fn check_imports(module: &Module) -> Result<(), LoadErrorKind> {
+    for import in &module.imports {
+        let name = plain(import);
+        if let Some((_, version)) = interface(name) {
+            if !fits(version) {
+                return Err(LoadErrorKind::WrongVersion { has: name.to_owned(), needs: CONTRACT_VERSION });
+            }
+        } else if name.starts_with("wasi") || !module.typed {
+            return Err(LoadErrorKind::ForbiddenImport { name: import.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// A module without a type must at least have the exports by name.
+fn check_exports(module: &Module) -> Result<(), LoadErrorKind> {
+    let guests = module.exports.iter().map(|name| plain(name)).filter(|name| name.starts_with(CONTRACT_PACKAGE));
+    let mut functions = Vec::new();
+    for name in guests {
+        // `keyrail:handler/guest@0.1.0#process`, or with `|` in the newer naming.
+        let Some((export, function)) = name.split_once(['#', '|']) else { continue };
+        match interface(export) {
+            Some(("guest", version)) if fits(version) => functions.push(function),
+            Some(_) => {
+                return Err(LoadErrorKind::WrongVersion { has: export.to_owned(), needs: CONTRACT_VERSION });
+            }
+            None => {}
+        }
+    }
+    let missing: Vec<_> = ["open", "process"].into_iter().filter(|f| !functions.contains(f)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.iter().map(|f| format!("{EXPORT}#{f}")).collect::<Vec<_>>().join(" and ");
+    Err(LoadErrorKind::WrongContract {
+        missing: format!("a core module without a component type must export {missing}"),
+        found: module.exports.clone(),
+    })
+}
+
+/// A name without the marks that toolchains put before it.
+fn plain(name: &str) -> &str {
+    let name = name.strip_prefix("cabi_post_").unwrap_or(name);
+    name.strip_prefix("cm32p2|").unwrap_or(name)
+}
+
+pub(super) fn embed(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("handler.wit", CONTRACT_WIT)?;
+    let world = resolve.select_world(&[package], Some("handler"))?;
+    let mut typed = bytes.to_vec();
+    embed_component_metadata(&mut typed, &resolve, world, StringEncoding::UTF8)?;
+    Ok(typed)
+}

@@ -1,0 +1,159 @@
+//! The imports `context`, `emit`, `state` and `timers`.
+
+use super::call::{Ctx, Quota, write_id};
+use super::contract::{WireError, WireHeader, WireOutput};
+use super::message::Send;
+use wasmtime::component::{Linker, WasmList, WasmStr};
+use wasmtime::{Result, StoreContextMut};
+
+type Store<'a> = StoreContextMut<'a, Ctx>;
+
+/// What is staged counts this much for each header beside its bytes, since the host keeps that much for it.
+const HEADER_BYTES: u64 = 16;
+
+pub(super) fn link(linker: &mut Linker<Ctx>) -> Result<()> {
+    context(linker)?;
+    let mut emit = linker.instance("keyrail:handler/emit@0.1.0")?;
+    emit.func_wrap("send", |mut store: Store<'_>, (slot, output): (u32, WireOutput)| {
+        let index = store.data_mut().call.enter(slot)?;
+        Ok((send(&mut store, index, output)?,))
+    })?;
+    state(linker)?;
+    timers(linker)
+}
+
+fn context(linker: &mut Linker<Ctx>) -> Result<()> {
+    let mut context = linker.instance("keyrail:handler/context@0.1.0")?;
+    context.func_wrap("id", |mut store: Store<'_>, (slot,): (u32,)| {
+        let ctx = store.data_mut();
+        let index = ctx.call.enter(slot)?;
+        let mut id = String::new();
+        write_id(&mut id, &ctx.call.batch[index], &ctx.setup)?;
+        Ok((id,))
+    })?;
+    context.func_wrap("headers", |mut store: Store<'_>, (slot,): (u32,)| {
+        let call = &mut store.data_mut().call;
+        let index = call.enter(slot)?;
+        let headers = call.batch[index].record.headers();
+        let headers = headers.map(|(name, value)| WireHeader {
+            name: String::from_utf8_lossy(name).into_owned(),
+            value: value.map(<[u8]>::to_vec),
+        });
+        Ok((headers.collect::<Vec<_>>(),))
+    })?;
+    context.func_wrap("header-value", |mut store: Store<'_>, (slot, name): (u32, WasmStr)| {
+        let index = store.data_mut().call.enter(slot)?;
+        let name = name.to_str(&store)?;
+        let value = store.data().call.batch[index].record.header(name.as_bytes()).flatten();
+        Ok((value.map(<[u8]>::to_vec),))
+    })?;
+    context.func_wrap("follows-dead-letter", |mut store: Store<'_>, (slot,): (u32,)| {
+        let call = &mut store.data_mut().call;
+        let index = call.enter(slot)?;
+        Ok((call.batch[index].follows_dead_letter,))
+    })?;
+    context.func_wrap("now-ms", |mut store: Store<'_>, (): ()| {
+        let call = &mut store.data_mut().call;
+        call.charge()?;
+        Ok((call.now_ms,))
+    })?;
+    context.func_wrap("random", |mut store: Store<'_>, (slot,): (u32,)| {
+        let ctx = store.data_mut();
+        let index = ctx.call.enter(slot)?;
+        Ok((ctx.call.random(index, &ctx.setup)?,))
+    })?;
+    context.func_wrap("deadline-ms", |mut store: Store<'_>, (): ()| {
+        let call = &mut store.data_mut().call;
+        call.charge()?;
+        Ok((call.deadline_ms,))
+    })
+}
+
+/// Stages a record. What is refused is refused before it is copied.
+fn send(store: &mut Store<'_>, index: usize, output: WireOutput) -> Result<std::result::Result<(), WireError>> {
+    let to = output.to.to_str(&*store)?;
+    let Some(to) = store.data().setup.outputs.iter().position(|name| **name == *to) else {
+        return Ok(Err(WireError::UnknownOutput));
+    };
+    if output.delay_ms.is_some_and(|delay| delay > 0) {
+        return Ok(Err(WireError::Other("delay-ms needs timers, which are not there yet: send without it".to_owned())));
+    }
+    let mut bytes = size(output.key.as_ref()) + size(output.value.as_ref());
+    let mut names = Vec::with_capacity(output.headers.len());
+    for header in &output.headers {
+        let name: Box<str> = header.name.to_str(&*store)?.into();
+        bytes += HEADER_BYTES + name.len() as u64 + size(header.value.as_ref());
+        names.push(name);
+    }
+    let ctx = store.data();
+    let slot = &ctx.call.slots[index];
+    let staged = slot.staged_bytes + bytes;
+    if slot.sends.len() >= ctx.limits.outputs as usize || staged > ctx.limits.output_bytes {
+        return Ok(Err(WireError::OverQuota));
+    }
+    let limit = ctx.limits.effective_call_output_bytes();
+    if ctx.call.staged_bytes + bytes > limit {
+        return Err(wasmtime::Error::new(Quota::Staged(limit)));
+    }
+    let copy = |list: Option<WasmList<u8>>| list.map(|list| Box::from(list.as_le_slice(&*store)));
+    let send = Send {
+        // The list of outputs comes from a manifest; it is far from 2^32 long.
+        output: to as u32,
+        key: copy(output.key),
+        value: copy(output.value),
+        headers: names.into_iter().zip(output.headers).map(|(name, header)| (name, copy(header.value))).collect(),
+        forward_headers: output.forward_headers,
+        timestamp_ms: output.timestamp_ms,
+    };
+    let call = &mut store.data_mut().call;
+    call.staged_bytes += bytes;
+    let slot = &mut call.slots[index];
+    slot.staged_bytes = staged;
+    if slot.sends.is_empty() {
+        // Most messages send once: no room for three more.
+        slot.sends.reserve_exact(1);
+    }
+    slot.sends.push(send);
+    Ok(Ok(()))
+}
+
+fn size(list: Option<&WasmList<u8>>) -> u64 {
+    list.map_or(0, |list| list.len() as u64)
+}
+
+/// An answer that carries nothing, or an error.
+type Answer<T> = Result<(std::result::Result<T, WireError>,)>;
+
+fn absent<T>(store: &mut Store<'_>, slot: u32, what: &str) -> Answer<T> {
+    store.data_mut().call.enter(slot)?;
+    Ok((Err(WireError::Other(format!("{what} not there yet: this version of Keyrail runs handlers without"))),))
+}
+
+fn state(linker: &mut Linker<Ctx>) -> Result<()> {
+    let mut state = linker.instance("keyrail:handler/state@0.1.0")?;
+    const STATE: &str = "state is";
+    state.func_wrap("get", |mut store: Store<'_>, (slot, _): (u32, WasmStr)| -> Answer<Option<Vec<u8>>> {
+        absent(&mut store, slot, STATE)
+    })?;
+    type Put = (u32, WasmStr, WasmList<u8>, Option<u64>);
+    state
+        .func_wrap("put", |mut store: Store<'_>, (slot, ..): Put| -> Answer<()> { absent(&mut store, slot, STATE) })?;
+    state.func_wrap("delete", |mut store: Store<'_>, (slot, _): (u32, WasmStr)| -> Answer<()> {
+        absent(&mut store, slot, STATE)
+    })?;
+    type Scan = (u32, WasmStr, Option<WasmStr>, u32);
+    state.func_wrap("scan", |mut store: Store<'_>, (slot, ..): Scan| -> Answer<Vec<(String, Vec<u8>)>> {
+        absent(&mut store, slot, STATE)
+    })
+}
+
+fn timers(linker: &mut Linker<Ctx>) -> Result<()> {
+    let mut timers = linker.instance("keyrail:handler/timers@0.1.0")?;
+    const TIMERS: &str = "timers are";
+    type Set = (u32, WasmStr, i64, WasmList<u8>);
+    timers
+        .func_wrap("set", |mut store: Store<'_>, (slot, ..): Set| -> Answer<()> { absent(&mut store, slot, TIMERS) })?;
+    timers.func_wrap("cancel", |mut store: Store<'_>, (slot, _): (u32, WasmStr)| -> Answer<()> {
+        absent(&mut store, slot, TIMERS)
+    })
+}

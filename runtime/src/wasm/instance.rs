@@ -1,0 +1,231 @@
+//! A warm instance: opened once, called with batch after batch, dropped after its first failure.
+
+use super::call::{Call, Ctx, Quota};
+use super::contract::{Guest, Message, Source, WireFailure, WireOutcome, WireSetup};
+use super::error::{CallFailure, OpenErrorKind};
+use super::handler::Handler;
+use super::host::ticks;
+use super::limits::{Limits, Meter};
+use super::logging::LogQuota;
+use super::message::{Delivery, Failure, Outcome, Setup, SlotResult};
+use super::metrics::Handles;
+use super::text::{self, DETAIL_BYTES, clean};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+
+/// Component-model handles that a guest may hold: the contract has no resources, so it needs none.
+const HANDLES: usize = 1000;
+/// The guest's innermost functions that stand in a trap's detail.
+const FRAMES: usize = 8;
+const FRAME_BYTES: usize = 120;
+
+/// An opened handler. It belongs to one thread at a time and to one pipeline.
+pub struct Instance {
+    store: Store<Ctx>,
+    guest: Guest,
+    messages: Vec<Message<'static>>,
+    dead: bool,
+    // IMPORTANT: last, and kept as long as the store: it holds the code and the clock.
+    handler: Handler,
+}
+
+impl Instance {
+    /// Runs a batch: one result for each message, in order.
+    ///
+    /// `batch` is lent: whatever comes of the call, it holds the same deliveries afterwards. The caller keeps it
+    /// within [`Setup::max_batch`]. `now_ms` is what the guest is told as the time; `deadline` is kept to within
+    /// 20 ms.
+    ///
+    /// # Errors
+    /// The instance is dead then and must be dropped; no message of the batch is to blame before it fails alone.
+    pub fn process(
+        &mut self,
+        batch: &mut Vec<Delivery>,
+        now_ms: i64,
+        deadline: Duration,
+    ) -> Result<Vec<SlotResult>, CallFailure> {
+        if self.dead {
+            return Err(CallFailure::Trap { detail: "the instance is dead after an earlier failure".to_owned() });
+        }
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        // The messages are read in place while the store lends them to host calls: hence one shared batch.
+        let shared = Arc::new(std::mem::take(batch));
+        let result = self.run(&shared, now_ms, deadline);
+        self.dead = result.is_err();
+        self.store.data_mut().end();
+        *batch = Arc::try_unwrap(shared).unwrap_or_else(|shared| shared.to_vec());
+        result
+    }
+
+    /// Its memory has grown so far that a new instance should take its place, between batches: it has used three
+    /// quarters of what `limits.memory` left it after `open`.
+    #[must_use]
+    pub fn worn(&self) -> bool {
+        self.store.data().meter.worn()
+    }
+
+    /// The handler it was opened from.
+    #[must_use]
+    pub fn handler(&self) -> &Handler {
+        &self.handler
+    }
+
+    pub(super) fn open(handler: &Handler, setup: &Setup, limits: &Limits) -> Result<Self, OpenErrorKind> {
+        let inner = &handler.inner;
+        let ctx = Ctx {
+            setup: Arc::new(setup.clone()),
+            limits: limits.clone(),
+            meter: Meter::new(limits),
+            log: LogQuota::default(),
+            metrics: Handles::new(Arc::clone(&inner.metrics)),
+            call: Call::default(),
+        };
+        let mut store = Store::new(&inner.host.engine, ctx);
+        store.limiter(|ctx| &mut ctx.meter);
+        store.set_hostcall_fuel(limits.effective_host_call_bytes());
+        store.set_max_component_handles(HANDLES);
+        store.set_epoch_deadline(ticks(limits.open_timeout));
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        store.data_mut().begin(Arc::default(), now_ms, end_ms(now_ms, limits.open_timeout));
+        let opened = inner.pre.instantiate(&mut store).and_then(|instance| inner.guest.load(&mut store, &instance));
+        let opened = opened.and_then(|guest| {
+            let answer = open_guest(&guest, &mut store, setup)?;
+            Ok((guest, answer))
+        });
+        store.data_mut().end();
+        match opened {
+            Ok((guest, Ok(()))) => {
+                store.data_mut().meter.opened();
+                Ok(Self { store, guest, messages: Vec::new(), dead: false, handler: handler.clone() })
+            }
+            Ok((_, Err(words))) => Err(OpenErrorKind::Refused(clean(&words, DETAIL_BYTES).into_owned())),
+            Err(e) if e.downcast_ref::<PoolConcurrencyLimitError>().is_some() => {
+                Err(OpenErrorKind::NoRoom(format!("{e:#}")))
+            }
+            Err(e) => Err(OpenErrorKind::Failed(classify(&e, &store.data().meter))),
+        }
+    }
+
+    fn run(
+        &mut self,
+        batch: &Arc<Vec<Delivery>>,
+        now_ms: i64,
+        deadline: Duration,
+    ) -> Result<Vec<SlotResult>, CallFailure> {
+        let mut messages = relend(std::mem::take(&mut self.messages));
+        messages.extend(batch.iter().map(message));
+        self.store.set_epoch_deadline(ticks(deadline));
+        self.store.data_mut().begin(Arc::clone(batch), now_ms, end_ms(now_ms, deadline));
+        let outcomes = self.guest.call_process(&mut self.store, &messages);
+        self.messages = relend(messages);
+        let outcomes = outcomes.map_err(|e| classify(&e, &self.store.data().meter))?;
+        if outcomes.len() != batch.len() {
+            return Err(CallFailure::WrongCount { expected: batch.len(), got: outcomes.len() });
+        }
+        let slots = &mut self.store.data_mut().call.slots;
+        let results = outcomes.into_iter().zip(slots.iter_mut()).map(|(outcome, slot)| {
+            let outcome = decide(outcome);
+            if !matches!(outcome, Outcome::Done | Outcome::Skip) {
+                return SlotResult { outcome, sends: Vec::new(), staged_bytes: 0 };
+            }
+            // `limits.output-bytes` bounds it.
+            SlotResult { outcome, sends: std::mem::take(&mut slot.sends), staged_bytes: slot.staged_bytes as usize }
+        });
+        Ok(results.collect())
+    }
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance").field("handler", &self.handler).field("dead", &self.dead).finish_non_exhaustive()
+    }
+}
+
+/// Empties the list and gives its memory to messages of another batch.
+#[expect(clippy::unnecessary_filter_map, reason = "a filter can't change the lifetime")]
+fn relend<'a>(mut messages: Vec<Message<'_>>) -> Vec<Message<'a>> {
+    messages.clear();
+    messages.into_iter().filter_map(|_| None).collect()
+}
+
+fn message(delivery: &Delivery) -> Message<'_> {
+    let record = &*delivery.record;
+    Message {
+        source: Source::Topic(record.at.topic),
+        partition: record.at.partition.cast_unsigned(),
+        offset: record.offset.cast_unsigned(),
+        timestamp_ms: record.timestamp_ms,
+        key: record.key(),
+        value: record.value(),
+        attempt: delivery.attempt,
+    }
+}
+
+fn open_guest(guest: &Guest, store: &mut Store<Ctx>, setup: &Setup) -> wasmtime::Result<Result<(), String>> {
+    let topics: Vec<&str> = setup.topics.iter().map(String::as_str).collect();
+    let outputs: Vec<&str> = setup.outputs.iter().map(String::as_str).collect();
+    let config: Vec<(&str, &str)> = setup.config.iter().map(|(k, v)| (&**k, &**v)).collect();
+    let setup = WireSetup {
+        handler: &setup.handler,
+        topics: &topics,
+        outputs: &outputs,
+        config: &config,
+        max_batch: setup.max_batch,
+    };
+    guest.call_open(store, setup)
+}
+
+fn end_ms(now_ms: i64, span: Duration) -> i64 {
+    now_ms.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn decide(outcome: WireOutcome) -> Outcome {
+    match outcome {
+        WireOutcome::Done => Outcome::Done,
+        WireOutcome::Skip => Outcome::Skip,
+        WireOutcome::DeadLetter(failure) => Outcome::DeadLetter(tidy(failure)),
+        WireOutcome::Retry(retry) => {
+            Outcome::Retry { failure: tidy(retry.failure), delay_ms: retry.delay_ms, outage: retry.outage }
+        }
+    }
+}
+
+fn tidy(failure: WireFailure) -> Failure {
+    Failure { code: text::code(&failure.code), detail: clean(&failure.detail, DETAIL_BYTES).into_owned() }
+}
+
+/// Names the failure of a call.
+fn classify(error: &wasmtime::Error, meter: &Meter) -> CallFailure {
+    if let Some(quota) = error.downcast_ref::<Quota>() {
+        return CallFailure::HostCalls { detail: quota.to_string() };
+    }
+    if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+        return CallFailure::Timeout;
+    }
+    let cause = error.root_cause().to_string();
+    // wasmtime keeps this error's type to itself.
+    if cause.contains("fuel allocated for hostcalls has been exhausted") {
+        return CallFailure::HostCalls { detail: "too much data in one call between handler and host".to_owned() };
+    }
+    let detail = detail(&cause, error.downcast_ref::<WasmBacktrace>());
+    match meter.refused() {
+        Some(refused) => CallFailure::Memory { detail: format!("{refused}; then: {detail}") },
+        None => CallFailure::Trap { detail },
+    }
+}
+
+/// The cause, then the guest's functions from the innermost outwards.
+fn detail(cause: &str, backtrace: Option<&WasmBacktrace>) -> String {
+    let mut out = clean(cause.strip_prefix("wasm trap: ").unwrap_or(cause), 1024).into_owned();
+    for (n, frame) in backtrace.iter().flat_map(|b| b.frames()).take(FRAMES).enumerate() {
+        out.push_str(if n == 0 { ", in " } else { " < " });
+        match frame.func_name() {
+            Some(name) => out.push_str(&clean(name, FRAME_BYTES)),
+            None => out.push_str(&format!("function {}", frame.func_index())),
+        }
+    }
+    out
+}

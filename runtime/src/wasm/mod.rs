@@ -1,0 +1,34 @@
+//! Runs handlers: loads a file, checks it against the contract, compiles it, and calls its instances.
+//!
+//! [`Host`] is the engine, one per process. It loads a file into a [`Handler`], which is compiled, linked and cheap to
+//! clone. A handler opens [`Instance`]s: warm, one per shard and pipeline, called with a batch at a time. What a guest
+//! does wrong comes back as a [`CallFailure`]; such an instance is dead, and the caller opens another.
+//!
+//! Only this folder imports wasmtime. Nothing on the way of a message takes a lock.
+
+mod cache;
+mod call;
+mod contract;
+mod error;
+mod format;
+mod handler;
+mod host;
+mod imports;
+mod instance;
+mod limits;
+mod logging;
+mod message;
+mod metrics;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use contract::CONTRACT_VERSION;
+pub use error::{CallFailure, LoadError, LoadErrorKind, OpenError, OpenErrorKind};
+pub use handler::{Facts, Handler};
+pub use host::{Host, HostOptions};
+pub use instance::Instance;
+pub use limits::Limits;
+pub use message::{Delivery, Failure, Header, Outcome, Send, Setup, SlotResult};
+pub use metrics::{HandlerMetrics, MetricKind, MetricSnapshot, MetricValue};
