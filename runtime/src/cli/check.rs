@@ -5,15 +5,19 @@ use super::report::{Report, Verdict};
 use super::{Config, Exit, variable};
 use anyhow::Context as _;
 use keyrail::admin::http::check_address;
-use keyrail::config::{Faults, Host, Pipeline, load_host, load_pipelines};
+use keyrail::config::{Faults, Host, Pipeline, load};
 use keyrail::wasm::{self, Handler, HostOptions, Setup};
 use sha2::{Digest as _, Sha256};
 use std::io::Write as _;
 use std::sync::Arc;
 
-pub(super) fn check(config: &Config, json: bool) -> anyhow::Result<Exit> {
+pub(super) fn check(config: &Config, json: bool, show: bool) -> anyhow::Result<Exit> {
     let mut report = Report::default();
     if let Some((host, pipelines)) = configuration(config, &mut report) {
+        if show {
+            let text = resolved(config, &host, &pipelines);
+            std::io::stdout().write_all(text.as_bytes()).context("can't write the configuration")?;
+        }
         admin(&host, &mut report);
         handlers(&pipelines, &mut report);
         #[cfg(feature = "kafka")]
@@ -26,15 +30,14 @@ pub(super) fn check(config: &Config, json: bool) -> anyhow::Result<Exit> {
 
 /// `None`: too faulty to look further.
 fn configuration(config: &Config, report: &mut Report) -> Option<(Host, Vec<Pipeline>)> {
-    let host = match load_host(&config.config, &config.set, &variable) {
-        Ok(host) => host,
-        Err(faults) => return add_faults(&faults, report),
+    let (host, pipelines) = match load(&config.config, &config.set, &variable) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            add_faults(&faults, report);
+            return None;
+        }
     };
     report.add(Verdict::Ok, "configuration", &config.config.display().to_string(), String::new());
-    let pipelines = match load_pipelines(&host.plugins_dir, &variable) {
-        Ok(pipelines) => pipelines,
-        Err(faults) => return add_faults(&faults, report),
-    };
     for pipeline in &pipelines {
         let message = format!("group {}: {}", pipeline.group, pipeline.input.join(", "));
         report.add(Verdict::Ok, "pipeline", &pipeline.name, message);
@@ -45,14 +48,22 @@ fn configuration(config: &Config, report: &mut Report) -> Option<(Host, Vec<Pipe
     Some((host, pipelines))
 }
 
-fn add_faults<T>(faults: &Faults, report: &mut Report) -> Option<T> {
+/// The configuration as it is taken: each default filled in, secrets hidden.
+fn resolved(config: &Config, host: &Host, pipelines: &[Pipeline]) -> String {
+    let mut text = format!("# {}\n{}\n", config.config.display(), host.resolved());
+    for pipeline in pipelines {
+        text += &format!("# {}\n{}\n", pipeline.manifest.display(), pipeline.resolved());
+    }
+    text
+}
+
+fn add_faults(faults: &Faults, report: &mut Report) {
     for fault in faults {
         let at = if fault.line > 0 { format!(":{}:{}", fault.line, fault.column) } else { String::new() };
         let key = if fault.key.is_empty() { String::new() } else { format!("{}: ", fault.key) };
         let name = format!("{}{at}", fault.file);
         report.add(Verdict::Fault, "configuration", &name, format!("{key}{}", fault.problem)).cure = fault.cure.clone();
     }
-    None
 }
 
 /// Only a warning: most often it is Keyrail itself, running, that holds the port.

@@ -72,6 +72,9 @@ struct CheckArgs {
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
+    /// First print the configuration as it is taken: every default filled in, secrets hidden
+    #[arg(long, conflicts_with = "json")]
+    resolved: bool,
 }
 
 /// The whole command.
@@ -87,7 +90,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(config) => run::run(&config),
-        Command::Check(args) => check::check(&args.config, args.json).map(ExitCode::from),
+        Command::Check(args) => check::check(&args.config, args.json, args.resolved).map(ExitCode::from),
     };
     result.unwrap_or_else(|error| {
         // The log may be JSON for a machine or not be set up yet; whoever started the command reads this. If even that

@@ -2,7 +2,7 @@
 
 use super::document::{Entry, Value, entry, join};
 use super::fault::{Place, nearest};
-use super::properties::{Kind, PROPERTIES, find};
+use super::properties::{Kind, PROPERTIES, Property, find};
 use super::reader::{Reader, cure_of_choice};
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>) -> BTreeMap<String, String> {
             let key = join("kafka", &entry.name);
             reader.faults.push(place.fault(&key, problem, cure));
         }
-        properties.insert(entry.name.clone(), value.clone());
+        properties.insert(entry.name.clone(), canonical(&entry.name, value));
     }
     for (entry, _) in &written {
         let name = find(&entry.name).and_then(|property| property.alias_of);
@@ -115,14 +115,26 @@ fn refuse(entry: &Entry, value: &str) -> Option<(Place, String, String)> {
         };
         return Some((entry.place.clone(), "not a property of librdkafka".to_owned(), cure));
     };
-    let kind = NARROWER.iter().find(|(narrower, _)| *narrower == name).map_or(property.kind, |(_, kind)| *kind);
-    let kind = match name {
+    let (problem, cure) = mismatch(kind_of(property), value)?;
+    Some((entry.node.place.clone(), problem, cure))
+}
+
+/// What Keyrail takes as the property's value.
+fn kind_of(property: &Property) -> Kind {
+    match property.name {
         "sasl.mechanism" | "sasl.mechanisms" => Kind::One(&MECHANISMS),
         "partition.assignment.strategy" => Kind::One(&ASSIGNORS),
-        _ => kind,
+        name => NARROWER.iter().find(|(narrower, _)| *narrower == name).map_or(property.kind, |(_, kind)| *kind),
+    }
+}
+
+/// The value as librdkafka spells it, which takes some in upper and lower case.
+fn canonical(name: &str, value: &str) -> String {
+    let known = match find(name).map(kind_of) {
+        Some(Kind::One(choices)) => choices.iter().find(|choice| choice.eq_ignore_ascii_case(value)),
+        _ => None,
     };
-    let (problem, cure) = mismatch(kind, value)?;
-    Some((entry.node.place.clone(), problem, cure))
+    known.map_or(value, |known| *known).to_owned()
 }
 
 fn mismatch(kind: Kind, value: &str) -> Option<(String, String)> {
@@ -166,7 +178,7 @@ fn fault_at(reader: &mut Reader<'_, '_>, name: &str, problem: String, cure: &str
 
 /// A password that is never sent and a TLS setting without TLS are mistakes that librdkafka would pass over.
 fn check_security(reader: &mut Reader<'_, '_>, properties: &BTreeMap<String, String>) {
-    let protocol = properties.get("security.protocol").map_or("plaintext", String::as_str).to_lowercase();
+    let protocol = properties.get("security.protocol").map_or("plaintext", String::as_str).to_owned();
     if find("security.protocol").is_some_and(|property| mismatch(property.kind, &protocol).is_some()) {
         return;
     }
@@ -195,7 +207,7 @@ fn check_security(reader: &mut Reader<'_, '_>, properties: &BTreeMap<String, Str
         fault_at(reader, "security.protocol", "needs \"sasl.mechanism\"".to_owned(), cure);
         return;
     };
-    if !mechanism.eq_ignore_ascii_case("OAUTHBEARER") && mismatch(Kind::One(&MECHANISMS), mechanism).is_none() {
+    if mechanism != "OAUTHBEARER" && mismatch(Kind::One(&MECHANISMS), mechanism).is_none() {
         for name in ["sasl.username", "sasl.password"] {
             if !mentions(reader, name) {
                 let cure = "set it below [kafka], a secret as \"${NAME}\"";
@@ -207,7 +219,7 @@ fn check_security(reader: &mut Reader<'_, '_>, properties: &BTreeMap<String, Str
 
 /// The new group protocol leaves some settings to the broker and refuses them.
 fn check_group(reader: &mut Reader<'_, '_>, properties: &BTreeMap<String, String>) {
-    let new = properties.get("group.protocol").is_some_and(|value| value.eq_ignore_ascii_case("consumer"));
+    let new = properties.get("group.protocol").is_some_and(|value| value == "consumer");
     for name in ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"] {
         if new && properties.contains_key(name) {
             let problem = "not allowed with \"group.protocol\" = \"consumer\"".to_owned();

@@ -56,17 +56,18 @@ const WIDTH: usize = 80;
 impl fmt::Display for Fault {
     /// `FILE:LINE:COLUMN: KEY: PROBLEM; CURE` where that fits into 80 columns, else on indented further lines.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut head = self.file.clone();
+        let mut head = printable(&self.file);
         if self.line > 0 {
             head += &format!(":{}:{}", self.line, self.column);
         }
         // `--set KEY` holds the key already.
         let named = self.file.strip_prefix("--set ") == Some(self.key.as_str());
         if !self.key.is_empty() && !named {
-            head += &format!(": {}", self.key);
+            head += &format!(": {}", printable(&self.key));
         }
-        let told = format!("{head}: {}", self.problem);
-        let whole = if self.cure.is_empty() { told.clone() } else { format!("{told}; {}", self.cure) };
+        let (problem, cure) = (printable(&self.problem), printable(&self.cure));
+        let told = format!("{head}: {problem}");
+        let whole = if cure.is_empty() { told.clone() } else { format!("{told}; {cure}") };
         if whole.chars().count() <= WIDTH {
             return f.write_str(&whole);
         }
@@ -74,10 +75,18 @@ impl fmt::Display for Fault {
             f.write_str(&told)?;
         } else {
             write!(f, "{head}:")?;
-            wrap(f, &self.problem)?;
+            wrap(f, &problem)?;
         }
-        wrap(f, &self.cure)
+        wrap(f, &cure)
     }
+}
+
+/// Names of files and keys must not reach the terminal's control sequences.
+fn printable(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.to_owned();
+    }
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// Writes the text as indented lines of its own.
@@ -119,9 +128,9 @@ impl Faults {
         self.0.iter()
     }
 
-    /// Both lots as one, for a report on host and pipelines together.
+    /// Both lots as one, this one first.
     #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
+    pub(super) fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
     }
@@ -202,6 +211,12 @@ mod tests {
         assert_eq!(nearest("max-byte", keys), Some("max-bytes"));
         assert_eq!(nearest("colour", keys), None);
         assert_eq!(nearest("on", keys), None);
+    }
+
+    #[test]
+    fn control_characters_are_told_not_sent() {
+        let told = Place::whole("a\u{1b}[2J.toml").fault("k\n", "p\r", "c\t").to_string();
+        assert_eq!(told, "a\\u{1b}[2J.toml: k\\n: p\\r; c\\t");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::document::Variables;
 use super::fault::{Fault, Faults, Place};
+use super::host::Resolved;
 use super::manifest::{Manifest, Source};
 use super::{Host, Pipeline, host, manifest, together};
 use std::fs::File;
@@ -20,10 +21,39 @@ const HOST_FILE: &str = "keyrail.toml";
 /// # Errors
 /// Every fault of the file and the arguments at once.
 pub fn load_host(path: &Path, sets: &[String], variables: &dyn Fn(&str) -> Option<String>) -> Result<Host, Faults> {
+    host(path, sets, variables).result()
+}
+
+/// Reads keyrail.toml and the pipelines of its folder: [`load_host`] and [`load_pipelines`] in one.
+///
+/// # Errors
+/// Every fault of every file at once. Where the folder itself is in doubt, those of the pipelines come out only once
+/// keyrail.toml is mended.
+pub fn load(
+    path: &Path,
+    sets: &[String],
+    variables: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Host, Vec<Pipeline>), Faults> {
+    let resolved = host(path, sets, variables);
+    let doubtful = resolved.faults.iter().any(|fault| fault.key.starts_with("plugin"));
+    let pipelines = match &resolved.host {
+        Some(host) if !doubtful => load_pipelines(&host.plugins_dir, variables),
+        _ => Ok(Vec::new()),
+    };
+    match (resolved.result(), pipelines) {
+        (Ok(host), Ok(pipelines)) => Ok((host, pipelines)),
+        (Err(faults), Ok(_)) | (Ok(_), Err(faults)) => Err(faults),
+        (Err(faults), Err(more)) => Err(faults.and(more)),
+    }
+}
+
+fn host(path: &Path, sets: &[String], variables: Variables<'_>) -> Resolved {
     let file = path.display().to_string();
     let mut faults = Vec::new();
-    let Some(text) = read(path, "name another one with -c FILE", &mut faults) else { return Err(Faults::of(faults)) };
-    host::resolve(&file, &text, path.parent().unwrap_or(Path::new("")), sets, variables)
+    match read(path, "name another one with -c FILE", &mut faults) {
+        Some(text) => host::resolve(&file, &text, path.parent().unwrap_or(Path::new("")), sets, variables),
+        None => Resolved { host: None, faults },
+    }
 }
 
 /// Reads every NAME.toml of a folder but keyrail.toml and hidden files, in the order of their names. There is at least

@@ -14,21 +14,33 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const HOUR_MS: u64 = 3_600_000;
 
+/// What became of a file.
+pub(super) struct Resolved {
+    /// The host, whole only without faults; `None` when the file is no TOML.
+    pub(super) host: Option<Host>,
+    pub(super) faults: Vec<Fault>,
+}
+
+impl Resolved {
+    pub(super) fn result(self) -> Result<Host, Faults> {
+        match self.host {
+            Some(host) if self.faults.is_empty() => Ok(host),
+            _ => Err(Faults::of(self.faults)),
+        }
+    }
+}
+
 /// Resolves a file's text. `dir` is the file's folder: a relative `plugins.dir` written in the file starts there.
-pub(super) fn resolve(
-    file: &str,
-    text: &str,
-    dir: &Path,
-    sets: &[String],
-    variables: Variables<'_>,
-) -> Result<Host, Faults> {
+pub(super) fn resolve(file: &str, text: &str, dir: &Path, sets: &[String], variables: Variables<'_>) -> Resolved {
     let mut faults = Vec::new();
     let free = schema::free(HOST);
-    let Some(mut table) = parse(file, text, &free, variables, &mut faults) else { return Err(Faults::of(faults)) };
+    let Some(mut table) = parse(file, text, &free, variables, &mut faults) else {
+        return Resolved { host: None, faults };
+    };
     set(&mut table, sets, &free, variables, &mut faults);
     schema::check(&table, HOST, &mut faults);
-    let host = read(file, &table, dir, &mut faults);
-    Faults::unless(host, faults)
+    let host = Some(read(file, &table, dir, &mut faults));
+    Resolved { host, faults }
 }
 
 fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host {

@@ -1,7 +1,7 @@
 //! Configuration: as written (`document`), checked against what is known (`schema`), and as resolved (the types here).
 //! All that can fail fails in between, all faults at once; what comes out of it needs no further check.
 //!
-//! [`load_host`] reads keyrail.toml, [`load_pipelines`] the folder of manifests. Both formats are told in
+//! [`load`] reads keyrail.toml and the folder of manifests. Both formats are told in
 //! `CONFIGURATION.md`.
 
 mod client;
@@ -24,7 +24,7 @@ mod tests;
 
 pub use client::is_secret;
 pub use fault::{Fault, Faults};
-pub use files::{load_host, load_pipelines};
+pub use files::{load, load_host, load_pipelines};
 
 use keyrail_engine::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,7 +3,7 @@
 
 use super::fault::{Fault, Faults};
 use super::schema::{HOST, PIPELINE, Rule};
-use super::{Pipeline, files, host, load_host, load_pipelines};
+use super::{Pipeline, files, host, load, load_host, load_pipelines};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,7 @@ impl Case {
         let mut told = Vec::new();
         if let Some(text) = &self.host {
             let variables = |name: &str| self.variable(name);
-            told.push(match host::resolve("keyrail.toml", text, Path::new(""), &self.sets, &variables) {
+            told.push(match host::resolve("keyrail.toml", text, Path::new(""), &self.sets, &variables).result() {
                 Ok(host) => host.resolved(),
                 Err(faults) => format!("{faults}\n"),
             });
@@ -112,7 +112,7 @@ fn faults_fit_a_terminal_and_tell_a_cure() {
         let variables = |name: &str| case.variable(name);
         let host =
             case.host.as_ref().map(|text| host::resolve("keyrail.toml", text, Path::new(""), &case.sets, &variables));
-        let faults = [host.and_then(Result::err), case.pipelines().err()];
+        let faults = [host.and_then(|resolved| resolved.result().err()), case.pipelines().err()];
         for fault in faults.iter().flatten().flatten() {
             let told = fault.to_string();
             for line in told.lines() {
@@ -132,7 +132,7 @@ fn what_is_resolved_reads_back_the_same() {
         let case = Case::read(&folder);
         let variables = |name: &str| case.variable(name);
         let resolve =
-            |text: &str, sets: &[String]| host::resolve("keyrail.toml", text, Path::new(""), sets, &variables);
+            |text: &str, sets: &[String]| host::resolve("keyrail.toml", text, Path::new(""), sets, &variables).result();
         if let Some(Ok(host)) = case.host.as_ref().map(|text| resolve(text, &case.sets)) {
             let again =
                 resolve(&host.resolved(), &[]).unwrap_or_else(|faults| panic!("{}: {faults}", folder.display()));
@@ -168,7 +168,7 @@ fn secrets_are_never_shown() {
     let sets = ["kafka.\"sasl.password\"=hunter2", "kafka.sasl.password=hunter2", "kafka.pass=hunter2", "hunter2"];
     for text in files {
         for set in sets {
-            let told = match host::resolve("keyrail.toml", text, Path::new(""), &[set.to_owned()], &|_| None) {
+            let told = match host::resolve("keyrail.toml", text, Path::new(""), &[set.to_owned()], &|_| None).result() {
                 Ok(host) => format!("{host:?}{}", host.resolved()),
                 Err(faults) => format!("{faults:?}{faults}"),
             };
@@ -182,6 +182,33 @@ fn secrets_are_never_shown() {
     let pipeline = pipelines.first().unwrap();
     assert_eq!(pipeline.config, [("token".to_owned(), "xhunter2".to_owned())]);
     assert!(!format!("{pipeline:?}{}", pipeline.resolved()).contains(SECRET));
+}
+
+/// A file that is cut anywhere, or has a character out of place, is faulty or not, but never more than that.
+#[test]
+fn nothing_written_can_panic() {
+    let mut seen = 0;
+    for folder in cases() {
+        let case = Case::read(&folder);
+        let texts =
+            case.manifests.iter().map(|(_, _, text)| (false, text)).chain(case.host.iter().map(|text| (true, text)));
+        for (is_host, text) in texts {
+            for (at, c) in text.char_indices().step_by(3) {
+                let (before, after) = (&text[..at], &text[at + c.len_utf8()..]);
+                let odd = ['"', '\n', '[', '{', '=', '.', '$', '\u{feff}', '\u{0}', 'ü'][at % 10];
+                for text in [before.to_owned(), format!("{before}{odd}{after}"), format!("{before}{after}")] {
+                    let faults = if is_host {
+                        host::resolve("keyrail.toml", &text, Path::new(""), std::slice::from_ref(&text), &|_| None).result().err()
+                    } else {
+                        let manifests = vec![("p.toml".to_owned(), "p".to_owned(), text)];
+                        Case { host: None, manifests, sets: Vec::new(), variables: Vec::new() }.pipelines().err()
+                    };
+                    seen += faults.map_or(0, |faults| faults.to_string().len().min(1));
+                }
+            }
+        }
+    }
+    assert!(seen > 3_000, "only {seen} faulty files were tried");
 }
 
 /// Each key of the schema has a row in the reference, and each row there is a key of the schema.
@@ -215,7 +242,7 @@ fn the_reference_s_examples_resolve() {
     let case = Case { host: Some(host), manifests, sets: Vec::new(), variables };
     let variables = |name: &str| case.variable(name);
     let host = host::resolve("keyrail.toml", case.host.as_ref().unwrap(), Path::new(""), &[], &variables);
-    host.unwrap_or_else(|faults| panic!("{faults}"));
+    host.result().unwrap_or_else(|faults| panic!("{faults}"));
     case.pipelines().unwrap_or_else(|faults| panic!("{faults}"));
 }
 
@@ -252,7 +279,7 @@ fn files_are_found_where_they_lie() {
     assert_eq!(host.plugins_dir, Path::new("q"));
     for (dir, expected) in [(".", "."), ("./", "."), ("/p", "/p"), ("../p", "../p"), ("a/./b", "a/./b")] {
         let text = format!("plugins.dir = {dir:?}\nkafka.\"bootstrap.servers\" = \"a:1\"\n");
-        let host = host::resolve("keyrail.toml", &text, Path::new(""), &[], &|_| None).unwrap();
+        let host = host::resolve("keyrail.toml", &text, Path::new(""), &[], &|_| None).result().unwrap();
         assert_eq!(host.plugins_dir.as_os_str(), expected, "{dir}");
     }
 
@@ -293,6 +320,30 @@ fn every_file_s_faults_are_told_at_once() {
             "syntax.toml: not TOML: string values must be quoted, expected literal string",
         ]
     );
+}
+
+#[test]
+fn host_and_pipelines_are_told_together() {
+    let folder = Folder::new("together");
+    let told = |host: &str| {
+        folder.write("keyrail.toml", host);
+        let faults = load(&folder.0.join("keyrail.toml"), &[], &|_| None).unwrap_err();
+        faults.iter().map(|fault| fault.key.clone()).collect::<Vec<_>>()
+    };
+    folder.write("payments.toml", "handler = \"payments.wasm\"\n");
+    folder.write("payments.wasm", "");
+    let kafka = "kafka.\"bootstrap.servers\" = \"a:1\"\n";
+    assert_eq!(told(&format!("broker = 1\nplugins.dir = \".\"\n{kafka}")), ["broker", "input"]);
+    assert_eq!(told(&format!("plugins.dir = \".\"\n{kafka}")), ["input"]);
+    // Which folder is meant nobody knows.
+    assert_eq!(told(&format!("plugins.dri = \".\"\n{kafka}")), ["plugins.dri"]);
+    assert_eq!(told(&format!("plugin.dir = \".\"\n{kafka}")), ["plugin"]);
+    assert_eq!(told("broker = \n"), [""]);
+
+    folder.write("payments.toml", "handler = \"payments.wasm\"\ninput = [\"a\"]\n");
+    folder.write("keyrail.toml", format!("plugins.dir = \".\"\n{kafka}"));
+    let (host, pipelines) = load(&folder.0.join("keyrail.toml"), &[], &|_| None).unwrap();
+    assert_eq!((host.kafka.len(), pipelines.len()), (1, 1));
 }
 
 #[test]
