@@ -1,11 +1,14 @@
 //! The project's own commands: `cargo xtask COMMAND`. Depends on nothing, so that it builds in seconds.
 
 mod broker;
+mod jobs;
 mod manifest;
 mod place;
 mod run;
 mod say;
 mod setup;
+mod suite;
+mod tidy;
 
 use place::Place;
 use std::process::ExitCode;
@@ -13,10 +16,16 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask COMMAND
 
+  test [--all] [FILTER] set-up, then every test, then a summary; --all makes a skip a failure
+  tidy                  the style rules alone
   setup                 fetch and build what the tests need: system packages, Kafka, WebAssembly target, guests
   env                   the set-up, then KEY=VALUE lines for using it
   guests                build the guests alone, into target/guests
   kafka start|stop|wipe one Kafka broker on loopback for trying things by hand; start takes --port N
+  sim --seed N          one run of the simulator; --seeds A..B for many, --help for the rest
+  bench [ARGS]          Keyrail against a raw copy loop, in release
+  deny                  licences, sources and duplicates of what we depend on
+  mutants [ARGS]        mutation testing of the engine; ARGS go to cargo-mutants
 ";
 
 fn main() -> ExitCode {
@@ -46,6 +55,12 @@ fn dispatch(args: &[String]) -> Result<ExitCode, String> {
         }
         "guests" => no_more(rest).and_then(|()| setup::build_guests(&place)).map(drop)?,
         "kafka" => broker::command(&place, rest)?,
+        "test" => return suite::command(&place, rest),
+        "tidy" => return no_more(rest).and_then(|()| tidy(&place)),
+        "sim" => return jobs::sim(&place, rest),
+        "bench" => return jobs::bench(&place, rest),
+        "deny" => return no_more(rest).and_then(|()| jobs::deny(&place)),
+        "mutants" => return jobs::mutants(&place, rest),
         unknown => {
             eprint!("unknown command {unknown}\n\n{HELP}");
             return Ok(ExitCode::from(2));
@@ -64,6 +79,15 @@ fn set_up(place: &Place) -> Result<ExitCode, String> {
     }
     say::say("set-up done; cargo xtask env prints how to use it");
     Ok(ExitCode::SUCCESS)
+}
+
+fn tidy(place: &Place) -> Result<ExitCode, String> {
+    let faults = tidy::faults(place)?;
+    for fault in &faults {
+        println!("{fault}");
+    }
+    say::say(&format!("{} faults of style", faults.len()));
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn no_more(args: &[String]) -> Result<(), String> {

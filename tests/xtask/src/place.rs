@@ -99,3 +99,11 @@ pub(crate) fn remove(folder: &Path) -> Result<(), String> {
         _ => Ok(()),
     }
 }
+
+/// Removes a file; one that is not there is fine.
+pub(crate) fn remove_file(path: &Path) -> Result<(), String> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("cannot remove {}: {e}", path.display())),
+        _ => Ok(()),
+    }
+}

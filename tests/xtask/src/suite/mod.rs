@@ -1,0 +1,190 @@
+//! `cargo xtask test`: all the set-up, then every test, then a summary that hides nothing.
+
+mod programs;
+mod report;
+
+use crate::place::{Place, remove_file, write};
+use crate::run::{End, From, Tail, cargo_status, stream};
+use crate::say::{elapsed, say};
+use crate::setup::{self, Ready};
+use programs::Program;
+use report::Report;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// One test program. The rig on a real Kafka is the longest by far.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(1800);
+/// The longest that all of CI may take; the build of what we stand on is most of it.
+const BUILD_LIMIT: Duration = Duration::from_secs(2700);
+/// Tests that need what set-up could not get, by folder, and the parts that they need.
+const NEEDS: [(&str, &[&str]); 2] =
+    [("tests/kafka", &["java", "kafka", "guests"]), ("tests/faults", &["java", "kafka", "guests"])];
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options {
+    /// A skip is a failure.
+    all: bool,
+    /// Only tests whose name contains this.
+    filter: Option<String>,
+}
+
+/// Runs the command; the last line of stdout is `N passed, N failed, N skipped`.
+pub(crate) fn command(place: &Place, args: &[String]) -> Result<ExitCode, String> {
+    let options = parse(args)?;
+    say("test: set-up, then one build, then every test, then a summary");
+    let mut report = Report::default();
+    if let Err(error) = everything(place, &options, &mut report) {
+        report.fail("set-up or build", &error);
+    }
+    Ok(finish(place, &options, &report))
+}
+
+fn parse(args: &[String]) -> Result<Options, String> {
+    let mut options = Options::default();
+    for arg in args {
+        match arg.as_str() {
+            "--all" => options.all = true,
+            other if other.starts_with('-') => return Err(format!("test: unknown option {other}; known: --all")),
+            other if options.filter.is_none() => options.filter = Some(other.to_owned()),
+            other => return Err(format!("test: one filter at a time, {other} is the second")),
+        }
+    }
+    Ok(options)
+}
+
+fn everything(place: &Place, options: &Options, report: &mut Report) -> Result<(), String> {
+    let ready = setup::all(place)?;
+    if options.all && !ready.missing.is_empty() {
+        // No use in 20 minutes of tests: this run fails anyway.
+        for missing in &ready.missing {
+            report.skip(missing.part, &missing.reason);
+        }
+        return Ok(());
+    }
+    let programs = build(place)?;
+    for program in &programs {
+        match unmet(&program.folder, &ready) {
+            Some(reason) => report.skip(&program.name, &reason),
+            None => run(place, program, options, &ready, report)?,
+        }
+    }
+    documentation(place, options, &ready, report)
+}
+
+/// One build for all: several `cargo test -p` would each choose other features of the same libraries and compile the
+/// large ones twice.
+fn build(place: &Place) -> Result<Vec<Program>, String> {
+    say("building every crate with its tests (a first build takes minutes)");
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--workspace", "--all-targets", "--message-format=json-render-diagnostics"]);
+    cargo.current_dir(&place.root).env("CARGO_TARGET_DIR", &place.target);
+    let members = place.members()?;
+    let mut found = Vec::new();
+    let mut units = 0_u32;
+    let end = stream("build", &mut cargo, BUILD_LIMIT, |from, line| {
+        if from == From::Stdout {
+            units += u32::from(line.contains("\"reason\":\"compiler-artifact\""));
+            found.extend(programs::of_message(line, place, &members));
+            return Some(format!("{units} units"));
+        }
+        let status = cargo_status(line);
+        if status.is_none() && !line.trim().is_empty() {
+            eprintln!("{line}");
+        }
+        status
+    })?;
+    match end {
+        End::Exited(status) if status.success() => {}
+        End::Exited(_) => return Err("the workspace does not build, see above".to_owned()),
+        End::TimedOut => return Err(format!("the build took more than {} s", BUILD_LIMIT.as_secs())),
+    }
+    found.sort_by_key(Program::rank);
+    say(&format!("built; {} test programs", found.len()));
+    Ok(found)
+}
+
+fn run(place: &Place, program: &Program, options: &Options, ready: &Ready, report: &mut Report) -> Result<(), String> {
+    let mut command = Command::new(&program.path);
+    command.args(&options.filter).current_dir(place.root.join(&program.folder));
+    command.env("CARGO_MANIFEST_DIR", place.root.join(&program.folder));
+    watch(place, &program.name, command, ready, report)
+}
+
+fn documentation(place: &Place, options: &Options, ready: &Ready, report: &mut Report) -> Result<(), String> {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--workspace", "--doc", "--no-fail-fast", "--"]).args(&options.filter);
+    command.current_dir(&place.root).env("CARGO_TARGET_DIR", &place.target);
+    watch(place, "examples in the documentation", command, ready, report)
+}
+
+/// Runs one test program, shows what is not simply `ok`, and adds it to the report.
+fn watch(place: &Place, name: &str, mut command: Command, ready: &Ready, report: &mut Report) -> Result<(), String> {
+    say(&format!("testing {name}"));
+    let skips = skips_file(place);
+    remove_file(&skips)?;
+    command.env("KEYRAIL_SKIPS", &skips).envs(ready.env(place));
+    let began = Instant::now();
+    let mut tail = Tail::default();
+    let mut tally = report::Tally::default();
+    let end = stream(name, &mut command, PROGRAM_LIMIT, |_, line| {
+        tail.push(line);
+        let dull = tally.hear(line);
+        if cargo_status(line).is_none() && !dull {
+            eprintln!("{line}");
+        }
+        dull.then(|| line.trim().to_owned())
+    })?;
+    let trouble = match end {
+        End::Exited(status) if status.success() => None,
+        // What failed is in the tally; a crash is not.
+        End::Exited(_) if tally.failed > 0 => None,
+        End::Exited(status) => {
+            Some(format!("ended with {status} and no failed test; its last lines:\n{}", tail.text()))
+        }
+        End::TimedOut => Some(format!("killed after {} s; its last lines:\n{}", PROGRAM_LIMIT.as_secs(), tail.text())),
+    };
+    if let Some(trouble) = trouble {
+        report.fail(name, &trouble);
+    }
+    tally.skipped_by_themselves(&std::fs::read_to_string(&skips).unwrap_or_default());
+    say(&format!("  {}, {} failed, {:.1} s", tally.passed, tally.failed, began.elapsed().as_secs_f64()));
+    report.add(name, tally);
+    Ok(())
+}
+
+/// A test that finds that it cannot run appends `its name: the reason` to this file, which `KEYRAIL_SKIPS` names.
+fn skips_file(place: &Place) -> PathBuf {
+    place.target.join("skips.txt")
+}
+
+fn unmet(folder: &str, ready: &Ready) -> Option<String> {
+    let (_, parts) = NEEDS.iter().find(|(of, _)| *of == folder)?;
+    let missing = ready.missing.iter().find(|m| parts.contains(&m.part))?;
+    Some(format!("{} not set up: {}", missing.part, missing.reason.lines().next().unwrap_or_default()))
+}
+
+fn finish(place: &Place, options: &Options, report: &Report) -> ExitCode {
+    let text = report.summary(options.all);
+    eprintln!();
+    say(&format!("done in {:.0} s", elapsed().as_secs_f64()));
+    if let Err(e) = write(&place.target.join("test-summary.txt"), &text) {
+        say(&e);
+    }
+    print!("{text}");
+    if report.is_success(options.all, options.filter.is_some()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Options, parse};
+
+    #[test]
+    fn options_are_read_and_unknown_ones_refused() {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(parse(&words("--all")), Ok(Options { all: true, filter: None }));
+        assert_eq!(parse(&words("lanes")), Ok(Options { all: false, filter: Some("lanes".to_owned()) }));
+        assert!(parse(&words("--al")).is_err_and(|e| e.contains("--all")));
+        assert!(parse(&words("a b")).is_err_and(|e| e.contains("one filter")));
+    }
+}
