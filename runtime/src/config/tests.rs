@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
 use super::fault::{Fault, Faults};
+use super::reader::Reader;
 use super::schema::{HOST, PIPELINE, Rule};
-use super::{Pipeline, files, host, load, load_host, load_pipelines};
+use super::{Pipeline, document, files, host, load, load_host, load_pipelines};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -152,6 +153,21 @@ fn what_is_resolved_reads_back_the_same() {
     assert!(seen.0 >= 3 && seen.1 >= 3, "too few cases resolve: {seen:?}");
 }
 
+/// A key that is known and not read would do nothing in silence.
+#[test]
+fn every_known_key_is_taken_and_shown() {
+    let full = |name: &str| Case::read(&root().join(name)).told();
+    for (schema, text) in [(HOST, full("host-full")), (PIPELINE, full("pipeline-full"))] {
+        let text = text.split("\nwarning:").next().unwrap();
+        let mut faults = Vec::new();
+        let table = document::parse("full.toml", text, &[], &|_| None, &mut faults).unwrap();
+        let reader = Reader::new("full.toml", &table, &mut faults);
+        for (key, _) in schema.iter().filter(|(_, rule)| !matches!(rule, Rule::Later(_))) {
+            assert!(reader.has(key), "{key}");
+        }
+    }
+}
+
 #[test]
 fn secrets_are_never_shown() {
     const SECRET: &str = "hunter2";
@@ -198,7 +214,9 @@ fn nothing_written_can_panic() {
                 let odd = ['"', '\n', '[', '{', '=', '.', '$', '\u{feff}', '\u{0}', 'ü'][at % 10];
                 for text in [before.to_owned(), format!("{before}{odd}{after}"), format!("{before}{after}")] {
                     let faults = if is_host {
-                        host::resolve("keyrail.toml", &text, Path::new(""), std::slice::from_ref(&text), &|_| None).result().err()
+                        host::resolve("keyrail.toml", &text, Path::new(""), std::slice::from_ref(&text), &|_| None)
+                            .result()
+                            .err()
                     } else {
                         let manifests = vec![("p.toml".to_owned(), "p".to_owned(), text)];
                         Case { host: None, manifests, sets: Vec::new(), variables: Vec::new() }.pipelines().err()
