@@ -6,15 +6,14 @@ use keyrail::admin::http::AdminServer;
 use keyrail::admin::logging::{self, LogFormat, LogLevel};
 use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
-use keyrail::config::{Faults, Format, Host, Logging, Pipeline, load_host, load_pipelines};
+use keyrail::config::{Format, Host, Logging, Pipeline, load};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    let faulty = |faults: Faults| anyhow::anyhow!("the configuration has faults, and nothing was started\n{faults}");
-    let host = load_host(&config.config, &config.set, &variable).map_err(faulty)?;
+    let (host, pipelines) = load(&config.config, &config.set, &variable)
+        .map_err(|faults| anyhow::anyhow!("the configuration has faults, and nothing was started\n{faults}"))?;
     set_up_log(host.logging)?;
-    let pipelines = load_pipelines(&host.plugins_dir, &variable).map_err(faulty)?;
     for pipeline in &pipelines {
         for warning in &pipeline.warnings {
             tracing::warn!(pipeline = pipeline.name, "{warning}");

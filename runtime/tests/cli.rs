@@ -1,0 +1,126 @@
+//! The command as a user starts it: what it says, and its exit codes. Nothing here needs a broker.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Nobody listens there: port 1 needs a right that tests don't have.
+const HOST: &str = "[kafka]\n\"bootstrap.servers\" = \"127.0.0.1:1\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+
+/// A folder with keyrail.toml and an empty plugin folder.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+    std::fs::create_dir_all(folder.join("plugins")).unwrap();
+    std::fs::write(folder.join("keyrail.toml"), HOST).unwrap();
+    folder
+}
+
+fn plugin(folder: &Path, name: &str, handler: &[u8], more: &str) {
+    let manifest = format!("handler = \"{name}.wasm\"\ninput = [\"in\"]\nguarantee = \"at-least-once\"\n{more}");
+    std::fs::write(folder.join(format!("plugins/{name}.toml")), manifest).unwrap();
+    std::fs::write(folder.join(format!("plugins/{name}.wasm")), handler).unwrap();
+}
+
+fn guest(name: &str) -> Vec<u8> {
+    wat::parse_file(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/guests/wat/{name}.wat"))).unwrap()
+}
+
+fn keyrail(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_keyrail")).args(arguments).current_dir(folder).output().unwrap()
+}
+
+fn out(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn err(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+#[test]
+fn wrong_use_is_2_and_help_is_0() {
+    let folder = folder("use");
+    for wrong in [&["chek"][..], &[], &["run", "--nope"], &["check", "--json=1"]] {
+        let output = keyrail(&folder, wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {}", err(&output));
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty());
+    }
+    let version = keyrail(&folder, &["--version"]);
+    assert_eq!((version.status.code(), out(&version)), (Some(0), concat!("keyrail ", env!("CARGO_PKG_VERSION"), "\n")));
+    assert_eq!(keyrail(&folder, &["run", "--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn faults_of_the_configuration_are_1_for_check_and_run() {
+    let folder = folder("faults");
+    plugin(&folder, "p", b"", "[retry]\natempts = 3\n");
+    let check = keyrail(&folder, &["check"]);
+    assert_eq!(check.status.code(), Some(1), "{}", err(&check));
+    assert!(out(&check).contains("FAULT    configuration  "), "{}", out(&check));
+    assert!(out(&check).contains("p.toml:5:1  retry.atempts: unknown key\n"), "{}", out(&check));
+    assert!(out(&check).contains("did you mean `attempts`?"), "{}", out(&check));
+    assert!(out(&check).ends_with("1 fault, 0 warnings\n"), "{}", out(&check));
+    let run = keyrail(&folder, &["run"]);
+    assert_eq!((run.status.code(), out(&run)), (Some(1), ""));
+    assert!(err(&run).starts_with("keyrail: the configuration has faults, and nothing was started\n"), "{}", err(&run));
+    assert!(err(&run).contains("retry.atempts: unknown key; did you mean"), "{}", err(&run));
+    let none = keyrail(&folder, &["check", "-c", "none.toml"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(out(&none).contains("none.toml  is not there\n"), "{}", out(&none));
+}
+
+#[test]
+fn check_tells_every_fault_of_handlers_and_broker_at_once() {
+    let folder = folder("handlers");
+    plugin(&folder, "fine", &guest("identity"), "");
+    plugin(&folder, "probe", &guest("probe"), "");
+    plugin(&folder, "text", b"#!/bin/sh\n", "");
+    plugin(&folder, "other", &guest("identity"), &format!("sha256 = \"{}\"\n", "0".repeat(64)));
+    let check = keyrail(&folder, &["check", "--json"]);
+    assert_eq!(check.status.code(), Some(1), "{}", err(&check));
+    let report: serde_json::Value = serde_json::from_str(out(&check)).unwrap();
+    assert_eq!(
+        (&report["ok"], &report["faults"], &report["warnings"]),
+        (&false.into(), &3.into(), &2.into()),
+        "{report}"
+    );
+    let findings = report["findings"].as_array().unwrap();
+    let said = |verdict: &str, subject: &str, name: &str| -> Vec<&str> {
+        findings
+            .iter()
+            .filter(|f| {
+                f["verdict"] == verdict && f["subject"] == subject && f["name"].as_str().unwrap().contains(name)
+            })
+            .map(|f| f["message"].as_str().unwrap())
+            .collect()
+    };
+    assert!(said("ok", "handler", "fine.wasm")[0].starts_with("sha256 "));
+    assert_eq!(
+        said("warning", "handler", "probe.wasm"),
+        ["state", "timers"]
+            .map(|w| format!("imports {w}, which is not there yet: each call of it answers with an error"))
+    );
+    assert!(said("fault", "handler", "text.wasm")[0].contains("no WebAssembly"));
+    assert!(said("fault", "handler", "other.wasm")[0].contains("other.toml demands another"));
+    let broker = said("fault", "broker", "127.0.0.1:1");
+    assert!(broker[0].contains("is a broker running at 127.0.0.1:1?"), "{broker:?}");
+}
+
+#[test]
+fn a_port_in_use_is_a_warning_for_check_and_stops_run() {
+    let folder = folder("port");
+    plugin(&folder, "fine", &guest("identity"), "");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let set = format!("admin.listen={}", taken.local_addr().unwrap());
+    let check = keyrail(&folder, &["check", "--set", &set]);
+    let warning = out(&check).lines().find(|l| l.starts_with("warning  admin")).unwrap();
+    assert!(warning.contains("another process listens there"), "{warning}");
+    let run = keyrail(&folder, &["run", "--set", &set]);
+    assert_eq!(run.status.code(), Some(1));
+    let said = err(&run).lines().last().unwrap();
+    assert!(said.starts_with("keyrail: [admin] listen = \"127.0.0.1:"), "{said}");
+    assert!(said.ends_with("end it, or choose another port (0 picks a free one)"), "{said}");
+}
