@@ -53,7 +53,7 @@ const IMPORTS: [(&str, &[&str]); 12] = [
     ("toml", &["runtime/src/config/"]),
     ("tokio", &["runtime/src/admin/", "runtime/src/cli/signals"]),
     ("hyper", &["runtime/src/admin/"]),
-    ("tracing_subscriber", &["runtime/src/admin/"]),
+    ("tracing_subscriber", &["runtime/src/admin/", "runtime/src/wasm/tests/"]),
     ("clap", &["runtime/src/cli/", "tests/bench/", "tests/sim/", "tests/kafka/"]),
     ("wit_bindgen", &["sdk/rust/"]),
 ];
