@@ -87,9 +87,10 @@ impl Handler {
     pub(super) fn load(host: &Arc<Host>, bytes: &[u8]) -> Result<Self, LoadErrorKind> {
         let shape = format::look(bytes)?;
         let digest = sha256_hex(bytes);
-        let component = match host.cache.as_ref().and_then(|cache| cache.get(&host.engine, &digest)) {
-            Some(component) => component,
-            None => compile(host, bytes, &shape, &digest)?,
+        let kept = host.cache.as_ref().and_then(|cache| cache.get(&host.engine, &digest));
+        let (component, new) = match kept {
+            Some(component) => (component, false),
+            None => (compile(&host.engine, bytes, &shape)?, true),
         };
         let facts = inspect(&host.engine, &component.component_type())?;
         let differs = |e: wasmtime::Error| LoadErrorKind::WrongContract {
@@ -98,6 +99,9 @@ impl Handler {
         };
         let pre = host.linker.instantiate_pre(&component).map_err(differs)?;
         let guest = GuestIndices::new(&pre).map_err(differs)?;
+        if let (true, Some(cache)) = (new, &host.cache) {
+            cache.put(&digest, &component);
+        }
         let host = Arc::clone(host);
         let metrics = Arc::default();
         Ok(Self { inner: Arc::new(Inner { host, pre, guest, metrics, digest, facts }) })
@@ -113,7 +117,7 @@ impl std::fmt::Debug for Handler {
     }
 }
 
-fn compile(host: &Host, bytes: &[u8], shape: &Shape, digest: &str) -> Result<Component, LoadErrorKind> {
+fn compile(engine: &Engine, bytes: &[u8], shape: &Shape) -> Result<Component, LoadErrorKind> {
     let encoded;
     let bytes = match shape {
         Shape::Component => bytes,
@@ -122,12 +126,7 @@ fn compile(host: &Host, bytes: &[u8], shape: &Shape, digest: &str) -> Result<Com
             &encoded
         }
     };
-    let component =
-        Component::new(&host.engine, bytes).map_err(|e| LoadErrorKind::Compile { detail: format!("{e:#}") })?;
-    if let Some(cache) = &host.cache {
-        cache.put(digest, &component);
-    }
-    Ok(component)
+    Component::new(engine, bytes).map_err(|e| LoadErrorKind::Compile { detail: format!("{e:#}") })
 }
 
 /// Checks imports and exports by name and by type, so that no later step has anything to say about them.
@@ -144,18 +143,20 @@ fn inspect(engine: &Engine, component: &types::Component) -> Result<Facts, LoadE
         }
     }
     let mut found = Vec::new();
+    let mut other_version = None;
     for (name, item) in component.exports(engine) {
         found.push(name.to_owned());
         match (interface(name), item.ty) {
-            (Some(("guest", version)), _) if !fits(version) => {
-                return Err(LoadErrorKind::WrongVersion { has: name.to_owned(), needs: CONTRACT_VERSION });
-            }
+            (Some(("guest", version)), _) if !fits(version) => other_version = Some(name.to_owned()),
             (Some(("guest", _)), ComponentItem::ComponentInstance(guest)) => {
                 check_guest(engine, component, &guest)?;
                 return Ok(facts);
             }
             _ => {}
         }
+    }
+    if let Some(has) = other_version {
+        return Err(LoadErrorKind::WrongVersion { has, needs: CONTRACT_VERSION });
     }
     Err(LoadErrorKind::WrongContract { missing: format!("the export {EXPORT} is missing"), found })
 }

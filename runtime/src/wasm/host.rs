@@ -44,8 +44,12 @@ impl Host {
     /// # Errors
     /// [`LoadErrorKind::Host`] when the engine or its thread can't be made.
     pub fn new(options: HostOptions) -> Result<Arc<Self>, LoadError> {
+        Self::with(engine(), options)
+    }
+
+    fn with(engine: wasmtime::Result<Engine>, options: HostOptions) -> Result<Arc<Self>, LoadError> {
         let failed = |detail: String| LoadError { handler: String::new(), kind: LoadErrorKind::Host { detail } };
-        let engine = engine().map_err(|e| failed(format!("{e:#}")))?;
+        let engine = engine.map_err(|e| failed(format!("{e:#}")))?;
         let linker = contract::linker(&engine).map_err(|e| failed(format!("{e:#}")))?;
         let cache = options.cache_dir.and_then(|dir| match Cache::open(&dir, &engine) {
             Ok(cache) => Some(cache),
@@ -182,6 +186,21 @@ mod tests {
         assert_eq!(ticks(Duration::from_millis(1)), 2);
         assert_eq!(ticks(Duration::from_millis(100)), 11);
         assert_eq!(ticks(Duration::MAX), u64::MAX / 2 + 1);
+    }
+
+    #[test]
+    fn instances_on_demand_run_the_same() {
+        use crate::wasm::tests::{DEADLINE, NOW_MS, batch, bytes, setup};
+        use crate::wasm::{CallFailure, Limits, Outcome};
+        let host = Host::with(on_demand(), HostOptions::default()).unwrap();
+        let handler = host.load("hostile", &bytes("hostile")).unwrap();
+        let open = || handler.open(&setup("hostile"), &Limits::default()).unwrap();
+        let results = open().process(&mut batch(&["fine"]), NOW_MS, DEADLINE).unwrap();
+        assert_eq!(results[0].outcome, Outcome::Done);
+        let failure = open().process(&mut batch(&["m"]), NOW_MS, DEADLINE).unwrap_err();
+        assert!(matches!(failure, CallFailure::Memory { .. }), "{failure}");
+        let failure = open().process(&mut batch(&["l"]), NOW_MS, Duration::from_millis(50)).unwrap_err();
+        assert_eq!(failure, CallFailure::Timeout);
     }
 
     #[test]

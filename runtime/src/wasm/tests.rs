@@ -11,15 +11,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Long enough for any machine, short enough to wait for.
-const DEADLINE: Duration = Duration::from_secs(30);
-const NOW_MS: i64 = 1_700_000_000_000;
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 
 fn host() -> &'static Arc<Host> {
     static HOST: OnceLock<Arc<Host>> = OnceLock::new();
     HOST.get_or_init(|| Host::new(HostOptions::default()).unwrap())
 }
 
-fn bytes(guest: &str) -> Vec<u8> {
+pub(super) fn bytes(guest: &str) -> Vec<u8> {
     let path = format!("{}/../tests/guests/wat/{guest}.wat", env!("CARGO_MANIFEST_DIR"));
     wat::parse_file(path).unwrap()
 }
@@ -28,7 +28,7 @@ fn load(guest: &str) -> Handler {
     host().load(guest, &bytes(guest)).unwrap()
 }
 
-fn setup(name: &str) -> Setup {
+pub(super) fn setup(name: &str) -> Setup {
     Setup {
         handler: name.to_owned(),
         topics: vec!["orders".to_owned(), "refunds".to_owned()],
@@ -50,7 +50,7 @@ fn delivery(offset: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Delivery {
 }
 
 /// One message for each value.
-fn batch(values: &[&str]) -> Vec<Delivery> {
+pub(super) fn batch(values: &[&str]) -> Vec<Delivery> {
     let numbered = values.iter().enumerate();
     numbered.map(|(n, value)| delivery(n as i64, Some(b"key"), Some(value.as_bytes()))).collect()
 }
@@ -115,4 +115,17 @@ fn instances_of_one_handler_run_on_several_threads() {
     for thread in threads {
         assert_eq!(thread.join().unwrap(), 5000);
     }
+}
+
+/// Runs the test above again where the pool of instances does not fit into the address space.
+#[test]
+fn a_limited_address_space_is_enough() {
+    let test = "wasm::tests::identity_sends_each_message_with_null_and_empty_apart";
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -v 4000000 && exec \"$0\" --exact \"$1\" --test-threads 1"])
+        .args([std::env::current_exe().unwrap().as_os_str(), test.as_ref()])
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("1 passed"), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -176,3 +176,17 @@ fn a_guest_that_gives_the_host_bad_memory_fails() {
     assert_eq!(fails("endless"), CallFailure::Timeout);
     handler.open(&setup("fine"), &Limits::default()).unwrap().process(&mut batch(&["x"]), NOW_MS, DEADLINE).unwrap();
 }
+
+#[test]
+fn a_collected_heap_counts_as_memory_and_what_is_dropped_is_free() {
+    let handler = load("collected");
+    let open = || handler.open(&setup("collected"), &Limits::default()).unwrap();
+    let results = open().process(&mut batch(&["fine", "exception"]), NOW_MS, DEADLINE).unwrap();
+    assert!(results.iter().all(|r| r.outcome == Outcome::Done));
+    let CallFailure::Memory { detail } = open().process(&mut batch(&["keep"]), NOW_MS, DEADLINE).unwrap_err() else {
+        panic!("no memory failure");
+    };
+    assert!(detail.contains("GC heap out of memory"), "{detail}");
+    let results = open().process(&mut batch(&["drop"]), NOW_MS, DEADLINE).unwrap();
+    assert_eq!(results[0].outcome, Outcome::Done, "a gigabyte in all, a megabyte at a time");
+}
