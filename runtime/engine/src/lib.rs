@@ -24,3 +24,6 @@ pub mod pipeline;
 pub mod tracker;
 
 pub mod planted;
+
+#[cfg(test)]
+mod testing;

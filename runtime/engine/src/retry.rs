@@ -105,7 +105,7 @@ mod tests {
             }
         }
         assert!((1_900..1_950).contains(&low) && (2_050..=2_100).contains(&high), "{low} {high}");
-        assert_eq!(jittered(1_000, 0.1, u64::MAX), 1_099);
+        assert_eq!(jittered(1_000, 0.1, u64::MAX), 1_100);
         assert_eq!(jittered(1_000, 0.1, 0), 900);
         assert_eq!(jittered(1_000, 0.0, u64::MAX), 1_000);
     }

@@ -100,7 +100,7 @@ impl Tracker {
             settled.push(from, self.next);
         }
         for (start, end) in self.before.iter() {
-            settled.push(start.max(self.next), end);
+            settled.push(start.max(self.next).max(point), end);
         }
         Progress { point, settled }
     }
@@ -108,7 +108,11 @@ impl Tracker {
     /// Lowest unsettled offset, or the next to be received.
     #[must_use]
     pub fn point(&self) -> i64 {
-        self.entries.front().map_or(self.next, |e| e.offset)
+        match self.entries.front() {
+            Some(lowest) => lowest.offset,
+            // What comes next may be settled from before: the point lies above it.
+            None => self.before.iter().next().filter(|r| r.0 <= self.next).map_or(self.next, |r| r.1),
+        }
     }
 
     /// One past the last received offset, or where the assignment started.

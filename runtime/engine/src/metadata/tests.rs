@@ -1,1 +1,158 @@
+//! What a commit's metadata says, and what is never believed.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
+use super::*;
+use crate::testing::{Dice, ranges};
+use alloc::vec;
+
+fn text_of(data: &[u8]) -> String {
+    let mut all = data.to_vec();
+    all.extend_from_slice(&Sha256::digest(data)[..CHECK_BYTES]);
+    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(all))
+}
+
+/// Text with an honest check sum over these numbers.
+fn forged(numbers: &[u64]) -> String {
+    let mut data = Vec::new();
+    for n in numbers {
+        put(&mut data, *n);
+    }
+    text_of(&data)
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let cases: &[(i64, Metadata)] = &[
+        (0, Metadata::default()),
+        (7, Metadata { sequence: 1, partitions: 0, settled: ranges(&[(8, 9)]) }),
+        (7, Metadata { sequence: u64::MAX, partitions: u32::MAX, settled: ranges(&[(8, 9), (10, 12), (500, 501)]) }),
+        // Runs longer than 32,767 and than 2^31.
+        (
+            0,
+            Metadata {
+                sequence: 0,
+                partitions: 3,
+                settled: ranges(&[(40_000, 90_000), (5_000_000_000, 9_000_000_000)]),
+            },
+        ),
+        (i64::MAX - 3, Metadata { sequence: 2, partitions: 1, settled: ranges(&[(i64::MAX - 2, i64::MAX)]) }),
+    ];
+    for (offset, metadata) in cases {
+        let text = metadata.encode(*offset);
+        assert_eq!(Metadata::decode(&text, *offset, i64::MAX), Ok(metadata.clone()), "{text}");
+    }
+}
+
+#[test]
+fn any_map_that_fits_survives() {
+    let mut dice = Dice(11);
+    for _ in 0..300 {
+        let offset = dice.roll(1 << 40) as i64;
+        let (count, longest) = (dice.roll(40), 1 + dice.roll(1 << 20));
+        let metadata = Metadata {
+            sequence: dice.roll(u64::MAX),
+            partitions: dice.roll(1 << 32) as u32,
+            settled: dice.ranges(offset, count, longest),
+        };
+        let text = metadata.encode(offset);
+        assert!(text.len() < MAX_TEXT_BYTES);
+        assert_eq!(Metadata::decode(&text, offset, i64::MAX), Ok(metadata));
+    }
+}
+
+#[test]
+fn overflow_keeps_the_lower_part_and_the_limit() {
+    for width in [1, 100, 300, 1 << 40] {
+        let list: Vec<(i64, i64)> = (0..5_000).map(|n| (n * 3 * width + width, n * 3 * width + 2 * width)).collect();
+        let metadata = Metadata { sequence: 300, partitions: 9, settled: ranges(&list) };
+        let text = metadata.encode(0);
+        assert!(text.len() <= MAX_TEXT_BYTES, "{}", text.len());
+        // No more than the last run's room is wasted.
+        assert!(text.len() > MAX_TEXT_BYTES - 40, "{}", text.len());
+        let read = Metadata::decode(&text, 0, i64::MAX).unwrap();
+        assert_eq!((read.sequence, read.partitions), (300, 9));
+        let kept = read.settled.len();
+        assert!(kept > 50 && read.settled.iter().eq(metadata.settled.iter().take(kept)), "{kept}");
+    }
+}
+
+#[test]
+fn a_map_of_exactly_the_limit_is_written_whole() {
+    // Sequence and partitions take a byte each; each run of one offset takes two.
+    let runs = (MAX_DATA_BYTES as i64 - 2) / 2;
+    let list: Vec<(i64, i64)> = (0..runs + 1).map(|n| (2 * n + 1, 2 * n + 2)).collect();
+    let kept = |count: i64| {
+        let settled = ranges(&list[..count as usize]);
+        let text = Metadata { sequence: 1, partitions: 1, settled }.encode(0);
+        (text.len(), Metadata::decode(&text, 0, i64::MAX).unwrap().settled.len() as i64)
+    };
+    assert_eq!(kept(runs).1, runs);
+    assert_eq!(kept(runs + 1).1, runs);
+    assert_eq!(kept(runs).0, 4095, "base64 of 3068 bytes behind the prefix");
+}
+
+#[test]
+fn no_metadata_is_an_empty_map() {
+    assert_eq!(Metadata::decode("", 5, 10), Ok(Metadata::default()));
+}
+
+#[test]
+fn foreign_damaged_and_hostile_text_is_refused() {
+    let good = Metadata { sequence: 5, partitions: 2, settled: ranges(&[(8, 10)]) }.encode(7);
+    assert!(Metadata::decode(&good, 7, 10).is_ok());
+    let mut flipped = good.clone().into_bytes();
+    flipped[5] = if flipped[5] == b'A' { b'B' } else { b'A' };
+    let flipped = String::from_utf8(flipped).unwrap();
+    let run = 1u64 << 31;
+    let cases: &[(&str, String, Unusable)] = &[
+        ("the text of Kafka Streams", "AAAAAAAB".into(), Unusable::Foreign),
+        ("an operator's note", "reset by hand".into(), Unusable::Foreign),
+        ("our prefix and no base64", "kr1.***".into(), Unusable::Damaged),
+        ("our prefix alone", "kr1.".into(), Unusable::Damaged),
+        ("too short for a check", "kr1.AAAA".into(), Unusable::Damaged),
+        ("one character changed", flipped, Unusable::Damaged),
+        ("cut short", good[..good.len() - 4].into(), Unusable::Damaged),
+        ("no sequence", text_of(&[]), Unusable::Damaged),
+        ("no partitions", forged(&[1]), Unusable::Damaged),
+        ("more partitions than a u32", forged(&[1, 1 << 32]), Unusable::Damaged),
+        ("half a run", forged(&[1, 1, 4]), Unusable::Damaged),
+        ("an empty gap", forged(&[1, 1, 0, 4]), Unusable::Damaged),
+        ("an empty run", forged(&[1, 1, 4, 0]), Unusable::Damaged),
+        ("a run of 2^31", forged(&[1, 1, 1, run]), Unusable::PastEnd),
+        ("one past the end", forged(&[1, 1, 1, 3]), Unusable::PastEnd),
+        ("past the last offset there can be", forged(&[1, 1, i64::MAX as u64]), Unusable::PastEnd),
+        ("a run larger than an i64", forged(&[1, 1, u64::MAX]), Unusable::Damaged),
+        ("an endless number", text_of(&[0x80; 40]), Unusable::Damaged),
+        (
+            "a number of 65 bits",
+            text_of(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 1]),
+            Unusable::Damaged,
+        ),
+        ("a number without its end", text_of(&[1, 0x80]), Unusable::Damaged),
+    ];
+    for (what, text, expected) in cases {
+        assert_eq!(Metadata::decode(text, 7, 10), Err(*expected), "{what}");
+    }
+    assert_eq!(Metadata::decode(&forged(&[1, 1, 1, 2]), 7, 10).unwrap().settled, ranges(&[(8, 10)]));
+}
+
+#[test]
+fn numbers_take_seven_bits_a_byte() {
+    let cases: &[(u64, &[u8])] = &[
+        (0, &[0]),
+        (0x7f, &[0x7f]),
+        (0x80, &[0x80, 1]),
+        (300, &[0xac, 2]),
+        (u64::MAX, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
+    ];
+    for (number, bytes) in cases {
+        let mut data = vec![];
+        put(&mut data, *number);
+        assert_eq!(data, *bytes);
+        data.push(9);
+        let mut rest = data.as_slice();
+        assert_eq!(take(&mut rest), Some(*number));
+        assert_eq!(rest, [9]);
+    }
+}
