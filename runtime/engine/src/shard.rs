@@ -186,7 +186,10 @@ impl<M> Shard<M> {
         if let Some(lane) = self.lanes.get(id) {
             lane.follows_dead_letter = true;
             if discard || self.policy.has(Bug::OpenBeforeLetterAck) {
-                self.go_on(id);
+                // One that runs goes on once what is undone is back in it: closed now, it would lose that.
+                if lane.phase != Phase::Running {
+                    self.go_on(id);
+                }
             } else {
                 lane.phase = Phase::Letter;
                 self.letters.insert((ticket.partition, ticket.offset), id);

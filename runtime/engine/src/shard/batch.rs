@@ -13,6 +13,9 @@ const TURN_MESSAGES: u32 = 8;
 /// What a call is meant to last: long enough to be cheap, short enough for rebalances, swaps and latency.
 const CALL_TARGET_US: u64 = 10_000;
 
+/// Places for lanes that may run that are kept in any case.
+const SPARE_READY: usize = 4096;
+
 /// What a shard should do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
@@ -75,6 +78,10 @@ impl<M> Shard<M> {
         self.fill(now, settled);
         self.fresh_messages = 0;
         self.fresh_bytes = 0;
+        // A burst's memory goes back once it is over.
+        if self.ready.capacity() > SPARE_READY && self.ready.len() < self.ready.capacity() / 8 {
+            self.ready.shrink_to(self.ready.len() * 2);
+        }
         // What is left over has waited already.
         self.ready_since_ms = if self.ready.is_empty() { None } else { Some(0) };
         if self.running.is_empty() {

@@ -101,7 +101,7 @@ impl<M> Lanes<M> {
     }
 
     #[cfg(test)]
-    pub(super) fn capacity(&self) -> usize {
-        self.open.capacity()
+    pub(super) fn table_bytes(&self) -> usize {
+        self.open.allocation_size()
     }
 }

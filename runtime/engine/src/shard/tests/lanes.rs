@@ -1,0 +1,227 @@
+//! Order within a lane, fairness between lanes, memory.
+
+use super::*;
+use crate::testing::Dice;
+
+#[test]
+fn an_idle_shard_waits_for_a_message() {
+    check(policy(), "next => wait\n load => lanes 0 waiting 0 letters 0 ids 0");
+}
+
+#[test]
+fn messages_run_once_in_order_and_the_lane_closes() {
+    check(
+        policy(),
+        "put a1 b2 a3 =>
+         load => lanes 2 waiting 0 letters 0 ids 0
+         next => run a1 a3 b2 in 3000
+         next => wait
+         end done skip done => a1 done/0 a3 skipped/1 b2 done/2
+         load => lanes 0 waiting 0 letters 0 ids 0
+         next => wait",
+    );
+}
+
+#[test]
+fn what_arrives_during_a_call_waits_for_its_end() {
+    check(
+        policy(),
+        "put a1 b2 =>
+         next => run a1 b2 in 2000
+         put a3 c4 =>
+         next => wait
+         load => lanes 3 waiting 0 letters 0 ids 0
+         end done done => a1 done/0 b2 done/1
+         next => run c4 a3 in 2000
+         end done done => c4 done/0 a3 done/1",
+    );
+}
+
+#[test]
+fn lanes_of_one_key_in_two_partitions_are_apart() {
+    check(
+        policy(),
+        "put a1 A1 =>
+         next => run a1 A1 in 2000
+         end retry done => A1 done/1 retried 1
+         put A2 =>
+         next => run A2 in 1000",
+    );
+}
+
+#[test]
+fn a_hot_key_does_not_starve_others_and_they_not_it() {
+    check(
+        policy(),
+        "put a1 a2 a3 a4 a5 a6 a7 a8 a9 a10 a11 a12 b20 c21 =>
+         next => run a1 a2 a3 a4 a5 a6 a7 a8 b20 c21 a9 a10 a11 a12 in 14000",
+    );
+    // A full batch: whoever was served last comes last.
+    let narrow = || Policy { batch: Batch { max_messages: 10, ..policy().batch }, ..policy() };
+    check(
+        narrow(),
+        "put a1 a2 a3 a4 a5 a6 a7 a8 a9 a10 a11 a12 b20 c21 d22 =>
+         next => run a1 a2 a3 a4 a5 a6 a7 a8 b20 c21 in 10000
+         end done done done done done done done done done done => a1 done/0 a2 done/1 a3 done/2 a4 done/3 a5 done/4 a6 done/5 a7 done/6 a8 done/7 b20 done/8 c21 done/9
+         next => run d22 a9 a10 a11 a12 in 5000",
+    );
+}
+
+#[test]
+fn the_lane_that_filled_the_batch_is_served_first_next_time() {
+    let narrow = Policy { batch: Batch { max_messages: 2, ..policy().batch }, ..policy() };
+    check(
+        narrow,
+        "put a1 b2 c3 d4 e5 =>
+         next => run a1 b2 in 2000
+         put b6 =>
+         end done done => a1 done/0 b2 done/1
+         next => run c3 d4 in 2000
+         end done done => c3 done/0 d4 done/1
+         next => run e5 b6 in 2000",
+    );
+}
+
+#[test]
+fn a_million_lanes_opened_and_closed_leave_no_memory_behind() {
+    let policy = Policy { batch: Batch { max_messages: 65_536, max_bytes: u64::MAX, ..policy().batch }, ..policy() };
+    let mut shard = Shard::new(policy, 1);
+    shard.open(P0, Epoch(1), 0, &Ranges::new());
+    let (now, mut settled) = (Now::default(), Vec::new());
+    let count = 1_000_000;
+    for offset in 0..count {
+        shard.accept(Ticket { lane: offset, offset: offset as i64, ..ticket("a0") }, (), now);
+    }
+    assert_eq!((shard.load().lanes as u64, shard.ready.len() as u64), (count, count));
+    while let Next::Run(plan) = shard.next(now, &mut settled) {
+        shard.complete(alloc::vec![Outcome::Done; plan.messages as usize], 0, now, &mut settled);
+        assert_eq!(settled.len() as u32, plan.messages);
+        settled.clear();
+    }
+    assert_eq!(shard.load(), Load::default());
+    let left = (shard.lanes.table_bytes(), shard.ready.capacity(), shard.running.capacity());
+    assert!(left.0 <= 1 << 20 && left.1 <= 8_192 && left.2 <= 65_536, "{left:?}");
+}
+
+#[test]
+fn a_revoked_burst_leaves_no_memory_behind_either() {
+    let mut shard = Shard::new(policy(), 1);
+    shard.open(P0, Epoch(1), 0, &Ranges::new());
+    for offset in 0..50_000 {
+        shard.accept(Ticket { lane: offset, offset: offset as i64, ..ticket("a0") }, (), Now::default());
+    }
+    assert!(shard.lanes.table_bytes() > 4 << 20 && shard.ready.capacity() >= 50_000);
+    shard.close(P0, Epoch(1));
+    assert_eq!(shard.next(Now::default(), &mut Vec::new()), Next::Wait(None));
+    let left = (shard.lanes.table_bytes(), shard.ready.capacity());
+    assert!(left.0 <= 1 << 20 && left.1 <= 8_192, "{left:?}");
+}
+
+#[test]
+fn tables_in_use_are_not_shrunk_below_their_need() {
+    let mut lanes: Lanes<()> = Lanes::new(1);
+    let lane = |hash| LaneId { partition: P0, hash };
+    (0..40_000).for_each(|hash| {
+        lanes.open(lane(hash));
+    });
+    let full = lanes.table_bytes();
+    (0..30_000).for_each(|hash| lanes.close(lane(hash)));
+    assert_eq!(lanes.table_bytes(), full, "a quarter is in use");
+    (30_000..39_000).for_each(|hash| lanes.close(lane(hash)));
+    assert!(lanes.table_bytes() <= full / 8, "{} of {full}", lanes.table_bytes());
+    assert!((39_000..40_000).all(|hash| lanes.get(lane(hash)).is_some()));
+    assert!(lanes.get(lane(38_999)).is_none());
+    assert_eq!(lanes.len(), 1_000);
+}
+
+#[test]
+fn queues_of_closed_lanes_are_reused_within_limits() {
+    let mut lanes: Lanes<()> = Lanes::new(1);
+    let lane = |hash| LaneId { partition: P0, hash };
+    let item = || Item {
+        ticket: ticket("a0"),
+        message: (),
+        history: History::default(),
+        alone: false,
+        failure: Failure::default(),
+    };
+    // A long queue is not kept.
+    lanes.open(lane(0)).queue.reserve_exact(17);
+    lanes.close(lane(0));
+    assert_eq!(lanes.open(lane(1)).queue.capacity(), 0);
+    // A short one is, empty and idle.
+    let first = lanes.open(lane(1));
+    first.queue.reserve_exact(16);
+    first.queue.push_back(item());
+    first.queue.clear();
+    (first.phase, first.follows_dead_letter) = (Phase::Running, true);
+    lanes.close(lane(1));
+    let second = lanes.open(lane(2));
+    assert_eq!((second.queue.capacity(), second.queue.len()), (16, 0));
+    assert_eq!((second.phase, second.follows_dead_letter), (Phase::Idle, false));
+    // And no more than so many.
+    for hash in 10..2_010 {
+        lanes.open(lane(hash)).queue.reserve_exact(1);
+    }
+    (10..2_010).for_each(|hash| lanes.close(lane(hash)));
+    let reused = (10..2_010).filter(|hash| lanes.open(lane(*hash)).queue.capacity() > 0).count();
+    assert_eq!(reused, 1_024);
+}
+
+/// Random arrivals, outcomes, traps and letters: each lane's effects come in order, and each message ends once.
+#[test]
+fn any_sequence_of_events_keeps_every_lane_in_order() {
+    for seed in 0..60 {
+        let mut dice = Dice(seed);
+        let batch = Batch {
+            max_messages: 1 + dice.roll(12) as u32,
+            max_bytes: 60,
+            max_wait_ms: dice.roll(3),
+            ..policy().batch
+        };
+        let mut shard = Shard::new(Policy { batch, ..policy() }, seed);
+        shard.open(P0, Epoch(1), 0, &Ranges::new());
+        let (mut now, mut settled, mut letters) = (Now::default(), Vec::new(), Vec::new());
+        let mut last: BTreeMap<u64, i64> = BTreeMap::new();
+        let mut ended = 0;
+        let count = 250;
+        let mut offset = 0;
+        while ended < count {
+            now = Now { steady_ms: now.steady_ms + dice.roll(40), wall_ms: now.wall_ms + 1 };
+            for _ in 0..dice.roll(6).min((count - offset) as u64) {
+                let lane = dice.roll(5);
+                shard.accept(Ticket { lane, offset, size: 1 + dice.roll(40) as u32, ..ticket("a0") }, (), now);
+                offset += 1;
+            }
+            if let Next::Run(plan) = shard.next(now, &mut settled) {
+                let lanes: Vec<u64> = shard.batch().map(|d| d.ticket.lane).collect();
+                assert!(
+                    !lanes.iter().any(|l| letters.iter().any(|(lane, _)| lane == l)),
+                    "runs before its letter's ack"
+                );
+                if dice.roll(10) == 0 {
+                    let call = CallFailure { timeout: false, failure: Failure::default() };
+                    shard.fail(call, now, &mut settled);
+                } else {
+                    let answers = ["done", "done", "done", "skip", "retry", "outage", "dead"];
+                    let outcomes = (0..plan.messages).map(|_| outcome(answers[dice.roll(7) as usize])).collect();
+                    shard.complete(outcomes, dice.roll(30_000), now, &mut settled);
+                }
+            }
+            for s in settled.drain(..) {
+                let before = last.insert(s.ticket.lane, s.ticket.offset);
+                assert!(before.is_none_or(|b| b < s.ticket.offset), "seed {seed}: {before:?} then {}", s.ticket.offset);
+                ended += 1;
+                if matches!(s.fate, Fate::DeadLetter(_)) {
+                    letters.push((s.ticket.lane, s.ticket.offset));
+                }
+            }
+            if dice.roll(2) == 0 && !letters.is_empty() {
+                let (_, acked) = letters.swap_remove(dice.roll(letters.len() as u64) as usize);
+                shard.letter_acknowledged(P0, Epoch(1), acked);
+            }
+        }
+        letters.iter().for_each(|(_, acked)| shard.letter_acknowledged(P0, Epoch(1), *acked));
+        assert_eq!((shard.load(), shard.next(now, &mut settled)), (Load::default(), Next::Wait(None)), "seed {seed}");
+    }
+}
