@@ -1,1 +1,257 @@
+//! Where a partition starts, and what becomes of its records.
 
+#![allow(clippy::panic, reason = "a test may fail by panic")]
+
+use super::*;
+use crate::policy::{Absent, Dedup, IdFrom, NullKey, Order, OrderBy};
+use crate::testing::{Msg, P0, P1, ranges};
+use alloc::string::String;
+
+fn intake() -> Intake {
+    Intake::new(Policy::default(), 4, 1)
+}
+
+/// A log of 100..200 in a topic of four partitions, and no commit.
+const FOUND: Found<'static> =
+    Found { committed: None, metadata: "", log_start: 100, log_end: 200, known_partitions: None, partitions: 4 };
+
+/// How partition 0 starts, without what `Found` says plainly.
+fn opened(found: &Found<'_>, from: From) -> Opened {
+    intake().open(P0, found, from)
+}
+
+fn commit(offset: i64, metadata: &str) -> Found<'_> {
+    Found { committed: Some(offset), metadata, ..FOUND }
+}
+
+fn map(offset: i64, settled: &[(i64, i64)]) -> String {
+    Metadata { sequence: 7, partitions: 3, settled: ranges(settled) }.encode(offset)
+}
+
+#[test]
+fn a_group_without_commit_starts_where_the_manifest_says_and_never_at_0() {
+    let earliest = opened(&FOUND, From::Earliest);
+    let expected = Opened {
+        epoch: Epoch(1),
+        start: 100,
+        settled: Ranges::new(),
+        sequence: 0,
+        partitions: 4,
+        fresh: true,
+        loss: None,
+        unusable: None,
+    };
+    assert_eq!(earliest, expected);
+    assert_eq!(opened(&FOUND, From::Latest), Opened { start: 200, ..expected });
+}
+
+#[test]
+fn latest_means_the_end_only_for_partitions_that_were_there_at_the_first_start() {
+    for (number, known, start) in [(0, Some(2), 200), (1, Some(2), 200), (2, Some(2), 100), (3, Some(2), 100), (3, None, 200)]
+    {
+        let partition = Partition { topic: 0, number };
+        let found = Found { known_partitions: known, ..FOUND };
+        let opened = intake().open(partition, &found, From::Latest);
+        assert_eq!((opened.start, opened.fresh), (start, true), "{number} {known:?}");
+        assert_eq!(opened.partitions, known.unwrap_or(4));
+        assert_eq!(intake().open(partition, &found, From::Earliest).start, 100);
+    }
+}
+
+#[test]
+fn a_commit_is_gone_on_from_with_its_map() {
+    let text = map(150, &[(152, 155), (160, 161)]);
+    let expected = Opened {
+        epoch: Epoch(1),
+        start: 150,
+        settled: ranges(&[(152, 155), (160, 161)]),
+        sequence: 7,
+        partitions: 3,
+        fresh: false,
+        loss: None,
+        unusable: None,
+    };
+    for from in [From::Earliest, From::Latest] {
+        assert_eq!(opened(&commit(150, &text), from), expected);
+    }
+    // What the commit says of the partitions goes before what others say.
+    let found = Found { known_partitions: Some(2), ..commit(150, &text) };
+    assert_eq!(opened(&found, From::Latest).partitions, 3);
+    let bare = Found { known_partitions: Some(2), ..commit(150, "") };
+    assert_eq!(opened(&bare, From::Latest).partitions, 2);
+}
+
+#[test]
+fn an_operators_reset_has_no_metadata_and_is_believed() {
+    for offset in [100, 150, 200] {
+        let opened = opened(&commit(offset, ""), From::Latest);
+        assert_eq!((opened.start, opened.loss, opened.unusable, opened.fresh), (offset, None, None, false));
+        assert!(opened.settled.is_empty());
+    }
+}
+
+#[test]
+fn metadata_that_cannot_be_believed_is_an_empty_map_and_said() {
+    let past_the_end = map(150, &[(152, 201)]);
+    for (text, why) in [("by hand", Unusable::Foreign), ("kr1.???", Unusable::Damaged), (&past_the_end, Unusable::PastEnd)] {
+        let opened = opened(&commit(150, text), From::Earliest);
+        assert_eq!((opened.start, opened.unusable, opened.sequence, opened.partitions), (150, Some(why), 0, 4));
+        assert!(opened.settled.is_empty() && !opened.fresh);
+    }
+    let up_to_the_end = map(150, &[(152, 200)]);
+    assert_eq!(opened(&commit(150, &up_to_the_end), From::Earliest).settled, ranges(&[(152, 200)]));
+}
+
+#[test]
+fn retention_passed_the_commit_is_a_loss_and_the_rest_of_the_map_holds() {
+    let text = map(90, &[(95, 97), (98, 104), (110, 120)]);
+    let opened = opened(&commit(90, &text), From::Latest);
+    assert_eq!((opened.start, opened.loss), (100, Some((90, 100))));
+    assert_eq!(opened.settled, ranges(&[(98, 104), (110, 120)]));
+    assert_eq!(opened.sequence, 7);
+}
+
+#[test]
+fn a_log_cut_short_or_made_anew_starts_at_its_beginning_without_the_old_map() {
+    let opened = opened(&commit(201, ""), From::Latest);
+    assert_eq!((opened.start, opened.loss, opened.fresh), (100, Some((200, 201)), false));
+    let text = map(300, &[(302, 304)]);
+    let opened = intake().open(P0, &commit(300, &text), From::Earliest);
+    assert_eq!((opened.start, opened.loss, opened.unusable), (100, Some((200, 300)), Some(Unusable::PastEnd)));
+    assert!(opened.settled.is_empty());
+}
+
+fn routed(take: Take) -> (u32, Ticket) {
+    match take {
+        Take::Route { shard, ticket } => (shard, ticket),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_record_becomes_a_ticket() {
+    let mut intake = intake();
+    let epoch = intake.open(P0, &FOUND, From::Earliest).epoch;
+    let message = Msg { timestamp_ms: 42, size: 77, ..Msg::keyed("k") };
+    let (shard, ticket) = routed(intake.take(P0, 105, &message));
+    let lane = LaneHash::new(1).lane(order::OrderKey::Key(b"k"), None, P0, 105);
+    let expected =
+        Ticket { partition: P0, offset: 105, epoch, lane, id: None, refused: None, size: 77, timestamp_ms: 42 };
+    assert_eq!(ticket, expected);
+    assert_eq!(shard, order::shard_of(lane, 4));
+}
+
+#[test]
+fn a_size_that_no_ticket_holds_is_the_largest() {
+    let mut intake = intake();
+    intake.open(P0, &FOUND, From::Earliest);
+    let (_, ticket) = routed(intake.take(P0, 100, &Msg { size: usize::MAX, ..Msg::keyed("k") }));
+    assert_eq!(ticket.size, u32::MAX);
+}
+
+#[test]
+fn records_below_the_position_are_stale_and_gaps_are_none() {
+    let mut intake = intake();
+    intake.open(P0, &FOUND, From::Earliest);
+    let message = Msg::keyed("k");
+    assert_eq!(intake.position(P0), Some(100));
+    assert_eq!(intake.take(P0, 99, &message), Take::Stale);
+    assert_eq!(routed(intake.take(P0, 100, &message)).1.offset, 100);
+    assert_eq!(intake.position(P0), Some(101));
+    assert_eq!(intake.take(P0, 100, &message), Take::Stale);
+    assert_eq!(routed(intake.take(P0, 107, &message)).1.offset, 107);
+    assert_eq!(intake.take(P0, 103, &message), Take::Stale);
+    assert_eq!(intake.position(P0), Some(108));
+    assert_eq!(intake.take(P1, 108, &message), Take::Stale);
+    assert_eq!((intake.position(P1), intake.epoch(P1)), (None, None));
+}
+
+#[test]
+fn what_was_settled_before_is_skipped_exactly() {
+    let mut intake = intake();
+    let text = map(150, &[(152, 154), (156, 157)]);
+    intake.open(P0, &commit(150, &text), From::Earliest);
+    let skipped: Vec<i64> =
+        (150..160).filter(|o| intake.take(P0, *o, &Msg::keyed("k")) == Take::Settled).collect();
+    assert_eq!(skipped, [152, 153, 156]);
+    assert_eq!(intake.position(P0), Some(160));
+}
+
+#[test]
+fn epochs_are_never_used_twice_and_name_the_present_assignment() {
+    let mut intake = intake();
+    let first = intake.open(P0, &FOUND, From::Earliest).epoch;
+    let other = intake.open(P1, &FOUND, From::Earliest).epoch;
+    assert_eq!(intake.open_partitions(), [(P0, first), (P1, other)]);
+    intake.close(P0);
+    assert_eq!(intake.take(P0, 150, &Msg::keyed("k")), Take::Stale);
+    assert_eq!(intake.open_partitions(), [(P1, other)]);
+    let again = intake.open(P0, &FOUND, From::Earliest).epoch;
+    let rewound = intake.rewind(P0, 120, ranges(&[(122, 123)]));
+    assert!(first < other && other < again && again < rewound);
+    assert_eq!(intake.epoch(P0), Some(rewound));
+    assert_eq!(routed(intake.take(P0, 120, &Msg::keyed("k"))).1.epoch, rewound);
+}
+
+#[test]
+fn a_rewind_starts_below_and_skips_what_stays_settled() {
+    let mut intake = intake();
+    intake.open(P0, &FOUND, From::Earliest);
+    routed(intake.take(P0, 130, &Msg::keyed("k")));
+    intake.rewind(P0, 120, ranges(&[(122, 123)]));
+    assert_eq!(intake.position(P0), Some(120));
+    assert_eq!(intake.take(P0, 119, &Msg::keyed("k")), Take::Stale);
+    let skipped: Vec<i64> =
+        (120..131).filter(|o| intake.take(P0, *o, &Msg::keyed("k")) == Take::Settled).collect();
+    assert_eq!(skipped, [122]);
+}
+
+fn deduped(absent: Absent, by: OrderBy) -> Intake {
+    let dedup = Dedup { id: IdFrom::Header("id".into()), window_ms: 1, absent, capacity: 1 };
+    let order = Order { by, null_key: NullKey::None };
+    let mut intake = Intake::new(Policy { dedup: Some(dedup), order, ..Policy::default() }, 4, 1);
+    intake.open(P0, &FOUND, From::Earliest);
+    intake
+}
+
+#[test]
+fn the_id_counts_within_its_order_key() {
+    let mut intake = deduped(Absent::Process, OrderBy::Key);
+    let with = |key| Msg { headers: &[(b"id", Some(b"1"))], ..Msg::keyed(key) };
+    let first = routed(intake.take(P0, 100, &with("a"))).1;
+    let twin = routed(intake.take(P0, 101, &with("a"))).1;
+    let other = routed(intake.take(P0, 102, &with("b"))).1;
+    assert_eq!(first.id, Some(order::message_id(order::OrderKey::Key(b"a"), b"1")));
+    assert_eq!((first.id, first.lane), (twin.id, twin.lane));
+    assert_ne!(first.id, other.id);
+}
+
+#[test]
+fn a_message_without_order_key_takes_its_id_as_one() {
+    let mut intake = deduped(Absent::Process, OrderBy::None);
+    let with = Msg { headers: &[(b"id", Some(b"1"))], ..Msg::keyed("k") };
+    let first = routed(intake.take(P0, 100, &with)).1;
+    let twin = routed(intake.take(P0, 101, &with)).1;
+    assert_eq!(first.lane, twin.lane);
+    let free = routed(intake.take(P0, 102, &Msg::keyed("k"))).1;
+    assert_ne!(free.lane, routed(intake.take(P0, 103, &Msg::keyed("k"))).1.lane);
+}
+
+#[test]
+fn a_message_without_id_gets_what_absent_says() {
+    let ticket = |absent| routed(deduped(absent, OrderBy::Key).take(P0, 100, &Msg::keyed("k"))).1;
+    let process = ticket(Absent::Process);
+    assert_eq!((process.id, process.refused), (None, None));
+    let digest = ticket(Absent::Digest);
+    assert!(digest.id.is_some() && digest.refused.is_none());
+    let dead = ticket(Absent::DeadLetter);
+    assert_eq!((dead.id, dead.refused), (None, Some(Reason::Rejected)));
+    assert_eq!(process.lane, dead.lane);
+}
+
+#[test]
+fn no_shards_are_one() {
+    let mut intake = Intake::new(Policy::default(), 0, 1);
+    intake.open(P0, &FOUND, From::Earliest);
+    assert_eq!(routed(intake.take(P0, 100, &Msg::keyed("k"))).0, 0);
+}
