@@ -3,5 +3,6 @@
 pub mod admin;
 pub mod broker;
 pub mod config;
+pub mod pipeline;
 pub mod record;
 pub mod wasm;

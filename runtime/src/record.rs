@@ -128,8 +128,11 @@ impl<'a> Iterator for Headers<'a> {
         let (value_len, rest) = rest.split_first_chunk::<4>()?;
         let (name, rest) = rest.split_at_checked(u32::from_le_bytes(*name_len) as usize)?;
         let value_len = u32::from_le_bytes(*value_len);
-        let (value, rest) =
-            if value_len == NULL { (None, rest) } else { rest.split_at_checked(value_len as usize).map(|(v, r)| (Some(v), r))? };
+        let (value, rest) = if value_len == NULL {
+            (None, rest)
+        } else {
+            rest.split_at_checked(value_len as usize).map(|(v, r)| (Some(v), r))?
+        };
         self.rest = rest;
         Some((name, value))
     }

@@ -106,6 +106,8 @@ pub enum Action {
     Blocked {
         /// Which.
         partition: Partition,
+        /// The dead-letter topic refuses; otherwise an output does.
+        letter: bool,
         /// Why.
         why: String,
     },
@@ -161,6 +163,10 @@ impl<M> Pipeline<M> {
 
     /// A partition started, or started anew after a rewind. Must come before anything else of its epoch.
     pub fn opened(&mut self, partition: Partition, opened: &Opened, now: Now, actions: &mut Vec<Action>) {
+        if self.is_revoking(partition) {
+            // Its rewind was under way when the group took it: nothing may start any more.
+            return actions.push(Action::Close { partition, epoch: opened.epoch });
+        }
         let mut task = Task::new(opened, now);
         if let Some(old) = self.tasks.remove(&partition) {
             if old.is_paused() {
@@ -205,9 +211,11 @@ impl<M> Pipeline<M> {
     }
 
     fn rewind_due(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let revoke = self.revoke.as_ref();
         for (partition, task) in &mut self.tasks {
             if let Phase::Refused { due_ms, .. } = task.phase
                 && now.steady_ms >= due_ms
+                && !revoke.is_some_and(|r| r.takes(*partition))
             {
                 let progress = task.progress(&self.policy);
                 task.phase = Phase::Rewinding(progress.clone());

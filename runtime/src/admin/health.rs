@@ -127,7 +127,8 @@ impl PipelineHealth {
             panicked: AtomicBool::new(false),
         });
         let mut all = lock(&self.threads);
-        all.retain(|t| Arc::strong_count(t) > 1 || t.panicked.load(Relaxed));
+        // A thread that panicked counts until another took its place.
+        all.retain(|t| Arc::strong_count(t) > 1 || (t.panicked.load(Relaxed) && t.name != thread.name));
         all.push(thread.clone());
         Heartbeat { base: self.base, thread }
     }
@@ -231,9 +232,11 @@ mod tests {
             std::panic::resume_unwind(Box::new("for the test"));
         });
         assert!(thread.join().is_err());
-        let _next = pipeline.heartbeat("consumer", LONG);
+        let _other = pipeline.heartbeat("committer", LONG);
         let told = ["pipeline a: thread consumer panicked, the log says where"];
         assert_eq!(health.dead(), told);
         assert_eq!(health.unready(), told);
+        let _next = pipeline.heartbeat("consumer", LONG);
+        assert_eq!(health.dead(), Vec::<String>::new(), "the pipeline started anew");
     }
 }

@@ -6,10 +6,9 @@ use super::{Config, Exit, variable};
 use anyhow::Context as _;
 use keyrail::admin::http::check_address;
 use keyrail::config::{Faults, Host, Pipeline, load};
-use keyrail::wasm::{self, Handler, HostOptions, Setup};
-use sha2::{Digest as _, Sha256};
+use keyrail::pipeline;
+use keyrail::wasm::{self, Handler, HostOptions};
 use std::io::Write as _;
-use std::sync::Arc;
 
 pub(super) fn check(config: &Config, json: bool, show: bool) -> anyhow::Result<Exit> {
     let mut report = Report::default();
@@ -85,44 +84,14 @@ fn handlers(pipelines: &[Pipeline], report: &mut Report) {
     };
     for pipeline in pipelines {
         let name = pipeline.handler.display().to_string();
-        match handler(&host, pipeline) {
+        match pipeline::load(&host, pipeline) {
             Ok(handler) => {
                 report.add(Verdict::Ok, "handler", &name, format!("sha256 {}", handler.digest()));
                 unsupported(&handler, &name, report);
             }
-            Err((message, cure)) => report.add(Verdict::Fault, "handler", &name, message).cure = cure,
+            Err(unfit) => report.add(Verdict::Fault, "handler", &name, unfit.problem).cure = unfit.cure,
         }
     }
-}
-
-/// Loads and opens a handler as `run` does. The error is what is wrong, and the cure unless the former says it.
-fn handler(host: &Arc<wasm::Host>, pipeline: &Pipeline) -> Result<Handler, (String, String)> {
-    let told = |message: String| (message, String::new());
-    let bytes = std::fs::read(&pipeline.handler).map_err(|e| {
-        (format!("can't be read: {e}"), format!("put it there, or name another in {}", pipeline.manifest.display()))
-    })?;
-    let digest = Sha256::digest(&bytes);
-    if pipeline.sha256.is_some_and(|wanted| wanted[..] != digest[..]) {
-        let has = format!("sha256 is {digest:x}, and {} demands another", pipeline.manifest.display());
-        return Err((has, "put the file there that was meant, or correct sha256".to_owned()));
-    }
-    let handler = host.load(&pipeline.name, &bytes).map_err(|e| told(e.kind.to_string()))?;
-    let setup = Setup {
-        handler: pipeline.name.clone(),
-        topics: pipeline.input.clone(),
-        group: pipeline.group.clone(),
-        outputs: pipeline.outputs.iter().map(|(name, _)| name.clone()).collect(),
-        config: pipeline.config.clone(),
-        max_batch: pipeline.policy.batch.max_messages,
-    };
-    let limits = wasm::Limits {
-        memory_bytes: pipeline.limits.memory_bytes,
-        outputs: pipeline.limits.outputs,
-        output_bytes: pipeline.limits.output_bytes,
-        ..wasm::Limits::default()
-    };
-    handler.open(&setup, &limits).map_err(|e| told(e.to_string()))?;
-    Ok(handler)
 }
 
 /// What the handler may ask for and would be refused. No fault: some toolchains import everything, used or not.

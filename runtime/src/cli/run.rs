@@ -25,20 +25,34 @@ pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let admin = AdminServer::start(host.admin_listen, health.clone(), metrics.clone())?;
     signals::listen(stop.clone(), health.clone(), host.shutdown_grace)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pipelines = pipelines.len(), "keyrail starts");
-    let exit = start(host, pipelines, health, metrics, stop);
+    let exit = start(&host, pipelines, health, metrics, stop);
     drop(admin);
     exit
 }
 
 /// Runs the pipelines until they end or `stop` is requested, and gives the exit code.
+#[cfg(feature = "kafka")]
 fn start(
-    _host: Host,
+    host: &Host,
+    pipelines: Vec<Pipeline>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    stop: Stop,
+) -> anyhow::Result<ExitCode> {
+    use keyrail::pipeline::{self, Ended};
+    let ended = pipeline::run(host, pipelines, health, metrics, stop)?;
+    Ok(super::Exit::of(ended == Ended::Stopped).into())
+}
+
+#[cfg(not(feature = "kafka"))]
+fn start(
+    _host: &Host,
     _pipelines: Vec<Pipeline>,
     _health: Arc<Health>,
     _metrics: Arc<Metrics>,
     _stop: Stop,
 ) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("this build can't run pipelines yet: only `keyrail check` works")
+    anyhow::bail!("this build has no broker: build it with the cargo feature \"kafka\"")
 }
 
 fn set_up_log(logging: Logging) -> anyhow::Result<()> {

@@ -58,6 +58,7 @@ async fn wait(name: &'static str, mut signal: Signal, stop: Stop, health: Arc<He
 }
 
 /// Ends the process as failed, whatever its threads do.
+#[allow(clippy::disallowed_methods, reason = "the drain was waited for, or is no longer wanted")]
 fn end(why: &str) -> ! {
     tracing::warn!("{why}");
     // The log is written unbuffered; this is for whatever else went to standard output.

@@ -48,7 +48,8 @@ fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host 
     reader.choice("broker", (), &[("kafka", Ok(())), ("embedded", Err("write \"kafka\" and [kafka]"))]);
     Host {
         kafka: client::read(&mut reader),
-        plugins_dir: plugins_dir(&mut reader, dir),
+        plugins_dir: folder(&mut reader, "plugins.dir", "./plugins", dir),
+        store_dir: folder(&mut reader, "store.dir", "./state", dir),
         records_bytes: reader.size("memory.records", 256 * MIB, 64 * KIB..=MIB * MIB),
         admin_listen: admin_listen(&mut reader),
         logging: logging(&mut reader),
@@ -57,8 +58,8 @@ fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host 
 }
 
 /// A relative folder starts where it was written: beside the file, or where the command was given.
-fn plugins_dir(reader: &mut Reader<'_, '_>, dir: &Path) -> PathBuf {
-    let Some(written) = reader.text("plugins.dir", "./plugins") else { return dir.join("plugins") };
+fn folder(reader: &mut Reader<'_, '_>, key: &str, default: &'static str, dir: &Path) -> PathBuf {
+    let Some(written) = reader.text(key, default) else { return dir.join(default.trim_start_matches("./")) };
     let start = if written.place.line > 0 { dir } else { Path::new("") };
     let path = start.join(written.text.strip_prefix("./").unwrap_or(&written.text));
     // An empty path is no folder.

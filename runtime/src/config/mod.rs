@@ -40,6 +40,8 @@ pub struct Host {
     pub kafka: BTreeMap<String, String>,
     /// The folder of the pipelines.
     pub plugins_dir: PathBuf,
+    /// The folder of what can be made anew: compiled handlers.
+    pub store_dir: PathBuf,
     /// Bytes of records fetched and not yet settled, all pipelines together, at most.
     pub records_bytes: u64,
     /// Where `/livez`, `/readyz` and `/metrics` are served; port 0 lets the system pick one.

@@ -52,6 +52,8 @@ pub(super) fn host(host: &Host) -> String {
     }
     page.section("plugins");
     page.text("dir", &literal(&host.plugins_dir.display().to_string()));
+    page.section("store");
+    page.text("dir", &literal(&host.store_dir.display().to_string()));
     page.section("memory");
     page.size("records", host.records_bytes);
     page.section("admin");

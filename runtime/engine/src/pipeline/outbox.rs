@@ -17,6 +17,8 @@ pub(super) struct Publication<M> {
     pub(super) remaining: u32,
     /// The broker will never take one of its records.
     pub(super) undeliverable: Option<alloc::string::String>,
+    /// The broker refused one of its records for now: it must not settle, whatever becomes of the others.
+    pub(super) refused: bool,
     /// It is a dead letter now.
     pub(super) letter: bool,
     /// The dead letter goes without details.
@@ -85,5 +87,10 @@ impl<M> Outbox<M> {
 
     pub(super) const fn len(&self) -> usize {
         self.len
+    }
+
+    #[cfg(test)]
+    pub(super) const fn room(&self) -> usize {
+        self.places.len()
     }
 }

@@ -36,7 +36,8 @@ impl<M> Pipeline<M> {
             return None;
         }
         task.publications += 1;
-        let publication = Publication { settled, remaining, undeliverable: None, letter, short: false, refusals: 0 };
+        let publication =
+            Publication { settled, remaining, undeliverable: None, refused: false, letter, short: false, refusals: 0 };
         let token = self.outbox.insert(publication);
         if letter {
             actions.push(Action::DeadLetter { token, short: false });
@@ -64,6 +65,10 @@ impl<M> Pipeline<M> {
     /// All records of a publication have their reports.
     fn reported(&mut self, token: Token, now: Now, actions: &mut Vec<Action>) {
         let Some(publication) = self.outbox.get_mut(token) else { return };
+        if publication.refused {
+            self.drop_publication(token);
+            return self.check_revoke(now, actions);
+        }
         if let Some(detail) = publication.undeliverable.take() {
             return self.bury(token, detail, now, actions);
         }
@@ -114,12 +119,12 @@ impl<M> Pipeline<M> {
                 }
             }
             Refusal::Blocked(why) => {
+                publication.refused = true;
                 let ticket = publication.settled.ticket;
-                if all_reported {
-                    self.drop_publication(token);
-                }
                 self.hold_back(ticket.partition, ticket.epoch, ticket.offset, why, now, actions);
-                self.check_revoke(now, actions);
+                if all_reported {
+                    self.reported(token, now, actions);
+                }
             }
         }
     }
@@ -160,15 +165,20 @@ impl<M> Pipeline<M> {
                 task.dirty = true;
             }
             Phase::Refused { offset: lowest, .. } => *lowest = offset.min(*lowest),
-            // Rewinding starts below anyway; a draining one leaves its message to the next owner.
-            Phase::Rewinding(_) | Phase::Draining { .. } => {}
+            Phase::Draining { refused, .. } => *refused = Some(refused.map_or(offset, |lowest| offset.min(lowest))),
+            // It starts below anyway.
+            Phase::Rewinding(_) => {}
         }
-        self.block(partition, why, actions);
+        self.block(partition, false, why, actions);
     }
 
     /// A message whose output the broker will never take becomes a dead letter itself.
     fn bury(&mut self, token: Token, detail: String, now: Now, actions: &mut Vec<Action>) {
         let Some(publication) = self.outbox.get_mut(token) else { return };
+        let ticket = publication.settled.ticket;
+        if !self.tasks.get(&ticket.partition).is_some_and(|t| t.counts(ticket.epoch, &self.policy)) {
+            return self.drop_publication(token);
+        }
         let failure = Failure { code: "undeliverable".into(), detail };
         let attempts = publication.settled.attempts;
         let epitaph = Epitaph { reason: Reason::Undeliverable, failure, attempts, first_failed_ms: now.wall_ms };
@@ -200,7 +210,7 @@ impl<M> Pipeline<M> {
         };
         task.letters_refused += 1;
         self.letters_due.insert((now.steady_ms.saturating_add(wait_ms), token), ());
-        self.block(ticket.partition, format!("its dead letter of offset {}: {why}", ticket.offset), actions);
+        self.block(ticket.partition, true, format!("its dead letter of offset {}: {why}", ticket.offset), actions);
         self.check_revoke(now, actions);
     }
 
@@ -224,11 +234,11 @@ impl<M> Pipeline<M> {
         }
     }
 
-    fn block(&mut self, partition: Partition, why: String, actions: &mut Vec<Action>) {
+    fn block(&mut self, partition: Partition, letter: bool, why: String, actions: &mut Vec<Action>) {
         let Some(task) = self.tasks.get_mut(&partition) else { return };
         if task.blocked.as_ref() != Some(&why) {
             task.blocked = Some(why.clone());
-            actions.push(Action::Blocked { partition, why });
+            actions.push(Action::Blocked { partition, letter, why });
         }
     }
 
@@ -242,6 +252,6 @@ impl<M> Pipeline<M> {
 }
 
 /// Doubles with each refusal in a row.
-fn wait_ms(first_ms: u64, max_ms: u64, refusals: u32) -> u64 {
+pub(super) fn wait_ms(first_ms: u64, max_ms: u64, refusals: u32) -> u64 {
     first_ms.saturating_mul(1u64.checked_shl(refusals.min(20)).unwrap_or(u64::MAX)).min(max_ms)
 }

@@ -15,7 +15,17 @@ pub(super) struct Revoke {
     releasing: bool,
 }
 
+impl Revoke {
+    pub(super) fn takes(&self, partition: Partition) -> bool {
+        self.partitions.contains(&partition)
+    }
+}
+
 impl<M> Pipeline<M> {
+    pub(super) fn is_revoking(&self, partition: Partition) -> bool {
+        self.revoke.as_ref().is_some_and(|r| r.takes(partition))
+    }
+
     /// The group takes these partitions. Ends with [`Action::CommitAndRelease`], at the latest when
     /// [`Timing::revoke_ms`](super::Timing::revoke_ms) is over. One revoke is under way at a time: the group waits.
     pub fn revoke(&mut self, partitions: Vec<Partition>, now: Now, actions: &mut Vec<Action>) {
@@ -23,7 +33,7 @@ impl<M> Pipeline<M> {
             if let Some(task) = self.tasks.get_mut(partition) {
                 // One that was to be rewound settles nothing more; its commit point is below the refused message.
                 if task.phase == Phase::Active {
-                    task.phase = Phase::Draining { shards_left: self.shards };
+                    task.phase = Phase::Draining { shards_left: self.shards, refused: None };
                 }
                 actions.push(Action::Close { partition: *partition, epoch: task.epoch });
             }
@@ -37,7 +47,7 @@ impl<M> Pipeline<M> {
     pub fn drained(&mut self, partition: Partition, epoch: Epoch, now: Now, actions: &mut Vec<Action>) {
         if let Some(task) = self.tasks.get_mut(&partition)
             && task.epoch == epoch
-            && let Phase::Draining { shards_left } = &mut task.phase
+            && let Phase::Draining { shards_left, .. } = &mut task.phase
         {
             *shards_left = shards_left.saturating_sub(1);
         }
@@ -51,7 +61,7 @@ impl<M> Pipeline<M> {
         }
         let hasty = self.policy.has(Bug::ReleaseUnacknowledged);
         let busy = revoke.partitions.iter().filter_map(|p| self.tasks.get(p)).any(|task| match task.phase {
-            Phase::Draining { shards_left } => {
+            Phase::Draining { shards_left, .. } => {
                 // Dead letters that the broker refuses are not waited for: they stay unsettled.
                 shards_left > 0 || (task.publications > task.letters_refused && !hasty)
             }

@@ -16,7 +16,11 @@ pub(super) enum Phase {
     /// The shell was told to rewind; nothing settles until the new epoch.
     Rewinding(Progress),
     /// Revoked: what runs is finished, in this many shards still.
-    Draining { shards_left: u32 },
+    Draining {
+        shards_left: u32,
+        /// Lowest offset whose output the broker refused meanwhile: it and what comes after is the next owner's.
+        refused: Option<i64>,
+    },
 }
 
 #[derive(Debug)]
@@ -102,6 +106,7 @@ impl Task {
     pub(super) fn continue_after(&mut self, old: Self) {
         self.committed = old.committed;
         self.sequence = old.sequence;
+        self.partitions = old.partitions;
         self.refusals = old.refusals;
         self.blocked = old.blocked;
         self.end = old.end;
@@ -141,7 +146,7 @@ impl Task {
             return progress.clone();
         }
         let mut progress = self.tracker.progress();
-        if let Phase::Refused { offset, .. } = self.phase
+        if let Phase::Refused { offset, .. } | Phase::Draining { refused: Some(offset), .. } = self.phase
             && !policy.has(Bug::RewindKeepsLater)
         {
             progress.settled.truncate(offset);
@@ -159,9 +164,13 @@ impl Task {
     /// Position and log end, when the partition delivers nothing though it should; told once for each position.
     pub(super) fn stalled(&mut self, now: Now, stall_ms: u64) -> Option<(i64, i64)> {
         let next = self.tracker.next();
+        if self.end <= next || self.is_paused() || self.phase != Phase::Active {
+            // Nothing is expected: silence counts from when something is.
+            self.heard_ms = now.steady_ms;
+            return None;
+        }
         let silent = now.steady_ms.saturating_sub(self.heard_ms) > stall_ms;
-        let told = self.stalled_at == Some(next);
-        if !silent || told || self.is_paused() || self.phase != Phase::Active || self.end <= next {
+        if !silent || self.stalled_at == Some(next) {
             return None;
         }
         self.stalled_at = Some(next);

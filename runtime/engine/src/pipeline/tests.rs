@@ -1,1 +1,230 @@
+//! A pipeline's ledger, driven by scripts.
+//!
+//! Each line of a script is `command => what must come of it`. Partitions are 0 and 1 of one topic, tokens are named
+//! t1, t2 in the order in which they appear. An offset with its map is written `12[14..16]`.
+//!
+//! | command | does |
+//! |---|---|
+//! | `open P EPOCH START [fresh] [s=SEQUENCE] [FROM..TO]..` | a partition starts |
+//! | `recv P EPOCH FIRST LAST`, `end P OFFSET` | records arrive; the log's end is heard of |
+//! | `pub OFFSET RECORDS [p=P] [e=EPOCH]` | a shard settled it as done: the token, or `-` |
+//! | `dead OFFSET [p=P] [e=EPOCH]` | a shard settled it as dead letter |
+//! | `ack T`, `busy T WHY`, `never T WHY` | the broker took a record, or refused it for now, or for good |
+//! | `at MS`, `tick` | sets the clock; lets the ledger do what time asks for |
+//! | `commit N ok/failed` | a commit ended |
+//! | `revoke P..`, `drained P EPOCH`, `released`, `lost P..` | |
+//! | `gate on/off` | the byte budget pauses and resumes |
+//! | `status P`, `count` | how it stands; publications under way |
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panic")]
+
+mod commits;
+mod letters;
+mod outputs;
+mod revokes;
+mod stalls;
+
+use super::*;
+use crate::message::{Epitaph, Failure, Fate, Reason, Ticket};
+use crate::metadata::Metadata;
+use crate::shard::Settled;
+use crate::testing::{P0, P1, ranges};
+use alloc::format;
+use core::fmt::Write as _;
+
+const TIMING: Timing = Timing { revoke_ms: 1_000, stall_ms: 500, commit_ms: 300, refusal_first_ms: 10, refusal_max_ms: 50 };
+
+struct Rig {
+    pipeline: Pipeline<i64>,
+    now: Now,
+    tokens: Vec<Token>,
+    actions: Vec<Action>,
+}
+
+fn rig() -> Rig {
+    let now = Now { steady_ms: 0, wall_ms: 1_000_000 };
+    Rig { pipeline: Pipeline::new(Policy::default(), 2, TIMING), now, tokens: Vec::new(), actions: Vec::new() }
+}
+
+/// Runs a script against a ledger with two shards and commits every 100 ms.
+#[track_caller]
+fn check(script: &str) -> Rig {
+    let mut rig = rig();
+    let mut done = String::new();
+    for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        let (command, expected) = line.split_once("=>").unwrap_or((line, ""));
+        let answer = rig.obey(command.trim());
+        assert!(answer == expected.trim(), "\n{done}{line}\n{:>w$} {answer}", "got", w = command.len() + 2);
+        done.push_str(line);
+        done.push('\n');
+    }
+    rig
+}
+
+fn partition(word: &str) -> Partition {
+    if word == "0" { P0 } else { P1 }
+}
+
+fn number<T: core::str::FromStr>(word: &str) -> T {
+    word.parse().unwrap_or_else(|_| panic!("no number: {word}"))
+}
+
+impl Rig {
+    fn obey(&mut self, command: &str) -> String {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let (now, actions) = (self.now, &mut self.actions);
+        let mut answer = String::new();
+        match words.as_slice() {
+            ["open", p, epoch, start, more @ ..] => {
+                let opened = opened(number(epoch), number(start), more);
+                self.pipeline.opened(partition(p), &opened, now, actions);
+            }
+            ["recv", p, epoch, first, last] => {
+                self.pipeline.received(partition(p), Epoch(number(epoch)), number(first), number(last), now);
+            }
+            ["end", p, offset] => self.pipeline.watermark(partition(p), number(offset)),
+            ["pub", offset, records, more @ ..] => {
+                let token = self.pipeline.publish(settled(offset, more, Fate::Done), number(records), now, actions);
+                answer = token.map_or("-".into(), |t| self.name(t));
+            }
+            ["dead", offset, more @ ..] => {
+                let settled = settled(offset, more, Fate::DeadLetter(epitaph()));
+                assert_eq!(self.pipeline.publish(settled, 3, now, actions), None);
+            }
+            ["ack", token] => self.pipeline.acknowledged(token_of(&self.tokens, token), now, actions),
+            ["busy", token, why] => {
+                self.pipeline.refused(token_of(&self.tokens, token), Refusal::Blocked((*why).into()), now, actions);
+            }
+            ["never", token, why] => {
+                let refusal = Refusal::Undeliverable((*why).into());
+                self.pipeline.refused(token_of(&self.tokens, token), refusal, now, actions);
+            }
+            ["at", ms] => self.now = Now { steady_ms: number(ms), wall_ms: 1_000_000 + number::<i64>(ms) },
+            ["tick"] => self.pipeline.tick(now, actions),
+            ["commit", n, end] => self.pipeline.commit_finished(number(n), *end == "ok"),
+            ["revoke", taken @ ..] => self.pipeline.revoke(taken.iter().map(|p| partition(p)).collect(), now, actions),
+            ["drained", p, epoch] => self.pipeline.drained(partition(p), Epoch(number(epoch)), now, actions),
+            ["released"] => self.pipeline.released(),
+            ["lost", taken @ ..] => {
+                self.pipeline.lost(&taken.iter().map(|p| partition(p)).collect::<Vec<_>>(), actions);
+            }
+            ["gate", state] => self.pipeline.gate(*state == "on", now),
+            ["status", p] => answer = self.status(partition(p)),
+            ["count"] => answer = format!("{}", self.pipeline.publications()),
+            _ => panic!("no such command: {command}"),
+        }
+        let mut parts: Vec<String> = Vec::new();
+        for action in core::mem::take(&mut self.actions) {
+            parts.push(self.told(&action));
+        }
+        format!("{answer} {}", parts.join(", ")).trim().into()
+    }
+
+    fn name(&mut self, token: Token) -> String {
+        let at = self.tokens.iter().position(|t| *t == token).unwrap_or_else(|| {
+            self.tokens.push(token);
+            self.tokens.len() - 1
+        });
+        format!("t{}", at + 1)
+    }
+
+    fn status(&self, partition: Partition) -> String {
+        let Some((_, s)) = self.pipeline.status().find(|(p, _)| *p == partition) else { return "none".into() };
+        let mut text = format!("@{} point {}", s.epoch.0, s.point);
+        if let Some(committed) = s.committed {
+            write!(text, " committed {committed}").unwrap();
+        }
+        write!(text, " next {} unsettled {}", s.next, s.unsettled).unwrap();
+        if s.paused {
+            text.push_str(" paused");
+        }
+        if let Some(why) = s.blocked {
+            write!(text, " blocked: {why}").unwrap();
+        }
+        text
+    }
+
+    fn told(&mut self, action: &Action) -> String {
+        match action {
+            Action::DeadLetter { token, short } => {
+                format!("{} {}", if *short { "short letter" } else { "letter" }, self.name(*token))
+            }
+            Action::Commit { number, offsets } => format!("commit {number}:{}", offsets_of(offsets)),
+            Action::CommitAndRelease { offsets, partitions } => {
+                let given: Vec<String> = partitions.iter().map(|p| format!("{}", p.number)).collect();
+                format!("release {}:{}", given.join(" "), offsets_of(offsets))
+            }
+            Action::Close { partition, epoch } => format!("close {}@{}", partition.number, epoch.0),
+            Action::LetterAcknowledged { partition, epoch, offset, lane } => {
+                assert_eq!(*lane, 1_000 + *offset as u64);
+                format!("free {}@{}:{offset}", partition.number, epoch.0)
+            }
+            Action::Pause(partition) => format!("pause {}", partition.number),
+            Action::Resume(partition) => format!("resume {}", partition.number),
+            Action::Rewind { partition, start, settled } => {
+                format!("rewind {} to {start}{}", partition.number, map(settled))
+            }
+            Action::Blocked { partition, why, letter } => {
+                format!("blocked {} by {}: {why}", partition.number, if *letter { "letter" } else { "output" })
+            }
+            Action::Unblocked(partition) => format!("unblocked {}", partition.number),
+            Action::Stalled { partition, position, end } => {
+                format!("stalled {} at {position} of {end}", partition.number)
+            }
+        }
+    }
+}
+
+fn token_of(tokens: &[Token], word: &str) -> Token {
+    tokens[number::<usize>(&word[1..]) - 1]
+}
+
+/// Offsets, maps, sequence numbers and known partitions, read back from the metadata.
+fn offsets_of(offsets: &[CommitOffset]) -> String {
+    let mut text = String::new();
+    for o in offsets {
+        let read = Metadata::decode(&o.metadata, o.offset, i64::MAX).unwrap();
+        assert_eq!(read.partitions, 4);
+        write!(text, " {}@{}{} s{}", o.partition.number, o.offset, map(&read.settled), read.sequence).unwrap();
+    }
+    text
+}
+
+fn map(settled: &Ranges) -> String {
+    let runs: Vec<String> = settled.iter().map(|(from, to)| format!("{from}..{to}")).collect();
+    if runs.is_empty() { String::new() } else { format!("[{}]", runs.join(" ")) }
+}
+
+fn opened(epoch: u64, start: i64, more: &[&str]) -> Opened {
+    let mut settled = Vec::new();
+    let (mut fresh, mut sequence) = (false, 0);
+    for word in more {
+        match word.split_once("..") {
+            Some((from, to)) => settled.push((number(from), number(to))),
+            None if *word == "fresh" => fresh = true,
+            None => sequence = number(&word[2..]),
+        }
+    }
+    let settled = ranges(&settled);
+    Opened { epoch: Epoch(epoch), start, settled, sequence, partitions: 4, fresh, loss: None, unusable: None }
+}
+
+fn epitaph() -> Epitaph {
+    Epitaph { reason: Reason::Attempts, failure: Failure::default(), attempts: 3, first_failed_ms: 5 }
+}
+
+fn settled(offset: &str, more: &[&str], fate: Fate) -> Settled<i64> {
+    let offset: i64 = number(offset);
+    let mark = |name: &str| more.iter().find_map(|w| w.strip_prefix(name));
+    let ticket = Ticket {
+        partition: mark("p=").map_or(P0, partition),
+        offset,
+        epoch: Epoch(mark("e=").map_or(1, number)),
+        lane: 1_000 + offset as u64,
+        id: None,
+        refused: None,
+        size: 10,
+        timestamp_ms: -1,
+    };
+    Settled { ticket, message: offset, fate, slot: Some(0), attempts: 2 }
+}

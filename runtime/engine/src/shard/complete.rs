@@ -112,6 +112,12 @@ impl<M> Shard<M> {
         self.carry_out(slots, verdicts, now, settled)
     }
 
+    /// The batch could not be called at all: it goes back as it was.
+    pub fn put_off(&mut self) {
+        let slots = core::mem::take(&mut self.running);
+        self.back_to_lanes(slots);
+    }
+
     /// Slots behind a failed one of their lane are undone; slots of other lanes stand.
     fn judge(&self, slots: &[Slot<M>], outcomes: Vec<Outcome>) -> Vec<Verdict> {
         let mut broken: BTreeSet<LaneId> = BTreeSet::new();
@@ -243,9 +249,17 @@ impl<M> Shard<M> {
 
     fn replay_alone(&mut self, mut slots: Vec<Slot<M>>) -> Report {
         let report = Report { replayed: slots.len() as u32, ..Report::default() };
-        let mut order: Vec<LaneId> = Vec::new();
         for slot in &mut slots {
             slot.item.alone = true;
+        }
+        self.back_to_lanes(slots);
+        report
+    }
+
+    /// Puts a batch back: its lanes are ready again, before all others, in their order.
+    fn back_to_lanes(&mut self, slots: Vec<Slot<M>>) {
+        let mut order: Vec<LaneId> = Vec::new();
+        for slot in &slots {
             if let Some(lane) = self.lane_of(slot)
                 && lane.phase == Phase::Running
             {
@@ -266,7 +280,6 @@ impl<M> Shard<M> {
             self.ready.push_front(id);
         }
         self.ready_since_ms = Some(0);
-        report
     }
 
     /// The lane a slot came from, unless its assignment is over.

@@ -55,10 +55,7 @@ impl Commits for KafkaCommits {
             return Ok(());
         }
         let shared = self.shared()?;
-        shared
-            .client
-            .commit(&list(&shared, offsets)?, &shared.commits)
-            .map_err(|f| shared.place.explain(DOING, &f))?;
+        shared.client.commit(&list(&shared, offsets)?, &shared.commits).map_err(|f| shared.place.explain(DOING, &f))?;
         self.unanswered += 1;
         Ok(())
     }

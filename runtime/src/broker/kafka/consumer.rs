@@ -7,11 +7,9 @@
 
 use super::commits::KafkaCommits;
 use super::errors::{Place, Repeats};
-use super::native::{Client, Code, Event, EventKind, Failure, Item, OffsetEdge, PartitionList, Queue};
 use super::log;
-use crate::broker::{
-    BrokerError, BrokerErrorKind, Committed, Commits, Consumer, LogBounds, Polled,
-};
+use super::native::{Client, Code, Event, EventKind, Failure, Item, OffsetEdge, PartitionList, Queue};
+use crate::broker::{BrokerError, BrokerErrorKind, Commits, Committed, Consumer, LogBounds, Polled};
 use crate::record::{Record, RecordBuilder, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
@@ -161,9 +159,10 @@ impl KafkaConsumer {
         let shared = &self.shared;
         let positions: BTreeMap<_, _> =
             all.items().filter(|i| i.offset >= 0).filter_map(|i| Some((shared.find(&i)?, i.offset))).collect();
-        let places = self.assigned.iter().map(|(p, start)| {
-            (*p, if *p == at { offset } else { positions.get(p).copied().unwrap_or(*start) })
-        });
+        let places = self
+            .assigned
+            .iter()
+            .map(|(p, start)| (*p, if *p == at { offset } else { positions.get(p).copied().unwrap_or(*start) }));
         client.assign(Some(&self.list(places).map_err(failed)?))
     }
 
@@ -188,7 +187,7 @@ impl KafkaConsumer {
 fn record(event: &mut Event<'_>, topics: &[CString], last_topic: &mut usize) -> Option<Result<Record, Failure>> {
     let message = event.next_message()?;
     if message.code() != Code::NoError {
-        return Some(Err(Failure::new(message.code(), message.reason())));
+        return Some(Err(message.failure()));
     }
     let name = message.topic();
     if topics.get(*last_topic).is_none_or(|t| t.to_bytes() != name) {
@@ -244,7 +243,8 @@ impl Consumer for KafkaConsumer {
         }
         let list = self.list(starts.iter().copied())?;
         let client = &self.shared.client;
-        let answer = if client.is_cooperative() { client.incremental_assign(&list) } else { client.assign(Some(&list)) };
+        let answer =
+            if client.is_cooperative() { client.incremental_assign(&list) } else { client.assign(Some(&list)) };
         answer.map_err(|f| self.shared.place.explain("taking assigned partitions", &f))?;
         self.pending = None;
         self.assigned.extend(starts.iter().copied());
@@ -387,7 +387,7 @@ impl Drop for KafkaConsumer {
     fn drop(&mut self) {
         let shared = Arc::clone(&self.shared);
         let unanswered = self.pending.is_some();
-        let (done, closed) = mpsc::channel::<()>();
+        let (done, closed) = mpsc::sync_channel::<()>(1);
         // Leaving talks to the broker and may take its time; librdkafka's own close would wait without limit.
         let spawned = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
             close(&shared, unanswered);
@@ -423,7 +423,9 @@ fn close(shared: &Shared, unanswered: bool) {
     }
     while !shared.client.is_closed() {
         if Instant::now() >= until {
-            tracing::warn!("the consumer could not leave its group within {CLOSE_WAIT:?}: the group notices by timeout");
+            tracing::warn!(
+                "the consumer could not leave its group within {CLOSE_WAIT:?}: the group notices by timeout"
+            );
             return;
         }
         match shared.events.poll(Duration::from_millis(50)) {

@@ -46,22 +46,30 @@ impl Place {
             ),
             Code::Authentication | Code::SaslAuthenticationFailed | Code::IllegalSASLState => (
                 Operator,
-                format!("{at} refuses the login of {user}: check \"sasl.username\", \"sasl.password\" and \"sasl.mechanism\" in [kafka]"),
+                format!(
+                    "{at} refuses the login of {user}: check \"sasl.username\", \"sasl.password\" and \"sasl.mechanism\" in [kafka]"
+                ),
             ),
             Code::UnsupportedSASLMechanism => {
                 (Operator, format!("{at} doesn't offer this login: check \"sasl.mechanism\" in [kafka]"))
             }
             Code::TopicAuthorizationFailed => (
                 Operator,
-                format!("{user} lacks rights on the topic: allow READ and DESCRIBE on inputs, WRITE and DESCRIBE on outputs and dead-letter topics"),
+                format!(
+                    "{user} lacks rights on the topic: allow READ on inputs, WRITE on outputs and dead-letter topics, CREATE on what is to be made"
+                ),
             ),
             Code::GroupAuthorizationFailed => (
                 Operator,
-                format!("{user} lacks rights on the group {group:?}: allow READ on it (kafka-acls.sh --add --operation Read --group {group})"),
+                format!(
+                    "{user} lacks rights on the group {group:?}: allow READ on it (kafka-acls.sh --add --operation Read --group {group})"
+                ),
             ),
             Code::ClusterAuthorizationFailed => (
                 Operator,
-                format!("{user} lacks rights on the cluster: allow CREATE to make topics, or IDEMPOTENT_WRITE on brokers before 3.0"),
+                format!(
+                    "{user} lacks rights on the cluster: allow CREATE to make topics, or IDEMPOTENT_WRITE on brokers before 3.0"
+                ),
             ),
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicId => {
                 (Operator, format!("no such topic at {at}: create it, or correct its name"))
@@ -69,7 +77,9 @@ impl Place {
             Code::InvalidTopic => (Operator, "topic names have 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'".to_owned()),
             Code::InconsistentGroupProtocol => (
                 Operator,
-                format!("the group {group:?} has members with another \"partition.assignment.strategy\": use one for all, or another group"),
+                format!(
+                    "the group {group:?} has members with another \"partition.assignment.strategy\": use one for all, or another group"
+                ),
             ),
             Code::OffsetMetadataTooLarge => {
                 (Operator, "raise offset.metadata.max.bytes of the broker to its default of 4096".to_owned())
@@ -77,9 +87,10 @@ impl Place {
             Code::PolicyViolation | Code::InvalidConfig | Code::InvalidReplicationFactor | Code::InvalidPartitions => {
                 (Operator, String::new())
             }
-            Code::GroupMaxSizeReached => {
-                (Operator, format!("the group {group:?} is full: raise group.max.size of the broker or run fewer workers"))
-            }
+            Code::GroupMaxSizeReached => (
+                Operator,
+                format!("the group {group:?} is full: raise group.max.size of the broker or run fewer workers"),
+            ),
             Code::IllegalGeneration
             | Code::UnknownMemberId
             | Code::StaleMemberEpoch

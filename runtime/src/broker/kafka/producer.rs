@@ -89,7 +89,8 @@ impl KafkaProducer {
     }
 
     fn failed(&mut self, message: &Message<'_>, shared_batch: bool, reports: &mut Reports) {
-        let failure = Failure::new(message.code(), message.reason());
+        let failure = message.failure();
+        eprintln!("DEBUG {failure:?} batch {shared_batch} {:?}", message.key());
         if failure.code == Code::MessageSizeTooLarge && shared_batch && self.send_alone(message) {
             return;
         }
@@ -109,7 +110,8 @@ impl KafkaProducer {
         let headers: Vec<_> = message.headers().collect();
         let timestamp_ms = Some(message.timestamp_ms()).filter(|t| *t > 0);
         let partition = Some(message.partition());
-        let record = Produce { topic, partition, key: message.key(), value: message.value(), headers: &headers, timestamp_ms };
+        let record =
+            Produce { topic, partition, key: message.key(), value: message.value(), headers: &headers, timestamp_ms };
         matches!(alone.send(&record, message.token()), Ok(true))
     }
 
@@ -184,7 +186,7 @@ impl Drop for KafkaProducer {
     fn drop(&mut self) {
         let (Some(main), Some(client)) = (self.main.take(), self.client.take()) else { return };
         let topics = std::mem::take(&mut self.topics);
-        let (done, closed) = mpsc::channel::<()>();
+        let (done, closed) = mpsc::sync_channel::<()>(1);
         // Stopping joins librdkafka's threads, which may stand in a connection attempt.
         let spawned = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
             // What was not delivered is settled by nobody, so it comes again; only its memory is to be freed here.

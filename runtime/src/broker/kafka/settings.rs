@@ -154,19 +154,41 @@ impl Settings {
 /// Whether a property means something to that kind of client; the other kind would warn of it at each start.
 fn concerns(name: &str, kind: ClientKind) -> bool {
     const PRODUCER: &[&str] = &[
-        "linger.ms", "queue.buffering.", "batch.", "compression.", "partitioner", "message.send.max.retries", "retries",
-        "message.timeout.ms", "delivery.timeout.ms", "request.timeout.ms", "transaction.", "sticky.partitioning.",
-        "enable.gapless.guarantee", "queuing.strategy", "retry.backoff.",
+        "linger.ms",
+        "queue.buffering.",
+        "batch.",
+        "compression.",
+        "partitioner",
+        "message.send.max.retries",
+        "retries",
+        "message.timeout.ms",
+        "delivery.timeout.ms",
+        "request.timeout.ms",
+        "transaction.",
+        "sticky.partitioning.",
+        "enable.gapless.guarantee",
+        "queuing.strategy",
+        "retry.backoff.",
     ];
     const CONSUMER: &[&str] = &[
-        "fetch.", "queued.", "session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms", "group.",
-        "partition.assignment.strategy", "check.crcs", "client.rack", "coordinator.query.interval.ms", "consume.",
+        "fetch.",
+        "queued.",
+        "session.timeout.ms",
+        "heartbeat.interval.ms",
+        "max.poll.interval.ms",
+        "group.",
+        "partition.assignment.strategy",
+        "check.crcs",
+        "client.rack",
+        "coordinator.query.interval.ms",
+        "consume.",
     ];
     let foreign = match kind {
         ClientKind::Consumer => PRODUCER,
         ClientKind::Producer => CONSUMER,
     };
-    !foreign.iter().any(|prefix| name.starts_with(prefix)) || matches!(name, "retry.backoff.ms" | "retry.backoff.max.ms")
+    !foreign.iter().any(|prefix| name.starts_with(prefix))
+        || matches!(name, "retry.backoff.ms" | "retry.backoff.max.ms")
 }
 
 fn fault(name: &str, value: &str) -> Option<String> {

@@ -181,7 +181,9 @@ impl Topics {
         let settings = self.dead_letter_settings(input, wait);
         match self.create(name, partitions, &settings, wait) {
             Ok(()) => {
-                tracing::info!("created dead-letter topic {name:?} with {partitions} partitions, as many as {input:?} has");
+                tracing::info!(
+                    "created dead-letter topic {name:?} with {partitions} partitions, as many as {input:?} has"
+                );
                 None
             }
             Err(e) => Some(TopicProblem {
@@ -208,7 +210,11 @@ impl Topics {
 
     fn check_dead_letter(&self, name: &str, has: i32, needs: i32, wait: Duration) -> Option<TopicProblem> {
         let problem = |message: String, command: Option<String>| {
-            Some(TopicProblem { topic: name.to_owned(), message: format!("dead-letter topic {name:?} {message}"), command })
+            Some(TopicProblem {
+                topic: name.to_owned(),
+                message: format!("dead-letter topic {name:?} {message}"),
+                command,
+            })
         };
         if has < needs {
             return problem(

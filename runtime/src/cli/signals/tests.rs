@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "the child's exit code is what is tested")]
 
 //! Signals end a process, so each test runs this file's [`child`] in a process of its own.
 

@@ -262,3 +262,35 @@ fn a_digest_is_the_file_s_sha256() {
     let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     assert_eq!(handler::sha256_hex(b""), empty);
 }
+
+/// Bytes changed at random in the three forms of a file: whatever comes of it, it is an answer and no panic.
+#[test]
+fn a_corrupted_file_is_refused_or_runs_and_never_panics() {
+    let module = bytes("identity");
+    let embedded = format::embed(&module).unwrap();
+    let Ok(format::Shape::Module(shape)) = format::look(&module) else { panic!("no module") };
+    let component = format::to_component(&module, &shape).unwrap();
+    let mut seed = 0x5eed_u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let (mut loaded, mut refused) = (0, 0);
+    for _ in 0..3000 {
+        for whole in [&module, &embedded, &component] {
+            let mut bytes = whole.clone();
+            for _ in 0..=random(3) {
+                let at = 8 + random(bytes.len() - 8);
+                bytes[at] = random(256) as u8;
+            }
+            match host().load("corrupted", &bytes) {
+                Ok(_) => loaded += 1,
+                Err(e) => {
+                    assert!(!matches!(e.kind, LoadErrorKind::Host { .. }), "{e}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(loaded > 0 && refused > 0, "{loaded} loaded, {refused} refused");
+}

@@ -165,7 +165,8 @@ impl Client {
         // SAFETY: the client is live; on success the metadata is ours, read and freed here.
         unsafe {
             Failure::check(c::rd_kafka_metadata(self.rk(), 1, null_mut(), &mut metadata, millis(wait)))?;
-            let topics = std::slice::from_raw_parts((*metadata).topics, usize::try_from((*metadata).topic_cnt).unwrap_or(0));
+            let topics =
+                std::slice::from_raw_parts((*metadata).topics, usize::try_from((*metadata).topic_cnt).unwrap_or(0));
             let names = topics.iter().map(|t| text(t.topic)).collect();
             c::rd_kafka_metadata_destroy(metadata);
             Ok(names)
@@ -211,7 +212,8 @@ impl Event<'_> {
                     let mut partitions = 0;
                     c::rd_kafka_TopicDescription_partitions(*topic, &mut partitions);
                     let error = c::rd_kafka_TopicDescription_error(*topic);
-                    let failure = (!error.is_null()).then(|| Failure::borrow(error)).filter(|f| f.code != Code::NoError);
+                    let failure =
+                        (!error.is_null()).then(|| Failure::borrow(error)).filter(|f| f.code != Code::NoError);
                     TopicDescription {
                         name: text(c::rd_kafka_TopicDescription_name(*topic)),
                         partitions: failure.map_or(Ok(i32::try_from(partitions).unwrap_or(i32::MAX)), Err),

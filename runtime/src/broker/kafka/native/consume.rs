@@ -93,9 +93,8 @@ impl Client {
     pub(in super::super) fn cached_end(&self, topic: &CStr, partition: i32) -> Option<i64> {
         let (mut low, mut high) = (-1, -1);
         // SAFETY: see `subscribe`; asks memory only.
-        let err = unsafe {
-            c::rd_kafka_get_watermark_offsets(self.rk(), topic.as_ptr(), partition, &mut low, &mut high)
-        };
+        let err =
+            unsafe { c::rd_kafka_get_watermark_offsets(self.rk(), topic.as_ptr(), partition, &mut low, &mut high) };
         (Failure::check(err).is_ok() && high >= 0).then_some(high)
     }
 

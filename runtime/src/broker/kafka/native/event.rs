@@ -1,6 +1,6 @@
 //! Queues, and the events that come out of them.
 
-use super::{Client, Code, Failure, Item, c, list, millis, text};
+use super::{Client, Code, Failure, Item, c, code_text, list, millis, text};
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::{NonNull, null, null_mut};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(in super::super) struct Queue {
     queue: NonNull<c::rd_kafka_queue_t>,
-    client: Arc<Client>,
+    _client: Arc<Client>,
 }
 
 // SAFETY: librdkafka's queues are thread-safe.
@@ -23,14 +23,14 @@ impl Queue {
     pub(in super::super) fn new(client: &Arc<Client>) -> Self {
         // SAFETY: the client is live, and the call never gives null: librdkafka aborts when out of memory.
         let queue = unsafe { NonNull::new_unchecked(c::rd_kafka_queue_new(client.rk())) };
-        Self { queue, client: Arc::clone(client) }
+        Self { queue, _client: Arc::clone(client) }
     }
 
     /// The client's main queue: logs, errors, delivery reports.
     pub(in super::super) fn main(client: &Arc<Client>) -> Self {
         // SAFETY: as above; the reference counted by this call is freed on drop.
         let queue = unsafe { NonNull::new_unchecked(c::rd_kafka_queue_get_main(client.rk())) };
-        Self { queue, client: Arc::clone(client) }
+        Self { queue, _client: Arc::clone(client) }
     }
 
     /// A group consumer's queue, with the main queue led into it. `None` without a group.
@@ -40,15 +40,11 @@ impl Queue {
             c::rd_kafka_poll_set_consumer(client.rk());
             NonNull::new(c::rd_kafka_queue_get_consumer(client.rk()))?
         };
-        Some(Self { queue, client: Arc::clone(client) })
+        Some(Self { queue, _client: Arc::clone(client) })
     }
 
     pub(super) fn ptr(&self) -> *mut c::rd_kafka_queue_t {
         self.queue.as_ptr()
-    }
-
-    pub(in super::super) fn client(&self) -> &Arc<Client> {
-        &self.client
     }
 
     /// The next event, waited for at most that long.
@@ -113,8 +109,7 @@ impl Event<'_> {
             code => Err(Failure {
                 code,
                 reason: text(unsafe { c::rd_kafka_event_error_string(self.ptr()) }),
-                fatal: self.kind() == EventKind::Error
-                    && unsafe { c::rd_kafka_event_error_is_fatal(self.ptr()) } != 0,
+                fatal: self.kind() == EventKind::Error && unsafe { c::rd_kafka_event_error_is_fatal(self.ptr()) } != 0,
             }),
         }
     }
@@ -173,10 +168,10 @@ impl<'e> Message<'e> {
         self.0.err.into()
     }
 
-    /// Why the message failed, in words.
-    pub(in super::super) fn reason(&self) -> String {
-        // SAFETY: the message is live; the text is copied.
-        text(unsafe { c::rd_kafka_message_errstr(self.0) })
+    /// The message's error. Its words are those of the code alone: librdkafka 2.12.1 has freed the broker's own by the
+    /// time of the report, and takes the payload for words elsewhere.
+    pub(in super::super) fn failure(&self) -> Failure {
+        Failure::new(self.code(), code_text(self.0.err))
     }
 
     pub(in super::super) fn topic(&self) -> &'e [u8] {

@@ -27,14 +27,6 @@ impl PartitionList {
         Self(unsafe { c::rd_kafka_topic_partition_list_new(i32::try_from(n).unwrap_or(i32::MAX)) })
     }
 
-    /// Takes over a list that librdkafka made for us.
-    ///
-    /// # Safety
-    /// `list` must be a list that the caller owns, not null.
-    pub(super) unsafe fn own(list: *mut c::rd_kafka_topic_partition_list_t) -> Self {
-        Self(list)
-    }
-
     pub(super) fn ptr(&self) -> *mut c::rd_kafka_topic_partition_list_t {
         self.0
     }

@@ -122,9 +122,8 @@ impl Conf {
         let c_value = CString::new(value).map_err(|_| format!("the value of {name:?} holds a NUL byte"))?;
         let mut why = [0 as c_char; 512];
         // SAFETY: all pointers are live for the call, and `why` is as long as told.
-        let res = unsafe {
-            c::rd_kafka_conf_set(self.0, c_name.as_ptr(), c_value.as_ptr(), why.as_mut_ptr(), why.len())
-        };
+        let res =
+            unsafe { c::rd_kafka_conf_set(self.0, c_name.as_ptr(), c_value.as_ptr(), why.as_mut_ptr(), why.len()) };
         match res {
             c::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK => Ok(()),
             _ => Err(text(why.as_ptr())),
@@ -175,8 +174,10 @@ impl Client {
         // Logs become events, so that they appear on the thread that polls and not on librdkafka's own.
         conf.set("log.queue", "true")?;
         // OAUTHBEARER_TOKEN_REFRESH is not among these: librdkafka's own refresh would be switched off.
-        let events =
-            c::RD_KAFKA_EVENT_DR | c::RD_KAFKA_EVENT_REBALANCE | c::RD_KAFKA_EVENT_ERROR | c::RD_KAFKA_EVENT_OFFSET_COMMIT;
+        let events = c::RD_KAFKA_EVENT_DR
+            | c::RD_KAFKA_EVENT_REBALANCE
+            | c::RD_KAFKA_EVENT_ERROR
+            | c::RD_KAFKA_EVENT_OFFSET_COMMIT;
         // SAFETY: `conf` is live.
         unsafe { c::rd_kafka_conf_set_events(conf.0, events) };
         let kind = match kind {

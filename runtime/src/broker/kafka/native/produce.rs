@@ -40,7 +40,13 @@ impl Headers {
             let (data, size) = slice(*value);
             // SAFETY: names and values are copied; lengths are those of the slices; null stands for a null value.
             Failure::check(unsafe {
-                c::rd_kafka_header_add(headers.0, name.as_ptr().cast(), name.len().cast_signed(), data, size.cast_signed())
+                c::rd_kafka_header_add(
+                    headers.0,
+                    name.as_ptr().cast(),
+                    name.len().cast_signed(),
+                    data,
+                    size.cast_signed(),
+                )
             })?;
         }
         Ok(headers)

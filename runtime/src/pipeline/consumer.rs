@@ -1,0 +1,420 @@
+//! The consumer thread: polls, routes records to shards, and answers the group.
+//!
+//! It never waits for long and never stops polling, except while partitions are given up, and that is bounded: losing a
+//! last commit repeats messages, staying away loses the membership.
+
+use super::budget::Budget;
+use super::clock::millis;
+use super::link::{Gone, Line, Payload, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine};
+use super::{Stopped, Trouble};
+use crate::admin::health::{Heartbeat, PipelineHealth, State};
+use crate::admin::metrics::{PauseReason, PipelineMetrics, Rebalance};
+use crate::admin::stop::Stop;
+use crate::broker::{BrokerErrorKind, Consumer, Polled};
+use crate::config::OnLoss;
+use crate::record::{Record, TopicPartition};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use keyrail_engine::budget::{Gate, Turn};
+use keyrail_engine::intake::{From, Intake, Opened, Take};
+use keyrail_engine::message::{Partition, Ticket};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Waits at most this long for a record, so that commands are seen.
+const POLL: Duration = Duration::from_millis(20);
+/// Records routed before the shards get them.
+const HAND_OVER: usize = 1024;
+/// Between two looks at the logs' ends.
+const LOOK: Duration = Duration::from_secs(1);
+/// Beside the ledger's own bound on a revoke: how long its answer may take more.
+const REVOKE_SLACK: Duration = Duration::from_secs(5);
+
+/// What the consumer thread works with.
+pub(super) struct Feed {
+    pub(super) consumer: Box<dyn Consumer>,
+    pub(super) intake: Intake,
+    pub(super) gate: Gate,
+    pub(super) budget: Arc<Budget>,
+    pub(super) topics: Vec<String>,
+    pub(super) from: From,
+    pub(super) on_loss: OnLoss,
+    pub(super) shards: Vec<Line<ToShard>>,
+    pub(super) committer: Line<ToCommitter>,
+    pub(super) inbox: Receiver<ToConsumer>,
+    pub(super) metrics: Arc<PipelineMetrics>,
+    pub(super) health: Arc<PipelineHealth>,
+    pub(super) heartbeat: Heartbeat,
+    pub(super) stop: Stop,
+    pub(super) revoke_ms: u64,
+    pub(super) pipeline: String,
+}
+
+pub(super) struct Worker {
+    pub(super) feed: Feed,
+    /// Paused by the ledger.
+    pub(super) held: BTreeSet<Partition>,
+    routed: Vec<Vec<(Ticket, Payload)>>,
+    received: Vec<Run>,
+    records: u64,
+    bytes: u64,
+    released: bool,
+    /// Commands that came while a revoke was waited for.
+    deferred: VecDeque<ToConsumer>,
+    next_look: Instant,
+}
+
+impl std::convert::From<Gone> for Trouble {
+    fn from(_: Gone) -> Self {
+        Self::Again("another thread of the pipeline has ended".to_owned())
+    }
+}
+
+/// Runs until a stop is requested and everything is given up, or until something fails.
+pub(super) fn run(feed: Feed) -> Result<Stopped, Trouble> {
+    let shards = feed.shards.len();
+    let mut worker = Worker {
+        feed,
+        held: BTreeSet::new(),
+        routed: (0..shards).map(|_| Vec::new()).collect(),
+        received: Vec::new(),
+        records: 0,
+        bytes: 0,
+        released: false,
+        deferred: VecDeque::new(),
+        next_look: Instant::now(),
+    };
+    worker.feed.health.set(State::NotReady("waits for its first assignment".to_owned()));
+    loop {
+        if worker.feed.stop.requested() {
+            return worker.leave();
+        }
+        worker.turn()?;
+    }
+}
+
+impl Worker {
+    fn turn(&mut self) -> Result<(), Trouble> {
+        self.feed.heartbeat.beat();
+        self.obey()?;
+        let waiting = self.flush()?;
+        self.turn_gate()?;
+        self.look()?;
+        let mut wait = if waiting { Duration::from_millis(1) } else { POLL };
+        let mut polled = 0;
+        while polled < HAND_OVER {
+            match self.feed.consumer.poll(wait) {
+                Polled::Record(record) => {
+                    polled += 1;
+                    wait = Duration::ZERO;
+                    self.route(record);
+                }
+                Polled::Idle => break,
+                other => {
+                    self.hand_over()?;
+                    self.answer(other)?;
+                    break;
+                }
+            }
+        }
+        self.hand_over()
+    }
+
+    fn route(&mut self, record: Record) {
+        let partition = to_engine(record.at);
+        let offset = record.offset;
+        let take = self.feed.intake.take(partition, offset, &record);
+        let epoch = match take {
+            Take::Stale => return,
+            Take::Settled => self.feed.intake.epoch(partition),
+            Take::Route { ticket, .. } => Some(ticket.epoch),
+        };
+        let Some(epoch) = epoch else { return };
+        match self.received.last_mut() {
+            Some(run) if run.partition == partition && run.epoch == epoch && run.last + 1 == offset => {
+                run.last = offset
+            }
+            _ => self.received.push(Run { partition, epoch, first: offset, last: offset }),
+        }
+        self.records += 1;
+        if let Take::Route { shard, ticket } = take {
+            let size = record.size();
+            self.bytes += size as u64;
+            let payload = Payload { record: Arc::new(record), _charge: self.feed.budget.charge(size) };
+            self.routed[shard as usize].push((ticket, payload));
+        }
+    }
+
+    /// Hands over what was routed. The ledger learns of it first: a shard's answer must not come before.
+    fn hand_over(&mut self) -> Result<(), Trouble> {
+        if self.received.is_empty() {
+            return Ok(());
+        }
+        self.feed.metrics.received.add(std::mem::take(&mut self.records));
+        self.feed.metrics.received_bytes.add(std::mem::take(&mut self.bytes));
+        self.feed.committer.push(ToCommitter::Received(std::mem::take(&mut self.received)))?;
+        for (line, messages) in self.feed.shards.iter_mut().zip(&mut self.routed) {
+            if !messages.is_empty() {
+                let capacity = messages.len();
+                let messages = std::mem::replace(messages, Vec::with_capacity(capacity));
+                line.push(ToShard::Messages(messages))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what found no room before; tells whether something still waits.
+    fn flush(&mut self) -> Result<bool, Trouble> {
+        self.feed.committer.flush()?;
+        let mut waiting = self.feed.committer.is_waiting();
+        for line in &mut self.feed.shards {
+            line.flush()?;
+            waiting |= line.is_waiting();
+        }
+        Ok(waiting)
+    }
+
+    fn turn_gate(&mut self) -> Result<(), Trouble> {
+        let used = self.feed.budget.used_bytes();
+        self.feed.metrics.budget_used_bytes.set(used);
+        let Some(turn) = self.feed.gate.check(used) else { return Ok(()) };
+        let open: Vec<TopicPartition> = self
+            .feed
+            .intake
+            .open_partitions()
+            .into_iter()
+            .filter(|(p, _)| !self.held.contains(p))
+            .map(|(p, _)| to_broker(p))
+            .collect();
+        let result = match turn {
+            Turn::Close => self.feed.consumer.pause(&open),
+            Turn::Open => self.feed.consumer.resume(&open),
+        };
+        self.tell(result);
+        let reason = (turn == Turn::Close).then_some(PauseReason::Budget);
+        self.feed.metrics.partitions(|table| open.iter().for_each(|at| table.update(*at, |row| row.paused = reason)));
+        self.feed.committer.push(ToCommitter::Gate(turn == Turn::Close))?;
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<(), Trouble> {
+        if Instant::now() < self.next_look {
+            return Ok(());
+        }
+        self.next_look = Instant::now() + LOOK;
+        let ends: Vec<_> = self.feed.consumer.watermarks().into_iter().map(|(at, end)| (to_engine(at), end)).collect();
+        self.feed.committer.push(ToCommitter::Watermarks(ends))?;
+        Ok(())
+    }
+
+    /// Does what the ledger asks for.
+    fn obey(&mut self) -> Result<(), Trouble> {
+        while let Some(command) = self.deferred.pop_front().or_else(|| self.feed.inbox.try_recv().ok()) {
+            match command {
+                ToConsumer::Pause(partition) => self.hold(partition, true),
+                ToConsumer::Resume(partition) => self.hold(partition, false),
+                ToConsumer::Rewind { partition, start, settled } => self.rewind(partition, start, settled)?,
+                ToConsumer::Stalled { partition, position } => {
+                    let topic = self.topic(partition);
+                    let number = partition.number;
+                    tracing::warn!(
+                        pipeline = self.feed.pipeline,
+                        topic,
+                        partition = number,
+                        position,
+                        "the partition has lag and delivers nothing: fetching it anew"
+                    );
+                    self.feed.metrics.stalls.add(1);
+                    if self.feed.intake.position(partition) == Some(position) {
+                        let result = self.feed.consumer.seek(to_broker(partition), position);
+                        self.tell(result);
+                    }
+                }
+                ToConsumer::Released => self.released = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, partition: Partition, hold: bool) {
+        let changed = if hold { self.held.insert(partition) } else { self.held.remove(&partition) };
+        if !changed || self.feed.gate.is_closed() || self.feed.intake.epoch(partition).is_none() {
+            return;
+        }
+        let at = [to_broker(partition)];
+        let result = if hold { self.feed.consumer.pause(&at) } else { self.feed.consumer.resume(&at) };
+        self.tell(result);
+    }
+
+    fn rewind(
+        &mut self,
+        partition: Partition,
+        start: i64,
+        settled: keyrail_engine::ranges::Ranges,
+    ) -> Result<(), Trouble> {
+        // It may have been taken away meanwhile.
+        if self.feed.intake.epoch(partition).is_none() {
+            return Ok(());
+        }
+        let result = self.feed.consumer.seek(to_broker(partition), start);
+        if let Err(error) = result {
+            return Err(Trouble::Again(format!(
+                "{}/{} can't be read again: {error}",
+                self.topic(partition),
+                partition.number
+            )));
+        }
+        let epoch = self.feed.intake.rewind(partition, start, settled.clone());
+        let opened =
+            Opened { epoch, start, settled, sequence: 0, partitions: 0, fresh: false, loss: None, unusable: None };
+        self.announce(partition, opened)
+    }
+
+    /// Tells shards and ledger that a partition starts.
+    pub(super) fn announce(&mut self, partition: Partition, opened: Opened) -> Result<(), Trouble> {
+        let settled = Arc::new(opened.settled.clone());
+        for line in &mut self.feed.shards {
+            let (epoch, start, settled) = (opened.epoch, opened.start, settled.clone());
+            line.push(ToShard::Open { partition, epoch, start, settled })?;
+        }
+        self.feed.metrics.assignment_epoch.set(opened.epoch.0);
+        self.feed.committer.push(ToCommitter::Opened { partition, opened })?;
+        Ok(())
+    }
+
+    fn answer(&mut self, polled: Polled) -> Result<(), Trouble> {
+        match polled {
+            Polled::Assigned(partitions) => self.assigned(&partitions),
+            Polled::Revoked(partitions) => self.revoked(&partitions),
+            Polled::Lost(partitions) => self.lost(&partitions),
+            Polled::OutOfRange(at) => self.out_of_range(at),
+            Polled::Trouble(error) if error.kind == BrokerErrorKind::Fatal => Err(Trouble::Again(error.message)),
+            Polled::Trouble(error) => {
+                if error.kind == BrokerErrorKind::Operator {
+                    self.feed.health.set(State::NotReady(error.message.clone()));
+                }
+                self.tell(Err(error));
+                Ok(())
+            }
+            Polled::Record(_) | Polled::Idle => Ok(()),
+        }
+    }
+
+    fn revoked(&mut self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
+        self.feed.metrics.rebalances.add(Rebalance::Revoked, 1);
+        tracing::info!(pipeline = self.feed.pipeline, partitions = partitions.len(), "partitions are revoked");
+        let gone = self.close(partitions);
+        self.released = false;
+        self.feed.committer.push(ToCommitter::Revoke(gone))?;
+        let deadline = Instant::now() + Duration::from_millis(self.feed.revoke_ms) + REVOKE_SLACK;
+        while !self.released {
+            self.feed.heartbeat.beat();
+            self.flush()?;
+            if Instant::now() >= deadline {
+                let pipeline = &self.feed.pipeline;
+                tracing::warn!(pipeline, "giving up partitions took too long: what is under way runs again elsewhere");
+                // Its threads may still act on what is somebody else's now: all of it ends, and starts anew.
+                return Err(Trouble::Again("a revoke was not answered in time".to_owned()));
+            }
+            match self.feed.inbox.recv_timeout(Duration::from_millis(1)) {
+                Ok(ToConsumer::Released) => self.released = true,
+                Ok(other) => self.deferred.push_back(other),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(Gone.into()),
+            }
+        }
+        let result = self.feed.consumer.unassign(partitions);
+        self.tell(result);
+        Ok(())
+    }
+
+    fn lost(&mut self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
+        self.feed.metrics.rebalances.add(Rebalance::Lost, 1);
+        tracing::warn!(
+            pipeline = self.feed.pipeline,
+            partitions = partitions.len(),
+            "partitions are lost: the group went on without this process; what was not committed runs again elsewhere"
+        );
+        let gone = self.close(partitions);
+        self.feed.committer.push(ToCommitter::Lost(gone))?;
+        let result = self.feed.consumer.unassign(partitions);
+        self.tell(result);
+        Ok(())
+    }
+
+    fn close(&mut self, partitions: &[TopicPartition]) -> Vec<Partition> {
+        let gone: Vec<Partition> = partitions.iter().map(|at| to_engine(*at)).collect();
+        for partition in &gone {
+            self.feed.intake.close(*partition);
+            self.held.remove(partition);
+        }
+        self.show_assigned();
+        gone
+    }
+
+    pub(super) fn show_assigned(&self) {
+        let open = self.feed.intake.open_partitions();
+        self.feed.metrics.partitions_assigned.set(open.len() as u64);
+        self.feed.metrics.partitions(|table| {
+            let old: Vec<TopicPartition> = table.iter().map(|(at, _)| at).collect();
+            for at in old {
+                if !open.iter().any(|(p, _)| to_broker(*p) == at) {
+                    table.remove(at);
+                }
+            }
+            for (partition, _) in &open {
+                table.row(to_broker(*partition));
+            }
+        });
+    }
+
+    /// Leaves the group in good order: finishes what runs, commits, gives everything up.
+    fn leave(mut self) -> Result<Stopped, Trouble> {
+        self.feed.health.set(State::NotReady("stopping".to_owned()));
+        self.feed.consumer.leave();
+        let deadline = Instant::now() + Duration::from_millis(self.feed.revoke_ms) + REVOKE_SLACK;
+        while Instant::now() < deadline {
+            self.feed.heartbeat.beat();
+            match self.feed.consumer.poll(POLL) {
+                Polled::Revoked(partitions) => {
+                    self.revoked(&partitions)?;
+                    return Ok(Stopped);
+                }
+                Polled::Lost(partitions) => {
+                    self.lost(&partitions)?;
+                    return Ok(Stopped);
+                }
+                // What is assigned now is given back unread.
+                Polled::Assigned(partitions) => {
+                    let result = self.feed.consumer.unassign(&partitions);
+                    self.tell(result);
+                }
+                Polled::Record(_) | Polled::OutOfRange(_) | Polled::Trouble(_) => {}
+                Polled::Idle if self.feed.intake.open_partitions().is_empty() => return Ok(Stopped),
+                Polled::Idle => {}
+            }
+        }
+        tracing::warn!(pipeline = self.feed.pipeline, "the group did not answer: its last commit stands");
+        Ok(Stopped)
+    }
+
+    pub(super) fn topic(&self, partition: Partition) -> &str {
+        self.feed.topics.get(partition.topic as usize).map_or("?", String::as_str)
+    }
+
+    pub(super) fn tell(&self, result: Result<(), crate::broker::BrokerError>) {
+        if let Err(error) = result {
+            tracing::warn!(pipeline = self.feed.pipeline, %error, "the consumer has trouble");
+        }
+    }
+}
+
+/// How long the consumer thread may be silent before it counts as dead.
+pub(super) fn heartbeat_limit(revoke_ms: u64) -> Duration {
+    Duration::from_millis(revoke_ms) + REVOKE_SLACK + Duration::from_secs(60)
+}
+
+/// The ledger's bound on a revoke, from the time a stop may take.
+pub(super) fn revoke_ms(grace: Duration) -> u64 {
+    millis(grace).saturating_sub(3_000).clamp(1_000, 20_000)
+}

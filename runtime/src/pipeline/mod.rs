@@ -1,0 +1,312 @@
+//! The spine: builds a pipeline's parts and joins them, and keeps pipelines running.
+//!
+//! A pipeline is a consumer thread, a committer thread and one shard thread for each core. When one of them ends, the
+//! channels close and all end; the supervisor starts the pipeline anew, unless a person must act first.
+
+mod budget;
+mod clock;
+mod committer;
+mod consumer;
+mod link;
+mod load;
+mod opening;
+#[cfg(feature = "kafka")]
+mod process;
+mod records;
+mod shard;
+mod show;
+
+pub use budget::Budget;
+pub use load::{Unfit, load};
+#[cfg(feature = "kafka")]
+pub use process::{Ended, StartError, run};
+
+use crate::admin::health::{Health, PipelineHealth, State};
+use crate::admin::metrics::{Metrics, PipelineMetrics};
+use crate::admin::stop::Stop;
+use crate::broker::{BrokerError, BrokerErrorKind, Consumer, Producer};
+use crate::config;
+use crate::wasm::{Handler, Limits, Setup};
+use clock::Clock;
+use crossbeam_channel::bounded;
+use keyrail_engine::intake::{From, Intake};
+use keyrail_engine::pipeline::{Pipeline, Timing};
+use keyrail_engine::shard::Shard;
+use link::Line;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Messages in a thread's inbox; each is a batch.
+const INBOX: usize = 256;
+/// First wait before a failed pipeline starts anew; it doubles up to [`RESTART_MAX`].
+const RESTART_FIRST: Duration = Duration::from_secs(1);
+const RESTART_MAX: Duration = Duration::from_secs(30);
+/// A pipeline that ran this long starts its waits anew.
+const RAN_WELL: Duration = Duration::from_secs(60);
+
+/// Makes the clients of one pipeline.
+pub trait Clients: Send + Sync {
+    /// A member of the group, subscribed to the inputs.
+    fn consumer(&self) -> Result<Box<dyn Consumer>, BrokerError>;
+    /// A producer.
+    fn producer(&self) -> Result<Box<dyn Producer>, BrokerError>;
+}
+
+/// Everything that one pipeline is made of.
+pub struct Parts {
+    /// Its manifest.
+    pub manifest: config::Pipeline,
+    /// Its handler.
+    pub handler: Handler,
+    /// Makes its clients.
+    pub clients: Box<dyn Clients>,
+}
+
+/// What all pipelines of the process share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The byte budget.
+    pub budget: Arc<Budget>,
+    /// Its limit.
+    pub budget_bytes: u64,
+    /// How long a stop may take.
+    pub grace: Duration,
+    /// Threads that call the handler, for each pipeline.
+    pub shards: u32,
+    /// For the admin server.
+    pub health: Arc<Health>,
+    /// For the admin server.
+    pub metrics: Arc<Metrics>,
+    /// Raised when the process is to stop.
+    pub stop: Stop,
+}
+
+/// A pipeline ended because it was asked to.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+/// Why a pipeline ended.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// It may pass: start anew.
+    Again(String),
+    /// A person must act.
+    Operator(String),
+    /// Another of its threads ended first.
+    Ended,
+}
+
+/// Keeps a pipeline running until a stop is asked for or a person must act, and says what to do then.
+///
+/// # Errors
+/// The reason why it can't go on.
+pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), String> {
+    let name = &parts.manifest.name;
+    let health = shared.health.pipeline(name);
+    let metrics = shared.metrics.pipeline(name);
+    metrics.partitions(|table| table.set_topics(&parts.manifest.input));
+    metrics.add_extra(parts.handler.metrics().clone());
+    let mut wait = RESTART_FIRST;
+    loop {
+        let started = Instant::now();
+        let trouble = match once(parts, shared, &health, &metrics) {
+            Ok(Stopped) => return Ok(()),
+            Err(trouble) => trouble,
+        };
+        let why = match trouble {
+            Trouble::Operator(why) => {
+                health.set(State::NotReady(why.clone()));
+                return Err(why);
+            }
+            Trouble::Again(why) => why,
+            Trouble::Ended => "one of its threads ended".to_owned(),
+        };
+        if started.elapsed() > RAN_WELL {
+            wait = RESTART_FIRST;
+        }
+        health.set(State::NotReady(format!("starts anew: {why}")));
+        tracing::warn!(pipeline = name, why, "the pipeline starts anew in {} s", wait.as_secs());
+        if shared.stop.wait(wait) {
+            return Ok(());
+        }
+        wait = (wait * 2).min(RESTART_MAX);
+    }
+}
+
+/// Runs the pipeline's threads until they end.
+fn once(
+    parts: &Parts,
+    shared: &Shared,
+    health: &Arc<PipelineHealth>,
+    metrics: &Arc<PipelineMetrics>,
+) -> Result<Stopped, Trouble> {
+    let consumer = parts.clients.consumer().map_err(trouble)?;
+    let producer = parts.clients.producer().map_err(trouble)?;
+    let built = build(parts, shared, health, metrics, consumer, producer);
+    let name = &parts.manifest.name;
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    for (number, shift) in built.shifts.into_iter().enumerate() {
+        threads.push(spawn(&format!("{name}-shard-{number}"), move || shard::run(shift))?);
+    }
+    let (told, heard) = bounded(1);
+    let ledger = built.ledger;
+    threads.push(spawn(&format!("{name}-commit"), move || {
+        if let Err(trouble) = committer::run(ledger) {
+            // The consumer may have ended by itself; then nobody listens, and its word counts.
+            let _full = told.try_send(trouble);
+        }
+    })?);
+    let feed = built.feed;
+    let end = spawn_with(&format!("{name}-consume"), move || consumer::run(feed))?.join();
+    let mut panicked = false;
+    for thread in threads {
+        panicked |= thread.join().is_err();
+    }
+    // The committer's word comes first: when it fails, the consumer only sees that it is gone.
+    if let Ok(trouble) = heard.try_recv() {
+        return Err(trouble);
+    }
+    match end {
+        Ok(result) if !panicked => result,
+        _ => Err(Trouble::Again("one of its threads panicked; the log says where".to_owned())),
+    }
+}
+
+struct Built {
+    shifts: Vec<shard::Shift>,
+    ledger: committer::Ledger,
+    feed: consumer::Feed,
+}
+
+fn build(
+    parts: &Parts,
+    shared: &Shared,
+    health: &Arc<PipelineHealth>,
+    metrics: &Arc<PipelineMetrics>,
+    consumer: Box<dyn Consumer>,
+    producer: Box<dyn Producer>,
+) -> Built {
+    let manifest = &parts.manifest;
+    let clock = Clock::new();
+    let shards = shared.shards.max(1);
+    let revoke_ms = consumer::revoke_ms(shared.grace);
+    let (to_committer, committer_inbox) = bounded(INBOX);
+    let (to_consumer, consumer_inbox) = bounded(INBOX);
+    let (to_shards, shard_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(INBOX)).unzip();
+    let policy = &manifest.policy;
+    let mut shard_policy = policy.clone();
+    if let Some(dedup) = &mut shard_policy.dedup {
+        dedup.capacity = (dedup.capacity / shards as usize).max(1);
+    }
+    let shifts = shard_inboxes.into_iter().enumerate().map(|(number, inbox)| shard::Shift {
+        engine: Shard::new(shard_policy.clone(), seed()),
+        inbox,
+        committer: to_committer.clone(),
+        handler: parts.handler.clone(),
+        setup: setup(manifest),
+        limits: limits(manifest),
+        clock,
+        budget: shared.budget.clone(),
+        metrics: metrics.clone(),
+        heartbeat: health.heartbeat(&format!("shard {number}"), shard::heartbeat_limit(policy.batch.max_time_ms)),
+    });
+    let shifts = shifts.collect();
+    let lines = || to_shards.iter().cloned().map(Line::new).collect();
+    let ledger = committer::Ledger {
+        engine: Pipeline::new(policy.clone(), shards, Timing { revoke_ms, ..Timing::default() }),
+        producer,
+        commits: consumer.commits(),
+        inbox: committer_inbox,
+        shards: lines(),
+        consumer: Line::new(to_consumer),
+        names: names(manifest, &parts.handler),
+        clock,
+        metrics: metrics.clone(),
+        heartbeat: health.heartbeat("committer", Duration::from_secs(120)),
+    };
+    let feed = consumer::Feed {
+        consumer,
+        intake: Intake::new(policy.clone(), shards, seed()),
+        gate: keyrail_engine::budget::Gate::new(shared.budget_bytes),
+        budget: shared.budget.clone(),
+        topics: manifest.input.clone(),
+        from: match manifest.from {
+            config::From::Earliest => From::Earliest,
+            config::From::Latest => From::Latest,
+        },
+        on_loss: manifest.on_loss,
+        shards: lines(),
+        committer: Line::new(to_committer),
+        inbox: consumer_inbox,
+        metrics: metrics.clone(),
+        health: health.clone(),
+        heartbeat: health.heartbeat("consumer", consumer::heartbeat_limit(revoke_ms)),
+        stop: shared.stop.clone(),
+        revoke_ms,
+        pipeline: manifest.name.clone(),
+    };
+    Built { shifts, ledger, feed }
+}
+
+/// What `open` of the handler is told.
+#[must_use]
+pub fn setup(manifest: &config::Pipeline) -> Setup {
+    Setup {
+        handler: manifest.name.clone(),
+        topics: manifest.input.clone(),
+        group: manifest.group.clone(),
+        outputs: manifest.outputs.iter().map(|(name, _)| name.clone()).collect(),
+        config: manifest.config.clone(),
+        max_batch: manifest.policy.batch.max_messages,
+    }
+}
+
+/// What an instance may use.
+#[must_use]
+pub fn limits(manifest: &config::Pipeline) -> Limits {
+    let own = &manifest.limits;
+    Limits { memory_bytes: own.memory_bytes, outputs: own.outputs, output_bytes: own.output_bytes, ..Limits::default() }
+}
+
+fn names(manifest: &config::Pipeline, handler: &Handler) -> committer::Names {
+    let digest = handler.digest();
+    let short = digest.get(..12).unwrap_or(digest);
+    committer::Names {
+        pipeline: manifest.name.clone(),
+        group: manifest.group.clone(),
+        handler: format!("{}@{short}", manifest.name),
+        inputs: manifest.input.clone(),
+        outputs: manifest.outputs.iter().map(|(_, topic)| topic.clone()).collect(),
+        letters: manifest.dead_letter.topics.clone(),
+        style: manifest.dead_letter.headers,
+    }
+}
+
+/// Chance from the operating system, as the standard library gets it for its hash tables.
+fn seed() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+fn trouble(error: BrokerError) -> Trouble {
+    if error.kind == BrokerErrorKind::Operator {
+        Trouble::Operator(error.message)
+    } else {
+        Trouble::Again(error.message)
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Trouble> {
+    spawn_with(name, run)
+}
+
+fn spawn_with<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Trouble> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|e| Trouble::Again(format!("no thread for {name}: {e}")))
+}

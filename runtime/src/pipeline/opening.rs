@@ -1,0 +1,187 @@
+//! How partitions start: where the group left off, what was lost meanwhile.
+
+use super::Trouble;
+use super::consumer::Worker;
+use super::link::{to_broker, to_engine};
+use crate::admin::health::State;
+use crate::admin::metrics::Rebalance;
+use crate::broker::{BrokerError, BrokerErrorKind, Committed, LogBounds};
+use crate::config::OnLoss;
+use crate::record::TopicPartition;
+use keyrail_engine::intake::{Found, From, Opened};
+use keyrail_engine::message::Partition;
+use keyrail_engine::metadata::Metadata;
+use keyrail_engine::ranges::Ranges;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// One question to the broker.
+const ASK: Duration = Duration::from_secs(10);
+/// All questions of one assignment; shorter than `max.poll.interval.ms`, since nobody polls meanwhile.
+const OPEN: Duration = Duration::from_secs(60);
+
+impl Worker {
+    pub(super) fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
+        self.feed.metrics.rebalances.add(Rebalance::Assigned, 1);
+        let deadline = Instant::now() + OPEN;
+        let committed = self.until(deadline, |w| w.feed.consumer.committed(partitions, ASK))?;
+        let known = self.known_partitions(partitions, &committed, deadline)?;
+        let mut starts = Vec::with_capacity(partitions.len());
+        for (at, committed) in partitions.iter().zip(&committed) {
+            let bounds = self.until(deadline, |w| w.feed.consumer.bounds(*at, ASK))?;
+            let (first, count) = known.get(&at.topic).copied().unwrap_or((None, 0));
+            let opened = self.open(to_engine(*at), committed, bounds, first, count)?;
+            starts.push((*at, opened.start));
+            self.announce(to_engine(*at), opened)?;
+        }
+        self.feed.consumer.assign(&starts).map_err(|e| trouble("taking partitions over", &e))?;
+        if self.feed.gate.is_closed() {
+            let result = self.feed.consumer.pause(partitions);
+            self.tell(result);
+        }
+        self.show_assigned();
+        self.feed.health.set(State::Ready);
+        tracing::info!(pipeline = self.feed.pipeline, partitions = partitions.len(), "partitions are assigned");
+        Ok(())
+    }
+
+    /// For each topic: how many partitions it had when the group first started, where a commit tells, and has now.
+    fn known_partitions(
+        &mut self,
+        partitions: &[TopicPartition],
+        committed: &[Committed],
+        deadline: Instant,
+    ) -> Result<BTreeMap<u32, (Option<u32>, u32)>, Trouble> {
+        let mut known: BTreeMap<u32, (Option<u32>, u32)> = BTreeMap::new();
+        for (at, committed) in partitions.iter().zip(committed) {
+            let entry = known.entry(at.topic).or_default();
+            entry.0 = entry.0.or_else(|| told(committed));
+        }
+        for (topic, (first, count)) in &mut known {
+            let topic = *topic;
+            let now = self.until(deadline, |w| w.feed.consumer.partition_count(topic, ASK))?;
+            *count = u32::try_from(now).unwrap_or(0);
+            let some_start_anew =
+                partitions.iter().zip(committed).any(|(at, c)| at.topic == topic && c.offset.is_none());
+            if first.is_none() && some_start_anew && self.feed.from == From::Latest {
+                // Another member may hold those partitions that tell.
+                let all: Vec<TopicPartition> = (0..now).map(|partition| TopicPartition { topic, partition }).collect();
+                let others = self.until(deadline, |w| w.feed.consumer.committed(&all, ASK))?;
+                *first = others.iter().find_map(told);
+            }
+        }
+        Ok(known)
+    }
+
+    fn open(
+        &mut self,
+        partition: Partition,
+        committed: &Committed,
+        bounds: LogBounds,
+        known_partitions: Option<u32>,
+        partitions: u32,
+    ) -> Result<Opened, Trouble> {
+        let found = Found {
+            committed: committed.offset,
+            metadata: &committed.metadata,
+            log_start: bounds.start,
+            log_end: bounds.end,
+            known_partitions,
+            partitions,
+        };
+        let opened = self.feed.intake.open(partition, &found, self.feed.from);
+        let (topic, number) = (self.topic(partition), partition.number);
+        if let Some(why) = opened.unusable {
+            tracing::warn!(
+                pipeline = self.feed.pipeline,
+                topic,
+                partition = number,
+                ?why,
+                "the commit's metadata can't be used: what was settled above the committed offset may run again"
+            );
+        }
+        if let Some(loss) = opened.loss {
+            self.report_loss(partition, loss)?;
+        }
+        Ok(opened)
+    }
+
+    /// Input is gone that the group had not read, or the log was made anew. Never silent.
+    fn report_loss(&mut self, partition: Partition, (from, to): (i64, i64)) -> Result<(), Trouble> {
+        let (topic, number) = (self.topic(partition).to_owned(), partition.number);
+        self.feed.metrics.loss_intervals.add(1);
+        self.feed.metrics.records_lost.add(to.saturating_sub(from).unsigned_abs());
+        let told = format!(
+            "{topic}/{number}: offsets {from} to {} are not in the log any more (retention, truncation, or the topic was \
+             made anew)",
+            to - 1
+        );
+        tracing::error!(pipeline = self.feed.pipeline, topic, partition = number, from, to, "input was lost");
+        match self.feed.on_loss {
+            OnLoss::Continue => Ok(()),
+            OnLoss::Stop => Err(Trouble::Operator(format!(
+                "{told}; on-loss = \"stop\" stops the pipeline: set on-loss = \"continue\" to go on with what is there, or \
+                 reset the group's offset with kafka-consumer-groups"
+            ))),
+        }
+    }
+
+    /// The position fell out of the log while the partition was read.
+    pub(super) fn out_of_range(&mut self, at: TopicPartition) -> Result<(), Trouble> {
+        let partition = to_engine(at);
+        let Some(position) = self.feed.intake.position(partition) else { return Ok(()) };
+        let bounds = self.until(Instant::now() + OPEN, |w| w.feed.consumer.bounds(at, ASK))?;
+        if (bounds.start..=bounds.end).contains(&position) {
+            // It was so for a moment only (a follower that lags behind): go on where it stands.
+            return self.feed.consumer.seek(at, position).map_err(|e| trouble("reading on", &e));
+        }
+        let loss = if position < bounds.start { (position, bounds.start) } else { (bounds.end, position) };
+        self.report_loss(partition, loss)?;
+        self.feed.consumer.seek(to_broker(partition), bounds.start).map_err(|e| trouble("reading on", &e))?;
+        let epoch = self.feed.intake.rewind(partition, bounds.start, Ranges::new());
+        let opened = Opened {
+            epoch,
+            start: bounds.start,
+            settled: Ranges::new(),
+            sequence: 0,
+            partitions: 0,
+            fresh: true,
+            loss: Some(loss),
+            unusable: None,
+        };
+        self.announce(partition, opened)
+    }
+
+    /// Asks until there is an answer, within the bound.
+    fn until<T>(
+        &mut self,
+        deadline: Instant,
+        mut ask: impl FnMut(&mut Self) -> Result<T, BrokerError>,
+    ) -> Result<T, Trouble> {
+        loop {
+            self.feed.heartbeat.beat();
+            match ask(self) {
+                Ok(answer) => return Ok(answer),
+                Err(error) if error.kind == BrokerErrorKind::Operator => return Err(Trouble::Operator(error.message)),
+                Err(error) if Instant::now() >= deadline || self.feed.stop.requested() => {
+                    return Err(trouble("starting partitions", &error));
+                }
+                Err(error) => {
+                    self.tell(Err(error));
+                    let _raised = self.feed.stop.wait(Duration::from_millis(500));
+                }
+            }
+        }
+    }
+}
+
+fn told(committed: &Committed) -> Option<u32> {
+    let offset = committed.offset?;
+    let metadata = Metadata::decode(&committed.metadata, offset, i64::MAX).ok()?;
+    Some(metadata.partitions).filter(|n| *n > 0)
+}
+
+fn trouble(doing: &str, error: &BrokerError) -> Trouble {
+    let told = format!("{doing}: {error}");
+    if error.kind == BrokerErrorKind::Operator { Trouble::Operator(told) } else { Trouble::Again(told) }
+}

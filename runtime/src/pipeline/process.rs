@@ -1,0 +1,165 @@
+//! All pipelines of a process, on Kafka.
+
+use super::{Budget, Clients, Parts, Shared, load, supervise};
+use crate::admin::health::{Health, State};
+use crate::admin::metrics::Metrics;
+use crate::admin::stop::Stop;
+use crate::broker::kafka::{ConsumerOptions, Kafka, NeededTopic, TopicProblem, TopicRole};
+use crate::broker::{BrokerError, BrokerErrorKind, Consumer, Producer};
+use crate::config;
+use crate::wasm::{self, HostOptions};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One question to the broker.
+const ASK: Duration = Duration::from_secs(10);
+/// Between two attempts to reach a broker that does not answer.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// How the pipelines ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All of them drained and committed, as they were asked to.
+    Stopped,
+    /// At least one could not go on; the log says why.
+    Failed,
+}
+
+/// Nothing was started, for these reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartError(Vec<String>);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing was started:")?;
+        self.0.iter().try_for_each(|why| write!(f, "\n  {why}"))
+    }
+}
+
+impl std::error::Error for StartError {}
+
+struct KafkaClients {
+    kafka: Kafka,
+    group: String,
+    topics: Vec<String>,
+}
+
+impl Clients for KafkaClients {
+    fn consumer(&self) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.kafka.consumer(&self.group, &self.topics, ConsumerOptions::default())
+    }
+
+    fn producer(&self) -> Result<Box<dyn Producer>, BrokerError> {
+        self.kafka.producer()
+    }
+}
+
+/// Runs all pipelines until a stop is asked for and all are drained, or until none can go on.
+///
+/// # Errors
+/// A handler, a property or a topic is not fit; nothing was consumed then. A broker that does not answer is waited for.
+pub fn run(
+    host: &config::Host,
+    pipelines: Vec<config::Pipeline>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    stop: Stop,
+) -> Result<Ended, StartError> {
+    let kafka = Kafka::new(&host.kafka).map_err(|all| StartError(all.into_iter().map(|e| e.message).collect()))?;
+    let parts = prepare(host, &kafka, pipelines)?;
+    if !topics_are_there(&kafka, &parts, &health, &stop)? {
+        return Ok(Ended::Stopped);
+    }
+    let shared = Shared {
+        budget: Budget::new(),
+        budget_bytes: host.records_bytes,
+        grace: host.shutdown_grace,
+        shards: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
+        health,
+        metrics,
+        stop,
+    };
+    let ends = std::thread::scope(|scope| {
+        let threads: Vec<_> = parts
+            .iter()
+            .map(|parts| (parts.manifest.name.as_str(), scope.spawn(|| supervise(parts, &shared))))
+            .collect();
+        threads.into_iter().map(|(name, thread)| (name, thread.join())).map(ended).collect::<Vec<_>>()
+    });
+    Ok(if ends.into_iter().all(|ok| ok) { Ended::Stopped } else { Ended::Failed })
+}
+
+fn ended((name, end): (&str, std::thread::Result<Result<(), String>>)) -> bool {
+    match end {
+        Ok(Ok(())) => return true,
+        Ok(Err(why)) => tracing::error!(pipeline = name, why, "the pipeline has stopped: a person must act"),
+        Err(_) => tracing::error!(pipeline = name, "the pipeline's supervisor panicked"),
+    }
+    false
+}
+
+/// Loads every handler; all that are unfit are told at once.
+fn prepare(host: &config::Host, kafka: &Kafka, pipelines: Vec<config::Pipeline>) -> Result<Vec<Parts>, StartError> {
+    let options = HostOptions { cache_dir: Some(host.store_dir.join("code")) };
+    let engine = wasm::Host::new(options).map_err(|e| StartError(vec![e.to_string()]))?;
+    let (mut parts, mut unfit) = (Vec::new(), Vec::new());
+    for manifest in pipelines {
+        let started = Instant::now();
+        match load(&engine, &manifest) {
+            Ok(handler) => {
+                let took_ms = started.elapsed().as_millis() as u64;
+                tracing::info!(pipeline = manifest.name, digest = handler.digest(), took_ms, "the handler is loaded");
+                let (group, topics) = (manifest.group.clone(), manifest.input.clone());
+                let clients = Box::new(KafkaClients { kafka: kafka.clone(), group, topics });
+                parts.push(Parts { manifest, handler, clients });
+            }
+            Err(why) => unfit.push(format!("{}: {why}", manifest.handler.display())),
+        }
+    }
+    if unfit.is_empty() { Ok(parts) } else { Err(StartError(unfit)) }
+}
+
+/// Looks for every topic, and makes missing dead-letter topics. `false`: a stop was asked for while no broker answered.
+fn topics_are_there(kafka: &Kafka, parts: &[Parts], health: &Health, stop: &Stop) -> Result<bool, StartError> {
+    let needed: Vec<NeededTopic> = parts.iter().flat_map(|p| needed(&p.manifest)).collect();
+    let topics = kafka.topics().map_err(|e| StartError(vec![e.message]))?;
+    loop {
+        match topics.ensure(&needed, ASK) {
+            Ok(problems) if problems.is_empty() => return Ok(true),
+            Ok(problems) => return Err(StartError(problems.into_iter().map(told).collect())),
+            Err(error) if error.kind == BrokerErrorKind::Operator => return Err(StartError(vec![error.message])),
+            Err(error) => {
+                for part in parts {
+                    health.pipeline(&part.manifest.name).set(State::NotReady(error.message.clone()));
+                }
+                tracing::warn!(%error, "waiting for the broker");
+                if stop.wait(RETRY) {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
+
+fn needed(manifest: &config::Pipeline) -> Vec<NeededTopic> {
+    let topic = |name: &String, role| NeededTopic { name: name.clone(), role };
+    let inputs = manifest.input.iter().map(|name| topic(name, TopicRole::Input));
+    let outputs = manifest.outputs.iter().map(|(_, name)| topic(name, TopicRole::Output));
+    let letters = manifest.dead_letter.topics.iter().zip(&manifest.input);
+    let letters = letters.map(|(name, input)| topic(name, TopicRole::DeadLetter { input: input.clone() }));
+    let mut all: Vec<NeededTopic> = Vec::new();
+    for topic in inputs.chain(outputs).chain(letters) {
+        if !all.contains(&topic) {
+            all.push(topic);
+        }
+    }
+    all
+}
+
+fn told(problem: TopicProblem) -> String {
+    match problem.command {
+        Some(command) => format!("{}\n    {command}", problem.message),
+        None => problem.message,
+    }
+}

@@ -1,0 +1,120 @@
+//! The records that a settled message becomes: outputs and dead letters.
+
+use crate::broker::Produce;
+use crate::config::HeaderStyle;
+use crate::record::Record;
+use crate::wasm::Send;
+use keyrail_engine::message::Epitaph;
+
+/// A header as the broker takes it.
+pub(super) type Header<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Headers that follow a message wherever it goes (W3C Trace Context).
+const TRACE: [&[u8]; 2] = [b"traceparent", b"tracestate"];
+
+/// The headers of an output: the handler's own, then the message's, all or only those of its trace.
+pub(super) fn output_headers<'a>(send: &'a Send, record: &'a Record) -> Vec<Header<'a>> {
+    if send.headers.is_empty() && record.header_count() == 0 {
+        return Vec::new();
+    }
+    let own = send.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref()));
+    let set = |name: &[u8]| send.headers.iter().any(|(own, _)| own.as_bytes() == name);
+    let inherited = record.headers().filter(|(name, _)| {
+        let trace = TRACE.contains(name);
+        (send.forward_headers || trace) && !(trace && set(name))
+    });
+    own.chain(inherited).collect()
+}
+
+/// The record of an output.
+pub(super) fn output<'a>(topic: &'a str, send: &'a Send, record: &'a Record, headers: &'a [Header<'a>]) -> Produce<'a> {
+    let own = (record.timestamp_ms >= 0).then_some(record.timestamp_ms);
+    Produce {
+        topic,
+        partition: None,
+        key: send.key.as_deref(),
+        value: send.value.as_deref(),
+        headers,
+        timestamp_ms: send.timestamp_ms.or(own),
+    }
+}
+
+/// What a dead letter tells of its pipeline.
+#[derive(Debug, Clone)]
+pub(super) struct Origin<'a> {
+    pub(super) topic: &'a str,
+    pub(super) group: &'a str,
+    /// Name and digest.
+    pub(super) handler: &'a str,
+    pub(super) style: HeaderStyle,
+    /// Only what tells origin and reason: the full set was too large.
+    pub(super) short: bool,
+}
+
+/// The headers that a dead letter gets beside the message's own. Where the message was a dead letter before, its first
+/// origin is kept.
+pub(super) fn letter_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> Vec<(&'static str, Vec<u8>)> {
+    match origin.style {
+        HeaderStyle::Keyrail => keyrail_headers(origin, record, epitaph),
+        HeaderStyle::Spring => spring_headers(origin, record, epitaph),
+    }
+}
+
+fn keyrail_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> Vec<(&'static str, Vec<u8>)> {
+    let mut headers = Vec::with_capacity(11);
+    if record.header(b"keyrail-topic").is_none() {
+        headers.push(("keyrail-topic", origin.topic.as_bytes().to_vec()));
+        headers.push(("keyrail-partition", text(record.at.partition)));
+        headers.push(("keyrail-offset", text(record.offset)));
+        headers.push(("keyrail-timestamp", text(record.timestamp_ms)));
+    }
+    headers.push(("keyrail-reason", epitaph.reason.as_str().into()));
+    if !origin.short {
+        headers.push(("keyrail-group", origin.group.as_bytes().to_vec()));
+        headers.push(("keyrail-handler", origin.handler.as_bytes().to_vec()));
+        headers.push(("keyrail-attempts", text(epitaph.attempts)));
+        headers.push(("keyrail-first-failed", text(epitaph.first_failed_ms)));
+        headers.push(("keyrail-code", epitaph.failure.code.as_bytes().to_vec()));
+        headers.push(("keyrail-detail", epitaph.failure.detail.as_bytes().to_vec()));
+    }
+    headers
+}
+
+/// Spring for Apache Kafka's names (`KafkaHeaders`); its numbers are big-endian.
+fn spring_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> Vec<(&'static str, Vec<u8>)> {
+    let mut headers = Vec::with_capacity(8);
+    if record.header(b"kafka_dlt-original-topic").is_none() {
+        headers.push(("kafka_dlt-original-topic", origin.topic.as_bytes().to_vec()));
+        headers.push(("kafka_dlt-original-partition", record.at.partition.to_be_bytes().to_vec()));
+        headers.push(("kafka_dlt-original-offset", record.offset.to_be_bytes().to_vec()));
+        headers.push(("kafka_dlt-original-timestamp", record.timestamp_ms.to_be_bytes().to_vec()));
+        headers.push(("kafka_dlt-original-consumer-group", origin.group.as_bytes().to_vec()));
+    }
+    headers.push(("kafka_dlt-exception-fqcn", epitaph.reason.as_str().into()));
+    if !origin.short {
+        let message = format!("{}: {}", epitaph.failure.code, epitaph.failure.detail);
+        headers.push(("kafka_dlt-exception-message", message.into_bytes()));
+    }
+    headers
+}
+
+fn text(number: impl ToString) -> Vec<u8> {
+    number.to_string().into_bytes()
+}
+
+/// All headers of a dead letter: the message's own, without what an earlier dead-lettering wrote and this one writes
+/// anew, then ours.
+pub(super) fn all_letter_headers<'a>(record: &'a Record, ours: &'a [(&'static str, Vec<u8>)]) -> Vec<Header<'a>> {
+    let again = |name: &[u8]| ours.iter().any(|(own, _)| own.as_bytes() == name);
+    let kept = record.headers().filter(|(name, _)| !again(name));
+    kept.chain(ours.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_slice())))).collect()
+}
+
+/// The record of a dead letter: key and value byte for byte, and the time of dead-lettering, since retention would
+/// delete an old one at once.
+pub(super) fn letter<'a>(topic: &'a str, record: &'a Record, headers: &'a [Header<'a>]) -> Produce<'a> {
+    Produce { topic, partition: None, key: record.key(), value: record.value(), headers, timestamp_ms: None }
+}
+
+#[cfg(test)]
+mod tests;

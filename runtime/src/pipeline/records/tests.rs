@@ -1,0 +1,104 @@
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+use super::*;
+use crate::record::{RecordBuilder, TopicPartition};
+use keyrail_engine::message::{Failure, Reason};
+
+fn record(headers: &[(&[u8], Option<&[u8]>)]) -> Record {
+    let mut builder = RecordBuilder::new(Some(b"k"), None, 0);
+    for (name, value) in headers {
+        builder.header(name, *value);
+    }
+    builder.build(TopicPartition { topic: 0, partition: 3 }, 42, 1_700)
+}
+
+fn send(headers: &[(&str, &[u8])], forward_headers: bool) -> Send {
+    let headers = headers.iter().map(|(n, v)| ((*n).into(), Some((*v).into()))).collect();
+    Send { output: 0, key: None, value: Some(b"v"[..].into()), headers, forward_headers, timestamp_ms: None }
+}
+
+fn epitaph() -> Epitaph {
+    let failure = Failure { code: "bad".into(), detail: "no amount".into() };
+    Epitaph { reason: Reason::Attempts, failure, attempts: 16, first_failed_ms: 99 }
+}
+
+fn origin(style: HeaderStyle, short: bool) -> Origin<'static> {
+    Origin { topic: "orders", group: "g", handler: "h@abc", style, short }
+}
+
+fn names(headers: &[Header<'_>]) -> Vec<String> {
+    headers
+        .iter()
+        .map(|(n, v)| format!("{}={}", String::from_utf8_lossy(n), v.map_or("null".into(), String::from_utf8_lossy)))
+        .collect()
+}
+
+#[test]
+fn trace_headers_always_follow_and_others_on_request() {
+    let r = record(&[(b"a", Some(b"1")), (b"traceparent", Some(b"t")), (b"a", None)]);
+    assert_eq!(names(&output_headers(&send(&[("x", b"y")], false), &r)), ["x=y", "traceparent=t"]);
+    assert_eq!(names(&output_headers(&send(&[], true), &r)), ["a=1", "traceparent=t", "a=null"]);
+    // A handler that starts a span of its own has its word.
+    assert_eq!(names(&output_headers(&send(&[("traceparent", b"own")], false), &r)), ["traceparent=own"]);
+    assert!(output_headers(&send(&[], true), &record(&[])).is_empty());
+}
+
+#[test]
+fn an_output_has_the_messages_time_unless_the_handler_gives_one() {
+    let (r, mut s) = (record(&[]), send(&[], false));
+    assert_eq!(output("t", &s, &r, &[]).timestamp_ms, Some(1_700));
+    s.timestamp_ms = Some(5);
+    assert_eq!(output("t", &s, &r, &[]).timestamp_ms, Some(5));
+}
+
+#[test]
+fn a_dead_letter_keeps_every_byte_and_tells_its_origin() {
+    let r = record(&[(b"\xff", None), (b"a", Some(b""))]);
+    let ours = letter_headers(&origin(HeaderStyle::Keyrail, false), &r, &epitaph());
+    let all = all_letter_headers(&r, &ours);
+    assert_eq!(all[..2], [(&b"\xff"[..], None), (&b"a"[..], Some(&b""[..]))]);
+    assert_eq!(
+        names(&all[2..]),
+        [
+            "keyrail-topic=orders",
+            "keyrail-partition=3",
+            "keyrail-offset=42",
+            "keyrail-timestamp=1700",
+            "keyrail-reason=attempts",
+            "keyrail-group=g",
+            "keyrail-handler=h@abc",
+            "keyrail-attempts=16",
+            "keyrail-first-failed=99",
+            "keyrail-code=bad",
+            "keyrail-detail=no amount",
+        ]
+    );
+    let letter = letter("dlq", &r, &all);
+    assert_eq!((letter.key, letter.value, letter.timestamp_ms), (Some(&b"k"[..]), None, None));
+}
+
+#[test]
+fn the_first_origin_is_kept_for_ever_and_the_last_failure_told() {
+    let r =
+        record(&[(b"keyrail-topic", Some(b"first")), (b"keyrail-offset", Some(b"1")), (b"keyrail-code", Some(b"old"))]);
+    let ours = letter_headers(&origin(HeaderStyle::Keyrail, false), &r, &epitaph());
+    let all = names(&all_letter_headers(&r, &ours));
+    assert!(all.contains(&"keyrail-topic=first".to_owned()) && all.contains(&"keyrail-offset=1".to_owned()), "{all:?}");
+    assert!(all.contains(&"keyrail-code=bad".to_owned()) && !all.contains(&"keyrail-code=old".to_owned()), "{all:?}");
+}
+
+#[test]
+fn a_short_letter_tells_origin_and_reason() {
+    let ours = letter_headers(&origin(HeaderStyle::Keyrail, true), &record(&[]), &epitaph());
+    let told: Vec<&str> = ours.iter().map(|(n, _)| *n).collect();
+    assert_eq!(told, ["keyrail-topic", "keyrail-partition", "keyrail-offset", "keyrail-timestamp", "keyrail-reason"]);
+}
+
+#[test]
+fn spring_numbers_are_big_endian() {
+    let ours = letter_headers(&origin(HeaderStyle::Spring, false), &record(&[]), &epitaph());
+    let find = |name| ours.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone()).unwrap();
+    assert_eq!(find("kafka_dlt-original-partition"), [0, 0, 0, 3]);
+    assert_eq!(find("kafka_dlt-original-offset"), [0, 0, 0, 0, 0, 0, 0, 42]);
+    assert_eq!(find("kafka_dlt-original-timestamp"), 1_700i64.to_be_bytes());
+    assert_eq!(find("kafka_dlt-exception-message"), b"bad: no amount");
+}

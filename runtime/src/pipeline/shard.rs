@@ -1,0 +1,295 @@
+//! A shard's thread: takes messages in, calls the handler, hands on what is settled.
+
+use super::budget::Budget;
+use super::clock::Clock;
+use super::link::{Payload, ToCommitter, ToShard, Work};
+use crate::admin::health::Heartbeat;
+use crate::admin::metrics::{ClosedReason, Failure as FailureKind, PipelineMetrics};
+use crate::wasm::{self, CallFailure, Delivery, Handler, Instance, Limits, Setup, SlotResult};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use keyrail_engine::message::{self, Fate};
+use keyrail_engine::shard::{self, Next, Outcome, Plan, Settled, Shard};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// An idle shard wakes this often to show that it lives.
+const IDLE: Duration = Duration::from_secs(1);
+/// Between two attempts to open an instance, when the handler's `open` fails after it has succeeded before.
+const REOPEN: Duration = Duration::from_secs(1);
+
+/// What a shard calls, and where its results go.
+pub(super) struct Shift {
+    pub(super) engine: Shard<Payload>,
+    pub(super) inbox: Receiver<ToShard>,
+    pub(super) committer: Sender<ToCommitter>,
+    pub(super) handler: Handler,
+    pub(super) setup: Setup,
+    pub(super) limits: Limits,
+    pub(super) clock: Clock,
+    pub(super) budget: Arc<Budget>,
+    pub(super) metrics: Arc<PipelineMetrics>,
+    pub(super) heartbeat: Heartbeat,
+}
+
+/// The other threads are gone: the pipeline ends.
+struct Ended;
+
+struct Worker {
+    shift: Shift,
+    instance: Option<Instance>,
+    deliveries: Vec<Delivery>,
+    settled: Vec<Settled<Payload>>,
+    shares: Shares,
+}
+
+/// What this shard last told of the gauges that all shards share.
+#[derive(Default)]
+struct Shares {
+    lanes: u64,
+    waiting: u64,
+    ids: u64,
+    forgotten: u64,
+}
+
+/// Runs until the pipeline's other threads have dropped their ends of the channels.
+pub(super) fn run(shift: Shift) {
+    let mut worker =
+        Worker { shift, instance: None, deliveries: Vec::new(), settled: Vec::new(), shares: Shares::default() };
+    while worker.turn().is_ok() {}
+    worker.show_load();
+}
+
+impl Worker {
+    fn turn(&mut self) -> Result<(), Ended> {
+        self.shift.heartbeat.beat();
+        let next = self.shift.engine.next(self.shift.clock.now(), &mut self.settled);
+        self.hand_on(Vec::new())?;
+        match next {
+            Next::Run(plan) => {
+                self.call(plan)?;
+                // What has arrived meanwhile may belong into the next batch, or take a partition away.
+                while let Ok(message) = self.shift.inbox.try_recv() {
+                    self.take(message)?;
+                }
+                self.show_load();
+            }
+            Next::Wait(until_ms) => self.wait(until_ms)?,
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, until_ms: Option<u64>) -> Result<(), Ended> {
+        let now_ms = self.shift.clock.now().steady_ms;
+        let wait = until_ms.map_or(IDLE, |until| Duration::from_millis(until.saturating_sub(now_ms)).min(IDLE));
+        match self.shift.inbox.recv_timeout(wait) {
+            Ok(message) => self.take(message)?,
+            Err(RecvTimeoutError::Timeout) => self.show_load(),
+            Err(RecvTimeoutError::Disconnected) => return Err(Ended),
+        }
+        while let Ok(message) = self.shift.inbox.try_recv() {
+            self.take(message)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: ToShard) -> Result<(), Ended> {
+        let engine = &mut self.shift.engine;
+        match message {
+            ToShard::Open { partition, epoch, start, settled } => engine.open(partition, epoch, start, &settled),
+            ToShard::Messages(messages) => {
+                let now = self.shift.clock.now();
+                for (ticket, payload) in messages {
+                    // A message of an assignment that is over is dropped here: its next owner reads it again.
+                    let _taken = engine.accept(ticket, payload, now);
+                }
+            }
+            ToShard::LetterAcknowledged { partition, epoch, offset } => {
+                engine.letter_acknowledged(partition, epoch, offset);
+            }
+            ToShard::Close { partition, epoch } => {
+                engine.close(partition, epoch);
+                let answer = ToCommitter::Drained { partition, epoch };
+                self.shift.committer.send(answer).map_err(|_| Ended)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, plan: Plan) -> Result<(), Ended> {
+        let Some(mut instance) = self.instance.take().or_else(|| self.open()) else {
+            return self.no_instance();
+        };
+        self.deliveries.clear();
+        self.deliveries.extend(self.shift.engine.batch().map(|d| Delivery {
+            record: d.message.record.clone(),
+            attempt: d.attempt,
+            follows_dead_letter: d.follows_dead_letter,
+        }));
+        let retries = self.deliveries.iter().filter(|d| d.attempt > 1).count();
+        let started = Instant::now();
+        let now = self.shift.clock.now();
+        let result = instance.process(&mut self.deliveries, now.wall_ms, Duration::from_millis(plan.deadline_ms));
+        let took = started.elapsed();
+        self.deliveries.clear();
+        self.shift.metrics.batch_messages.observe(u64::from(plan.messages));
+        self.shift.metrics.call_micros.observe_time(took);
+        self.shift.metrics.retries.add(retries as u64);
+        match result {
+            Ok(results) => {
+                self.keep_or_recycle(instance);
+                self.complete(results, took)
+            }
+            Err(failure) => {
+                self.shift.metrics.instances_closed.add(ClosedReason::from(&failure), 1);
+                drop(instance);
+                self.fail(&failure, plan.messages)
+            }
+        }
+    }
+
+    fn keep_or_recycle(&mut self, instance: Instance) {
+        if instance.worn() {
+            self.shift.metrics.instances_closed.add(ClosedReason::Recycled, 1);
+        } else {
+            self.instance = Some(instance);
+        }
+    }
+
+    fn open(&mut self) -> Option<Instance> {
+        match self.shift.handler.open(&self.shift.setup, &self.shift.limits) {
+            Ok(instance) => {
+                self.shift.metrics.instances_opened.add(1);
+                Some(instance)
+            }
+            Err(error) => {
+                tracing::error!(pipeline = self.shift.setup.handler, %error, "no instance: its messages wait");
+                None
+            }
+        }
+    }
+
+    /// The handler opened when the pipeline started and does not now (out of memory, most likely): nothing is lost, the
+    /// batch is tried again.
+    fn no_instance(&mut self) -> Result<(), Ended> {
+        let deadline = Instant::now() + REOPEN;
+        loop {
+            match self.shift.inbox.recv_deadline(deadline) {
+                Ok(message) => self.take(message)?,
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return Err(Ended),
+            }
+        }
+        self.shift.engine.put_off();
+        Ok(())
+    }
+
+    fn complete(&mut self, results: Vec<SlotResult>, took: Duration) -> Result<(), Ended> {
+        let mut effects = Vec::with_capacity(results.len());
+        let mut outcomes = Vec::with_capacity(results.len());
+        for result in results {
+            self.count_failure(&result.outcome);
+            outcomes.push(outcome(result.outcome));
+            effects.push((result.sends, result.staged_bytes));
+        }
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.shift.engine.complete(outcomes, took_us, self.shift.clock.now(), &mut self.settled);
+        self.hand_on(effects)
+    }
+
+    fn count_failure(&self, outcome: &wasm::Outcome) {
+        let kind = match outcome {
+            wasm::Outcome::Done | wasm::Outcome::Skip => return,
+            wasm::Outcome::Retry { outage: true, .. } => FailureKind::Outage,
+            wasm::Outcome::Retry { .. } => FailureKind::Error,
+            wasm::Outcome::DeadLetter(_) => FailureKind::Rejected,
+        };
+        self.shift.metrics.attempts_failed.add(kind, 1);
+    }
+
+    fn fail(&mut self, failure: &CallFailure, messages: u32) -> Result<(), Ended> {
+        self.shift.metrics.attempts_failed.add(FailureKind::from(failure), 1);
+        let pipeline = &self.shift.setup.handler;
+        if messages > 1 {
+            tracing::warn!(pipeline, %failure, messages, "a call failed; its messages run again one by one");
+        } else {
+            tracing::warn!(pipeline, %failure, "the handler failed on a message");
+        }
+        let call = shard::CallFailure { timeout: matches!(failure, CallFailure::Timeout), failure: words(failure) };
+        self.shift.engine.fail(call, self.shift.clock.now(), &mut self.settled);
+        self.hand_on(Vec::new())
+    }
+
+    /// Sends what is settled to the committer, each with the effects of its slot.
+    fn hand_on(&mut self, mut effects: Vec<(Vec<wasm::Send>, usize)>) -> Result<(), Ended> {
+        if self.settled.is_empty() {
+            return Ok(());
+        }
+        let budget = &self.shift.budget;
+        let works = self.settled.drain(..).map(|settled| {
+            log_discarded(&self.shift.setup.handler, &settled);
+            let slot = settled.slot.and_then(|slot| effects.get_mut(slot as usize));
+            let (sends, bytes) = slot.map(std::mem::take).unwrap_or_default();
+            Work { settled, sends, _charge: (bytes > 0).then(|| budget.charge(bytes)) }
+        });
+        let works: Vec<Work> = works.collect();
+        self.shift.committer.send(ToCommitter::Settled(works)).map_err(|_| Ended)
+    }
+
+    fn show_load(&mut self) {
+        let (load, metrics, shares) = (self.shift.engine.load(), &self.shift.metrics, &mut self.shares);
+        metrics.lanes_open.set_share(&mut shares.lanes, load.lanes as u64);
+        metrics.lanes_waiting.set_share(&mut shares.waiting, load.waiting as u64);
+        metrics.dedup_ids.set_share(&mut shares.ids, load.ids as u64);
+        let forgotten = load.ids_forgotten_early;
+        metrics.dedup_forgotten.add(crate::admin::metrics::ForgottenReason::Capacity, forgotten - shares.forgotten);
+        shares.forgotten = forgotten;
+    }
+}
+
+fn outcome(outcome: wasm::Outcome) -> Outcome {
+    let failure = |f: wasm::Failure| message::Failure { code: f.code, detail: f.detail };
+    match outcome {
+        wasm::Outcome::Done => Outcome::Done,
+        wasm::Outcome::Skip => Outcome::Skip,
+        wasm::Outcome::Retry { failure: f, delay_ms, outage } => {
+            Outcome::Retry { failure: failure(f), delay_ms, outage }
+        }
+        wasm::Outcome::DeadLetter(f) => Outcome::DeadLetter(failure(f)),
+    }
+}
+
+/// A failed call in the words of a dead letter.
+fn words(failure: &CallFailure) -> message::Failure {
+    let code = match failure {
+        CallFailure::Trap { .. } => "trap",
+        CallFailure::Timeout => "timeout",
+        CallFailure::Memory { .. } => "memory",
+        CallFailure::WrongCount { .. } => "wrong-count",
+        CallFailure::HostCalls { .. } => "host-calls",
+    };
+    message::Failure { code: code.to_owned(), detail: failure.to_string() }
+}
+
+/// `then = "discard"` is logged by its promise.
+fn log_discarded(pipeline: &str, settled: &Settled<Payload>) {
+    if let Fate::Discarded(epitaph) = &settled.fate {
+        let message::Epitaph { reason, failure, attempts, .. } = epitaph;
+        let (at, offset) = (settled.ticket.partition, settled.ticket.offset);
+        tracing::warn!(
+            pipeline,
+            topic = at.topic,
+            partition = at.number,
+            offset,
+            reason = reason.as_str(),
+            code = failure.code,
+            detail = failure.detail,
+            attempts,
+            "a message is discarded"
+        );
+    }
+}
+
+/// How long a shard may be silent before it counts as dead.
+pub(super) fn heartbeat_limit(max_time_ms: u64) -> Duration {
+    Duration::from_millis(max_time_ms).max(IDLE) * 2 + Duration::from_secs(10)
+}

@@ -1,0 +1,56 @@
+//! What the ledger shows of its partitions, in metrics and log.
+
+use super::clock::wall_ms;
+use super::committer::Names;
+use super::link::to_broker;
+use crate::admin::metrics::{BlockReason, PauseReason, PipelineMetrics};
+use keyrail_engine::message::{Now, Partition};
+use keyrail_engine::pipeline::Pipeline;
+
+/// Writes how each partition stands.
+pub(super) fn partitions<M>(metrics: &PipelineMetrics, engine: &Pipeline<M>, now: Now) {
+    let mut in_flight = 0;
+    metrics.partitions(|table| {
+        for (partition, status) in engine.status() {
+            in_flight += status.unsettled as u64;
+            table.update(to_broker(partition), |row| {
+                row.committed_offset = status.committed.or(row.committed_offset);
+                row.received_offset = Some(status.next);
+                row.end_offset = Some(status.end);
+                row.unsettled = status.unsettled as u64;
+                let since = wall_ms() - i64::try_from(now.steady_ms.saturating_sub(status.point_since_ms)).unwrap_or(0);
+                row.oldest_unsettled_ms = (status.unsettled > 0).then_some(since).and_then(|ms| u64::try_from(ms).ok());
+                row.commit_metadata_bytes = u64::from(status.map_bytes);
+                let reason = if status.blocked.is_some() { PauseReason::Blocked } else { PauseReason::Metadata };
+                // The budget's pause is written by the consumer thread.
+                if status.paused {
+                    row.paused = Some(reason);
+                } else if row.paused != Some(PauseReason::Budget) {
+                    row.paused = None;
+                }
+            });
+        }
+    });
+    metrics.in_flight.set(in_flight);
+}
+
+/// A partition waits, and says why.
+pub(super) fn blocked(metrics: &PipelineMetrics, names: &Names, partition: Partition, letter: bool, why: &str) {
+    let topic = names.inputs.get(partition.topic as usize).map_or("?", String::as_str);
+    tracing::warn!(
+        pipeline = names.pipeline,
+        topic,
+        partition = partition.number,
+        why,
+        "the partition waits; nothing is lost, and it goes on by itself"
+    );
+    let reason = if letter { BlockReason::DeadLetter } else { BlockReason::Output };
+    metrics.partitions(|table| table.update(to_broker(partition), |row| row.blocked = Some(reason)));
+}
+
+/// It goes on.
+pub(super) fn unblocked(metrics: &PipelineMetrics, names: &Names, partition: Partition) {
+    let topic = names.inputs.get(partition.topic as usize).map_or("?", String::as_str);
+    tracing::info!(pipeline = names.pipeline, topic, partition = partition.number, "the partition goes on");
+    metrics.partitions(|table| table.update(to_broker(partition), |row| row.blocked = None));
+}
