@@ -1,6 +1,6 @@
 //! Orders in, receipts out.
 
-use keyrail_sdk::prelude::*;
+use keyrail_sdk::{ConfigError, prelude::*};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize, Serialize)]
@@ -21,13 +21,13 @@ fn handle(message: &Message, ctx: &Context) -> Outcome {
     if ctx.header("bank").as_deref() == Some(b"down") {
         return Err(retry("bank-down", "the bank does not answer").outage());
     }
-    info!(order:% = order.id, cents = order.cents; "paid");
+    info!(order = order.id.as_str(), cents = order.cents; "paid");
     ctx.send("receipts", serde_json::to_vec(&order)?).header("payment-id", ctx.id()).dispatch()?;
     Ok(Done)
 }
 
-fn open(setup: &Setup) -> Result<(), String> {
-    setup.config("currency").map(|_| ()).ok_or_else(|| "[config] currency is missing: say what is accepted".to_owned())
+fn open(setup: &Setup) -> Result<(), ConfigError> {
+    setup.require::<String>("currency").map(drop)
 }
 
 keyrail_sdk::handler!(handle, open = open);

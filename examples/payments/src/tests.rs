@@ -50,6 +50,6 @@ fn a_bank_that_is_down_costs_no_attempt() {
 #[test]
 fn a_manifest_without_currency_is_refused() {
     assert_eq!(open(&host().setup()), Ok(()));
-    let refused = open(&Host::new().setup()).expect_err("no currency");
+    let refused = open(&Host::new().setup()).expect_err("no currency").to_string();
     assert!(refused.contains("currency is missing"), "{refused}");
 }

@@ -107,11 +107,11 @@ pub fn check<P: Program>() {}
 /// | form | for |
 /// |---|---|
 /// | `handler!(handle)` | `fn(&Message, &Context) -> Outcome` |
-/// | `handler!(handle, open = open)` | the same; `fn(&Setup) -> Result<(), E>` runs first and may refuse the configuration. `E` is text or an error |
+/// | `handler!(handle, open = open)` | the same, after a `fn(&Setup) -> Result<(), E>` that may refuse the setup |
 /// | `handler!(type Payments)` | a type that implements [`Handler`](crate::Handler) |
 /// | `handler!(batch type Payments)` | a type that implements [`BatchHandler`](crate::BatchHandler) |
 ///
-/// Natively it exports nothing, so the crate's tests build and run like any other's.
+/// `E` is text or any error. Natively the macro exports nothing, so the crate's tests build and run like any other's.
 #[macro_export]
 macro_rules! handler {
     (batch type $handler:ty) => {

@@ -29,8 +29,8 @@ pub enum Verdict {
 ///
 /// | `?` on | becomes |
 /// |---|---|
-/// | [`Error::NoKey`], [`UnknownOutput`](Error::UnknownOutput), [`TooLarge`](Error::TooLarge), [`OverQuota`](Error::OverQuota) | a dead letter with the code named there |
-/// | [`Error::Other`] | a retry with the code `host` |
+/// | this crate's [`Error`] | a dead letter with the [code](Error::code) named there |
+/// | ... but [`Error::Other`] | a retry with the code `host` |
 /// | any other [`std::error::Error`] | a retry with the code `error`; the detail is the error and its sources |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

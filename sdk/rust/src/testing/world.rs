@@ -1,5 +1,6 @@
 //! The contract's imports over plain maps.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -15,6 +16,8 @@ use crate::setup::Setup;
 
 /// How long a call may take, as the manifest's `limits.timeout` unless set.
 const TIMEOUT_MS: i64 = 5_000;
+/// What a header counts beside its bytes, as on the real host.
+const HEADER_BYTES: usize = 16;
 /// Headers that go along with every send.
 const ALWAYS_FORWARDED: [&str; 2] = ["traceparent", "tracestate"];
 
@@ -142,7 +145,7 @@ impl Slot {
             Source::Timer(name) => format!("timer {name}"),
         };
         let id = format!("{origin}/{}/{}", message.partition, message.offset);
-        // FNV-1a over the id, then the attempt: any fixed seed would do.
+        // FNV-1a over the id, mixed with the attempt: the numbers are those of the real host.
         let seed = id
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
@@ -151,7 +154,7 @@ impl Slot {
             message: message.clone(),
             headers: input.headers.clone(),
             follows_dead_letter: input.follows_dead_letter,
-            random: seed ^ u64::from(message.attempt),
+            random: seed ^ u64::from(message.attempt).wrapping_mul(0xd134_2543_de82_ef95),
             sent: Vec::new(),
             sent_bytes: 0,
             state: BTreeMap::new(),
@@ -270,12 +273,10 @@ impl Host for World {
             if !inner.outputs.iter().any(|known| known == output.to) {
                 return Err(Error::UnknownOutput);
             }
-            let part = |bytes: &Option<std::borrow::Cow<'_, [u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
-            let headers: usize = output.headers.iter().map(|(name, value)| name.len() + part(value)).sum();
+            let part = |bytes: &Option<Cow<'_, [u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
+            let header = |(name, value): &(&str, _)| HEADER_BYTES + name.len() + part(value);
+            let headers: usize = output.headers.iter().map(header).sum();
             let bytes = part(&output.key) + part(&output.value) + headers;
-            if bytes > inner.max_output_bytes {
-                return Err(Error::TooLarge);
-            }
             let staged = &mut inner.slots[slot as usize];
             if staged.sent.len() >= inner.max_outputs || staged.sent_bytes + bytes > inner.max_output_bytes {
                 return Err(Error::OverQuota);

@@ -1,5 +1,5 @@
-//! Sends each message to the output `out` as it came: key, value, headers and timestamp. The bench measures Keyrail with
-//! it, so it does nothing else.
+//! Sends each message to the output `out` as it came: key, value, headers and timestamp. The bench measures Keyrail
+//! with it, so it does nothing else.
 
 use keyrail_sdk::prelude::*;
 

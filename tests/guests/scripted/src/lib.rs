@@ -1,8 +1,8 @@
 //! Does what each message says: the handler that tests drive.
 //!
 //! A value is `{"do": "COMMAND", "id": "ID"}`. Whatever the command, a record goes to the output `out` first: the
-//! message's key, ID as value, and the headers `id`, `partition`, `offset` and `attempt` (decimal). So a record of a run
-//! that failed shows that its effects were not undone.
+//! message's key, ID as value, and the headers `id`, `partition`, `offset` and `attempt` (decimal). So a record of a
+//! run that failed shows that its effects were not undone.
 //!
 //! | command | then |
 //! |---|---|

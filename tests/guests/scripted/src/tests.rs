@@ -42,7 +42,7 @@ fn failures_come_when_they_are_said_to() {
         ("trap-times:2", 3, None),
         ("sends:999", 1, None),
         ("sends:1000", 1, Some(("over-quota", true, false, None))),
-        ("bytes:4194305", 1, Some(("too-large", true, false, None))),
+        ("bytes:4194305", 1, Some(("over-quota", true, false, None))),
         ("unknown-output", 1, Some(("unknown-output", true, false, None))),
     ];
     for (command, attempt, expected) in cases {
