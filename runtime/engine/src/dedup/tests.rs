@@ -13,6 +13,11 @@ fn id(number: u64) -> MessageId {
     MessageId(bytes)
 }
 
+/// How many buckets there are.
+fn buckets(seen: &Seen) -> usize {
+    seen.buckets.len()
+}
+
 /// A memory of 800 ms (eight buckets of 100) and 80 ids.
 fn seen() -> Seen {
     Seen::new(800, 80, 1)
@@ -60,7 +65,12 @@ fn buckets_are_dropped_whole_and_in_order() {
     seen.mark(P0, id(8), 8, 2_050);
     let left: alloc::vec::Vec<u64> = (0..9).filter(|n| seen.contains(P0, id(*n), -1, 2_050)).collect();
     assert_eq!(left, [2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!((seen.len(), seen.forgotten_early()), (7, 0));
+    assert_eq!((seen.len(), seen.forgotten_early(), buckets(&seen)), (7, 0, 7));
+    // A bucket ends where the next begins.
+    seen.mark(P0, id(9), 9, 2_149);
+    assert_eq!(buckets(&seen), 6);
+    seen.mark(P0, id(10), 10, 2_150);
+    assert_eq!(buckets(&seen), 7);
 }
 
 #[test]
@@ -73,7 +83,7 @@ fn a_clock_that_jumps_back_forgets_nothing() {
     // What was marked on the clock set back lives as long as its bucket.
     assert!(seen.contains(P0, TWO, 9, 10_800));
     assert_eq!(seen.len(), 2);
-    assert_eq!(seen.buckets.len(), 1);
+    assert_eq!(buckets(&seen), 1);
 }
 
 #[test]
@@ -82,7 +92,7 @@ fn a_bucket_opened_on_a_clock_set_back_starts_no_earlier_than_the_last() {
     seen.mark(P0, ONE, 5, 10_000);
     // The bucket is full (a share is one id), so that a new one opens.
     seen.mark(P0, TWO, 6, 2_000);
-    assert_eq!(seen.buckets.len(), 2);
+    assert_eq!(buckets(&seen), 2);
     assert!(seen.contains(P0, TWO, 9, 10_800));
     assert!(!seen.contains(P0, TWO, 9, 10_900));
 }

@@ -47,7 +47,8 @@ fn a_group_without_commit_starts_where_the_manifest_says_and_never_at_0() {
 
 #[test]
 fn latest_means_the_end_only_for_partitions_that_were_there_at_the_first_start() {
-    for (number, known, start) in [(0, Some(2), 200), (1, Some(2), 200), (2, Some(2), 100), (3, Some(2), 100), (3, None, 200)]
+    for (number, known, start) in
+        [(0, Some(2), 200), (1, Some(2), 200), (2, Some(2), 100), (3, Some(2), 100), (3, None, 200)]
     {
         let partition = Partition { topic: 0, number };
         let found = Found { known_partitions: known, ..FOUND };
@@ -93,7 +94,9 @@ fn an_operators_reset_has_no_metadata_and_is_believed() {
 #[test]
 fn metadata_that_cannot_be_believed_is_an_empty_map_and_said() {
     let past_the_end = map(150, &[(152, 201)]);
-    for (text, why) in [("by hand", Unusable::Foreign), ("kr1.???", Unusable::Damaged), (&past_the_end, Unusable::PastEnd)] {
+    for (text, why) in
+        [("by hand", Unusable::Foreign), ("kr1.???", Unusable::Damaged), (&past_the_end, Unusable::PastEnd)]
+    {
         let opened = opened(&commit(150, text), From::Earliest);
         assert_eq!((opened.start, opened.unusable, opened.sequence, opened.partitions), (150, Some(why), 0, 4));
         assert!(opened.settled.is_empty() && !opened.fresh);
@@ -171,8 +174,7 @@ fn what_was_settled_before_is_skipped_exactly() {
     let mut intake = intake();
     let text = map(150, &[(152, 154), (156, 157)]);
     intake.open(P0, &commit(150, &text), From::Earliest);
-    let skipped: Vec<i64> =
-        (150..160).filter(|o| intake.take(P0, *o, &Msg::keyed("k")) == Take::Settled).collect();
+    let skipped: Vec<i64> = (150..160).filter(|o| intake.take(P0, *o, &Msg::keyed("k")) == Take::Settled).collect();
     assert_eq!(skipped, [152, 153, 156]);
     assert_eq!(intake.position(P0), Some(160));
 }
@@ -201,8 +203,7 @@ fn a_rewind_starts_below_and_skips_what_stays_settled() {
     intake.rewind(P0, 120, ranges(&[(122, 123)]));
     assert_eq!(intake.position(P0), Some(120));
     assert_eq!(intake.take(P0, 119, &Msg::keyed("k")), Take::Stale);
-    let skipped: Vec<i64> =
-        (120..131).filter(|o| intake.take(P0, *o, &Msg::keyed("k")) == Take::Settled).collect();
+    let skipped: Vec<i64> = (120..131).filter(|o| intake.take(P0, *o, &Msg::keyed("k")) == Take::Settled).collect();
     assert_eq!(skipped, [122]);
 }
 

@@ -32,7 +32,8 @@ use crate::testing::{P0, P1, ranges};
 use alloc::format;
 use core::fmt::Write as _;
 
-const TIMING: Timing = Timing { revoke_ms: 1_000, stall_ms: 500, commit_ms: 300, refusal_first_ms: 10, refusal_max_ms: 50 };
+const TIMING: Timing =
+    Timing { revoke_ms: 1_000, stall_ms: 500, commit_ms: 300, refusal_first_ms: 10, refusal_max_ms: 50 };
 
 struct Rig {
     pipeline: Pipeline<i64>,

@@ -66,7 +66,8 @@ impl<M> Lanes<M> {
     pub(super) fn open(&mut self, id: LaneId) -> &mut Lane<M> {
         let spare = &mut self.spare;
         self.open.entry(id).or_insert_with(|| Lane {
-            queue: spare.pop().unwrap_or_default(),
+            // Most lanes hold one message at a time; left to itself, a queue begins with room for four.
+            queue: spare.pop().unwrap_or_else(|| VecDeque::with_capacity(1)),
             phase: Phase::Idle,
             follows_dead_letter: false,
         })

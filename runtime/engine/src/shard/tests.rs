@@ -11,6 +11,7 @@
 //! | `end OUTCOME..` | fates with `/slot` or reason and attempts, then the report; outcomes: done skip retry[MS] outage[MS] dead big |
 //! | `took US` | how long the next calls take |
 //! | `trap`, `timeout` | as `end` |
+//! | `put_off` | the call could not be made |
 //! | `ack MESSAGE` | the dead letter is acknowledged |
 //! | `open P EPOCH START [FROM..TO]..`, `close P EPOCH` | |
 //! | `at MS`, `wall MS` | sets the clocks; `at` moves both |
@@ -92,6 +93,7 @@ impl Rig {
             "at" => self.set_clock(words[0].parse().unwrap()),
             "wall" => return self.quietly(|r| r.now.wall_ms = words[0].parse().unwrap()),
             "took" => return self.quietly(|r| r.took_us = words[0].parse().unwrap()),
+            "put_off" => return self.quietly(|r| r.shard.put_off()),
             "open" | "close" | "ack" => return self.quietly(|r| r.ownership(verb, &words)),
             "end" => {
                 let outcomes = words.iter().map(|w| outcome(w)).collect();

@@ -64,7 +64,7 @@ fn a_letter_too_large_even_without_details_waits_and_says_so() {
          never t1 large => short letter t1
          never t1 large => blocked 0 by letter: its dead letter of offset 10: large
          at 10
-         tick => short letter t1
+         tick => short letter t1, commit 1: 0@10 s1
          never t1 large =>
          at 30
          tick => short letter t1",
@@ -103,7 +103,7 @@ fn letters_of_an_earlier_epoch_are_not_sent_again() {
          busy t2 no =>
          count => 1
          at 10
-         tick =>
+         tick => commit 1: 0@10 s1
          count => 0
          recv 0 2 10 11 =>
          dead 10 e=2 => letter t3

@@ -316,7 +316,9 @@ fn a_table_of_publications_gives_a_bursts_memory_back() {
     assert_eq!((outbox.len(), outbox.room()), (0, 0));
     // Old tokens find nothing in the new table.
     let new = outbox.insert(publication());
-    assert!(outbox.get(tokens[0]).is_none() && outbox.get_mut(tokens[0]).is_none() && outbox.remove(tokens[0]).is_none());
+    assert!(
+        outbox.get(tokens[0]).is_none() && outbox.get_mut(tokens[0]).is_none() && outbox.remove(tokens[0]).is_none()
+    );
     assert!(outbox.remove(new).is_some() && outbox.remove(new).is_none());
     // A table of usual size is kept, and its places are used again.
     let tokens: Vec<Token> = (0..65_536).map(|_| outbox.insert(publication())).collect();

@@ -162,8 +162,8 @@ fn a_refused_partition_is_released_as_far_as_it_came() {
          recv 0 1 10 13 =>
          pub 10 0 => -
          pub 12 0 => -
-         pub 13 1 => t2
-         pub 11 1 => t1
+         pub 13 1 => t1
+         pub 11 1 => t2
          busy t2 no => pause 0, blocked 0 by output: no
          revoke 0 => close 0@1, release 0: 0@11 s1",
     );
@@ -220,7 +220,7 @@ fn regression_what_settles_above_a_refused_output_during_a_revoke_runs_again() {
          drained 0 1 =>
          busy t2 no => blocked 0 by output: no
          busy t1 no =>
-         ack t3 => release 0: 0@10[11..12] s1",
+         ack t3 => unblocked 0, release 0: 0@10[11..12] s1",
     );
     check(
         "open 0 1 10 =>
@@ -234,7 +234,7 @@ fn regression_what_settles_above_a_refused_output_during_a_revoke_runs_again() {
          drained 0 1 =>
          busy t1 no => blocked 0 by output: no
          busy t2 no =>
-         ack t3 => release 0: 0@10[11..12] s1",
+         ack t3 => unblocked 0, release 0: 0@10[11..12] s1",
     );
 }
 
@@ -280,7 +280,7 @@ fn regression_a_partition_that_is_being_revoked_does_not_start_anew() {
          revoke 0 1 => close 0@1, close 1@2
          open 0 3 10 => close 0@3
          drained 1 2 =>
-         drained 1 2 => release 0 1: 0@10 s1
+         drained 1 2 => release 0 1: 0@10 s1 1@20 s1
          released =>
          open 0 4 10 =>
          status 0 => @4 point 10 next 10 unsettled 0",

@@ -11,15 +11,17 @@ fn a_stall_is_told_once_per_position() {
          tick =>
          at 501
          tick => stalled 0 at 10 of 12
-         at 5000
+         at 4999
          tick =>
+         at 5000
          recv 0 1 10 10 =>
+         at 5500
          tick => commit 1: 0@10 s1
          commit 1 ok =>
-         at 5500
-         tick =>
          at 5501
-         tick => stalled 0 at 11 of 12",
+         tick => stalled 0 at 11 of 12
+         at 9000
+         tick =>",
     );
 }
 
@@ -116,7 +118,12 @@ fn the_time_of_the_point_is_when_it_last_moved() {
 
 #[test]
 fn times_have_the_documented_defaults() {
-    let expected =
-        Timing { revoke_ms: 20_000, stall_ms: 30_000, commit_ms: 30_000, refusal_first_ms: 500, refusal_max_ms: 30_000 };
+    let expected = Timing {
+        revoke_ms: 20_000,
+        stall_ms: 30_000,
+        commit_ms: 30_000,
+        refusal_first_ms: 500,
+        refusal_max_ms: 30_000,
+    };
     assert_eq!(Timing::default(), expected);
 }

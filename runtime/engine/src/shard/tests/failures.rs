@@ -455,3 +455,21 @@ fn jitter_spreads_retries_and_the_seed_repeats_them() {
     let one = due(1);
     assert!(one[0] < one[1] && one[1] < one[2] && one[0] >= 50 && one[2] < 150, "{one:?}");
 }
+
+#[test]
+fn a_call_that_could_not_be_made_costs_nothing() {
+    check(
+        policy(),
+        "put a1 b2 a3 =>
+         next => run a1 a3 b2 in 3000
+         put a4 c5 =>
+         put_off =>
+         next => run a1 a3 a4 b2 c5 in 5000
+         close 0 1 =>
+         put_off =>
+         load => lanes 0 waiting 0 letters 0 ids 0
+         next => wait",
+    );
+    let lingering = Policy { batch: Batch { max_wait_ms: 50, ..policy().batch }, ..policy() };
+    check(lingering, "put a1 =>\n at 50\n next => run a1 in 1000\n put_off =>\n next => run a1 in 1000");
+}
