@@ -33,6 +33,9 @@ impl<M> Pipeline<M> {
         let remaining = if letter { 1 } else { records };
         if remaining == 0 {
             task.settle(ticket.offset, now);
+            if task.take_blocked().is_some() {
+                actions.push(Action::Unblocked(ticket.partition));
+            }
             return None;
         }
         task.publications += 1;
@@ -154,6 +157,7 @@ impl<M> Pipeline<M> {
         if task.epoch != epoch {
             return;
         }
+        task.refuse(offset);
         match &mut task.phase {
             Phase::Active => {
                 let wait_ms = wait_ms(self.timing.refusal_first_ms, self.timing.refusal_max_ms, task.refusals);
@@ -192,15 +196,17 @@ impl<M> Pipeline<M> {
     /// lane waits and its offset stays uncommitted.
     fn letter_refused(&mut self, token: Token, refusal: Refusal, now: Now, actions: &mut Vec<Action>) {
         let Some(publication) = self.outbox.get_mut(token) else { return };
+        let ticket = publication.settled.ticket;
         let why = match refusal {
             Refusal::Undeliverable(_) if !publication.short => {
                 publication.short = true;
                 actions.push(Action::DeadLetter { token, short: true });
                 return;
             }
-            Refusal::Undeliverable(why) | Refusal::Blocked(why) => why,
+            Refusal::Undeliverable(why) => format!("its dead letter of offset {}: {why}", ticket.offset),
+            // The same for all letters of the partition: with the offset it would be told once for each of them.
+            Refusal::Blocked(why) => format!("its dead letters: {why}"),
         };
-        let ticket = publication.settled.ticket;
         let wait_ms = wait_ms(self.timing.refusal_first_ms, self.timing.refusal_max_ms, publication.refusals);
         publication.refusals = publication.refusals.saturating_add(1);
         let present = self.tasks.get_mut(&ticket.partition).filter(|t| t.epoch == ticket.epoch);
@@ -210,7 +216,7 @@ impl<M> Pipeline<M> {
         };
         task.letters_refused += 1;
         self.letters_due.insert((now.steady_ms.saturating_add(wait_ms), token), ());
-        self.block(ticket.partition, true, format!("its dead letter of offset {}: {why}", ticket.offset), actions);
+        self.block(ticket.partition, true, why, actions);
         self.check_revoke(now, actions);
     }
 
@@ -244,8 +250,7 @@ impl<M> Pipeline<M> {
 
     fn unblock(&mut self, partition: Partition, actions: &mut Vec<Action>) {
         let Some(task) = self.tasks.get_mut(&partition) else { return };
-        task.refusals = 0;
-        if task.letters_refused == 0 && task.blocked.take().is_some() {
+        if task.take_blocked().is_some() {
             actions.push(Action::Unblocked(partition));
         }
     }

@@ -44,6 +44,9 @@ pub(super) struct Task {
     pub(super) blocked: Option<String>,
     /// Refusals in a row.
     pub(super) refusals: u32,
+    /// Lowest offset whose output was refused and that has not settled since: only when it has does the broker take
+    /// what it refused, whatever becomes of others.
+    pub(super) refused_at: Option<i64>,
     pub(super) end: i64,
     pub(super) heard_ms: u64,
     /// The position that was reported as stalled.
@@ -94,6 +97,7 @@ impl Task {
             map_bytes: 0,
             blocked: None,
             refusals: 0,
+            refused_at: None,
             end: opened.start,
             heard_ms: now.steady_ms,
             stalled_at: None,
@@ -108,6 +112,7 @@ impl Task {
         self.sequence = old.sequence;
         self.partitions = old.partitions;
         self.refusals = old.refusals;
+        self.refused_at = old.refused_at;
         self.blocked = old.blocked;
         self.end = old.end;
         self.dirty |= old.dirty;
@@ -124,6 +129,22 @@ impl Task {
     pub(super) fn settle(&mut self, offset: i64, now: Now) {
         self.dirty |= self.tracker.settle(offset);
         self.note_point(now);
+        // It may be gone from the log by now, and then never settles.
+        if self.refused_at.is_some_and(|at| offset == at || self.point > at) {
+            self.refused_at = None;
+            self.refusals = 0;
+        }
+    }
+
+    /// Notes that an output of the message at this offset was refused.
+    pub(super) fn refuse(&mut self, offset: i64) {
+        self.refused_at = Some(self.refused_at.map_or(offset, |lowest| offset.min(lowest)));
+    }
+
+    /// Why it waited, once nothing of it is refused any more.
+    pub(super) fn take_blocked(&mut self) -> Option<String> {
+        let stays = self.refused_at.is_some() || self.letters_refused > 0;
+        if stays { None } else { self.blocked.take() }
     }
 
     fn note_point(&mut self, now: Now) {

@@ -34,10 +34,10 @@ fn a_refused_letter_is_sent_again_and_again_while_others_go_on() {
         "open 0 1 10 =>
          recv 0 1 10 11 =>
          dead 10 => letter t1
-         busy t1 no-topic => blocked 0 by letter: its dead letter of offset 10: no-topic
+         busy t1 no-topic => blocked 0 by letter: its dead letters: no-topic
          pub 11 1 => t2
          ack t2 =>
-         status 0 => @1 point 10 next 12 unsettled 1 blocked: its dead letter of offset 10: no-topic
+         status 0 => @1 point 10 next 12 unsettled 1 blocked: its dead letters: no-topic
          at 9
          tick => commit 1: 0@10[11..12] s1
          at 10
@@ -47,7 +47,7 @@ fn a_refused_letter_is_sent_again_and_again_while_others_go_on() {
          tick =>
          at 30
          tick => letter t1
-         busy t1 forbidden => blocked 0 by letter: its dead letter of offset 10: forbidden
+         busy t1 forbidden => blocked 0 by letter: its dead letters: forbidden
          at 70
          tick => letter t1
          ack t1 => unblocked 0, free 0@1:10
@@ -78,13 +78,13 @@ fn the_partition_is_blocked_while_any_letter_is_refused() {
          recv 0 1 10 11 =>
          dead 10 => letter t1
          dead 11 => letter t2
-         busy t1 no => blocked 0 by letter: its dead letter of offset 10: no
+         busy t1 no => blocked 0 by letter: its dead letters: no
          at 5
-         busy t2 no => blocked 0 by letter: its dead letter of offset 11: no
+         busy t2 no =>
          at 10
          tick => letter t1, commit 1: 0@10 s1
          ack t1 => free 0@1:10
-         status 0 => @1 point 11 next 12 unsettled 1 blocked: its dead letter of offset 11: no
+         status 0 => @1 point 11 next 12 unsettled 1 blocked: its dead letters: no
          at 15
          tick => letter t2
          ack t2 => unblocked 0, free 0@1:11",
@@ -98,7 +98,7 @@ fn letters_of_an_earlier_epoch_are_not_sent_again() {
          recv 0 1 10 11 =>
          dead 10 => letter t1
          dead 11 => letter t2
-         busy t1 no => blocked 0 by letter: its dead letter of offset 10: no
+         busy t1 no => blocked 0 by letter: its dead letters: no
          open 0 2 10 =>
          busy t2 no =>
          count => 1
@@ -113,7 +113,7 @@ fn letters_of_an_earlier_epoch_are_not_sent_again() {
         "open 0 1 10 =>
          recv 0 1 10 10 =>
          dead 10 => letter t1
-         busy t1 no => blocked 0 by letter: its dead letter of offset 10: no
+         busy t1 no => blocked 0 by letter: its dead letters: no
          lost 0 => close 0@1
          at 10
          tick =>

@@ -46,7 +46,7 @@ fn a_revoke_does_not_wait_for_refused_letters() {
          recv 0 1 10 11 =>
          dead 10 => letter t1
          dead 11 => letter t2
-         busy t1 no => blocked 0 by letter: its dead letter of offset 10: no
+         busy t1 no => blocked 0 by letter: its dead letters: no
          revoke 0 => close 0@1
          drained 0 1 =>
          drained 0 1 =>
@@ -63,14 +63,14 @@ fn a_revoke_does_not_wait_for_refused_letters() {
          revoke 0 => close 0@1
          drained 0 1 =>
          drained 0 1 =>
-         busy t1 no => blocked 0 by letter: its dead letter of offset 10: no, release 0: 0@10 s1",
+         busy t1 no => blocked 0 by letter: its dead letters: no, release 0: 0@10 s1",
     );
     // One that was sent again is waited for again.
     check(
         "open 0 1 10 =>
          recv 0 1 10 10 =>
          dead 10 => letter t1
-         busy t1 no => blocked 0 by letter: its dead letter of offset 10: no
+         busy t1 no => blocked 0 by letter: its dead letters: no
          at 10
          revoke 0 => close 0@1
          tick => letter t1, commit 1: 0@10 s1
@@ -220,7 +220,7 @@ fn regression_what_settles_above_a_refused_output_during_a_revoke_runs_again() {
          drained 0 1 =>
          busy t2 no => blocked 0 by output: no
          busy t1 no =>
-         ack t3 => unblocked 0, release 0: 0@10[11..12] s1",
+         ack t3 => release 0: 0@10[11..12] s1",
     );
     check(
         "open 0 1 10 =>
@@ -234,7 +234,7 @@ fn regression_what_settles_above_a_refused_output_during_a_revoke_runs_again() {
          drained 0 1 =>
          busy t1 no => blocked 0 by output: no
          busy t2 no =>
-         ack t3 => unblocked 0, release 0: 0@10[11..12] s1",
+         ack t3 => release 0: 0@10[11..12] s1",
     );
 }
 
