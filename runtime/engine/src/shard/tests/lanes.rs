@@ -193,8 +193,10 @@ fn any_sequence_of_events_keeps_every_lane_in_order() {
         let mut last: BTreeMap<u64, i64> = BTreeMap::new();
         let mut ended = 0;
         let count = 250;
-        let mut offset = 0;
+        let (mut offset, mut steps) = (0, 0);
         while ended < count {
+            steps += 1;
+            assert!(steps < 20_000, "seed {seed}: only {ended} messages ended");
             now = Now { steady_ms: now.steady_ms + dice.roll(40), wall_ms: now.wall_ms + 1 };
             for _ in 0..dice.roll(6).min((count - offset) as u64) {
                 let lane = dice.roll(5);

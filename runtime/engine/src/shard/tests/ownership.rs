@@ -187,3 +187,14 @@ fn a_head_due_in_an_earlier_epoch_wakes_nobody() {
          next => run a1x2 in 1000",
     );
 }
+
+#[test]
+fn close_leaves_other_partitions_in_turn() {
+    check(
+        policy(),
+        "put a1 A2 B3 =>
+         close 0 1 =>
+         next => run A2 B3 in 2000",
+    );
+    check(policy(), "put a1 A2 =>\n open 0 2 5 =>\n put b5~2 =>\n next => run A2 b5 in 2000");
+}
