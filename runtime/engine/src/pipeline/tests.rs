@@ -18,6 +18,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panic")]
 
+mod chance;
 mod commits;
 mod letters;
 mod outputs;
