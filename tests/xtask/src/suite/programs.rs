@@ -41,9 +41,12 @@ pub(crate) fn of_message(line: &str, place: &Place, members: &[Member]) -> Optio
     let folder = Path::new(&manifest).parent()?.strip_prefix(&place.root).ok()?.to_str()?.to_owned();
     let member = members.iter().find(|m| m.folder == folder)?;
     let target_name = string(target, "\"name\":\"")?;
-    let name = match target_name == member.name.replace('-', "_") || target_name == member.name {
-        true => member.name.clone(),
-        false => format!("{} {target_name}", member.name),
+    let name = if target.contains("\"kind\":[\"bin\"]") {
+        format!("{} (program)", member.name)
+    } else if target_name == member.name.replace('-', "_") {
+        member.name.clone()
+    } else {
+        format!("{} {target_name}", member.name)
     };
     Some(Program { name, folder, path: PathBuf::from(path) })
 }
