@@ -44,8 +44,15 @@ pub(super) fn interface(name: &str) -> Option<(&str, &str)> {
 
 /// Whether a file built against that version of the contract fits this host: below 1.0, the same minor version.
 pub(super) fn fits(version: &str) -> bool {
-    let minor = |v: &str| v.match_indices('.').nth(1).map_or(v.len(), |(at, _)| at);
-    version[..minor(version)] == CONTRACT_VERSION[..minor(CONTRACT_VERSION)] && !version.contains('-')
+    let minor = CONTRACT_VERSION.rsplit_once('.').map_or(CONTRACT_VERSION, |(minor, _)| minor);
+    match version.strip_prefix(minor) {
+        Some("") => true,
+        Some(patch) => patch.strip_prefix('.').is_some_and(|patch| {
+            let leading_zero = patch.starts_with('0') && patch != "0";
+            patch.parse::<u16>().is_ok() && patch.bytes().all(|b| b.is_ascii_digit()) && !leading_zero
+        }),
+        None => false,
+    }
 }
 
 #[derive(ComponentType, Lower)]
@@ -160,6 +167,10 @@ mod tests {
             ("1.0.0", false),
             ("0.10.0", false),
             ("0.1.0-rc1", false),
+            ("0.1.x", false),
+            ("0.1.+1", false),
+            ("0.1.01", false),
+            ("0.1.", false),
             ("", false),
         ] {
             assert_eq!(fits(version), fit, "{version}");

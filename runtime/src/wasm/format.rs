@@ -23,9 +23,12 @@ pub(super) enum Shape {
 pub(super) struct Module {
     imports: Vec<String>,
     exports: Vec<String>,
-    /// Says itself which component it is a part of.
-    typed: bool,
+    /// How it writes strings; UTF-8 unless a type embedded in it says otherwise.
+    encoding: StringEncoding,
 }
+
+/// Custom sections in which toolchains say which component a module is a part of.
+const TYPE_SECTIONS: &str = "component-type";
 
 /// What the file is. Reads its outline only, a few milliseconds for a large one.
 pub(super) fn look(bytes: &[u8]) -> Result<Shape, LoadErrorKind> {
@@ -59,7 +62,9 @@ pub(super) fn look(bytes: &[u8]) -> Result<Shape, LoadErrorKind> {
                 let detail = format!("section {id} at byte {} is of no known kind", range.start);
                 return Err(LoadErrorKind::Damaged { detail });
             }
-            Payload::CustomSection(section) if section.name().starts_with("component-type") => module.typed = true,
+            Payload::CustomSection(section) if section.name().starts_with(TYPE_SECTIONS) => {
+                module.encoding = encoding(section.data()).unwrap_or(module.encoding);
+            }
             _ => {}
         }
     }
@@ -104,21 +109,35 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Makes a component of a core module: by the type embedded in it, or, where there is none and the names of its
-/// exports are the contract's, by the contract's own.
+/// The string encoding that an embedded type asks for. Nothing else in it is read: see [`to_component`].
+fn encoding(component_type: &[u8]) -> Option<StringEncoding> {
+    for payload in Parser::new(0).parse_all(component_type) {
+        if let Ok(Payload::CustomSection(section)) = &payload
+            && section.name() == "wit-component-encoding"
+        {
+            return match section.data() {
+                [_, 0] => Some(StringEncoding::UTF8),
+                [_, 1] => Some(StringEncoding::UTF16),
+                [_, 2] => Some(StringEncoding::CompactUTF16),
+                _ => None,
+            };
+        }
+        payload.ok()?;
+    }
+    None
+}
+
+/// Makes a component of a core module, by the names of its imports and exports and the contract's types.
+///
+/// A type embedded in the module is put aside: the contract says it all, and reading a forged one (packages that need
+/// each other) would exhaust the host's stack.
 pub(super) fn to_component(bytes: &[u8], module: &Module) -> Result<Vec<u8>, LoadErrorKind> {
     check_imports(module)?;
-    if !module.typed {
-        check_exports(module)?;
-    }
-    let typed;
-    let bytes = if module.typed {
-        bytes
-    } else {
-        typed = embed(bytes).map_err(|e| LoadErrorKind::Host { detail: format!("its own contract: {e:#}") })?;
-        &typed
-    };
-    let encoded = ComponentEncoder::default().validate(true).module(bytes).and_then(|mut encoder| encoder.encode());
+    let version = check_exports(module)?;
+    let mut bytes = without_types(bytes)?;
+    embed(&mut bytes, version, module.encoding)
+        .map_err(|e| LoadErrorKind::Host { detail: format!("its own contract: {e:#}") })?;
+    let encoded = ComponentEncoder::default().validate(true).module(&bytes).and_then(|mut encoder| encoder.encode());
     encoded.map_err(|e| LoadErrorKind::WrongContract {
         missing: format!("no component can be made of this core module: {e:#}"),
         found: module.exports.clone(),
@@ -129,39 +148,39 @@ pub(super) fn to_component(bytes: &[u8], module: &Module) -> Result<Vec<u8>, Loa
 fn check_imports(module: &Module) -> Result<(), LoadErrorKind> {
     for import in &module.imports {
         let name = plain(import);
-        if let Some((_, version)) = interface(name) {
-            if !fits(version) {
-                return Err(LoadErrorKind::WrongVersion { has: name.to_owned(), needs: CONTRACT_VERSION });
-            }
-        } else if name.starts_with("wasi") || !module.typed {
-            return Err(LoadErrorKind::ForbiddenImport { name: import.clone() });
+        match interface(name) {
+            Some((_, version)) if fits(version) => {}
+            Some(_) => return Err(LoadErrorKind::WrongVersion { has: name.to_owned(), needs: CONTRACT_VERSION }),
+            None => return Err(LoadErrorKind::ForbiddenImport { name: import.clone() }),
         }
     }
     Ok(())
 }
 
-/// A module without a type must at least have the exports by name.
-fn check_exports(module: &Module) -> Result<(), LoadErrorKind> {
-    let guests = module.exports.iter().map(|name| plain(name)).filter(|name| name.starts_with(CONTRACT_PACKAGE));
+/// Both functions of the contract must be there by name. Gives the version that they name.
+fn check_exports(module: &Module) -> Result<&str, LoadErrorKind> {
     let mut functions = Vec::new();
-    for name in guests {
+    let mut other_version = None;
+    for name in module.exports.iter().map(|name| plain(name)) {
         // `keyrail:handler/guest@0.1.0#process`, or with `|` in the newer naming.
         let Some((export, function)) = name.split_once(['#', '|']) else { continue };
         match interface(export) {
-            Some(("guest", version)) if fits(version) => functions.push(function),
-            Some(_) => {
-                return Err(LoadErrorKind::WrongVersion { has: export.to_owned(), needs: CONTRACT_VERSION });
-            }
-            None => {}
+            Some(("guest", version)) if fits(version) => functions.push((function, version)),
+            Some(("guest", _)) => other_version = Some(export.to_owned()),
+            _ => {}
         }
     }
-    let missing: Vec<_> = ["open", "process"].into_iter().filter(|f| !functions.contains(f)).collect();
-    if missing.is_empty() {
-        return Ok(());
+    let has = |wanted: &&str| functions.iter().any(|(function, _)| function == wanted);
+    let missing: Vec<_> = ["open", "process"].into_iter().filter(|f| !has(f)).collect();
+    if let ([], [(_, version), ..]) = (&*missing, &*functions) {
+        return Ok(version);
+    }
+    if let Some(has) = other_version {
+        return Err(LoadErrorKind::WrongVersion { has, needs: CONTRACT_VERSION });
     }
     let missing = missing.iter().map(|f| format!("{EXPORT}#{f}")).collect::<Vec<_>>().join(" and ");
     Err(LoadErrorKind::WrongContract {
-        missing: format!("a core module without a component type must export {missing}"),
+        missing: format!("a core module must export {missing}"),
         found: module.exports.clone(),
     })
 }
@@ -172,11 +191,38 @@ fn plain(name: &str) -> &str {
     name.strip_prefix("cm32p2|").unwrap_or(name)
 }
 
-pub(super) fn embed(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+/// The module without the types embedded in it.
+fn without_types(bytes: &[u8]) -> Result<Vec<u8>, LoadErrorKind> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut copied = 0;
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload.map_err(|e| LoadErrorKind::Damaged { detail: e.to_string() })?;
+        let end = match &payload {
+            Payload::Version { range, .. } => range.end,
+            _ => match payload.as_section() {
+                Some((_, range)) => range.end,
+                None => continue,
+            },
+        };
+        // A section's header lies between the end of the one before and its own start.
+        match &payload {
+            Payload::CustomSection(section) if section.name().starts_with(TYPE_SECTIONS) => {}
+            _ => out.extend_from_slice(&bytes[copied..end]),
+        }
+        copied = end;
+    }
+    Ok(out)
+}
+
+/// Embeds the contract's types, named by the version that the module names: any that fits has the same types.
+pub(super) fn embed(bytes: &mut Vec<u8>, version: &str, encoding: StringEncoding) -> anyhow::Result<()> {
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("handler.wit", CONTRACT_WIT)?;
+    let mut contract = CONTRACT_WIT.to_owned();
+    if version.matches('.').count() == 2 {
+        let package = |version: &str| format!("package {CONTRACT_PACKAGE}@{version};");
+        contract = contract.replace(&package(CONTRACT_VERSION), &package(version));
+    }
+    let package = resolve.push_str("handler.wit", &contract)?;
     let world = resolve.select_world(&[package], Some("handler"))?;
-    let mut typed = bytes.to_vec();
-    embed_component_metadata(&mut typed, &resolve, world, StringEncoding::UTF8)?;
-    Ok(typed)
+    embed_component_metadata(bytes, &resolve, world, encoding)
 }

@@ -19,9 +19,12 @@ fn host() -> &'static Arc<Host> {
     HOST.get_or_init(|| Host::new(HostOptions::default()).unwrap())
 }
 
+fn text(guest: &str) -> String {
+    std::fs::read_to_string(format!("{}/../tests/guests/wat/{guest}.wat", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
 pub(super) fn bytes(guest: &str) -> Vec<u8> {
-    let path = format!("{}/../tests/guests/wat/{guest}.wat", env!("CARGO_MANIFEST_DIR"));
-    wat::parse_file(path).unwrap()
+    wat::parse_str(text(guest)).unwrap()
 }
 
 fn load(guest: &str) -> Handler {

@@ -15,7 +15,7 @@ fn asked(value: &str) -> Delivery {
     delivery(7, None, Some(value.as_bytes()))
 }
 
-fn text(sent: &[Vec<u8>]) -> String {
+fn only(sent: &[Vec<u8>]) -> String {
     assert_eq!(sent.len(), 1);
     String::from_utf8(sent[0].clone()).unwrap()
 }
@@ -23,7 +23,7 @@ fn text(sent: &[Vec<u8>]) -> String {
 #[test]
 fn context_tells_of_the_slot() {
     let mut probe = open("probe");
-    assert_eq!(text(&ask(&mut probe, asked("i"))), "refunds/3/7");
+    assert_eq!(only(&ask(&mut probe, asked("i"))), "refunds/3/7");
     assert_eq!(ask(&mut probe, asked("f")), [[0]]);
     assert_eq!(ask(&mut probe, Delivery { follows_dead_letter: true, ..asked("f") }), [[1]]);
     let time = [NOW_MS.to_le_bytes(), (NOW_MS + 30_000).to_le_bytes()].concat();
@@ -73,7 +73,7 @@ fn what_is_not_there_yet_says_so() {
         ("d", "delay-ms needs timers, which are not there yet: send without it"),
     ];
     for (value, expected) in cases {
-        assert_eq!(text(&ask(&mut probe, asked(value))), expected);
+        assert_eq!(only(&ask(&mut probe, asked(value))), expected);
     }
     assert!(load("probe").facts().uses_state() && load("probe").facts().uses_timers());
     assert_eq!(load("identity").facts().imports(), ["emit"]);
