@@ -49,7 +49,7 @@ impl Compiler {
             Ok(_) if has_target() => return Ok(Self::Installed),
             Ok(_) => return Err(format!("rustup added {TARGET} to another toolchain than the one in use")),
             Err(e) if choice == "rustup" => return Err(e),
-            Err(e) => say(&format!("rustup cannot: {}", e.lines().last().unwrap_or_default().trim())),
+            Err(e) => say(&format!("rustup cannot: {}", cause(&e))),
         }
         debian(place).map_err(|e| format!("{e}\nOr install the target by hand: rustup target add {TARGET}"))
     }
@@ -67,6 +67,12 @@ impl Compiler {
         }
         cargo
     }
+}
+
+/// The line of a failed program's output that says why.
+fn cause(error: &str) -> &str {
+    let telling = error.lines().find(|l| l.contains("error:")).or_else(|| error.lines().last());
+    telling.unwrap_or_default().trim_matches([' ', '|'])
 }
 
 fn has_target() -> bool {
@@ -206,7 +212,14 @@ fn is_new_enough(version: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_new_enough;
+    use super::{cause, is_new_enough};
+
+    #[test]
+    fn of_a_failure_the_telling_line_is_shown() {
+        let output = "rustup failed (exit status: 1): rustup target add\n    | info: trying\n    | error: no route\n    | 15: <unknown>";
+        assert_eq!(cause(output), "error: no route");
+        assert_eq!(cause("rustup took more than 120 s"), "rustup took more than 120 s");
+    }
 
     #[test]
     fn a_compiler_older_than_the_workspace_is_refused() {
