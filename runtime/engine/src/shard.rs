@@ -179,9 +179,7 @@ impl<M> Shard<M> {
         let first_failed_ms = history.first_failed_ms.unwrap_or(now.wall_ms);
         let epitaph = Epitaph { reason, failure, attempts: history.attempts, first_failed_ms };
         self.mark_seen(&ticket, now);
-        let refused_unrun = matches!(reason, Reason::Expired | Reason::Rejected) && history.attempts == 0;
         let discard = self.policy.retry.then == crate::policy::Spent::Discard
-            && !refused_unrun
             && matches!(reason, Reason::Attempts | Reason::Age | Reason::Trap | Reason::Timeout | Reason::Oversized);
         if let Some(lane) = self.lanes.get(id) {
             lane.follows_dead_letter = true;

@@ -79,8 +79,8 @@ impl<M> Shard<M> {
         self.fresh_messages = 0;
         self.fresh_bytes = 0;
         // A burst's memory goes back once it is over.
-        if self.ready.capacity() > SPARE_READY && self.ready.len() < self.ready.capacity() / 8 {
-            self.ready.shrink_to(self.ready.len() * 2);
+        if self.ready.is_empty() && self.ready.capacity() > SPARE_READY {
+            self.ready = VecDeque::new();
         }
         // What is left over has waited already.
         self.ready_since_ms = if self.ready.is_empty() { None } else { Some(0) };

@@ -244,3 +244,15 @@ fn a_map_that_shrinks_while_the_partition_waits_for_a_rewind_resumes_nothing() {
     assert!(told.starts_with("rewind 0 to 0[1..2 ") && !told.contains("resume"), "{}", &told[..60]);
     assert_eq!(rig.obey("open 0 2 0"), "resume 0");
 }
+
+#[test]
+fn a_map_that_shrinks_during_a_revoke_resumes_nothing() {
+    let mut rig = check("open 0 1 0 =>\n recv 0 1 0 9999 =>");
+    (1..2_600).step_by(2).for_each(|o| assert_eq!(rig.obey(&format!("pub {o} 0")), "-"));
+    assert!(rig.obey("tick").starts_with("pause 0, commit 1:"));
+    rig.obey("commit 1 ok");
+    rig.obey("revoke 0");
+    (0..2_600).step_by(2).for_each(|o| assert_eq!(rig.obey(&format!("pub {o} 0")), "-"));
+    rig.obey("at 100");
+    assert_eq!(rig.obey("tick"), "commit 2: 0@2600 s2");
+}

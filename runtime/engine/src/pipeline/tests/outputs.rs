@@ -136,6 +136,7 @@ fn waits_after_refusals_double_up_to_their_limit_and_start_anew_after_success() 
         rig.obey(&format!("busy {token} no"));
         while !rig.obey("tick").contains("rewind") {
             rig.now.steady_ms += 1;
+            assert!(rig.now.steady_ms < from + 1_000, "never rewound");
         }
         let waited = rig.now.steady_ms - from;
         rig.obey(&format!("open 0 {} 10", epoch + 1));
