@@ -1,0 +1,413 @@
+//! All that a worker's actors see of the world: time, chance, the broker, the oracle.
+
+use crate::coverage::{Action, Coverage, Fault};
+use crate::invariants::{Oracle, RunId, name};
+use crate::model::group::{Committed, Group, MemberId};
+use crate::model::log::Log;
+use crate::model::outputs::{Effect, LETTER_PLACE, Lot, Outputs, Pending, Pumped, Report};
+use crate::record::{Rec, SLOTS_PER_TOPIC, index_of, partition_of};
+use crate::rng::Rng;
+use crate::settings::Settings;
+use crate::trace::{Event, Trace, Who};
+use keyrail_engine::message::{Now, Partition};
+use keyrail_engine::pipeline::CommitOffset;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+/// Something that will happen at a time.
+#[derive(Debug)]
+pub enum Due {
+    /// A producer's queue has something for the broker.
+    Pump(u16, u8),
+    /// A delivery report arrives.
+    Reported(u16, u64, Report),
+    /// A commit reaches the broker.
+    Commit(Box<CommitRequest>),
+    /// Its answer arrives: the process, the commit, success.
+    CommitAnswer(u16, CommitName, bool),
+    /// A process starts again.
+    Restart(u8),
+    /// A paused process goes on.
+    Wake(u8, u16),
+    /// The group throws a member out unless its process lives.
+    Expire(MemberId),
+    /// A bystander of the group comes (`None`) or goes.
+    Bystander(Option<MemberId>),
+    /// The producers outside write.
+    Arrive,
+    /// This fault waits for its action from now on.
+    Arm(Armed),
+}
+
+/// A commit on its way to the broker.
+#[derive(Debug)]
+pub struct CommitRequest {
+    /// The process.
+    pub process: u16,
+    /// Its membership when it was sent.
+    pub member: MemberId,
+    /// The generation it named.
+    pub generation: u32,
+    /// Which commit of the process.
+    pub name: CommitName,
+    /// What to store, and the run it is for.
+    pub offsets: Vec<(CommitOffset, RunId)>,
+    /// When it was decided.
+    pub planned_ms: u64,
+    /// What will come of it.
+    pub lot: CommitLot,
+}
+
+/// Which commit of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitName {
+    /// By the ledger's number.
+    Regular(u64),
+    /// The last one of revoked partitions, by count.
+    Release(u64),
+}
+
+/// What will come of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitLot {
+    /// Stored and answered.
+    Stored,
+    /// Not stored, and answered so.
+    Failed,
+    /// Stored, and answered as failed.
+    Doubtful,
+    /// Stored, and answered after this many milliseconds.
+    Late(u64),
+}
+
+/// What strikes a process; carried out by the world once the present step is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strike {
+    /// Which fault.
+    pub fault: Fault,
+    /// Number of the worker.
+    pub worker: u8,
+}
+
+/// A fault that waits for its action.
+#[derive(Debug, Clone, Copy)]
+pub struct Armed {
+    /// Where it is to strike.
+    pub action: Action,
+    /// Which fault.
+    pub fault: Fault,
+    /// From then on any action will do.
+    pub patience_ms: u64,
+}
+
+/// One-time faults and windows of one process.
+#[derive(Debug, Clone, Default)]
+pub struct Afflictions {
+    /// The next record has this lot.
+    pub produce: Option<Lot>,
+    /// The next commit has this lot.
+    pub commit: Option<CommitLot>,
+    /// The next call lasts this long.
+    pub slow_call_ms: Option<u64>,
+    /// Until when calls fail, report an outage, trap, answers are late, the budget is small.
+    pub failing_until_ms: u64,
+    /// As above.
+    pub outage_until_ms: u64,
+    /// As above.
+    pub trapping_until_ms: u64,
+    /// As above.
+    pub late_acks_until_ms: u64,
+    /// As above.
+    pub small_budget_until_ms: u64,
+    /// The next fetch of some partition is the last before a seek.
+    pub stall_next: bool,
+}
+
+/// The world but for its workers.
+#[derive(Debug)]
+pub struct Env {
+    /// What the run is made of.
+    pub settings: Settings,
+    /// Steady time in milliseconds.
+    pub now_ms: u64,
+    /// What the wall clock adds to it.
+    pub wall_ms: i64,
+    /// The source of chance.
+    pub rng: Rng,
+    /// Input partitions by dense number.
+    pub logs: Vec<Log>,
+    /// The producers' side.
+    pub outputs: Outputs,
+    /// The group.
+    pub group: Group,
+    /// Until when the broker does nothing.
+    pub down_until_ms: u64,
+    /// Knows all.
+    pub oracle: Oracle,
+    /// What happened.
+    pub trace: Trace,
+    /// Pairs of action and fault.
+    pub coverage: Coverage,
+    /// Faults of each process, by worker.
+    pub afflictions: Vec<Afflictions>,
+    /// Faults that wait for their action.
+    pub armed: Vec<Armed>,
+    /// What has struck and is not carried out.
+    pub strikes: Vec<Strike>,
+    /// The latest that the wall clock ever showed.
+    pub latest_wall_ms: i64,
+    /// When the last fault's harm is over.
+    pub harm_until_ms: u64,
+    due: BinaryHeap<Reverse<Timed>>,
+    sequence: u64,
+}
+
+#[derive(Debug)]
+struct Timed {
+    at_ms: u64,
+    sequence: u64,
+    due: Due,
+}
+
+impl PartialEq for Timed {
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+    }
+}
+
+impl Eq for Timed {}
+
+impl PartialOrd for Timed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at_ms, self.sequence).cmp(&(other.at_ms, other.sequence))
+    }
+}
+
+impl Env {
+    /// An empty world.
+    #[must_use]
+    pub fn new(settings: Settings, keep_trace: bool) -> Self {
+        let oracle = Oracle::new(&settings.policy);
+        let afflictions = vec![Afflictions::default(); usize::from(settings.workers)];
+        let mut env = Self {
+            rng: Rng::new(settings.seed),
+            now_ms: 1_000,
+            wall_ms: 1_700_000_000_000,
+            logs: (0..2 * SLOTS_PER_TOPIC).map(|_| Log::default()).collect(),
+            outputs: Outputs::default(),
+            group: Group::default(),
+            down_until_ms: 0,
+            oracle,
+            trace: Trace::new(keep_trace),
+            coverage: Coverage::default(),
+            afflictions,
+            armed: Vec::new(),
+            strikes: Vec::new(),
+            latest_wall_ms: 0,
+            harm_until_ms: 0,
+            due: BinaryHeap::new(),
+            sequence: 0,
+            settings,
+        };
+        for (topic, count) in env.settings.partitions.clone().into_iter().enumerate() {
+            for number in 0..count {
+                env.group.add_partition(topic as u16 * SLOTS_PER_TOPIC + number);
+            }
+        }
+        env
+    }
+
+    /// The engine's time.
+    #[must_use]
+    pub const fn now(&self) -> Now {
+        Now { steady_ms: self.now_ms, wall_ms: self.wall_ms + self.now_ms as i64 }
+    }
+
+    /// Plans something.
+    pub fn after(&mut self, wait_ms: u64, due: Due) {
+        self.sequence += 1;
+        self.due.push(Reverse(Timed { at_ms: self.now_ms + wait_ms, sequence: self.sequence, due }));
+    }
+
+    /// What is due by now.
+    pub fn pop_due(&mut self) -> Option<Due> {
+        if self.due.peek().is_none_or(|Reverse(t)| t.at_ms > self.now_ms) {
+            return None;
+        }
+        self.due.pop().map(|Reverse(t)| t.due)
+    }
+
+    /// When the next thing is due.
+    #[must_use]
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.due.peek().map(|Reverse(t)| t.at_ms)
+    }
+
+    /// Notes what happened.
+    pub fn note(&mut self, who: Who, what: &'static str, at: Option<(u16, i64)>, info: i64) {
+        let (partition, offset) = (at.map(|a| a.0), at.map(|a| a.1).filter(|o| *o >= 0));
+        self.trace.note(Event { at_ms: self.now_ms, who, what, partition, offset, info, detail: "" });
+    }
+
+    /// A worker comes to this action: a fault that waits for it strikes now. `true`: the process does not live to do
+    /// it.
+    pub fn reach(&mut self, worker: u8, action: Action) -> bool {
+        self.coverage.action(action);
+        let now_ms = self.now_ms;
+        let strikes = |a: &Armed| a.action == action || a.patience_ms < now_ms;
+        let Some(at) = self.armed.iter().position(strikes) else { return false };
+        let fault = self.armed.swap_remove(at).fault;
+        self.strike(worker, action, fault);
+        // Half of the crashes come before the action, half right after it.
+        matches!(fault, Fault::Crash) && self.rng.percent(50)
+    }
+
+    /// A fault strikes at this action.
+    pub fn strike(&mut self, worker: u8, action: Action, fault: Fault) {
+        self.coverage.pair(action, fault);
+        let (at_ms, who) = (self.now_ms, Who::Worker(worker));
+        let event = Event { at_ms, who, what: fault.name(), partition: None, offset: None, info: 0, detail: action.name() };
+        self.trace.note(event);
+        self.strikes.push(Strike { fault, worker });
+    }
+
+    /// Hands a record to the producer of a process.
+    pub fn produce(&mut self, worker: u8, process: u16, place: u8, token: u64, effect: Effect) {
+        let too_large = self.oracle.look(effect.partition, effect.offset).is_some_and(|f| f.rec.too_large);
+        let taken = self.afflictions[usize::from(worker)].produce.take();
+        let lot = if too_large { Lot::Undeliverable } else { taken.unwrap_or(Lot::Written) };
+        self.send(process, place, token, effect, lot);
+    }
+
+    /// As [`Env::produce`], for a dead letter; a short one is never too large.
+    pub fn produce_letter(&mut self, worker: u8, process: u16, token: u64, effect: Effect, short: bool) {
+        let too_large = self.oracle.look(effect.partition, effect.offset).is_some_and(|f| f.rec.too_large);
+        let taken = self.afflictions[usize::from(worker)].produce.take();
+        let lot = if too_large && !short { Lot::Undeliverable } else { taken.unwrap_or(Lot::Written) };
+        let place = LETTER_PLACE + (effect.partition / SLOTS_PER_TOPIC) as u8;
+        self.send(process, place, token, effect, lot);
+    }
+
+    fn send(&mut self, process: u16, place: u8, token: u64, effect: Effect, lot: Lot) {
+        let ready_ms = self.now_ms + self.rng.below(4);
+        let pending = Pending { ready_ms, sent_ms: self.now_ms, token, effect, lot };
+        if self.outputs.send(process, place, pending) {
+            self.after(ready_ms - self.now_ms, Due::Pump(process, place));
+        }
+    }
+
+    /// Moves a producer's queue on. `worker` is whose process it is.
+    pub fn pump(&mut self, worker: u8, process: u16, place: u8) {
+        if self.down_until_ms > self.now_ms {
+            let topic = crate::model::outputs::topic_of(place);
+            self.outputs.block(topic, self.down_until_ms);
+        }
+        loop {
+            match self.outputs.pump(process, place, self.now_ms, self.settings.delivery_ms) {
+                Pumped::Empty => return,
+                Pumped::Later(at_ms) => return self.after(at_ms.saturating_sub(self.now_ms), Due::Pump(process, place)),
+                Pumped::Out { pending, written, reported } => {
+                    let effect = pending.effect;
+                    let at = Some((effect.partition, effect.offset));
+                    if written {
+                        let what = if effect.letter { "letter written" } else { "output written" };
+                        self.note(Who::Broker, what, at, i64::from(effect.run));
+                        self.oracle.written(place, &effect);
+                    }
+                    if reported != Report::Ok {
+                        self.note(Who::Broker, "produce refused", at, reported as i64);
+                        self.oracle.refused(&effect, reported == Report::Undeliverable, self.now_ms);
+                    }
+                    let late = self.afflictions[usize::from(worker)].late_acks_until_ms > self.now_ms;
+                    let wait_ms = if late { self.rng.within(100, 1_000) } else { self.rng.below(3) };
+                    self.after(wait_ms, Due::Reported(process, pending.token, reported));
+                }
+            }
+        }
+    }
+
+    /// A commit arrives at the broker.
+    pub fn commit_arrives(&mut self, request: &CommitRequest) {
+        let down = self.down_until_ms > self.now_ms;
+        let allowed = !down && self.group.may_commit(request.member, request.generation);
+        let stored = allowed && request.lot != CommitLot::Failed;
+        for (offset, run) in &request.offsets {
+            let at = (index_of(offset.partition), offset.offset);
+            self.note(Who::Broker, if stored { "commit stored" } else { "commit refused" }, Some((at.0, -1)), at.1);
+            if stored {
+                self.store(offset, *run, request.planned_ms);
+            }
+            let answered_well = stored && request.lot != CommitLot::Doubtful;
+            if matches!(request.name, CommitName::Release(_)) && !answered_well {
+                self.oracle.unclean(*run);
+            }
+        }
+        let ok = stored && request.lot != CommitLot::Doubtful;
+        let wait_ms = if let CommitLot::Late(ms) = request.lot { ms } else { self.rng.below(4) };
+        self.after(wait_ms, Due::CommitAnswer(request.process, request.name, ok));
+    }
+
+    fn store(&mut self, commit: &CommitOffset, run: RunId, planned_ms: u64) {
+        let partition = index_of(commit.partition);
+        let metadata: Rc<str> = Rc::from(commit.metadata.as_str());
+        self.group.store(partition, Committed { offset: commit.offset, metadata: Rc::clone(&metadata) });
+        let log_end = self.logs[usize::from(partition)].end();
+        self.oracle.stored(&crate::invariants::Stored {
+            partition,
+            run,
+            offset: commit.offset,
+            metadata: &metadata,
+            planned_ms,
+            log_end,
+        });
+    }
+
+    /// Writes a record to its input partition.
+    pub fn append(&mut self, mut rec: Rec) -> i64 {
+        if rec.timestamp_ms == 0 {
+            rec.timestamp_ms = self.now().wall_ms;
+        }
+        let rec = self.logs[usize::from(rec.partition)].append(rec);
+        self.oracle.appended(&rec);
+        self.note(Who::Broker, "appended", Some((rec.partition, rec.offset)), i64::from(rec.timestamp_ms < 0));
+        rec.offset
+    }
+
+    /// How many partitions the topic had when the group first started, as its commits tell.
+    #[must_use]
+    pub fn known_partitions(&self, partition: Partition) -> Option<u32> {
+        let topic = index_of(partition) / SLOTS_PER_TOPIC;
+        let mut known = None;
+        for number in self.group.partitions().filter(|p| p / SLOTS_PER_TOPIC == topic) {
+            let Some(committed) = self.group.committed(number) else { continue };
+            let end = self.logs[usize::from(number)].end();
+            let metadata = keyrail_engine::metadata::Metadata::decode(&committed.metadata, committed.offset, end);
+            known = known.max(metadata.ok().map(|m| m.partitions).filter(|n| *n > 0));
+        }
+        known
+    }
+
+    /// The record at this place, as the log has it.
+    #[must_use]
+    pub fn original(&self, partition: Partition, offset: i64) -> Option<Rc<Rec>> {
+        self.logs[usize::from(index_of(partition))].get(offset).cloned()
+    }
+
+    /// Something is out of bounds.
+    pub fn out_of_bounds(&mut self, what: String) {
+        self.oracle.violated(name::BOUNDS, None, what);
+    }
+
+    /// The engine's names of all partitions.
+    #[must_use]
+    pub fn all_partitions(&self) -> Vec<Partition> {
+        self.group.partitions().map(partition_of).collect()
+    }
+}

@@ -1,0 +1,123 @@
+//! What is known of one message.
+
+use super::runs::RunId;
+use crate::record::Rec;
+use std::rc::Rc;
+
+/// An order key as a small number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope(pub i32);
+
+impl Scope {
+    /// Waits for nothing.
+    pub const FREE: Self = Self(-1);
+
+    pub(super) fn is_ordered(self) -> bool {
+        self != Self::FREE
+    }
+}
+
+/// What is known of one message.
+#[derive(Debug, Clone)]
+pub struct Fact {
+    /// The record.
+    pub rec: Rc<Rec>,
+    /// Its order key.
+    pub scope: Scope,
+    /// Which messages are the same one.
+    pub(super) twin: Option<u32>,
+    /// Outputs that stand in their partitions, by index.
+    pub(super) seen: u8,
+    /// When each output appeared first and last, counted in appends; 0 is never.
+    pub(super) first: [u32; 3],
+    pub(super) last: [u32; 3],
+    /// The run whose output appeared last.
+    pub(super) effect_run: RunId,
+    /// Dead letters that stand.
+    pub(super) letters: u16,
+    /// The handler has answered done, or skip.
+    pub(super) done: bool,
+    pub(super) skipped: bool,
+    /// A shard decided its fate at least once.
+    pub(super) settled: bool,
+    /// Lawfully dropped.
+    pub(super) discarded: bool,
+    /// Suppressed as a duplicate.
+    pub(super) suppressed: bool,
+    /// The broker refused something it sends for good.
+    pub(super) undeliverable: bool,
+    /// The broker did not take something it sends in time.
+    pub(super) blocked: bool,
+    /// An earlier message of its key was refused after this one had its effect: it must come again. The time says
+    /// since when.
+    pub(super) needed_again_ms: Option<u64>,
+    /// Nobody needs its fate: compacted away, or passed over by an operator.
+    pub(super) excused: bool,
+    /// Retention took it.
+    pub(super) removed: bool,
+    /// A commit covers it, and its fate was found visible.
+    pub(super) checked: bool,
+}
+
+impl Fact {
+    pub(super) fn new(rec: Rc<Rec>, scope: Scope, twin: Option<u32>) -> Self {
+        Self {
+            rec,
+            scope,
+            twin,
+            seen: 0,
+            first: [0; 3],
+            last: [0; 3],
+            effect_run: RunId::default(),
+            letters: 0,
+            done: false,
+            skipped: false,
+            settled: false,
+            discarded: false,
+            suppressed: false,
+            undeliverable: false,
+            blocked: false,
+            needed_again_ms: None,
+            excused: false,
+            removed: false,
+            checked: false,
+        }
+    }
+
+    /// All outputs that it sends.
+    pub(super) fn all_outputs(&self) -> u8 {
+        (1u8 << self.rec.outputs.places().len()) - 1
+    }
+
+    /// Its fate can be seen, twins apart.
+    pub(super) fn has_fate(&self) -> bool {
+        let done = self.seen == self.all_outputs() && (self.seen != 0 || self.done);
+        self.excused || done || self.letters > 0 || self.skipped || self.discarded
+    }
+
+    /// It lawfully had no output before later ones of its key had theirs.
+    pub(super) fn may_come_late(&self) -> bool {
+        self.letters > 0 || self.discarded || self.suppressed || self.undeliverable
+    }
+}
+
+/// What is known of one message within one assignment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Local {
+    pub(super) settled: bool,
+    pub(super) calls: u32,
+    pub(super) attempts: u32,
+    pub(super) first_failed_ms: Option<i64>,
+    pub(super) done: bool,
+    pub(super) skipped: bool,
+    pub(super) trapped_alone: bool,
+    pub(super) timed_out_alone: bool,
+    pub(super) rejected: bool,
+    pub(super) oversized: bool,
+    /// Not to run again before this steady time.
+    pub(super) not_before_ms: u64,
+    /// Outputs that stand in their partitions.
+    pub(super) seen: u8,
+    /// So does its dead letter.
+    pub(super) letter: bool,
+}

@@ -1,0 +1,273 @@
+//! What must hold, checked as it happens. The oracle sees everything: every log, every call, every commit.
+//!
+//! | | what is checked | when |
+//! |---|---|---|
+//! | I1 | a commit, or its map of settled offsets, covers a message only when its fate is visible: every output in its partition, or its dead letter, or a lawful skip, discard or duplicate; input lost to retention lies in a reported interval | when the broker stores a commit |
+//! | I2 | a message runs only in an assignment whose start did not cover it; an output appears once in an assignment, and again only when the assignment before ended uncleanly (crash, loss, refusal, late revoke, failed commit) | at each call and each append |
+//! | I4 | within an assignment, the outputs of a key in a partition come in input order; a message's first output never comes after one of a later message of its key, unless it was refused, dead-lettered, discarded or suppressed before; after a refusal all later ones come again behind it; a lane waits for its dead letter; at the end no message has all its outputs before the first of an earlier one | at each append, call and commit, and at the end |
+//! | I5 | committed offsets never go back, unless an operator moved the group; nothing commits for a lost partition; metadata stays within 4096 bytes | when the broker stores a commit |
+//! | I6 | a suppressed message has a twin of its own key whose fate is visible; a twin within the window and the process does not run | at each settling, call and commit |
+//! | I7 | one fate in an assignment; no dead letter without its reason; dead letters are equal to their messages | at each settling and letter |
+//! | I8 | once faults are over each partition moves within session timeout + 10 s + its own waits | as time goes on |
+//! | I9 | held bytes stay below the budget and a fetch; at the end nothing is held | at each fetch, and at the end |
+//!
+//! Two remarks. Outputs of different partitions have no order among each other, as in Kafka. And a lane is a hash, so
+//! the order of a key is checked, never that of a lane.
+
+mod commits;
+pub use commits::Stored;
+mod effects;
+mod ending;
+mod facts;
+mod runs;
+
+pub use facts::{Fact, Scope};
+pub use runs::{Run, RunId};
+
+use crate::record::{Rec, SLOTS_PER_TOPIC};
+use keyrail_engine::order::{IdBytes, OrderKey, id_bytes, order_key};
+use keyrail_engine::policy::Policy;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::rc::Rc;
+
+/// Room for the partitions of two topics.
+pub(crate) const PARTITIONS: usize = 2 * SLOTS_PER_TOPIC as usize;
+
+/// Something that must hold did not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant, with its name.
+    pub invariant: &'static str,
+    /// Dense number of the partition, where one is meant.
+    pub partition: Option<u16>,
+    /// Offset of the message, where one is meant.
+    pub offset: Option<i64>,
+    /// What happened.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)?;
+        if let Some(partition) = self.partition {
+            write!(f, ", partition {partition}")?;
+        }
+        if let Some(offset) = self.offset {
+            write!(f, ", offset {offset}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Names of the invariants.
+pub mod name {
+    /// I1.
+    pub const LOST: &str = "I1 nothing lost";
+    /// I2.
+    pub const TWICE: &str = "I2 at-least-once";
+    /// I4.
+    pub const ORDER: &str = "I4 order";
+    /// I5.
+    pub const OFFSETS: &str = "I5 offsets";
+    /// I6.
+    pub const DEDUP: &str = "I6 dedup";
+    /// I7.
+    pub const FATE: &str = "I7 one fate";
+    /// I8.
+    pub const PROGRESS: &str = "I8 progress";
+    /// I9.
+    pub const BOUNDS: &str = "I9 bounds";
+}
+
+/// How far the outputs of one key in one output partition have come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line {
+    run: RunId,
+    last: (i64, u8),
+    furthest: Option<i64>,
+}
+
+/// Knows all and checks it.
+#[derive(Debug)]
+pub struct Oracle {
+    policy: Policy,
+    /// Facts of each partition by offset.
+    facts: Vec<Vec<Option<Fact>>>,
+    /// What is known within an assignment, by its run and the offset.
+    locals: HashMap<(RunId, i64), facts::Local>,
+    runs: Vec<Run>,
+    /// The present run of each process and partition.
+    present: HashMap<(u16, u16), RunId>,
+    lines: HashMap<(u16, Scope, u8), Line>,
+    /// Keys as small numbers.
+    scopes: HashMap<[u8; 5], Scope>,
+    /// Messages that are the same one: (partition, order key, id).
+    twins: Vec<Vec<i64>>,
+    twin_index: HashMap<(u16, Scope, Vec<u8>), u32>,
+    /// Lanes that wait for a dead letter.
+    letters: BTreeSet<(RunId, Scope)>,
+    /// What the group was told it lost: partition, from, to.
+    reported_losses: Vec<(u16, i64, i64)>,
+    /// Committed offset as the oracle knows it.
+    committed: BTreeMap<u16, i64>,
+    /// Messages of each partition whose fate is not committed yet.
+    open: Vec<u32>,
+    /// Those whose fate is, and what nobody needs.
+    closed: Vec<u32>,
+    /// Everything below is checked.
+    checked_below: Vec<i64>,
+    appended: u32,
+    violation: Option<Violation>,
+}
+
+impl Oracle {
+    /// An oracle for runs under this policy.
+    #[must_use]
+    pub fn new(policy: &Policy) -> Self {
+        Self {
+            policy: policy.clone(),
+            facts: (0..PARTITIONS).map(|_| Vec::new()).collect(),
+            locals: HashMap::new(),
+            // Run 0 is no run.
+            runs: vec![Run::none()],
+            present: HashMap::new(),
+            lines: HashMap::new(),
+            scopes: HashMap::new(),
+            twins: Vec::new(),
+            twin_index: HashMap::new(),
+            letters: BTreeSet::new(),
+            reported_losses: Vec::new(),
+            committed: BTreeMap::new(),
+            open: vec![0; PARTITIONS],
+            closed: vec![0; PARTITIONS],
+            checked_below: vec![0; PARTITIONS],
+            appended: 0,
+            violation: None,
+        }
+    }
+
+    /// Takes the first violation.
+    pub fn take_violation(&mut self) -> Option<Violation> {
+        self.violation.take()
+    }
+
+    /// Whether something did not hold.
+    #[must_use]
+    pub const fn is_violated(&self) -> bool {
+        self.violation.is_some()
+    }
+
+    /// Something did not hold. The first one counts.
+    pub fn violated(&mut self, invariant: &'static str, at: Option<(u16, i64)>, what: String) {
+        self.violation.get_or_insert(Violation {
+            invariant,
+            partition: at.map(|a| a.0),
+            offset: at.map(|a| a.1),
+            what,
+        });
+    }
+
+    /// A record stands in an input partition.
+    pub fn appended(&mut self, rec: &Rc<Rec>) {
+        let scope = self.scope_of(rec);
+        let twin = self.twin_of(rec, scope);
+        let log = &mut self.facts[usize::from(rec.partition)];
+        log.resize(rec.offset as usize, None);
+        log.push(Some(Fact::new(Rc::clone(rec), scope, twin)));
+        self.open[usize::from(rec.partition)] += 1;
+    }
+
+    fn scope_of(&mut self, rec: &Rec) -> Scope {
+        let mut name = [0; 5];
+        match order_key(&self.policy.order, rec) {
+            OrderKey::Free => return Scope::FREE,
+            OrderKey::Partition => {}
+            OrderKey::Key(key) => {
+                name[0] = 1;
+                name[1..].copy_from_slice(key);
+            }
+        }
+        let next = Scope(self.scopes.len() as i32);
+        *self.scopes.entry(name).or_insert(next)
+    }
+
+    fn twin_of(&mut self, rec: &Rec, scope: Scope) -> Option<u32> {
+        let dedup = self.policy.dedup.as_ref()?;
+        let IdBytes::Is(id) = id_bytes(&dedup.id, dedup.absent, rec) else { return None };
+        let next = self.twins.len() as u32;
+        let index = *self.twin_index.entry((rec.partition, scope, id)).or_insert(next);
+        if index == next {
+            self.twins.push(Vec::new());
+        }
+        self.twins[index as usize].push(rec.offset);
+        Some(index)
+    }
+
+    fn fact(&mut self, partition: u16, offset: i64) -> Option<&mut Fact> {
+        let at = usize::try_from(offset).ok()?;
+        self.facts.get_mut(usize::from(partition))?.get_mut(at)?.as_mut()
+    }
+
+    fn local(&mut self, run: RunId, offset: i64) -> &mut facts::Local {
+        self.locals.entry((run, offset)).or_default()
+    }
+
+    /// The facts of a message.
+    #[must_use]
+    pub fn look(&self, partition: u16, offset: i64) -> Option<&Fact> {
+        self.facts.get(usize::from(partition))?.get(usize::try_from(offset).ok()?)?.as_ref()
+    }
+
+    /// Messages of a partition whose fate is not committed.
+    #[must_use]
+    pub fn open_messages(&self, partition: u16) -> u32 {
+        self.open[usize::from(partition)]
+    }
+
+    /// Messages of a partition whose fate is committed: how far it has come.
+    #[must_use]
+    pub fn closed_messages(&self, partition: u16) -> u32 {
+        self.closed[usize::from(partition)]
+    }
+
+    /// The oracle's number for all messages that are this one.
+    #[must_use]
+    pub fn twin(&self, at: (u16, i64)) -> Option<u32> {
+        self.look(at.0, at.1)?.twin
+    }
+
+    /// Compaction took the record: nobody needs its effect.
+    pub fn compacted(&mut self, partition: u16, offset: i64) {
+        if let Some(fact) = self.fact(partition, offset) {
+            fact.excused = true;
+        }
+        self.close_if_checked(partition, offset);
+    }
+
+    /// Retention took everything below `start`.
+    pub fn retained(&mut self, partition: u16, from: i64, start: i64) {
+        for offset in from..start {
+            if let Some(fact) = self.fact(partition, offset) {
+                fact.removed = true;
+            }
+        }
+    }
+
+    /// A worker reported a loss.
+    pub fn loss_reported(&mut self, partition: u16, from: i64, to: i64) {
+        self.reported_losses.push((partition, from, to));
+    }
+
+    /// What nobody can read any more and was reported lost does not have to be committed one by one.
+    fn close_if_checked(&mut self, partition: u16, offset: i64) {
+        let index = usize::from(partition);
+        if let Some(fact) = self.fact(partition, offset)
+            && !fact.checked
+        {
+            fact.checked = true;
+            self.open[index] -= 1;
+            self.closed[index] += 1;
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Assignments: which process worked on which partition, from where, and how it ended.
+
+use super::{Oracle, Scope, name};
+use crate::record::{Rec, index_of};
+use keyrail_engine::message::{Epitaph, Fate, Now, Reason, Ticket};
+use keyrail_engine::policy::Spent;
+use keyrail_engine::ranges::Ranges;
+use keyrail_engine::shard::Outcome;
+
+/// An assignment, unique in the whole run of the simulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct RunId(pub u32);
+
+/// One assignment of a partition to a process.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// First offset to read.
+    pub start: i64,
+    /// Settled above it.
+    pub settled: Ranges,
+    /// It ended in good order, as far as is known: nothing it did may be done again.
+    clean: bool,
+    /// A new group skips what lies below.
+    skips_below: Option<i64>,
+}
+
+impl Run {
+    pub(super) const fn none() -> Self {
+        Self { start: 0, settled: Ranges::new(), clean: false, skips_below: None }
+    }
+}
+
+impl Oracle {
+    /// A process starts a partition, or starts it anew. `skips_below`: a new group that starts at the end.
+    pub fn opened(
+        &mut self,
+        process: u16,
+        partition: u16,
+        start: i64,
+        settled: &Ranges,
+        skips_below: Option<i64>,
+    ) -> RunId {
+        let id = RunId(self.runs.len() as u32);
+        self.runs.push(Run { start, settled: settled.clone(), clean: true, skips_below });
+        self.present.insert((process, partition), id);
+        // What a stored map covers can't be called back for the sake of order.
+        for (from, to) in settled.iter() {
+            for offset in from..to.min(self.facts[usize::from(partition)].len() as i64) {
+                if let Some(fact) = self.fact(partition, offset) {
+                    fact.needed_again_ms = None;
+                }
+            }
+        }
+        id
+    }
+
+    /// The present run of a process.
+    #[must_use]
+    pub fn run_of(&self, process: u16, partition: u16) -> RunId {
+        self.present.get(&(process, partition)).copied().unwrap_or_default()
+    }
+
+    pub(super) fn run(&self, id: RunId) -> &Run {
+        &self.runs[id.0 as usize]
+    }
+
+    /// What this run did may lawfully be done again.
+    pub fn unclean(&mut self, id: RunId) {
+        self.runs[id.0 as usize].clean = false;
+    }
+
+    /// All present runs of a process ended badly.
+    pub fn all_unclean(&mut self, process: u16) {
+        for ((owner, _), run) in &self.present {
+            if *owner == process {
+                self.runs[run.0 as usize].clean = false;
+            }
+        }
+    }
+
+    /// Somebody moved the group, or its metadata is of no use: what was done in this partition may be done again.
+    pub fn partition_unclean(&mut self, partition: u16) {
+        for ((_, number), run) in &self.present {
+            if *number == partition {
+                self.runs[run.0 as usize].clean = false;
+            }
+        }
+        for fact in self.facts[usize::from(partition)].iter().flatten() {
+            self.runs[fact.effect_run.0 as usize].clean = false;
+        }
+    }
+
+    pub(super) fn is_clean(&self, id: RunId) -> bool {
+        self.run(id).clean
+    }
+
+    pub(super) fn skips_below(&self, id: RunId) -> Option<i64> {
+        self.run(id).skips_below
+    }
+
+    /// The handler gets a message. Returns how often it was called before in this run.
+    pub fn called(&mut self, run: RunId, rec: &Rec, attempt: u32, now: Now) -> u32 {
+        let at = (rec.partition, rec.offset);
+        let info = self.run(run);
+        if rec.offset < info.start || info.settled.contains(rec.offset) {
+            self.violated(name::TWICE, Some(at), "runs again though its settling was committed".into());
+        }
+        let scope = self.look(at.0, at.1).map_or(Scope::FREE, |f| f.scope);
+        let local = self.local(run, rec.offset);
+        let (before, due, settled) = (local.calls, local.not_before_ms, local.settled);
+        let expected = local.attempts + 1;
+        local.calls += 1;
+        if settled {
+            self.violated(name::FATE, Some(at), "runs after it was settled".into());
+        }
+        if now.steady_ms < due {
+            self.violated(name::FATE, Some(at), format!("runs {} ms before its retry is due", due - now.steady_ms));
+        }
+        if attempt != expected {
+            self.violated(name::FATE, Some(at), format!("is told attempt {attempt}, and it is {expected}"));
+        }
+        if scope.is_ordered() && self.letters.contains(&(run, scope)) {
+            self.violated(name::ORDER, Some(at), "runs before the dead letter of its lane is acknowledged".into());
+        }
+        before
+    }
+
+    /// The handler answered for a message, in a batch that stands as a whole.
+    pub fn answered(&mut self, run: RunId, rec: &Rec, outcome: &Outcome, now: Now) {
+        let local = self.local(run, rec.offset);
+        match outcome {
+            Outcome::Done => local.done = true,
+            Outcome::Skip => local.skipped = true,
+            Outcome::Retry { delay_ms, outage, .. } => {
+                local.attempts += u32::from(!outage);
+                local.first_failed_ms.get_or_insert(now.wall_ms);
+                local.not_before_ms = now.steady_ms + delay_ms.unwrap_or(0);
+            }
+            Outcome::DeadLetter(_) => local.rejected = true,
+            Outcome::Oversized(_) => local.oversized = true,
+        }
+        if let Some(fact) = self.fact(rec.partition, rec.offset) {
+            fact.done |= *outcome == Outcome::Done;
+            fact.skipped |= *outcome == Outcome::Skip;
+        }
+    }
+
+    /// A call of one message failed as a whole.
+    pub fn failed_alone(&mut self, run: RunId, rec: &Rec, timeout: bool, now: Now) {
+        let local = self.local(run, rec.offset);
+        local.attempts += 1;
+        local.first_failed_ms.get_or_insert(now.wall_ms);
+        if timeout {
+            local.timed_out_alone = true;
+        } else {
+            local.trapped_alone = true;
+        }
+    }
+
+    /// A shard decided a message's fate.
+    pub fn settled(&mut self, run: RunId, ticket: &Ticket, fate: &Fate, now: Now) {
+        let at = (index_of(ticket.partition), ticket.offset);
+        let Some(fact) = self.fact(at.0, at.1) else { return };
+        fact.settled = true;
+        let scope = fact.scope;
+        let local = self.local(run, at.1);
+        let (twice, done, skipped) = (local.settled, local.done, local.skipped);
+        local.settled = true;
+        if twice {
+            self.violated(name::FATE, Some(at), format!("is settled again, as {}", fate_name(fate)));
+        }
+        match fate {
+            Fate::Done if !done => self.violated(name::FATE, Some(at), "is settled as done, and never was".into()),
+            Fate::Skipped if !skipped => self.violated(name::FATE, Some(at), "is skipped by nobody".into()),
+            Fate::Done | Fate::Skipped => {}
+            Fate::Duplicate => self.suppressed(at),
+            Fate::DeadLetter(epitaph) => {
+                self.judge_epitaph(run, at, epitaph, ticket, now);
+                if scope.is_ordered() {
+                    self.letters.insert((run, scope));
+                }
+            }
+            Fate::Discarded(epitaph) => {
+                self.judge_epitaph(run, at, epitaph, ticket, now);
+                if self.policy.retry.then != Spent::Discard {
+                    self.violated(name::LOST, Some(at), "is discarded, and the policy keeps dead letters".into());
+                }
+                if let Some(fact) = self.fact(at.0, at.1) {
+                    fact.discarded = true;
+                }
+            }
+        }
+    }
+
+    /// A shard was told that a dead letter is acknowledged: its lane may go on.
+    pub fn lane_goes_on(&mut self, run: RunId, scope: Scope) {
+        self.letters.remove(&(run, scope));
+    }
+
+    fn suppressed(&mut self, at: (u16, i64)) {
+        if !self.has_settled_twin(at) {
+            self.violated(name::DEDUP, Some(at), "is suppressed, and no message like it was settled".into());
+        }
+        if let Some(fact) = self.fact(at.0, at.1) {
+            fact.suppressed = true;
+        }
+    }
+
+    fn has_settled_twin(&self, at: (u16, i64)) -> bool {
+        let Some(twin) = self.look(at.0, at.1).and_then(|f| f.twin) else { return false };
+        let others = self.twins[twin as usize].iter().filter(|o| **o != at.1);
+        others.filter_map(|o| self.look(at.0, *o)).any(|f| f.settled && !f.suppressed || f.has_fate())
+    }
+
+    fn judge_epitaph(&mut self, run: RunId, at: (u16, i64), epitaph: &Epitaph, ticket: &Ticket, now: Now) {
+        let undeliverable = self.look(at.0, at.1).is_some_and(|f| f.undeliverable);
+        let fact = *self.local(run, at.1);
+        let (retry, age) = (&self.policy.retry, now.wall_ms - ticket.timestamp_ms);
+        let failing_for = fact.first_failed_ms.map_or(0, |first| now.wall_ms - first);
+        let lawful = match epitaph.reason {
+            Reason::Attempts => fact.attempts >= retry.attempts,
+            // At its next run it would be too old; the longest wait is the policy's, or the handler's own.
+            Reason::Age => failing_for + 2_000 > retry.max_age_ms as i64,
+            Reason::Rejected => fact.rejected || ticket.refused.is_some(),
+            Reason::Expired => self.policy.expires_after_ms.is_some_and(|limit| age > limit as i64),
+            Reason::Trap => fact.trapped_alone && fact.attempts >= retry.attempts,
+            Reason::Timeout => fact.timed_out_alone && fact.attempts >= retry.attempts,
+            Reason::Oversized => fact.oversized,
+            Reason::Undeliverable => undeliverable,
+        };
+        // A final answer is an attempt as well.
+        let finally = u32::from(fact.rejected || fact.oversized);
+        let counted = epitaph.attempts == fact.attempts + finally;
+        if !lawful || !counted {
+            let what = format!(
+                "is given up for {}, after {} attempts by its dead letter and {} in truth",
+                epitaph.reason.as_str(),
+                epitaph.attempts,
+                fact.attempts + finally
+            );
+            self.violated(name::FATE, Some(at), what);
+        }
+    }
+}
+
+const fn fate_name(fate: &Fate) -> &'static str {
+    match fate {
+        Fate::Done => "done",
+        Fate::Skipped => "skipped",
+        Fate::Duplicate => "duplicate",
+        Fate::DeadLetter(_) => "dead letter",
+        Fate::Discarded(_) => "discarded",
+    }
+}

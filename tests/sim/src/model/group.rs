@@ -1,0 +1,285 @@
+//! The consumer group: members, generations, cooperative assignment, committed offsets.
+//!
+//! Commits are taken only from members of the present generation. A partition that moves is first taken from its
+//! owner, who answers in its own time, and then given to the next.
+
+use crate::rng::Rng;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+/// A member, named anew each time it joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemberId(pub u32);
+
+/// What the group tells a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupEvent {
+    /// These partitions are the member's, from when it answers.
+    Assigned(Vec<u16>),
+    /// These partitions must be given up.
+    Revoked(Vec<u16>),
+}
+
+/// A committed offset.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The next offset to read.
+    pub offset: i64,
+    /// What was stored beside it.
+    pub metadata: Rc<str>,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// The generation that the member knows of.
+    known: u32,
+    events: VecDeque<GroupEvent>,
+    leaving: bool,
+    /// A process that does not consume: it only comes and goes.
+    bystander: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Seat {
+    owner: Option<MemberId>,
+    /// The owner was asked to give it up.
+    revoking: bool,
+    /// Who should have it.
+    target: Option<MemberId>,
+}
+
+/// The group and its coordinator.
+#[derive(Debug, Default)]
+pub struct Group {
+    generation: u32,
+    last_member: u32,
+    members: BTreeMap<MemberId, Member>,
+    seats: BTreeMap<u16, Seat>,
+    committed: BTreeMap<u16, Committed>,
+}
+
+impl Group {
+    /// A partition exists from now on.
+    pub fn add_partition(&mut self, partition: u16) {
+        self.seats.entry(partition).or_default();
+    }
+
+    /// The partitions that there are.
+    pub fn partitions(&self) -> impl Iterator<Item = u16> + '_ {
+        self.seats.keys().copied()
+    }
+
+    /// How many partitions a topic has.
+    #[must_use]
+    pub fn count_of_topic(&self, topic: u16) -> u32 {
+        self.seats.keys().filter(|p| *p / crate::record::SLOTS_PER_TOPIC == topic).count() as u32
+    }
+
+    /// The topic's partitions changed: everybody looks anew.
+    pub fn refresh(&mut self, rng: &mut Rng) {
+        self.rebalance(rng);
+    }
+
+    /// A new member.
+    pub fn join(&mut self, bystander: bool, rng: &mut Rng) -> MemberId {
+        self.last_member += 1;
+        let id = MemberId(self.last_member);
+        self.members.insert(
+            id,
+            Member { known: self.generation + 1, events: VecDeque::new(), leaving: false, bystander },
+        );
+        self.rebalance(rng);
+        id
+    }
+
+    /// Asks to leave in good order. Its partitions are revoked; [`Group::leave`] ends it.
+    pub fn ask_to_leave(&mut self, id: MemberId, rng: &mut Rng) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.leaving = true;
+            self.rebalance(rng);
+        }
+    }
+
+    /// A member is gone: in good order, or thrown out. What it still owned is free.
+    pub fn leave(&mut self, id: MemberId, rng: &mut Rng) {
+        if self.members.remove(&id).is_none() {
+            return;
+        }
+        for seat in self.seats.values_mut().filter(|s| s.owner == Some(id)) {
+            *seat = Seat::default();
+        }
+        self.rebalance(rng);
+    }
+
+    /// Whether the member is still of the group.
+    #[must_use]
+    pub fn has(&self, id: MemberId) -> bool {
+        self.members.contains_key(&id)
+    }
+
+    /// The partitions that a member owns.
+    #[must_use]
+    pub fn owned(&self, id: MemberId) -> Vec<u16> {
+        self.seats.iter().filter(|(_, s)| s.owner == Some(id)).map(|(p, _)| *p).collect()
+    }
+
+    /// The generation that a member may commit with, as far as it knows.
+    #[must_use]
+    pub fn known_generation(&self, id: MemberId) -> u32 {
+        self.members.get(&id).map_or(0, |m| m.known)
+    }
+
+    /// A member polls: it hears of the present generation, and of the next event if it is free for one.
+    pub fn poll(&mut self, id: MemberId, free: bool) -> Option<GroupEvent> {
+        let member = self.members.get_mut(&id)?;
+        member.known = self.generation;
+        if free { member.events.pop_front() } else { None }
+    }
+
+    /// Whether an event waits for this member.
+    #[must_use]
+    pub fn has_event(&self, id: MemberId) -> bool {
+        self.members.get(&id).is_some_and(|m| !m.events.is_empty())
+    }
+
+    /// Moves some of a member's partitions to others; to itself when `bounce`.
+    pub fn move_from(&mut self, id: MemberId, bounce: bool, rng: &mut Rng) -> bool {
+        let mut owned = self.owned(id);
+        owned.retain(|p| self.seats.get(p).is_some_and(|s| !s.revoking));
+        let others: Vec<MemberId> =
+            self.members.iter().filter(|(m, s)| **m != id && !s.leaving && !s.bystander).map(|(m, _)| *m).collect();
+        if owned.is_empty() || others.is_empty() && !bounce {
+            return false;
+        }
+        let some = 1 + rng.index(owned.len());
+        let mut taken = Vec::new();
+        for _ in 0..some {
+            let partition = owned.swap_remove(rng.index(owned.len()));
+            let target = if bounce { id } else { *rng.pick(&others) };
+            if let Some(seat) = self.seats.get_mut(&partition) {
+                (seat.target, seat.revoking) = (Some(target), true);
+            }
+            taken.push(partition);
+        }
+        self.generation += 1;
+        self.tell(id, GroupEvent::Revoked(taken));
+        true
+    }
+
+    /// A member gave partitions up.
+    pub fn unassigned(&mut self, id: MemberId, partitions: &[u16], rng: &mut Rng) {
+        for partition in partitions {
+            if let Some(seat) = self.seats.get_mut(partition)
+                && seat.owner == Some(id)
+            {
+                (seat.owner, seat.revoking) = (None, false);
+            }
+        }
+        self.seat_the_free(rng);
+    }
+
+    fn tell(&mut self, id: MemberId, event: GroupEvent) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.events.push_back(event);
+        }
+    }
+
+    /// Members changed: everybody keeps what is its share, the rest moves.
+    fn rebalance(&mut self, rng: &mut Rng) {
+        self.generation += 1;
+        let mut share: BTreeMap<MemberId, usize> =
+            self.members.iter().filter(|(_, m)| !m.leaving).map(|(id, _)| (*id, 0)).collect();
+        if share.is_empty() {
+            self.revoke_misplaced();
+            return;
+        }
+        let most = self.seats.len().div_ceil(share.len());
+        for seat in self.seats.values_mut() {
+            let keeper = seat.owner.filter(|_| !seat.revoking);
+            seat.target = keeper.filter(|o| share.get(o).is_some_and(|n| *n < most));
+            if let Some(count) = seat.target.and_then(|t| share.get_mut(&t)) {
+                *count += 1;
+            }
+        }
+        for seat in self.seats.values_mut().filter(|s| s.target.is_none()) {
+            let least = share.values().copied().min().unwrap_or(0);
+            let free: Vec<MemberId> = share.iter().filter(|(_, n)| **n == least).map(|(m, _)| *m).collect();
+            let target = *rng.pick(&free);
+            seat.target = Some(target);
+            *share.entry(target).or_default() += 1;
+        }
+        self.revoke_misplaced();
+        self.seat_the_free(rng);
+    }
+
+    fn revoke_misplaced(&mut self) {
+        let mut taken: BTreeMap<MemberId, Vec<u16>> = BTreeMap::new();
+        for (partition, seat) in &mut self.seats {
+            let Some(owner) = seat.owner else { continue };
+            let leaving = self.members.get(&owner).is_some_and(|m| m.leaving);
+            if !seat.revoking && (seat.target != Some(owner) || leaving) {
+                seat.revoking = true;
+                taken.entry(owner).or_default().push(*partition);
+            }
+        }
+        for (owner, partitions) in taken {
+            self.tell(owner, GroupEvent::Revoked(partitions));
+        }
+    }
+
+    /// Gives free partitions to whom they are meant for.
+    fn seat_the_free(&mut self, rng: &mut Rng) {
+        let able: Vec<MemberId> = self.members.iter().filter(|(_, m)| !m.leaving).map(|(id, _)| *id).collect();
+        if able.is_empty() {
+            return;
+        }
+        let mut given: BTreeMap<MemberId, Vec<u16>> = BTreeMap::new();
+        for (partition, seat) in self.seats.iter_mut().filter(|(_, s)| s.owner.is_none()) {
+            let target = seat.target.filter(|t| able.contains(t)).unwrap_or_else(|| *rng.pick(&able));
+            *seat = Seat { owner: Some(target), revoking: false, target: Some(target) };
+            given.entry(target).or_default().push(*partition);
+        }
+        if given.is_empty() {
+            return;
+        }
+        self.generation += 1;
+        for (member, partitions) in given {
+            self.tell(member, GroupEvent::Assigned(partitions));
+        }
+    }
+
+    /// Stores a commit, if the member is of the present generation.
+    pub fn may_commit(&self, id: MemberId, generation: u32) -> bool {
+        self.members.contains_key(&id) && generation == self.generation
+    }
+
+    /// What stands for a partition.
+    #[must_use]
+    pub fn committed(&self, partition: u16) -> Option<&Committed> {
+        self.committed.get(&partition)
+    }
+
+    /// Puts down an offset.
+    pub fn store(&mut self, partition: u16, committed: Committed) {
+        self.committed.insert(partition, committed);
+    }
+
+    /// The owner of a partition.
+    #[must_use]
+    pub fn owner(&self, partition: u16) -> Option<MemberId> {
+        self.seats.get(&partition).and_then(|s| s.owner)
+    }
+
+    /// Partitions that bystanders own have nobody who works on them: they answer at once.
+    pub fn serve_bystanders(&mut self, rng: &mut Rng) {
+        let bystanders: Vec<MemberId> =
+            self.members.iter().filter(|(_, m)| m.bystander && !m.events.is_empty()).map(|(id, _)| *id).collect();
+        for id in bystanders {
+            while let Some(event) = self.poll(id, true) {
+                if let GroupEvent::Revoked(partitions) = event {
+                    self.unassigned(id, &partitions, rng);
+                }
+            }
+        }
+    }
+}

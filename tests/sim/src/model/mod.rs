@@ -1,0 +1,5 @@
+//! The broker of the model: input logs, output partitions with their producers' queues, and the consumer group.
+
+pub mod group;
+pub mod log;
+pub mod outputs;

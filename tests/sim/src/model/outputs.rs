@@ -1,0 +1,145 @@
+//! Output and dead-letter partitions, and what producers have on the way to them.
+//!
+//! As with an idempotent producer, records of one producer to one partition arrive in order. A record that can't be
+//! written within the delivery time is reported as refused; the ones behind it may still be written.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// Output partitions: two topics of two.
+pub const PLACES: usize = 4;
+/// The first dead-letter partition; each input topic has one.
+pub const LETTER_PLACE: u8 = 4;
+const TOPICS: usize = 4;
+
+/// What a record in an output or dead-letter partition stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effect {
+    /// Number of the assignment that it comes from, unique in the run.
+    pub run: u32,
+    /// Dense number of the input partition.
+    pub partition: u16,
+    /// Offset of the message.
+    pub offset: i64,
+    /// Which of the message's outputs.
+    pub index: u8,
+    /// It is a dead letter.
+    pub letter: bool,
+}
+
+/// What will come of a record on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lot {
+    /// Written, and reported so.
+    Written,
+    /// Never written, and reported so.
+    Undeliverable,
+    /// Written, but reported as not.
+    Doubtful,
+}
+
+/// A record on its way.
+#[derive(Debug, Clone, Copy)]
+pub struct Pending {
+    /// When it reaches the broker.
+    pub ready_ms: u64,
+    /// When it was handed to the producer.
+    pub sent_ms: u64,
+    /// The publication.
+    pub token: u64,
+    /// What it stands for.
+    pub effect: Effect,
+    /// What will come of it.
+    pub lot: Lot,
+}
+
+/// What a queue does at a point in time.
+#[derive(Debug, Clone, Copy)]
+pub enum Pumped {
+    /// Nothing is on its way.
+    Empty,
+    /// Look again at this time.
+    Later(u64),
+    /// This record is decided: written if `written`, and reported as `reported`.
+    Out {
+        /// Which.
+        pending: Pending,
+        /// It is in the partition now.
+        written: bool,
+        /// What the producer is told.
+        reported: Report,
+    },
+}
+
+/// A delivery report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// Written.
+    Ok,
+    /// It will never be taken.
+    Undeliverable,
+    /// Not taken in time.
+    Blocked,
+}
+
+/// All queues of all producers.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    queues: BTreeMap<(u16, u8), VecDeque<Pending>>,
+    blocked_until_ms: [u64; TOPICS],
+}
+
+/// The topic of an output place, dead letters included.
+#[must_use]
+pub const fn topic_of(place: u8) -> usize {
+    if place < LETTER_PLACE { place as usize / 2 } else { place as usize - 2 }
+}
+
+impl Outputs {
+    /// Hands a record to the producer of a process. Returns whether its queue was empty, so that it must be pumped.
+    pub fn send(&mut self, process: u16, place: u8, pending: Pending) -> bool {
+        let queue = self.queues.entry((process, place)).or_default();
+        queue.push_back(pending);
+        queue.len() == 1
+    }
+
+    /// Decides the first record of a queue, if its time has come.
+    pub fn pump(&mut self, process: u16, place: u8, now_ms: u64, delivery_ms: u64) -> Pumped {
+        let blocked_until = self.blocked_until_ms[topic_of(place)];
+        let Some(queue) = self.queues.get_mut(&(process, place)) else { return Pumped::Empty };
+        let Some(&pending) = queue.front() else { return Pumped::Empty };
+        if pending.ready_ms > now_ms {
+            return Pumped::Later(pending.ready_ms);
+        }
+        let give_up = pending.sent_ms + delivery_ms;
+        if blocked_until > now_ms && give_up > now_ms {
+            return Pumped::Later(blocked_until.min(give_up));
+        }
+        queue.pop_front();
+        let (written, reported) = match pending.lot {
+            _ if blocked_until > now_ms => (false, Report::Blocked),
+            Lot::Written => (true, Report::Ok),
+            Lot::Undeliverable => (false, Report::Undeliverable),
+            Lot::Doubtful => (true, Report::Blocked),
+        };
+        Pumped::Out { pending, written, reported }
+    }
+
+    /// A process died: of each of its queues some records had left already, the others never will.
+    pub fn died(&mut self, process: u16, mut leaves: impl FnMut(usize) -> usize) {
+        for ((_, _), queue) in self.queues.range_mut((process, 0)..=(process, u8::MAX)) {
+            let len = queue.len();
+            queue.truncate(leaves(len));
+        }
+    }
+
+    /// A topic takes nothing before this time.
+    pub fn block(&mut self, topic: usize, until_ms: u64) {
+        self.blocked_until_ms[topic] = self.blocked_until_ms[topic].max(until_ms);
+    }
+
+    /// Records on their way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.queues.values().map(VecDeque::len).sum()
+    }
+}

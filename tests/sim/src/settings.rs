@@ -1,0 +1,166 @@
+//! What a run is made of. Everything is drawn from the seed; scenarios set what they need by hand.
+
+use crate::coverage::{Action, Fault};
+use crate::record::{ID_HEADER, ORDER_HEADER};
+use crate::rng::Rng;
+use keyrail_engine::intake::From;
+use keyrail_engine::pipeline::Timing;
+use keyrail_engine::planted::Bug;
+use keyrail_engine::policy::{
+    Absent, Batch, Commit, Dedup, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent,
+};
+
+/// Faults of one seed: at least twenty must strike, so some more are laid out.
+const FAULTS_PER_SEED: usize = 28;
+
+/// What a run is made of.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Seed of all chance.
+    pub seed: u64,
+    /// Processes of the group.
+    pub workers: u8,
+    /// Shards of each.
+    pub shards: u32,
+    /// Partitions of each input topic at the start.
+    pub partitions: Vec<u16>,
+    /// Messages that the producers outside write, duplicates apart.
+    pub messages: u32,
+    /// How long that takes, in virtual milliseconds.
+    pub arrival_ms: u64,
+    /// Different keys.
+    pub keys: u32,
+    /// What the manifest would say.
+    pub policy: Policy,
+    /// The ledger's times.
+    pub timing: Timing,
+    /// Where the group starts.
+    pub from: From,
+    /// Byte budget of one worker.
+    pub budget_bytes: u64,
+    /// Records of one fetch, at most.
+    pub fetch_max: usize,
+    /// The group's session timeout.
+    pub session_ms: u64,
+    /// How long the producer tries before it reports a record as refused.
+    pub delivery_ms: u64,
+    /// Shards take their inbox in while a call is under way, as an asynchronous engine would.
+    pub inbox_during_call: bool,
+    /// Where faults strike: each waits for its action.
+    pub faults: Vec<(Action, Fault)>,
+}
+
+impl Settings {
+    /// A group of three workers without messages and faults: what scenarios start from.
+    #[must_use]
+    pub fn quiet() -> Self {
+        Self {
+            seed: 1,
+            workers: 3,
+            shards: 2,
+            partitions: vec![3, 3],
+            messages: 0,
+            arrival_ms: 0,
+            keys: 8,
+            policy: Policy { retry: retry(4, 100, Spent::DeadLetter), ..Policy::default() },
+            timing: timing(),
+            from: From::Earliest,
+            budget_bytes: 1 << 20,
+            fetch_max: 32,
+            session_ms: 6_000,
+            delivery_ms: 1_500,
+            inbox_during_call: false,
+            faults: Vec::new(),
+        }
+    }
+
+    /// The run of this seed.
+    #[must_use]
+    pub fn of_seed(seed: u64, planted: Option<Bug>) -> Self {
+        let mut rng = Rng::new(seed ^ 0x006b_6579_7261_696c);
+        let mut policy = draw_policy(&mut rng);
+        policy.planted = planted;
+        Self {
+            seed,
+            workers: 3,
+            messages: 2_000 + rng.below(300) as u32,
+            arrival_ms: rng.within(12_000, 24_000),
+            keys: *rng.pick(&[3, 12, 40, 40]),
+            policy,
+            from: if rng.percent(15) { From::Latest } else { From::Earliest },
+            budget_bytes: *rng.pick(&[6_000, 40_000, 1 << 20, 1 << 20]),
+            fetch_max: *rng.pick(&[3, 16, 64]),
+            inbox_during_call: rng.percent(20),
+            faults: draw_faults(seed, &mut rng),
+            ..Self::quiet()
+        }
+    }
+}
+
+/// Shorter than the defaults, in the same proportions, so that a seed lives through many of them.
+fn timing() -> Timing {
+    Timing { revoke_ms: 4_000, stall_ms: 8_000, commit_ms: 5_000, refusal_first_ms: 100, refusal_max_ms: 3_000 }
+}
+
+fn retry(attempts: u32, first_ms: u64, then: Spent) -> Retry {
+    Retry { attempts, first_ms, max_ms: 1_000, then, ..Policy::default().retry }
+}
+
+fn draw_policy(rng: &mut Rng) -> Policy {
+    let by = match rng.below(20) {
+        0..=12 => OrderBy::Key,
+        13..=15 => OrderBy::Header(ORDER_HEADER.to_string()),
+        16..=17 => OrderBy::Partition,
+        _ => OrderBy::None,
+    };
+    let null_key = if rng.percent(50) { NullKey::None } else { NullKey::Partition };
+    let id = match rng.below(10) {
+        0..=5 => Some(IdFrom::Header(ID_HEADER.to_string())),
+        6 => Some(IdFrom::Key),
+        7 => Some(IdFrom::Digest),
+        _ => None,
+    };
+    let absent = *rng.pick(&[Absent::Process, Absent::Process, Absent::Digest, Absent::DeadLetter]);
+    let capacity = if rng.percent(15) { 24 } else { 100_000 };
+    let window_ms = *rng.pick(&[5_000, 60_000, 3_600_000]);
+    let mut retry = retry(
+        rng.within(2, 5) as u32,
+        rng.within(10, 200),
+        if rng.percent(30) { Spent::Discard } else { Spent::DeadLetter },
+    );
+    if rng.percent(15) {
+        retry.max_age_ms = 2_000;
+    }
+    Policy {
+        order: Order { by, null_key },
+        batch: Batch {
+            max_messages: *rng.pick(&[1, 4, 16, 256]),
+            max_bytes: *rng.pick(&[500, 5_000, 1 << 20]),
+            max_wait_ms: rng.below(4),
+            max_time_ms: 3_000,
+        },
+        retry,
+        dedup: id.map(|id| Dedup { id, window_ms, absent, capacity }),
+        expires_after_ms: rng.percent(15).then_some(30_000),
+        commit: Commit { interval_ms: rng.within(20, 300) },
+        timeout_ms: 500,
+        ..Policy::default()
+    }
+}
+
+/// Goes through all pairs of action and fault in turn, so that a thousand seeds meet each of them many times, in
+/// ever new company.
+fn draw_faults(seed: u64, rng: &mut Rng) -> Vec<(Action, Fault)> {
+    let (actions, faults) = (Action::ALL.len() as u64, Fault::ALL.len() as u64);
+    let pairs = actions * faults;
+    // Coprime to the number of pairs, so that the walk visits all of them.
+    let stride = 331;
+    let mut chosen: Vec<(Action, Fault)> = (0..FAULTS_PER_SEED as u64)
+        .map(|n| (seed.wrapping_mul(FAULTS_PER_SEED as u64).wrapping_add(n)).wrapping_mul(stride) % pairs)
+        .map(|pair| (Action::ALL[(pair / faults) as usize], Fault::ALL[(pair % faults) as usize]))
+        .collect();
+    for i in (1..chosen.len()).rev() {
+        chosen.swap(i, rng.index(i + 1));
+    }
+    chosen
+}

@@ -1,0 +1,296 @@
+//! The committer thread's shell around [`Pipeline`]: produces, commits, releases.
+
+use super::{Mail, ToCommitter, ToConsumer, ToShard};
+use crate::coverage::Action as Point;
+use crate::env::{CommitLot, CommitName, CommitRequest, Due, Env};
+use crate::invariants::name as invariant;
+use crate::model::outputs::{Effect, Report};
+use crate::record::{Payload, index_of};
+use crate::settings::Settings;
+use crate::trace::Who;
+use keyrail_engine::message::{Epoch, Fate, Partition};
+use keyrail_engine::order::shard_of;
+use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline, Refusal, Token};
+use keyrail_engine::shard::Settled;
+use std::collections::BTreeMap;
+
+/// Longest time between two looks at the clock.
+const TICK_MS: u64 = 40;
+
+/// The last commit of revoked partitions, while the thread waits for its answer.
+#[derive(Debug)]
+struct Releasing {
+    count: u64,
+    partitions: Vec<Partition>,
+    answered: Option<bool>,
+    give_up_ms: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Committer {
+    ledger: Pipeline<Payload>,
+    shards: u32,
+    revoke_ms: u64,
+    commit_ms: u64,
+    next_tick_ms: u64,
+    releasing: Option<Releasing>,
+    releases: u64,
+    revoke_since_ms: u64,
+    /// Commits reach the broker in the order they were sent.
+    last_arrival_ms: u64,
+    /// The assignments that the ledger knows of.
+    present: BTreeMap<Partition, Epoch>,
+}
+
+impl Committer {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            ledger: Pipeline::new(settings.policy.clone(), settings.shards, settings.timing),
+            shards: settings.shards,
+            revoke_ms: settings.timing.revoke_ms,
+            commit_ms: settings.timing.commit_ms,
+            next_tick_ms: 0,
+            releasing: None,
+            releases: 0,
+            revoke_since_ms: 0,
+            last_arrival_ms: 0,
+            present: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_runnable(&self, mail: &Mail, env: &Env) -> bool {
+        match &self.releasing {
+            Some(release) => release.answered.is_some() || env.now_ms >= release.give_up_ms,
+            None => !mail.committer.is_empty() || env.now_ms >= self.next_tick_ms,
+        }
+    }
+
+    pub(super) fn next_wake_ms(&self) -> Option<u64> {
+        Some(self.releasing.as_ref().map_or(self.next_tick_ms, |r| r.give_up_ms))
+    }
+
+    pub(super) fn publications(&self) -> usize {
+        self.ledger.publications()
+    }
+
+    /// An answer to an earlier release that was given up is nobody's.
+    pub(super) fn release_answered(&mut self, count: u64, ok: bool) {
+        if let Some(release) = self.releasing.as_mut().filter(|r| r.count == count) {
+            release.answered = Some(ok);
+        }
+    }
+
+    pub(super) fn step(&mut self, mail: &mut Mail, env: &mut Env) {
+        if self.releasing.is_some() {
+            return self.end_release(mail, env);
+        }
+        let mut actions = Vec::new();
+        if env.now_ms >= self.next_tick_ms {
+            self.next_tick_ms = env.now_ms + env.rng.within(1, TICK_MS);
+            self.ledger.tick(env.now(), &mut actions);
+        } else if let Some(message) = mail.committer.pop_front() {
+            self.take(message, &mut actions, mail, env);
+        }
+        for action in actions {
+            if !self.act(action, mail, env) {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, message: ToCommitter, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) {
+        let now = env.now();
+        match message {
+            ToCommitter::Opened(partition, opened) => {
+                self.present.insert(partition, opened.epoch);
+                self.ledger.opened(partition, &opened, now, actions);
+            }
+            ToCommitter::Received { partition, epoch, first, last } => {
+                self.ledger.received(partition, epoch, first, last, now);
+            }
+            ToCommitter::Watermark(partition, end) => self.ledger.watermark(partition, end),
+            ToCommitter::Gate(closed) => self.ledger.gate(closed, now),
+            ToCommitter::Revoke(partitions) => {
+                self.revoke_since_ms = env.now_ms;
+                self.ledger.revoke(partitions, now, actions);
+            }
+            ToCommitter::Lost(partitions) => {
+                for partition in &partitions {
+                    if let Some(epoch) = self.present.remove(partition) {
+                        env.oracle.unclean(mail.run(epoch));
+                    }
+                }
+                self.ledger.lost(&partitions, actions);
+            }
+            ToCommitter::Settled(settled) => self.publish(settled, actions, mail, env),
+            ToCommitter::Drained(partition, epoch) => self.ledger.drained(partition, epoch, now, actions),
+            ToCommitter::Reported(token, report) => self.reported(Token(token), report, actions, mail, env),
+            ToCommitter::CommitAnswer(number, ok) => {
+                if !env.reach(mail.worker, Point::CommitAnswer) {
+                    env.note(Who::Worker(mail.worker), "commit answered", None, i64::from(ok));
+                    self.ledger.commit_finished(number, ok);
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, settled: Settled<Payload>, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) {
+        let (ticket, rec) = (settled.ticket, std::rc::Rc::clone(&settled.message.rec));
+        let outputs = if settled.fate == Fate::Done { rec.outputs } else { crate::record::Outputs::default() };
+        let records = outputs.places().len() as u32;
+        let before = actions.len();
+        let token = self.ledger.publish(settled, records, env.now(), actions);
+        let goes_out = token.is_some() || actions.len() > before;
+        if goes_out && self.present.get(&ticket.partition) != Some(&ticket.epoch) {
+            let what = "has effects published though its assignment is over";
+            env.oracle.violated(invariant::TWICE, Some((rec.partition, rec.offset)), what.into());
+        }
+        let Some(token) = token else { return };
+        let run = mail.run(ticket.epoch).0;
+        for (index, place) in outputs.places().iter().enumerate() {
+            if env.reach(mail.worker, Point::Publish) {
+                return;
+            }
+            let effect =
+                Effect { run, partition: rec.partition, offset: rec.offset, index: index as u8, letter: false };
+            env.produce(mail.worker, mail.process, *place, token.0, effect);
+        }
+    }
+
+    fn reported(&mut self, token: Token, report: Report, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) {
+        let letter = self.ledger.publication(token).is_some_and(|s| matches!(s.fate, Fate::DeadLetter(_)));
+        let point = match (report, letter) {
+            (Report::Ok, true) => Point::LetterAck,
+            (Report::Ok, false) => Point::Ack,
+            _ => Point::Refusal,
+        };
+        if env.reach(mail.worker, point) {
+            return;
+        }
+        let now = env.now();
+        match report {
+            Report::Ok => self.ledger.acknowledged(token, now, actions),
+            Report::Undeliverable => {
+                self.ledger.refused(token, Refusal::Undeliverable("too large".into()), now, actions);
+            }
+            Report::Blocked => self.ledger.refused(token, Refusal::Blocked("no broker".into()), now, actions),
+        }
+    }
+
+    /// Does what the ledger asks for. `false`: the process died of it.
+    fn act(&mut self, action: Action, mail: &mut Mail, env: &mut Env) -> bool {
+        match action {
+            Action::DeadLetter { token, short } => return self.send_letter(token, short, mail, env),
+            Action::Commit { number, offsets } => {
+                if env.reach(mail.worker, Point::Commit) {
+                    return false;
+                }
+                self.send_commit(CommitName::Regular(number), offsets, mail, env);
+            }
+            Action::CommitAndRelease { offsets, partitions } => return self.release(offsets, partitions, mail, env),
+            Action::Close { partition, epoch } => {
+                for shard in &mut mail.shards {
+                    shard.push_back(ToShard::Close { partition, epoch });
+                }
+            }
+            Action::LetterAcknowledged { partition, epoch, offset, lane } => {
+                let shard = shard_of(lane, self.shards) as usize;
+                mail.shards[shard].push_back(ToShard::LetterAcknowledged { partition, epoch, offset });
+            }
+            Action::Pause(partition) => mail.consumer.push_back(ToConsumer::Pause(partition)),
+            Action::Resume(partition) => mail.consumer.push_back(ToConsumer::Resume(partition)),
+            Action::Rewind { partition, start, settled } => {
+                mail.consumer.push_back(ToConsumer::Rewind(partition, start, settled));
+            }
+            Action::Stalled { partition, .. } => mail.consumer.push_back(ToConsumer::Stalled(partition)),
+            Action::Blocked { partition, .. } => {
+                env.note(Who::Worker(mail.worker), "blocked", Some((index_of(partition), -1)), 0);
+            }
+            Action::Unblocked(partition) => {
+                env.note(Who::Worker(mail.worker), "unblocked", Some((index_of(partition), -1)), 0);
+            }
+        }
+        true
+    }
+
+    fn send_letter(&mut self, token: Token, short: bool, mail: &mut Mail, env: &mut Env) -> bool {
+        let Some(settled) = self.ledger.publication(token) else { return true };
+        let ticket = settled.ticket;
+        if env.reach(mail.worker, Point::Letter) {
+            return false;
+        }
+        let original = env.original(ticket.partition, ticket.offset);
+        env.oracle.letter_made(settled, original.as_deref());
+        let (run, partition) = (mail.run(ticket.epoch).0, index_of(ticket.partition));
+        let effect = Effect { run, partition, offset: ticket.offset, index: 0, letter: true };
+        env.produce_letter(mail.worker, mail.process, token.0, effect, short);
+        true
+    }
+
+    fn send_commit(&mut self, name: CommitName, offsets: Vec<CommitOffset>, mail: &Mail, env: &mut Env) {
+        let mut with_runs = Vec::with_capacity(offsets.len());
+        for offset in offsets {
+            match self.present.get(&offset.partition) {
+                Some(epoch) => with_runs.push((offset, mail.run(*epoch))),
+                None => {
+                    let at = (index_of(offset.partition), offset.offset);
+                    env.oracle.violated(invariant::OFFSETS, Some(at), "a partition that was lost is committed".into());
+                }
+            }
+        }
+        let lot = env.afflictions[usize::from(mail.worker)].commit.take().unwrap_or(CommitLot::Stored);
+        let arrival_ms = self.last_arrival_ms.max(env.now_ms + env.rng.below(6));
+        self.last_arrival_ms = arrival_ms;
+        let request = CommitRequest {
+            process: mail.process,
+            member: mail.member,
+            generation: env.group.known_generation(mail.member),
+            name,
+            offsets: with_runs,
+            planned_ms: env.now_ms,
+            lot,
+        };
+        env.after(arrival_ms - env.now_ms, Due::Commit(Box::new(request)));
+    }
+
+    fn release(
+        &mut self,
+        offsets: Vec<CommitOffset>,
+        partitions: Vec<Partition>,
+        mail: &mut Mail,
+        env: &mut Env,
+    ) -> bool {
+        if env.reach(mail.worker, Point::Release) {
+            return false;
+        }
+        let hasty = env.now_ms >= self.revoke_since_ms + self.revoke_ms;
+        for partition in &partitions {
+            env.note(Who::Worker(mail.worker), "release", Some((index_of(*partition), -1)), i64::from(hasty));
+            if let Some(epoch) = self.present.get(partition).filter(|_| hasty) {
+                env.oracle.unclean(mail.run(*epoch));
+            }
+        }
+        self.releases += 1;
+        let answered = offsets.is_empty().then_some(true);
+        if answered.is_none() {
+            self.send_commit(CommitName::Release(self.releases), offsets, mail, env);
+        }
+        let count = self.releases;
+        self.releasing = Some(Releasing { count, partitions, answered, give_up_ms: env.now_ms + self.commit_ms });
+        true
+    }
+
+    /// The last commit is answered, or waited for long enough.
+    fn end_release(&mut self, mail: &mut Mail, env: &mut Env) {
+        let Some(release) = self.releasing.take() else { return };
+        for partition in &release.partitions {
+            if let Some(epoch) = self.present.remove(partition)
+                && release.answered != Some(true)
+            {
+                env.oracle.unclean(mail.run(epoch));
+            }
+        }
+        self.ledger.released();
+        mail.consumer.push_back(ToConsumer::Unassign(release.partitions));
+    }
+}

@@ -1,0 +1,394 @@
+//! The consumer thread's shell around [`Intake`]: polls, opens, routes, gives up.
+
+use super::{Mail, ToCommitter, ToConsumer, ToShard};
+use crate::coverage::Action;
+use crate::env::Env;
+use crate::model::group::GroupEvent;
+use crate::record::{Payload, Rec, index_of, partition_of};
+use crate::settings::Settings;
+use crate::trace::Who;
+use keyrail_engine::budget::{Gate, Turn};
+use keyrail_engine::intake::{Found, From, Intake, Opened, Take};
+use keyrail_engine::message::{Epoch, Partition};
+use keyrail_engine::ranges::Ranges;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// How often watermarks are passed on.
+const BEAT_MS: u64 = 250;
+
+#[derive(Debug)]
+struct Feed {
+    position: i64,
+    paused: bool,
+    /// The client delivers nothing before it seeks.
+    stuck: bool,
+}
+
+/// What the group waits for.
+#[derive(Debug, PartialEq, Eq)]
+enum Busy {
+    No,
+    /// Asks for the committed offsets of these partitions until then.
+    Opening(Vec<u16>, u64),
+    /// The committer drains and commits.
+    Revoking,
+}
+
+#[derive(Debug)]
+pub(super) struct Consumer {
+    intake: Intake,
+    gate: Gate,
+    limit_bytes: u64,
+    feeds: BTreeMap<Partition, Feed>,
+    busy: Busy,
+    next_look_ms: u64,
+    next_beat_ms: u64,
+    leaving: bool,
+    batch: Vec<Rc<Rec>>,
+}
+
+impl Consumer {
+    pub(super) fn new(settings: &Settings, seed: u64) -> Self {
+        Self {
+            intake: Intake::new(settings.policy.clone(), settings.shards, seed),
+            gate: Gate::new(settings.budget_bytes),
+            limit_bytes: settings.budget_bytes,
+            feeds: BTreeMap::new(),
+            busy: Busy::No,
+            next_look_ms: 0,
+            next_beat_ms: 0,
+            leaving: false,
+            batch: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_runnable(&self, mail: &Mail, env: &Env) -> bool {
+        let event = self.busy == Busy::No && env.group.has_event(mail.member);
+        !mail.consumer.is_empty() || event || env.now_ms >= self.next_look_ms
+    }
+
+    pub(super) const fn next_wake_ms(&self) -> u64 {
+        self.next_look_ms
+    }
+
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    pub(super) fn ask_to_stop(&mut self, mail: &Mail, env: &mut Env) {
+        if !self.leaving {
+            self.leaving = true;
+            env.group.ask_to_leave(mail.member, &mut env.rng);
+        }
+    }
+
+    /// `false`: it has left the group.
+    pub(super) fn step(&mut self, mail: &mut Mail, env: &mut Env) -> bool {
+        let did = match env.rng.below(4) {
+            0 | 1 => self.take_mail(mail, env) || self.hear_group(mail, env) || self.fetch(mail, env),
+            2 => self.hear_group(mail, env) || self.take_mail(mail, env) || self.fetch(mail, env),
+            _ => self.fetch(mail, env) || self.hear_group(mail, env) || self.take_mail(mail, env),
+        };
+        self.beat(mail, env);
+        if !did {
+            self.next_look_ms = env.now_ms + env.rng.within(3, 25);
+            let has_all_gone = env.group.owned(mail.member).is_empty() && !env.group.has_event(mail.member);
+            if self.leaving && self.busy == Busy::No && has_all_gone && self.feeds.is_empty() {
+                if env.reach(mail.worker, Action::Stop) {
+                    return true;
+                }
+                env.group.leave(mail.member, &mut env.rng);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn take_mail(&mut self, mail: &mut Mail, env: &mut Env) -> bool {
+        let Some(message) = mail.consumer.pop_front() else { return false };
+        match message {
+            ToConsumer::Rewind(partition, start, settled) => self.rewind(partition, start, settled, mail, env),
+            ToConsumer::Pause(partition) => {
+                if let Some(feed) = self.feeds.get_mut(&partition) {
+                    env.note(Who::Worker(mail.worker), "pause", Some((index_of(partition), -1)), 0);
+                    feed.paused = !env.reach(mail.worker, Action::Pause);
+                }
+            }
+            ToConsumer::Resume(partition) => {
+                if let Some(feed) = self.feeds.get_mut(&partition) {
+                    env.note(Who::Worker(mail.worker), "resume", Some((index_of(partition), -1)), 0);
+                    feed.paused = env.reach(mail.worker, Action::Resume);
+                }
+            }
+            ToConsumer::Stalled(partition) => {
+                if let Some(feed) = self.feeds.get_mut(&partition) {
+                    env.note(Who::Worker(mail.worker), "stalled", Some((index_of(partition), -1)), feed.position);
+                    feed.stuck = false;
+                }
+            }
+            ToConsumer::Unassign(partitions) => self.unassign(&partitions, mail, env),
+        }
+        true
+    }
+
+    fn rewind(&mut self, partition: Partition, start: i64, settled: Ranges, mail: &mut Mail, env: &mut Env) {
+        let Some(feed) = self.feeds.get_mut(&partition) else { return };
+        env.note(Who::Worker(mail.worker), "rewind", Some((index_of(partition), -1)), start);
+        if env.reach(mail.worker, Action::Rewind) {
+            return;
+        }
+        *feed = Feed { position: start, paused: feed.paused, stuck: false };
+        let epoch = self.intake.rewind(partition, start, settled.clone());
+        let opened =
+            Opened { epoch, start, settled, sequence: 0, partitions: 0, fresh: false, loss: None, unusable: None };
+        self.tell_opened(partition, opened, None, mail, env);
+    }
+
+    fn unassign(&mut self, partitions: &[Partition], mail: &mut Mail, env: &mut Env) {
+        if env.reach(mail.worker, Action::Unassign) {
+            return;
+        }
+        let numbers: Vec<u16> = partitions.iter().map(|p| index_of(*p)).collect();
+        for number in &numbers {
+            env.note(Who::Worker(mail.worker), "unassign", Some((*number, -1)), 0);
+        }
+        env.group.unassigned(mail.member, &numbers, &mut env.rng);
+        self.busy = Busy::No;
+    }
+
+    /// Hears what the group wants. Also opens what it gave, once the broker has answered.
+    fn hear_group(&mut self, mail: &mut Mail, env: &mut Env) -> bool {
+        if let Busy::Opening(_, at_ms) = &self.busy {
+            if env.now_ms < *at_ms || env.down_until_ms > env.now_ms {
+                return false;
+            }
+            if let Busy::Opening(partitions, _) = std::mem::replace(&mut self.busy, Busy::No) {
+                for partition in partitions {
+                    self.open(partition_of(partition), mail, env);
+                }
+            }
+            return true;
+        }
+        if !env.group.has(mail.member) {
+            return self.busy == Busy::No && self.lose_all(mail, env);
+        }
+        match env.group.poll(mail.member, self.busy == Busy::No) {
+            None => false,
+            Some(GroupEvent::Assigned(partitions)) => {
+                self.busy = Busy::Opening(partitions, env.now_ms + env.rng.within(0, 40));
+                true
+            }
+            Some(GroupEvent::Revoked(partitions)) => {
+                self.revoked(partitions.into_iter().map(partition_of).collect(), mail, env);
+                true
+            }
+        }
+    }
+
+    fn revoked(&mut self, partitions: Vec<Partition>, mail: &mut Mail, env: &mut Env) {
+        for partition in &partitions {
+            env.note(Who::Worker(mail.worker), "revoked", Some((index_of(*partition), -1)), 0);
+            self.intake.close(*partition);
+            self.feeds.remove(partition);
+        }
+        if env.reach(mail.worker, Action::Revoke) {
+            return;
+        }
+        mail.committer.push_back(ToCommitter::Revoke(partitions));
+        self.busy = Busy::Revoking;
+    }
+
+    /// The group threw this member out: its partitions are somebody else's already.
+    fn lose_all(&mut self, mail: &mut Mail, env: &mut Env) -> bool {
+        let lost: Vec<Partition> = std::mem::take(&mut self.feeds).into_keys().collect();
+        for partition in &lost {
+            env.note(Who::Worker(mail.worker), "lost", Some((index_of(*partition), -1)), 0);
+            self.intake.close(*partition);
+        }
+        if env.reach(mail.worker, Action::Lost) {
+            return true;
+        }
+        mail.committer.push_back(ToCommitter::Lost(lost));
+        if !self.leaving {
+            mail.member = env.group.join(false, &mut env.rng);
+        }
+        !self.leaving
+    }
+
+    fn open(&mut self, partition: Partition, mail: &mut Mail, env: &mut Env) {
+        let number = index_of(partition);
+        if env.reach(mail.worker, Action::Open) {
+            return;
+        }
+        let known_partitions = env.known_partitions(partition);
+        let partitions = env.group.count_of_topic(number / crate::record::SLOTS_PER_TOPIC);
+        let committed = env.group.committed(number).cloned();
+        let log = &env.logs[usize::from(number)];
+        let found = Found {
+            committed: committed.as_ref().map(|c| c.offset),
+            metadata: committed.as_ref().map_or("", |c| &c.metadata),
+            log_start: log.start(),
+            log_end: log.end(),
+            known_partitions,
+            partitions,
+        };
+        let from = env.settings.from;
+        let opened = self.intake.open(partition, &found, from);
+        if let Some((lost_from, lost_to)) = opened.loss {
+            env.note(Who::Worker(mail.worker), "loss reported", Some((number, -1)), lost_to);
+            env.oracle.loss_reported(number, lost_from, lost_to);
+        }
+        let later = known_partitions.is_some_and(|known| partition.number >= known as i32);
+        let skips = opened.fresh && from == From::Latest && !later;
+        self.feeds.insert(partition, Feed { position: opened.start, paused: false, stuck: false });
+        let skips_below = skips.then_some(found.log_end);
+        self.tell_opened(partition, opened, skips_below, mail, env);
+    }
+
+    /// Shards first, then the ledger, then records: each must know the epoch before it sees anything of it.
+    fn tell_opened(
+        &mut self,
+        partition: Partition,
+        opened: Opened,
+        skips_below: Option<i64>,
+        mail: &mut Mail,
+        env: &mut Env,
+    ) {
+        let number = index_of(partition);
+        env.note(Who::Worker(mail.worker), "opened", Some((number, -1)), opened.start);
+        let run = env.oracle.opened(mail.process, number, opened.start, &opened.settled, skips_below);
+        mail.note_run(opened.epoch, run);
+        for shard in &mut mail.shards {
+            let settled = opened.settled.clone();
+            shard.push_back(ToShard::Open { partition, epoch: opened.epoch, start: opened.start, settled });
+        }
+        mail.committer.push_back(ToCommitter::Opened(partition, opened));
+    }
+
+    fn beat(&mut self, mail: &mut Mail, env: &mut Env) {
+        let small = env.afflictions[usize::from(mail.worker)].small_budget_until_ms > env.now_ms;
+        let limit = if small { 1_500 } else { env.settings.budget_bytes };
+        if limit != self.limit_bytes {
+            let was_closed = self.gate.is_closed();
+            (self.gate, self.limit_bytes) = (Gate::new(limit), limit);
+            if was_closed {
+                self.turn(Turn::Open, mail, env);
+            }
+        }
+        if let Some(turn) = self.gate.check(mail.held.get()) {
+            self.turn(turn, mail, env);
+        }
+        if env.now_ms >= self.next_beat_ms {
+            self.next_beat_ms = env.now_ms + BEAT_MS;
+            for partition in self.feeds.keys() {
+                let end = env.logs[usize::from(index_of(*partition))].end();
+                mail.committer.push_back(ToCommitter::Watermark(*partition, end));
+            }
+        }
+    }
+
+    fn turn(&self, turn: Turn, mail: &mut Mail, env: &mut Env) {
+        let (action, name) = match turn {
+            Turn::Close => (Action::Pause, "gate closes"),
+            Turn::Open => (Action::Resume, "gate opens"),
+        };
+        env.note(Who::Worker(mail.worker), name, None, mail.held.get() as i64);
+        if !env.reach(mail.worker, action) {
+            mail.committer.push_back(ToCommitter::Gate(turn == Turn::Close));
+        }
+    }
+
+    /// Fetches from one of the partitions that deliver, and routes what comes.
+    fn fetch(&mut self, mail: &mut Mail, env: &mut Env) -> bool {
+        if self.gate.is_closed() || self.leaving || env.down_until_ms > env.now_ms {
+            return false;
+        }
+        let ready = |(p, f): &(&Partition, &Feed)| {
+            !f.paused && !f.stuck && f.position < env.logs[usize::from(index_of(**p))].end()
+        };
+        let count = self.feeds.iter().filter(ready).count();
+        if count == 0 {
+            return false;
+        }
+        let nth = env.rng.index(count);
+        let ready = |(p, f): &(&Partition, &mut Feed)| {
+            !f.paused && !f.stuck && f.position < env.logs[usize::from(index_of(**p))].end()
+        };
+        let Some((&partition, feed)) = self.feeds.iter_mut().filter(ready).nth(nth) else { return false };
+        let number = index_of(partition);
+        let log_start = env.logs[usize::from(number)].start();
+        if feed.position < log_start {
+            // Out of range: what lies between is gone.
+            env.oracle.loss_reported(number, feed.position, log_start);
+            env.note(Who::Worker(mail.worker), "out of range", Some((number, -1)), log_start);
+            feed.position = log_start;
+        }
+        if env.reach(mail.worker, Action::Fetch) {
+            return true;
+        }
+        if std::mem::take(&mut env.afflictions[usize::from(mail.worker)].stall_next) {
+            feed.stuck = true;
+            return true;
+        }
+        let most = 1 + env.rng.index(env.settings.fetch_max);
+        self.batch.clear();
+        let mut batch = std::mem::take(&mut self.batch);
+        feed.position = env.logs[usize::from(number)].read(feed.position, most, &mut batch);
+        self.route(partition, &batch, mail, env);
+        self.batch = batch;
+        true
+    }
+
+    fn route(&mut self, partition: Partition, batch: &[Rc<Rec>], mail: &mut Mail, env: &mut Env) {
+        let Some(epoch) = self.intake.epoch(partition) else { return };
+        let mut routed = Vec::with_capacity(batch.len());
+        let mut received: Vec<(i64, i64)> = Vec::new();
+        for rec in batch {
+            let action = match self.intake.take(partition, rec.offset, &**rec) {
+                Take::Stale => continue,
+                Take::Settled => {
+                    env.oracle.passed_over(rec.partition, rec.offset);
+                    Action::PassOver
+                }
+                Take::Route { shard, ticket } => {
+                    routed.push((shard, ticket, Rc::clone(rec)));
+                    Action::Route
+                }
+            };
+            env.note(Who::Worker(mail.worker), action.name(), Some((rec.partition, rec.offset)), epoch.0 as i64);
+            if env.reach(mail.worker, action) {
+                return;
+            }
+            match received.last_mut() {
+                Some(run) if run.1 + 1 == rec.offset => run.1 = rec.offset,
+                _ => received.push((rec.offset, rec.offset)),
+            }
+        }
+        self.hand_over(partition, epoch, &received, routed, mail, env);
+    }
+
+    /// The ledger hears of records before the shards have them: a settlement must find its offset.
+    fn hand_over(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        received: &[(i64, i64)],
+        routed: Vec<(u32, keyrail_engine::message::Ticket, Rc<Rec>)>,
+        mail: &mut Mail,
+        env: &mut Env,
+    ) {
+        for &(first, last) in received {
+            mail.committer.push_back(ToCommitter::Received { partition, epoch, first, last });
+        }
+        let mut fetched = 0;
+        for (shard, ticket, rec) in routed {
+            fetched += u64::from(rec.size);
+            let payload = Payload::new(rec, &mail.held);
+            mail.shards[shard as usize].push_back(ToShard::Record(ticket, payload));
+        }
+        if mail.held.get() >= self.limit_bytes + fetched && fetched > 0 && !self.gate.is_closed() {
+            env.out_of_bounds(format!("{} bytes are held, and the budget is {}", mail.held.get(), self.limit_bytes));
+        }
+    }
+}

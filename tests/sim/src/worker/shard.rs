@@ -1,0 +1,228 @@
+//! A shard thread's shell around [`Shard`], with the model's handler in place of Wasm.
+
+use super::{Mail, ToCommitter, ToShard};
+use crate::coverage::Action;
+use crate::env::Env;
+use crate::handler::{self, Answer, Call};
+use crate::invariants::name;
+use crate::record::{Payload, index_of};
+use crate::settings::Settings;
+use crate::trace::Who;
+use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
+use keyrail_engine::ranges::Ranges;
+use keyrail_engine::shard::{CallFailure, Next, Plan, Settled, Shard};
+use std::collections::{BTreeMap, HashMap};
+
+/// An id that this shard must remember.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    partition: u16,
+    offset: i64,
+    wall_ms: i64,
+}
+
+#[derive(Debug)]
+pub(super) struct ShardActor {
+    number: usize,
+    shard: Shard<Payload>,
+    call: Option<Call>,
+    wake_ms: Option<u64>,
+    /// Something came in since the shard was last asked.
+    fresh: bool,
+    epochs: BTreeMap<Partition, Epoch>,
+    /// By the oracle's number of twins.
+    marks: HashMap<u32, Mark>,
+    /// Closed while the call ran.
+    drained: Vec<(Partition, Epoch)>,
+    inbox_during_call: bool,
+}
+
+impl ShardActor {
+    pub(super) fn new(settings: &Settings, number: u32, seed: u64) -> Self {
+        Self {
+            number: number as usize,
+            shard: Shard::new(settings.policy.clone(), seed ^ u64::from(number)),
+            call: None,
+            wake_ms: None,
+            fresh: false,
+            epochs: BTreeMap::new(),
+            marks: HashMap::new(),
+            drained: Vec::new(),
+            inbox_during_call: settings.inbox_during_call,
+        }
+    }
+
+    pub(super) fn is_runnable(&self, mail: &Mail, env: &Env) -> bool {
+        let has_mail = !mail.shards[self.number].is_empty();
+        match &self.call {
+            Some(call) => env.now_ms >= call.ends_ms || self.inbox_during_call && has_mail,
+            None => has_mail || self.fresh || self.wake_ms.is_some_and(|at| env.now_ms >= at),
+        }
+    }
+
+    pub(super) fn next_wake_ms(&self) -> Option<u64> {
+        match &self.call {
+            Some(call) => Some(call.ends_ms),
+            None => self.wake_ms,
+        }
+    }
+
+    pub(super) fn lanes(&self) -> usize {
+        self.shard.load().lanes
+    }
+
+    pub(super) fn step(&mut self, mail: &mut Mail, env: &mut Env) {
+        let has_mail = !mail.shards[self.number].is_empty();
+        let call_over = self.call.as_ref().is_some_and(|c| env.now_ms >= c.ends_ms);
+        if call_over && !(self.inbox_during_call && has_mail && env.rng.percent(50)) {
+            self.end_call(mail, env);
+        } else if has_mail && (self.call.is_some() || env.rng.percent(80)) {
+            self.take_mail(mail, env);
+        } else if self.call.is_none() {
+            self.ask(mail, env);
+        }
+    }
+
+    fn take_mail(&mut self, mail: &mut Mail, env: &mut Env) {
+        let Some(message) = mail.shards[self.number].pop_front() else { return };
+        self.fresh = true;
+        match message {
+            ToShard::Open { partition, epoch, start, settled } => self.open(partition, epoch, start, &settled),
+            ToShard::Close { partition, epoch } => self.close(partition, epoch, mail, env),
+            ToShard::Record(ticket, payload) => {
+                self.shard.accept(ticket, payload, env.now());
+            }
+            ToShard::LetterAcknowledged { partition, epoch, offset } => {
+                self.shard.letter_acknowledged(partition, epoch, offset);
+                if let Some(fact) = env.oracle.look(index_of(partition), offset) {
+                    let scope = fact.scope;
+                    env.oracle.lane_goes_on(mail.run(epoch), scope);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, partition: Partition, epoch: Epoch, start: i64, settled: &Ranges) {
+        self.shard.open(partition, epoch, start, settled);
+        self.epochs.insert(partition, epoch);
+        let number = index_of(partition);
+        self.marks.retain(|_, m| m.partition != number || m.offset < start || settled.contains(m.offset));
+    }
+
+    fn close(&mut self, partition: Partition, epoch: Epoch, mail: &mut Mail, env: &mut Env) {
+        if env.reach(mail.worker, Action::Drained) {
+            return;
+        }
+        env.note(Who::Worker(mail.worker), "drained", Some((index_of(partition), -1)), epoch.0 as i64);
+        self.shard.close(partition, epoch);
+        if self.epochs.get(&partition) == Some(&epoch) {
+            self.epochs.remove(&partition);
+        }
+        if self.call.is_some() {
+            self.drained.push((partition, epoch));
+        } else {
+            mail.committer.push_back(ToCommitter::Drained(partition, epoch));
+        }
+    }
+
+    /// Asks the engine what runs next, and starts it.
+    fn ask(&mut self, mail: &mut Mail, env: &mut Env) {
+        self.fresh = false;
+        let mut settled = Vec::new();
+        let next = self.shard.next(env.now(), &mut settled);
+        self.hand_on(settled, mail, env);
+        match next {
+            Next::Wait(at) => self.wake_ms = at,
+            Next::Run(plan) => self.start_call(plan, mail, env),
+        }
+    }
+
+    fn start_call(&mut self, plan: Plan, mail: &mut Mail, env: &mut Env) {
+        let mut slots = Vec::with_capacity(plan.messages as usize);
+        for delivery in self.shard.batch() {
+            slots.push((*delivery.ticket, std::rc::Rc::clone(&delivery.message.rec), delivery.attempt));
+        }
+        if env.reach(mail.worker, Action::Call) {
+            return;
+        }
+        let mut calls_before = Vec::with_capacity(slots.len());
+        for (ticket, rec, attempt) in &slots {
+            let at = (rec.partition, rec.offset);
+            env.note(Who::Worker(mail.worker), "called", Some(at), i64::from(*attempt));
+            if self.epochs.get(&ticket.partition) != Some(&ticket.epoch) {
+                env.oracle.violated(name::TWICE, Some(at), "runs though its assignment is over".into());
+            }
+            let calls = env.oracle.called(mail.run(ticket.epoch), rec, *attempt, env.now());
+            if calls == 0 {
+                self.check_marks(ticket, env);
+            }
+            calls_before.push(calls);
+        }
+        self.call = Some(handler::call(slots, &calls_before, plan, mail.worker, env));
+    }
+
+    /// A message that runs must not be one that this shard remembers.
+    fn check_marks(&self, ticket: &Ticket, env: &mut Env) {
+        let at = (index_of(ticket.partition), ticket.offset);
+        let Some(dedup) = &env.settings.policy.dedup else { return };
+        let Some(mark) = env.oracle.twin(at).and_then(|twin| self.marks.get(&twin)) else { return };
+        let roomy = dedup.capacity > 10_000;
+        let within = env.latest_wall_ms - mark.wall_ms < dedup.window_ms as i64;
+        if roomy && within && mark.offset != at.1 {
+            let what = format!("runs though offset {} was the same message", mark.offset);
+            env.oracle.violated(name::DEDUP, Some(at), what);
+        }
+    }
+
+    fn end_call(&mut self, mail: &mut Mail, env: &mut Env) {
+        let Some(call) = self.call.take() else { return };
+        let action = if matches!(call.answer, Answer::Outcomes(_)) { Action::Complete } else { Action::CallFailed };
+        if env.reach(mail.worker, action) {
+            return;
+        }
+        handler::tell_oracle(&call, mail, env);
+        let (mut settled, now) = (Vec::new(), env.now());
+        let report = match call.answer {
+            Answer::Outcomes(outcomes) => self.shard.complete(outcomes, call.took_us, now, &mut settled),
+            Answer::Failed { timeout } => {
+                let failure = handler::words(if timeout { "timeout" } else { "trap" });
+                self.shard.fail(CallFailure { timeout, failure }, now, &mut settled)
+            }
+        };
+        self.fresh = true;
+        self.hand_on(settled, mail, env);
+        if report.retried > 0 && env.reach(mail.worker, Action::RetryWait) {
+            return;
+        }
+        for (partition, epoch) in self.drained.drain(..) {
+            mail.committer.push_back(ToCommitter::Drained(partition, epoch));
+        }
+    }
+
+    fn hand_on(&mut self, settled: Vec<Settled<Payload>>, mail: &mut Mail, env: &mut Env) {
+        for settled in settled {
+            let ticket = settled.ticket;
+            let at = (index_of(ticket.partition), ticket.offset);
+            let (what, duplicate) = match &settled.fate {
+                Fate::Done => ("done", false),
+                Fate::Skipped => ("skipped", false),
+                Fate::Duplicate => ("duplicate", true),
+                Fate::DeadLetter(_) => ("dead letter", false),
+                Fate::Discarded(_) => ("discarded", false),
+            };
+            env.note(Who::Worker(mail.worker), what, Some(at), ticket.epoch.0 as i64);
+            env.oracle.settled(mail.run(ticket.epoch), &ticket, &settled.fate, env.now());
+            if duplicate {
+                if env.reach(mail.worker, Action::Duplicate) {
+                    return;
+                }
+            } else if self.epochs.get(&ticket.partition) == Some(&ticket.epoch)
+                && let Some(twin) = env.oracle.twin(at)
+            {
+                let wall_ms = env.now().wall_ms;
+                self.marks.insert(twin, Mark { partition: at.0, offset: at.1, wall_ms });
+            }
+            mail.committer.push_back(ToCommitter::Settled(settled));
+        }
+    }
+}
