@@ -1,9 +1,20 @@
 //! Bugs that can be switched on to prove that the simulator finds them. Without the feature `planted` the switch is a
 //! constant `false`, and the compiler removes it.
 
-/// One planted bug; each name says what the code then does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bug {
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// One planted bug; each name says what the code then does.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Bug { $($(#[$doc])* $name,)* }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+bugs! {
     /// Commits past the highest settled offset instead of up to the lowest unsettled one.
     CommitHighest,
     /// Takes completions of an earlier assignment for the present one.

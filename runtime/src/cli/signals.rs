@@ -5,7 +5,7 @@ use keyrail::admin::health::Health;
 use keyrail::admin::stop::Stop;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What the pipelines get beyond the grace they know of, before the process ends without them.
@@ -42,8 +42,16 @@ pub(super) fn listen(stop: Stop, health: Arc<Health>, grace: Duration) -> anyhow
     Ok(())
 }
 
+/// A second signal this soon is the same request: `timeout` and some supervisors signal a process and then its group.
+const SAME: Duration = Duration::from_secs(1);
+
 async fn wait(name: &'static str, mut signal: Signal, stop: Stop, health: Arc<Health>, grace: Duration) {
+    let mut first: Option<Instant> = None;
     while signal.recv().await.is_some() {
+        if first.is_some_and(|first| first.elapsed() < SAME) {
+            continue;
+        }
+        first.get_or_insert_with(Instant::now);
         if stop.requested() {
             end(&format!("{name} again: ending at once; what was not committed runs again"));
         }

@@ -1,7 +1,7 @@
 //! The committer thread: keeps the ledger, produces effects, commits.
 
 use super::clock::Clock;
-use super::link::{Gone, Line, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
+use super::link::{Gone, Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
 use super::records::{self, Origin};
 use super::{Trouble, show};
 use crate::admin::health::Heartbeat;
@@ -34,6 +34,7 @@ pub(super) struct Ledger {
     pub(super) inbox: Receiver<ToCommitter>,
     pub(super) shards: Vec<Line<ToShard>>,
     pub(super) consumer: Line<ToConsumer>,
+    pub(super) over: Over,
     pub(super) names: Names,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<PipelineMetrics>,
@@ -82,6 +83,9 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
 impl Worker {
     fn turn(&mut self) -> Result<bool, Trouble> {
         self.ledger.heartbeat.beat();
+        if self.ledger.over.is_raised() {
+            return Ok(false);
+        }
         let waiting = self.ledger.consumer.is_waiting() || self.ledger.shards.iter().any(Line::is_waiting);
         let busy = waiting || self.ledger.producer.in_flight() > 0;
         match self.ledger.inbox.recv_timeout(if busy { REPORTS } else { IDLE }) {
@@ -170,6 +174,9 @@ impl Worker {
     /// The producer's queue is full: its reports make room.
     fn wait_for_room(&mut self) -> Result<(), Trouble> {
         self.ledger.heartbeat.beat();
+        if self.ledger.over.is_raised() {
+            return Err(Trouble::Ended);
+        }
         self.collect_reports(Duration::from_millis(5))?;
         // Time goes on: a revoke must end, whatever the broker does.
         self.ledger.engine.tick(self.ledger.clock.now(), &mut self.actions);

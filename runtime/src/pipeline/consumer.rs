@@ -5,7 +5,7 @@
 
 use super::budget::Budget;
 use super::clock::millis;
-use super::link::{Gone, Line, Payload, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine};
+use super::link::{Gone, Line, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine};
 use super::{Stopped, Trouble};
 use crate::admin::health::{Heartbeat, PipelineHealth, State};
 use crate::admin::metrics::{PauseReason, PipelineMetrics, Rebalance};
@@ -41,6 +41,8 @@ pub(super) struct Feed {
     pub(super) on_loss: OnLoss,
     pub(super) shards: Vec<Line<ToShard>>,
     pub(super) committer: Line<ToCommitter>,
+    #[allow(dead_code, reason = "dropping it is its work")]
+    pub(super) over: RaiseOver,
     pub(super) inbox: Receiver<ToConsumer>,
     pub(super) metrics: Arc<PipelineMetrics>,
     pub(super) health: Arc<PipelineHealth>,
@@ -376,6 +378,7 @@ impl Worker {
         while Instant::now() < deadline {
             self.feed.heartbeat.beat();
             match self.feed.consumer.poll(POLL) {
+                Polled::Revoked(partitions) if partitions.is_empty() => return Ok(Stopped),
                 Polled::Revoked(partitions) => {
                     self.revoked(&partitions)?;
                     return Ok(Stopped);

@@ -14,6 +14,8 @@ use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// A record with its share of the byte budget.
 #[derive(Debug)]
@@ -86,6 +88,28 @@ pub(super) enum ToConsumer {
     Stalled { partition: Partition, position: i64 },
     /// What was to be revoked is committed and given up.
     Released,
+}
+
+/// Raised when the consumer thread ends, however it ends: the committer must not wait for the shards then, which wait for
+/// it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Over(Arc<AtomicBool>);
+
+impl Over {
+    /// Whether the consumer thread has ended.
+    pub(super) fn is_raised(&self) -> bool {
+        self.0.load(Acquire)
+    }
+}
+
+/// Raises an [`Over`] when it is dropped.
+#[derive(Debug)]
+pub(super) struct RaiseOver(pub(super) Over);
+
+impl Drop for RaiseOver {
+    fn drop(&mut self) {
+        self.0.0.store(true, Release);
+    }
 }
 
 /// A sender that never blocks. What finds no room waits here, in order.

@@ -32,7 +32,7 @@ use crossbeam_channel::bounded;
 use keyrail_engine::intake::{From, Intake};
 use keyrail_engine::pipeline::{Pipeline, Timing};
 use keyrail_engine::shard::Shard;
-use link::Line;
+use link::{Line, Over, RaiseOver};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -213,6 +213,7 @@ fn build(
         heartbeat: health.heartbeat(&format!("shard {number}"), shard::heartbeat_limit(policy.batch.max_time_ms)),
     });
     let shifts = shifts.collect();
+    let over = Over::default();
     let lines = || to_shards.iter().cloned().map(Line::new).collect();
     let ledger = committer::Ledger {
         engine: Pipeline::new(policy.clone(), shards, Timing { revoke_ms, ..Timing::default() }),
@@ -221,6 +222,7 @@ fn build(
         inbox: committer_inbox,
         shards: lines(),
         consumer: Line::new(to_consumer),
+        over: over.clone(),
         names: names(manifest, &parts.handler),
         clock,
         metrics: metrics.clone(),
@@ -239,6 +241,7 @@ fn build(
         on_loss: manifest.on_loss,
         shards: lines(),
         committer: Line::new(to_committer),
+        over: RaiseOver(over),
         inbox: consumer_inbox,
         metrics: metrics.clone(),
         health: health.clone(),

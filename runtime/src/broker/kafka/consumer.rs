@@ -131,15 +131,14 @@ impl KafkaConsumer {
     }
 
     fn on_error(&mut self, failure: &Failure, at: Option<TopicPartition>) -> Polled {
-        match (failure.code, at) {
-            (Code::AutoOffsetReset | Code::OffsetOutOfRange, Some(at)) => return Polled::OutOfRange(at),
-            _ if failure.fatal => {}
-            (code, _) if !self.repeats.is_new(code, Instant::now()) => return Polled::Idle,
-            _ => {}
+        if let (Code::AutoOffsetReset | Code::OffsetOutOfRange, Some(at)) = (failure.code, at) {
+            return Polled::OutOfRange(at);
         }
         // A fatal error's own code only says that it is fatal.
         let fatal = if failure.fatal { self.shared.client.fatal() } else { None };
-        Polled::Trouble(self.shared.place.explain("reading", fatal.as_ref().unwrap_or(failure)))
+        let error = self.shared.place.explain("reading", fatal.as_ref().unwrap_or(failure));
+        let new = self.repeats.is_new(failure.code, error.kind, Instant::now());
+        if new || failure.fatal { Polled::Trouble(error) } else { Polled::Idle }
     }
 
     /// Takes a partition away from librdkafka and gives it back at another offset.
@@ -229,10 +228,10 @@ impl Consumer for KafkaConsumer {
                 });
                 self.on_error(&failure, at)
             }
-            EventKind::Log => {
-                log::forward(&event);
-                Polled::Idle
-            }
+            EventKind::Log => match log::forward(&event) {
+                Some(failure) => self.on_error(&failure, None),
+                None => Polled::Idle,
+            },
             EventKind::Delivery | EventKind::Other => Polled::Idle,
         }
     }
@@ -430,7 +429,7 @@ fn close(shared: &Shared, unanswered: bool) {
         }
         match shared.events.poll(Duration::from_millis(50)) {
             Some(event) if event.kind() == EventKind::Rebalance => give_up_all(),
-            Some(event) if event.kind() == EventKind::Log => log::forward(&event),
+            Some(event) if event.kind() == EventKind::Log => drop(log::forward(&event)),
             _ => {}
         }
     }

@@ -32,13 +32,17 @@ impl Place {
         let group = self.group.as_deref().unwrap_or_default();
         match failure.code {
             Code::SSL => (Operator, self.tls_cure(&failure.reason)),
+            // librdkafka guesses these two from a connection that breaks early, as it also does when a broker stops.
             Code::BrokerTransportFailure if failure.reason.contains("security.protocol") => (
                 Operator,
                 format!(
-                    "the listener at {at} speaks another protocol than \"security.protocol\" = {:?} in [kafka]",
+                    "if this stays, the listener at {at} speaks another protocol than \"security.protocol\" = {:?} in [kafka]",
                     self.security_protocol
                 ),
             ),
+            Code::BrokerTransportFailure if failure.reason.contains("PLAINTEXT") => {
+                (Operator, format!("if this stays, {}", self.tls_cure(&failure.reason)))
+            }
             Code::Resolve => (Operator, format!("no host of that name: check \"bootstrap.servers\" ({at}) in [kafka]")),
             Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::TimedOutQueue => (
                 Retry,
@@ -155,19 +159,31 @@ impl Place {
     }
 }
 
+/// Whether waiting can't help: the broker said no, or its certificate did.
+pub(super) fn is_verdict(code: Code) -> bool {
+    matches!(
+        code,
+        Code::SSL
+            | Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::UnsupportedSASLMechanism
+            | Code::IllegalSASLState
+    )
+}
+
 /// librdkafka tells of a broken connection at each attempt; one telling in this time is enough.
 const REPEAT_AFTER: Duration = Duration::from_secs(30);
 
 /// Lets an error through once in a while.
 #[derive(Debug, Default)]
-pub(super) struct Repeats(Vec<(Code, Instant)>);
+pub(super) struct Repeats(Vec<((Code, BrokerErrorKind), Instant)>);
 
 impl Repeats {
-    pub(super) fn is_new(&mut self, code: Code, now: Instant) -> bool {
+    pub(super) fn is_new(&mut self, code: Code, kind: BrokerErrorKind, now: Instant) -> bool {
         self.0.retain(|(_, at)| now.duration_since(*at) < REPEAT_AFTER);
-        let new = !self.0.iter().any(|(c, _)| *c == code);
+        let new = !self.0.iter().any(|(told, _)| *told == (code, kind));
         if new {
-            self.0.push((code, now));
+            self.0.push(((code, kind), now));
         }
         new
     }

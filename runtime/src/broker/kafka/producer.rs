@@ -83,25 +83,29 @@ impl KafkaProducer {
                     self.on_error(failure);
                 }
             }
-            EventKind::Log => log::forward(&event),
+            EventKind::Log => {
+                if let Some(failure) = log::forward(&event) {
+                    self.on_error(failure);
+                }
+            }
             EventKind::Fetch | EventKind::Rebalance | EventKind::Other => {}
         }
     }
 
     fn failed(&mut self, message: &Message<'_>, shared_batch: bool, reports: &mut Reports) {
         let failure = message.failure();
-        eprintln!("DEBUG {failure:?} batch {shared_batch} {:?}", message.key());
-        if failure.code == Code::MessageSizeTooLarge && shared_batch && self.send_alone(message) {
-            return;
+        let refusal = self.refusal(&String::from_utf8_lossy(message.topic()), failure);
+        let of_the_batch = shared_batch && matches!(refusal, Refusal::Undeliverable(_));
+        if !(of_the_batch && self.send_alone(message)) {
+            reports.push((message.token(), Err(refusal)));
         }
-        let topic = String::from_utf8_lossy(message.topic());
-        reports.push((message.token(), Err(self.refusal(&topic, failure))));
     }
 
-    /// Sends a record of a refused batch by itself, to the same partition.
+    /// Sends a record of a refused batch by itself, to the same partition, so that its own verdict is known.
     ///
-    /// The topic's limit counts for the batch, so records that are small enough are refused with it. librdkafka, unlike
-    /// Java's client, does not split it. `false` when that is not possible.
+    /// The broker refuses a whole batch for one record, and counts its size against the topic's limit for one record.
+    /// librdkafka, unlike Java's client, does not split it. The good ones among them are written after what followed
+    /// them: better late than dead-lettered. `false` when it is not possible.
     fn send_alone(&mut self, message: &Message<'_>) -> bool {
         if self.alone.is_none() {
             self.alone = Self::new(self.kafka.clone(), &[("batch.num.messages", "1")]).ok().map(Box::new);
@@ -125,12 +129,11 @@ impl KafkaProducer {
     }
 
     fn on_error(&mut self, failure: Failure) {
-        if self.repeats.is_new(failure.code, Instant::now()) {
-            let error = self.place().explain("producing", &failure);
-            // What a person must act on is not hidden by the outage that follows from it.
-            if self.trouble.as_ref().is_none_or(|t| t.kind == BrokerErrorKind::Retry) {
-                self.trouble = Some(error);
-            }
+        let error = self.place().explain("producing", &failure);
+        // What a person must act on is not hidden by the outage that follows from it.
+        let worse = self.trouble.as_ref().is_none_or(|t| t.kind == BrokerErrorKind::Retry);
+        if self.repeats.is_new(failure.code, error.kind, Instant::now()) && worse {
+            self.trouble = Some(error);
         }
     }
 }

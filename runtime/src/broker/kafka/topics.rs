@@ -1,5 +1,6 @@
 //! Topics that a pipeline needs: looked up, compared, created, or the command to create them.
 
+use super::errors::is_verdict;
 use super::native::{Client, Code, Event, EventKind, Failure, NewTopic, Queue, TopicDescription};
 use super::{Place, log, nearest};
 use crate::broker::{BrokerError, BrokerErrorKind};
@@ -95,7 +96,8 @@ impl Topics {
         self.ask(&doing, wait, |c, q| c.describe_settings(topic, q, wait), |e| e.settings())
     }
 
-    /// Makes a topic, with the broker's own replication factor. One that exists already is no error.
+    /// Makes a topic, with the broker's own replication factor, and waits until it is known. One that exists already is
+    /// no error.
     pub fn create(
         &self,
         name: &str,
@@ -105,12 +107,18 @@ impl Topics {
     ) -> Result<(), BrokerError> {
         let new = NewTopic { name, partitions, replication: -1, settings };
         let existed = |f: &Failure| f.code == Code::TopicAlreadyExists;
+        let until = Instant::now() + wait;
         self.ask(
             &format!("creating topic {name:?}"),
             wait,
             |c, q| c.create_topic(&new, q, wait),
             |event| event.created().or_else(|f| if existed(&f) { Ok(()) } else { Err(f) }),
-        )
+        )?;
+        // The controller has it; the broker asked next may not know it yet.
+        while self.describe(&[name], wait)?.iter().all(|i| i.partitions.is_none()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// The command that creates a topic, for who may.
@@ -248,8 +256,7 @@ impl Topics {
         let mut cause = None;
         loop {
             // The main queue also does the token refresh of OAUTHBEARER.
-            self.drain(doing, &mut cause);
-            if cause.as_ref().is_some_and(|e: &BrokerError| e.kind == BrokerErrorKind::Operator) {
+            if self.drain(doing, &mut cause) {
                 break;
             }
             if let Some(event) = answers.poll(Duration::from_millis(20)) {
@@ -274,19 +281,23 @@ impl Topics {
         cause.unwrap_or_else(|| self.place.explain(doing, &failure))
     }
 
-    fn drain(&self, doing: &str, cause: &mut Option<BrokerError>) {
+    /// Takes the client's errors into `cause`. `true` when one of them is final.
+    fn drain(&self, doing: &str, cause: &mut Option<BrokerError>) -> bool {
+        let mut is_final = false;
         while let Some(event) = self.main.poll(Duration::ZERO) {
-            match (event.kind(), event.result()) {
-                (EventKind::Log, _) => log::forward(&event),
-                (EventKind::Error, Err(failure)) => {
-                    let error = self.place.explain(doing, &failure);
-                    // The first cause stays, unless a later one is for a person to act on.
-                    if cause.is_none() || error.kind == BrokerErrorKind::Operator {
-                        *cause = Some(error);
-                    }
-                }
-                _ => {}
+            let failure = match event.kind() {
+                EventKind::Log => log::forward(&event),
+                EventKind::Error => event.result().err(),
+                _ => None,
+            };
+            let Some(failure) = failure else { continue };
+            is_final |= is_verdict(failure.code);
+            let error = self.place.explain(doing, &failure);
+            // The first cause stays, unless a later one is for a person to act on.
+            if cause.is_none() || error.kind == BrokerErrorKind::Operator {
+                *cause = Some(error);
             }
         }
+        is_final
     }
 }
