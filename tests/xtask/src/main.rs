@@ -53,7 +53,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode, String> {
                 println!("{name}={}", value.display());
             }
         }
-        "guests" => no_more(rest).and_then(|()| setup::build_guests(&place)).map(drop)?,
+        "guests" => no_more(rest).and_then(|()| setup::guests(&place)).map(drop)?,
         "kafka" => broker::command(&place, rest)?,
         "test" => return suite::command(&place, rest),
         "tidy" => return no_more(rest).and_then(|()| tidy(&place)),

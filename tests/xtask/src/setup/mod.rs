@@ -13,7 +13,6 @@ use crate::say::say;
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 
-pub(crate) use guests::build as build_guests;
 pub(crate) use tools::{deny, mutants};
 
 /// A part of the set-up that is not there, and why. The tests that need it are skipped with this reason.
@@ -71,6 +70,12 @@ pub(crate) fn all(place: &Place) -> Result<Ready, String> {
     say("set-up: WebAssembly guests");
     ready.guests = ready.keep("guests", guests::build(place));
     Ok(ready)
+}
+
+/// The guests alone.
+pub(crate) fn guests(place: &Place) -> Result<PathBuf, String> {
+    let _lock = lock(place)?;
+    guests::build(place)
 }
 
 /// Java and Kafka alone, for a broker by hand.
