@@ -1,5 +1,6 @@
 //! What librdkafka's errors mean: what to do next, and the words for a person.
 
+use super::log::broke_early;
 use super::native::{Code, Failure};
 use crate::broker::{BrokerError, BrokerErrorKind, Refusal};
 use std::time::{Duration, Instant};
@@ -28,12 +29,11 @@ impl Place {
     fn verdict(&self, failure: &Failure) -> (BrokerErrorKind, String) {
         use BrokerErrorKind::{Fatal, Operator, Retry, Superseded};
         let at = &self.bootstrap;
-        let user = self.user.as_deref().map_or_else(|| "this client".to_owned(), |u| format!("user {u:?}"));
-        let group = self.group.as_deref().unwrap_or_default();
+        let user = self.user();
         match failure.code {
             Code::SSL => (Operator, self.tls_cure(&failure.reason)),
-            // librdkafka guesses these two from a connection that breaks early, as it also does when a broker stops.
-            Code::BrokerTransportFailure if failure.reason.contains("security.protocol") => (
+            // Two guesses from a connection that breaks early, as it also does when a broker stops.
+            Code::BrokerTransportFailure if broke_early(&failure.reason) => (
                 Operator,
                 format!(
                     "if this stays, the listener at {at} speaks another protocol than \"security.protocol\" = {:?} in [kafka]",
@@ -57,44 +57,6 @@ impl Place {
             Code::UnsupportedSASLMechanism => {
                 (Operator, format!("{at} doesn't offer this login: check \"sasl.mechanism\" in [kafka]"))
             }
-            Code::TopicAuthorizationFailed => (
-                Operator,
-                format!(
-                    "{user} lacks rights on the topic: allow READ on inputs, WRITE on outputs and dead-letter topics, CREATE on what is to be made"
-                ),
-            ),
-            Code::GroupAuthorizationFailed => (
-                Operator,
-                format!(
-                    "{user} lacks rights on the group {group:?}: allow READ on it (kafka-acls.sh --add --operation Read --group {group})"
-                ),
-            ),
-            Code::ClusterAuthorizationFailed => (
-                Operator,
-                format!(
-                    "{user} lacks rights on the cluster: allow CREATE to make topics, or IDEMPOTENT_WRITE on brokers before 3.0"
-                ),
-            ),
-            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicId => {
-                (Operator, format!("no such topic at {at}: create it, or correct its name"))
-            }
-            Code::InvalidTopic => (Operator, "topic names have 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'".to_owned()),
-            Code::InconsistentGroupProtocol => (
-                Operator,
-                format!(
-                    "the group {group:?} has members with another \"partition.assignment.strategy\": use one for all, or another group"
-                ),
-            ),
-            Code::OffsetMetadataTooLarge => {
-                (Operator, "raise offset.metadata.max.bytes of the broker to its default of 4096".to_owned())
-            }
-            Code::PolicyViolation | Code::InvalidConfig | Code::InvalidReplicationFactor | Code::InvalidPartitions => {
-                (Operator, String::new())
-            }
-            Code::GroupMaxSizeReached => (
-                Operator,
-                format!("the group {group:?} is full: raise group.max.size of the broker or run fewer workers"),
-            ),
             Code::IllegalGeneration
             | Code::UnknownMemberId
             | Code::StaleMemberEpoch
@@ -111,8 +73,47 @@ impl Place {
             | Code::ProducerFenced
             | Code::InvalidProducerEpoch
             | Code::BrokerDestroy => (Fatal, String::new()),
-            _ => (Retry, String::new()),
+            _ => self.verdict_on_the_request(failure.code).map_or((Retry, String::new()), |cure| (Operator, cure)),
         }
+    }
+
+    /// What a person must change so that the broker takes the request; `None` when nothing is known.
+    fn verdict_on_the_request(&self, code: Code) -> Option<String> {
+        let at = &self.bootstrap;
+        let user = self.user();
+        let group = self.group.as_deref().unwrap_or_default();
+        Some(match code {
+            Code::TopicAuthorizationFailed => format!(
+                "{user} lacks rights on the topic: allow READ on inputs, WRITE on outputs and dead-letter topics, CREATE on what is to be made"
+            ),
+            Code::GroupAuthorizationFailed => format!(
+                "{user} lacks rights on the group {group:?}: allow READ on it (kafka-acls.sh --add --operation Read --group {group})"
+            ),
+            Code::ClusterAuthorizationFailed => format!(
+                "{user} lacks rights on the cluster: allow CREATE to make topics, or IDEMPOTENT_WRITE on brokers before 3.0"
+            ),
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicId => {
+                format!("no such topic at {at}: create it, or correct its name")
+            }
+            Code::InvalidTopic => "topic names have 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'".to_owned(),
+            Code::InconsistentGroupProtocol => format!(
+                "the group {group:?} has members with another \"partition.assignment.strategy\": use one for all, or another group"
+            ),
+            Code::OffsetMetadataTooLarge => {
+                "raise offset.metadata.max.bytes of the broker to its default of 4096".to_owned()
+            }
+            Code::PolicyViolation | Code::InvalidConfig | Code::InvalidReplicationFactor | Code::InvalidPartitions => {
+                String::new()
+            }
+            Code::GroupMaxSizeReached => {
+                format!("the group {group:?} is full: raise group.max.size of the broker or run fewer workers")
+            }
+            _ => return None,
+        })
+    }
+
+    fn user(&self) -> String {
+        self.user.as_deref().map_or_else(|| "this client".to_owned(), |u| format!("user {u:?}"))
     }
 
     fn tls_cure(&self, reason: &str) -> String {
