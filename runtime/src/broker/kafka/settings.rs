@@ -191,6 +191,35 @@ fn concerns(name: &str, kind: ClientKind) -> bool {
         || matches!(name, "retry.backoff.ms" | "retry.backoff.max.ms")
 }
 
+/// What librdkafka leaves out of its list: second names, topic properties and what has no default.
+const COMMON: &[&str] = &[
+    "bootstrap.servers",
+    "linger.ms",
+    "compression.type",
+    "compression.codec",
+    "partitioner",
+    "retries",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "max.in.flight",
+    "sasl.mechanism",
+    "sasl.username",
+    "sasl.password",
+    "sasl.oauthbearer.config",
+    "ssl.ca.location",
+    "ssl.ca.pem",
+    "ssl.certificate.location",
+    "ssl.certificate.pem",
+    "ssl.key.location",
+    "ssl.key.pem",
+    "ssl.key.password",
+    "ssl.keystore.location",
+    "ssl.keystore.password",
+    "group.instance.id",
+    "client.rack",
+    "debug",
+];
+
 fn fault(name: &str, value: &str) -> Option<String> {
     if let Some((_, why)) = OWNED.iter().find(|(n, _)| *n == name) {
         return Some(format!("[kafka]: {name:?} can't be set here: {why}"));
@@ -201,7 +230,8 @@ fn fault(name: &str, value: &str) -> Option<String> {
         return Some(format!("[kafka]: {name:?} = {value:?}: {why}"));
     }
     let names = native::property_names();
-    Some(match super::nearest(name, names.iter().map(String::as_str)) {
+    let names = names.iter().map(String::as_str).chain(COMMON.iter().copied());
+    Some(match super::nearest(name, names) {
         Some(near) => format!("[kafka]: no librdkafka property {name:?}: did you mean {near:?}?"),
         None => format!("[kafka]: no librdkafka property {name:?}: see librdkafka's CONFIGURATION.md"),
     })
