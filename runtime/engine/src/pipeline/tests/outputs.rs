@@ -324,6 +324,7 @@ fn a_table_of_publications_gives_a_bursts_memory_back() {
     // A table of usual size is kept, and its places are used again.
     let tokens: Vec<Token> = (0..65_536).map(|_| outbox.insert(publication())).collect();
     tokens.iter().for_each(|t| assert!(outbox.remove(*t).is_some()));
+    assert_eq!((outbox.len(), outbox.room()), (0, 65_536));
     let again: alloc::collections::BTreeSet<Token> = (0..65_536).map(|_| outbox.insert(publication())).collect();
     assert_eq!((outbox.room(), again.len()), (65_536, 65_536));
     assert!(tokens.iter().all(|t| !again.contains(t) && outbox.get(*t).is_none()));
