@@ -66,7 +66,8 @@ impl Oracle {
     fn cover(&mut self, commit: &Stored<'_>, offset: i64) {
         let at = (commit.partition, offset);
         let Some(fact) = self.look(at.0, offset) else { return };
-        if fact.needed_again_ms.is_some_and(|since| commit.planned_ms > since) {
+        let reachable = !fact.removed && !fact.excused;
+        if reachable && fact.needed_again_ms.is_some_and(|since| commit.planned_ms > since) {
             let what = "is committed before it came again behind an earlier one that was refused";
             self.violated(name::ORDER, Some(at), what.into());
             return;
@@ -74,8 +75,7 @@ impl Oracle {
         if fact.checked {
             return;
         }
-        let fine = fact.has_fate() || fact.suppressed && self.has_twin_with_fate(at) || self.lost_and_reported(at);
-        if !fine {
+        if !self.may_be_passed(at) {
             let (fact, removed) = (self.look(at.0, offset), self.look(at.0, offset).is_some_and(|f| f.removed));
             let outputs = fact.map_or((0, 0), |f| (f.seen.count_ones(), f.rec.outputs.places().len()));
             let what = if removed {
@@ -89,9 +89,17 @@ impl Oracle {
         self.close_if_checked(at.0, offset);
     }
 
+    /// Nobody needs to run this message again.
+    fn may_be_passed(&self, at: (u16, i64)) -> bool {
+        let Some(fact) = self.look(at.0, at.1) else { return true };
+        fact.has_fate() || fact.suppressed && self.has_twin_with_fate(at) || self.lost_and_reported(at)
+    }
+
+    /// A suppressed message has its twin's fate: one that can be seen, or one that no commit covers yet.
     fn has_twin_with_fate(&self, at: (u16, i64)) -> bool {
         let Some(twin) = self.look(at.0, at.1).and_then(|f| f.twin) else { return false };
-        self.twins[twin as usize].iter().filter(|o| **o != at.1).filter_map(|o| self.look(at.0, *o)).any(|f| f.has_fate())
+        let others = self.twins[twin as usize].iter().filter(|o| **o != at.1);
+        others.filter_map(|o| self.look(at.0, *o)).any(|f| f.has_fate() || !f.checked && f.settled && !f.suppressed)
     }
 
     fn lost_and_reported(&self, at: (u16, i64)) -> bool {
@@ -107,10 +115,19 @@ impl Oracle {
         }
     }
 
+    /// A group without a commit starts at the first record there is: what was gone before is not its loss.
+    pub fn started_without_commit(&mut self, partition: u16, log_start: i64) {
+        for offset in 0..log_start {
+            if let Some(fact) = self.fact(partition, offset).filter(|f| f.removed) {
+                fact.excused = true;
+            }
+        }
+    }
+
     /// A record is passed over since an earlier assignment settled it.
     pub fn passed_over(&mut self, partition: u16, offset: i64) {
-        if self.look(partition, offset).is_some_and(|f| !f.checked) {
-            self.violated(name::LOST, Some((partition, offset)), "is passed over, and no commit covers it".into());
+        if !self.may_be_passed((partition, offset)) {
+            self.violated(name::LOST, Some((partition, offset)), "is passed over, and has no fate".into());
         }
     }
 

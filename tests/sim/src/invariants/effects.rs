@@ -20,7 +20,7 @@ impl Oracle {
         local.seen |= bit;
         let seen_in_run = local.seen;
         let Some(fact) = self.fact(at.0, at.1) else { return };
-        let before = (fact.seen & bit != 0).then_some(fact.effect_run);
+        let before = (fact.seen & bit != 0 && !fact.may_repeat).then_some(fact.effect_run);
         fact.effect_run = run;
         fact.seen |= bit;
         let index = usize::from(effect.index);
@@ -35,7 +35,8 @@ impl Oracle {
             self.violated(name::TWICE, Some(at), "has an output twice in one assignment".into());
         } else if let Some(old) = before
             && old != run
-            && self.is_clean(old.min(run))
+            && self.is_clean(old)
+            && self.is_clean(run)
         {
             self.violated(name::TWICE, Some(at), "has an output again though its assignment ended well".into());
         }
@@ -110,13 +111,14 @@ impl Oracle {
         fact.blocked = true;
         let scope = fact.scope;
         self.unclean(RunId(effect.run));
-        if effect.letter || !scope.is_ordered() {
+        if effect.letter {
             return;
         }
         let log = &mut self.facts[usize::from(at.0)];
         for later in log.iter_mut().skip(at.1 as usize + 1).flatten() {
+            later.may_repeat = true;
             let has_effect = later.seen != 0 && later.effect_run == RunId(effect.run);
-            if later.scope == scope && has_effect && !later.checked {
+            if scope.is_ordered() && later.scope == scope && has_effect && !later.checked {
                 later.needed_again_ms = Some(now_ms);
             }
         }

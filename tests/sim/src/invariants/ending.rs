@@ -22,10 +22,10 @@ impl Oracle {
                     continue;
                 }
                 let before = latest_first.entry((fact.scope, *place)).or_default();
-                if last < *before {
+                if last < *before && !fact.may_come_late() {
                     wrong.get_or_insert(fact.rec.offset);
                 }
-                if !fact.may_come_late() && !fact.excused && !fact.removed {
+                if !fact.may_come_late() {
                     *before = first.max(*before);
                 }
             }

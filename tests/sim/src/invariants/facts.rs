@@ -51,6 +51,8 @@ pub struct Fact {
     /// An earlier message of its key was refused after this one had its effect: it must come again. The time says
     /// since when.
     pub(super) needed_again_ms: Option<u64>,
+    /// An earlier one of its partition was refused: what was settled above it may lawfully come again.
+    pub(super) may_repeat: bool,
     /// Nobody needs its fate: compacted away, or passed over by an operator.
     pub(super) excused: bool,
     /// Retention took it.
@@ -78,6 +80,7 @@ impl Fact {
             undeliverable: false,
             blocked: false,
             needed_again_ms: None,
+            may_repeat: false,
             excused: false,
             removed: false,
             checked: false,
@@ -97,7 +100,7 @@ impl Fact {
 
     /// It lawfully had no output before later ones of its key had theirs.
     pub(super) fn may_come_late(&self) -> bool {
-        self.letters > 0 || self.discarded || self.suppressed || self.undeliverable
+        self.excused || self.removed || self.letters > 0 || self.discarded || self.suppressed || self.undeliverable
     }
 }
 

@@ -163,6 +163,10 @@ impl Oracle {
         let Some(fact) = self.fact(at.0, at.1) else { return };
         fact.settled = true;
         let scope = fact.scope;
+        if *fate != Fate::Done {
+            // It has another fate now than its output.
+            fact.needed_again_ms = None;
+        }
         let local = self.local(run, at.1);
         let (twice, done, skipped) = (local.settled, local.done, local.skipped);
         local.settled = true;

@@ -121,6 +121,7 @@ impl Committer {
                     }
                 }
                 self.ledger.lost(&partitions, actions);
+                mail.consumer.push_back(ToConsumer::Forgotten);
             }
             ToCommitter::Settled(settled) => self.publish(settled, actions, mail, env),
             ToCommitter::Drained(partition, epoch) => self.ledger.drained(partition, epoch, now, actions),

@@ -33,6 +33,8 @@ enum Busy {
     Opening(Vec<u16>, u64),
     /// The committer drains and commits.
     Revoking,
+    /// The committer forgets what was lost. Joining again before that would let it commit in the new generation.
+    Losing,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,7 @@ pub(super) struct Consumer {
     next_look_ms: u64,
     next_beat_ms: u64,
     leaving: bool,
+    last_fetched: Option<Partition>,
     batch: Vec<Rc<Rec>>,
 }
 
@@ -59,6 +62,7 @@ impl Consumer {
             next_look_ms: 0,
             next_beat_ms: 0,
             leaving: false,
+            last_fetched: None,
             batch: Vec::new(),
         }
     }
@@ -127,6 +131,7 @@ impl Consumer {
                     feed.stuck = false;
                 }
             }
+            ToConsumer::Forgotten => self.forgotten(mail, env),
             ToConsumer::Unassign(partitions) => self.unassign(&partitions, mail, env),
         }
         true
@@ -171,7 +176,8 @@ impl Consumer {
             return true;
         }
         if !env.group.has(mail.member) {
-            return self.busy == Busy::No && self.lose_all(mail, env);
+            let gone_for_good = self.leaving && self.feeds.is_empty();
+            return self.busy == Busy::No && !gone_for_good && self.lose_all(mail, env);
         }
         match env.group.poll(mail.member, self.busy == Busy::No) {
             None => false,
@@ -210,10 +216,15 @@ impl Consumer {
             return true;
         }
         mail.committer.push_back(ToCommitter::Lost(lost));
+        self.busy = Busy::Losing;
+        true
+    }
+
+    fn forgotten(&mut self, mail: &mut Mail, env: &mut Env) {
+        self.busy = Busy::No;
         if !self.leaving {
             mail.member = env.group.join(false, &mut env.rng);
         }
-        !self.leaving
     }
 
     fn open(&mut self, partition: Partition, mail: &mut Mail, env: &mut Env) {
@@ -239,6 +250,9 @@ impl Consumer {
             env.note(Who::Worker(mail.worker), "loss reported", Some((number, -1)), lost_to);
             env.oracle.loss_reported(number, lost_from, lost_to);
         }
+        if committed.is_none() {
+            env.oracle.started_without_commit(number, found.log_start);
+        }
         let later = known_partitions.is_some_and(|known| partition.number >= known as i32);
         let skips = opened.fresh && from == From::Latest && !later;
         self.feeds.insert(partition, Feed { position: opened.start, paused: false, stuck: false });
@@ -259,6 +273,10 @@ impl Consumer {
         env.note(Who::Worker(mail.worker), "opened", Some((number, -1)), opened.start);
         let run = env.oracle.opened(mail.process, number, opened.start, &opened.settled, skips_below);
         mail.note_run(opened.epoch, run);
+        if !env.group.has(mail.member) {
+            // Thrown out, and does not know it yet.
+            env.oracle.unclean(run);
+        }
         for shard in &mut mail.shards {
             let settled = opened.settled.clone();
             shard.push_back(ToShard::Open { partition, epoch: opened.epoch, start: opened.start, settled });
@@ -304,18 +322,15 @@ impl Consumer {
         if self.gate.is_closed() || self.leaving || env.down_until_ms > env.now_ms {
             return false;
         }
-        let ready = |(p, f): &(&Partition, &Feed)| {
-            !f.paused && !f.stuck && f.position < env.logs[usize::from(index_of(**p))].end()
+        // In turn, so that no partition waits for ever while the budget is small.
+        let ready = |p: &Partition, f: &Feed| {
+            !f.paused && !f.stuck && f.position < env.logs[usize::from(index_of(*p))].end()
         };
-        let count = self.feeds.iter().filter(ready).count();
-        if count == 0 {
-            return false;
-        }
-        let nth = env.rng.index(count);
-        let ready = |(p, f): &(&Partition, &mut Feed)| {
-            !f.paused && !f.stuck && f.position < env.logs[usize::from(index_of(**p))].end()
-        };
-        let Some((&partition, feed)) = self.feeds.iter_mut().filter(ready).nth(nth) else { return false };
+        let all = || self.feeds.iter().filter(|(p, f)| ready(p, f)).map(|(p, _)| *p);
+        let after_last = all().find(|p| Some(*p) > self.last_fetched);
+        let Some(partition) = after_last.or_else(|| all().next()) else { return false };
+        self.last_fetched = Some(partition);
+        let Some(feed) = self.feeds.get_mut(&partition) else { return false };
         let number = index_of(partition);
         let log_start = env.logs[usize::from(number)].start();
         if feed.position < log_start {

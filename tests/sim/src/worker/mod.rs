@@ -29,6 +29,8 @@ pub(crate) enum ToConsumer {
     Pause(Partition),
     Resume(Partition),
     Stalled(Partition),
+    /// What was lost is forgotten.
+    Forgotten,
     /// Partitions are committed and may go.
     Unassign(Vec<Partition>),
 }
