@@ -128,7 +128,10 @@ impl Worker {
             }
             ToCommitter::Drained { partition, epoch } => engine.drained(partition, epoch, now, &mut self.actions),
             ToCommitter::Revoke(partitions) => engine.revoke(partitions, now, &mut self.actions),
-            ToCommitter::Lost(partitions) => engine.lost(&partitions, &mut self.actions),
+            ToCommitter::Lost(partitions) => {
+                engine.lost(&partitions, &mut self.actions);
+                self.tell_consumer(ToConsumer::Released)?;
+            }
             ToCommitter::Gate(closed) => engine.gate(closed, now),
             ToCommitter::Watermarks(ends) => ends.into_iter().for_each(|(at, end)| engine.watermark(at, end)),
         }

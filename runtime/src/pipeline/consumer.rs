@@ -5,7 +5,9 @@
 
 use super::budget::Budget;
 use super::clock::millis;
-use super::link::{Gone, Line, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine};
+use super::link::{
+    Gone, Line, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
+};
 use super::{Stopped, Trouble};
 use crate::admin::health::{Heartbeat, PipelineHealth, State};
 use crate::admin::metrics::{PauseReason, PipelineMetrics, Rebalance};
@@ -142,7 +144,7 @@ impl Worker {
         if let Take::Route { shard, ticket } = take {
             let size = record.size();
             self.bytes += size as u64;
-            let payload = Payload { record: Arc::new(record), _charge: self.feed.budget.charge(size) };
+            let payload = Payload { record: Arc::new(record), _charge: self.feed.budget.charge(size + MESSAGE_BYTES) };
             self.routed[shard as usize].push((ticket, payload));
         }
     }
@@ -306,8 +308,32 @@ impl Worker {
         self.feed.metrics.rebalances.add(Rebalance::Revoked, 1);
         tracing::info!(pipeline = self.feed.pipeline, partitions = partitions.len(), "partitions are revoked");
         let gone = self.close(partitions);
+        self.until_released(&gone, ToCommitter::Revoke(gone.clone()))?;
+        let result = self.feed.consumer.unassign(partitions);
+        self.tell(result);
+        Ok(())
+    }
+
+    fn lost(&mut self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
+        self.feed.metrics.rebalances.add(Rebalance::Lost, 1);
+        tracing::warn!(
+            pipeline = self.feed.pipeline,
+            partitions = partitions.len(),
+            "partitions are lost: the group went on without this process; what was not committed runs again elsewhere"
+        );
+        let gone = self.close(partitions);
+        // IMPORTANT: before unassign, which lets this member into the next generation: a commit planned before the ledger
+        // knows would be taken there, and set back what the new owner has committed.
+        self.until_released(&gone, ToCommitter::Lost(gone.clone()))?;
+        let result = self.feed.consumer.unassign(partitions);
+        self.tell(result);
+        Ok(())
+    }
+
+    /// Tells the ledger, and waits until it has given the partitions up.
+    fn until_released(&mut self, gone: &[Partition], told: ToCommitter) -> Result<(), Trouble> {
         self.released = false;
-        self.feed.committer.push(ToCommitter::Revoke(gone))?;
+        self.feed.committer.push(told)?;
         let deadline = Instant::now() + Duration::from_millis(self.feed.revoke_ms) + REVOKE_SLACK;
         while !self.released {
             self.feed.heartbeat.beat();
@@ -325,22 +351,8 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return Err(Gone.into()),
             }
         }
-        let result = self.feed.consumer.unassign(partitions);
-        self.tell(result);
-        Ok(())
-    }
-
-    fn lost(&mut self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
-        self.feed.metrics.rebalances.add(Rebalance::Lost, 1);
-        tracing::warn!(
-            pipeline = self.feed.pipeline,
-            partitions = partitions.len(),
-            "partitions are lost: the group went on without this process; what was not committed runs again elsewhere"
-        );
-        let gone = self.close(partitions);
-        self.feed.committer.push(ToCommitter::Lost(gone))?;
-        let result = self.feed.consumer.unassign(partitions);
-        self.tell(result);
+        // What the ledger asked for before it let go must not meet a later assignment of the same partition.
+        self.deferred.retain(|command| command.partition().is_none_or(|p| !gone.contains(&p)));
         Ok(())
     }
 

@@ -17,6 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
+/// What a message costs beside its record while it is in flight, in bytes: its lane, its place in a queue and in the
+/// ledger. Counted into the budget, since with small records it is more than they are.
+pub(super) const MESSAGE_BYTES: usize = 512;
+
 /// A record with its share of the byte budget.
 #[derive(Debug)]
 pub(super) struct Payload {
@@ -67,7 +71,7 @@ pub(super) enum ToCommitter {
     Drained { partition: Partition, epoch: Epoch },
     /// The group takes these partitions; to be answered by [`ToConsumer::Released`].
     Revoke(Vec<Partition>),
-    /// These partitions are somebody else's.
+    /// These partitions are somebody else's; to be answered by [`ToConsumer::Released`].
     Lost(Vec<Partition>),
     /// Fetching is paused or resumed by the byte budget.
     Gate(bool),
@@ -86,8 +90,21 @@ pub(super) enum ToConsumer {
     Rewind { partition: Partition, start: i64, settled: Ranges },
     /// It has lag and delivers nothing.
     Stalled { partition: Partition, position: i64 },
-    /// What was to be revoked is committed and given up.
+    /// What was revoked is committed and given up; what was lost is given up.
     Released,
+}
+
+impl ToConsumer {
+    /// The partition it is about.
+    pub(super) fn partition(&self) -> Option<Partition> {
+        match self {
+            Self::Pause(partition)
+            | Self::Resume(partition)
+            | Self::Rewind { partition, .. }
+            | Self::Stalled { partition, .. } => Some(*partition),
+            Self::Released => None,
+        }
+    }
 }
 
 /// Raised when the consumer thread ends, however it ends: the committer must not wait for the shards then, which wait for
