@@ -12,7 +12,7 @@ use crate::trace::{Event, Trace, Who};
 use keyrail_engine::message::{Now, Partition};
 use keyrail_engine::pipeline::CommitOffset;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 
 /// Something that will happen at a time.
@@ -141,6 +141,8 @@ pub struct Env {
     pub outputs: Outputs,
     /// The group.
     pub group: Group,
+    /// Which process a member is.
+    pub members: BTreeMap<MemberId, u16>,
     /// Until when the broker does nothing.
     pub down_until_ms: u64,
     /// Knows all.
@@ -203,6 +205,7 @@ impl Env {
             logs: (0..2 * SLOTS_PER_TOPIC).map(|_| Log::default()).collect(),
             outputs: Outputs::default(),
             group: Group::default(),
+            members: BTreeMap::new(),
             down_until_ms: 0,
             oracle,
             trace: Trace::new(keep_trace),
@@ -222,6 +225,21 @@ impl Env {
             }
         }
         env
+    }
+
+    /// A process joins the group.
+    pub fn join(&mut self, process: u16) -> MemberId {
+        let member = self.group.join(false, &mut self.rng);
+        self.members.insert(member, process);
+        member
+    }
+
+    /// The group throws a member out.
+    pub fn throw_out(&mut self, member: MemberId) {
+        if let Some(process) = self.members.get(&member) {
+            self.oracle.all_unclean(*process);
+        }
+        self.group.leave(member, &mut self.rng);
     }
 
     /// The engine's time.
@@ -323,7 +341,7 @@ impl Env {
                     }
                     if reported != Report::Ok {
                         self.note(Who::Broker, "produce refused", at, reported as i64);
-                        self.oracle.refused(&effect, reported == Report::Undeliverable, self.now_ms);
+                        self.oracle.refused(&effect, reported == Report::Undeliverable);
                     }
                     let late = self.afflictions[usize::from(worker)].late_acks_until_ms > self.now_ms;
                     let wait_ms = if late { self.rng.within(100, 1_000) } else { self.rng.below(3) };

@@ -83,10 +83,7 @@ fn membership(fault: Fault, worker: &mut Worker, env: &mut Env) -> u64 {
         Fault::Revoke | Fault::Bounce => {
             env.group.move_from(member, fault == Fault::Bounce, &mut env.rng);
         }
-        Fault::Lost => {
-            env.oracle.all_unclean(worker.process());
-            env.group.leave(member, &mut env.rng);
-        }
+        Fault::Lost => env.throw_out(member),
         Fault::PartitionAdded => {
             let topic = env.rng.below(2) as u16;
             let count = env.group.count_of_topic(topic);
@@ -210,8 +207,7 @@ fn operator(fault: Fault, worker: &Worker, env: &mut Env) -> u64 {
     let partition = some_partition(worker, env);
     let Some(committed) = env.group.committed(partition).cloned() else { return 0 };
     if let Some(owner) = env.group.owner(partition) {
-        env.oracle.all_unclean(worker.process());
-        env.group.leave(owner, &mut env.rng);
+        env.throw_out(owner);
     }
     let log = &env.logs[usize::from(partition)];
     let (start, end) = (log.start(), log.end());

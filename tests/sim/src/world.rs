@@ -215,10 +215,7 @@ impl World {
             Due::Expire(member) => {
                 let alive = self.workers.iter().any(|w| w.member() == member && w.state == State::Up);
                 if !alive {
-                    if let Some(worker) = self.workers.iter().find(|w| w.member() == member) {
-                        self.env.oracle.all_unclean(worker.process());
-                    }
-                    self.env.group.leave(member, &mut self.env.rng);
+                    self.env.throw_out(member);
                 }
             }
             Due::Bystander(None) => {

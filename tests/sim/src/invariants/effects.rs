@@ -99,9 +99,8 @@ impl Oracle {
         }
     }
 
-    /// A producer was told that an output was not taken. Everything of its key behind it that had its effect already
-    /// must come again, after it.
-    pub fn refused(&mut self, effect: &Effect, for_good: bool, now_ms: u64) {
+    /// The broker did not take an output or a dead letter.
+    pub fn refused(&mut self, effect: &Effect, for_good: bool) {
         let at = (effect.partition, effect.offset);
         let Some(fact) = self.fact(at.0, at.1) else { return };
         if for_good {
@@ -109,15 +108,17 @@ impl Oracle {
             return;
         }
         fact.blocked = true;
-        let scope = fact.scope;
         self.unclean(RunId(effect.run));
-        if effect.letter {
-            return;
-        }
+    }
+
+    /// A worker hears that an output was not taken. Everything of its key behind it that had its effect already must
+    /// come again, after it.
+    pub fn refusal_heard(&mut self, run: RunId, at: (u16, i64), now_ms: u64) {
+        let Some(scope) = self.look(at.0, at.1).map(|f| f.scope) else { return };
         let log = &mut self.facts[usize::from(at.0)];
         for later in log.iter_mut().skip(at.1 as usize + 1).flatten() {
             later.may_repeat = true;
-            let has_effect = later.seen != 0 && later.effect_run == RunId(effect.run);
+            let has_effect = later.seen != 0 && later.effect_run == run;
             if scope.is_ordered() && later.scope == scope && has_effect && !later.checked {
                 later.needed_again_ms = Some(now_ms);
             }

@@ -159,7 +159,10 @@ impl Committer {
     }
 
     fn reported(&mut self, token: Token, report: Report, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) {
-        let letter = self.ledger.publication(token).is_some_and(|s| matches!(s.fate, Fate::DeadLetter(_)));
+        let (letter, ticket) = match self.ledger.publication(token) {
+            Some(settled) => (matches!(settled.fate, Fate::DeadLetter(_)), Some(settled.ticket)),
+            None => (false, None),
+        };
         let point = match (report, letter) {
             (Report::Ok, true) => Point::LetterAck,
             (Report::Ok, false) => Point::Ack,
@@ -174,7 +177,13 @@ impl Committer {
             Report::Undeliverable => {
                 self.ledger.refused(token, Refusal::Undeliverable("too large".into()), now, actions);
             }
-            Report::Blocked => self.ledger.refused(token, Refusal::Blocked("no broker".into()), now, actions),
+            Report::Blocked => {
+                if let Some(ticket) = ticket.filter(|_| !letter) {
+                    let at = (index_of(ticket.partition), ticket.offset);
+                    env.oracle.refusal_heard(mail.run(ticket.epoch), at, env.now_ms);
+                }
+                self.ledger.refused(token, Refusal::Blocked("no broker".into()), now, actions);
+            }
         }
     }
 

@@ -223,7 +223,7 @@ impl Consumer {
     fn forgotten(&mut self, mail: &mut Mail, env: &mut Env) {
         self.busy = Busy::No;
         if !self.leaving {
-            mail.member = env.group.join(false, &mut env.rng);
+            mail.member = env.join(mail.process);
         }
     }
 

@@ -122,7 +122,7 @@ impl Worker {
     /// A process starts and joins the group.
     #[must_use]
     pub fn start(number: u8, process: u16, env: &mut Env) -> Self {
-        let member = env.group.join(false, &mut env.rng);
+        let member = env.join(process);
         let shards = env.settings.shards;
         let seed = env.rng.bits();
         Self {
