@@ -8,11 +8,11 @@ use crate::model::outputs::{Effect, Report};
 use crate::record::{Payload, index_of};
 use crate::settings::Settings;
 use crate::trace::Who;
-use keyrail_engine::message::{Epoch, Fate, Partition};
+use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
 use keyrail_engine::order::shard_of;
 use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline, Refusal, Token};
 use keyrail_engine::shard::Settled;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest time between two looks at the clock.
 const TICK_MS: u64 = 40;
@@ -38,6 +38,8 @@ pub(super) struct Committer {
     revoke_since_ms: u64,
     /// Commits reach the broker in the order they were sent.
     last_arrival_ms: u64,
+    /// Partitions whose rewind is decided and not carried out.
+    rewinding: BTreeSet<Partition>,
     /// The assignments that the ledger knows of.
     present: BTreeMap<Partition, Epoch>,
 }
@@ -54,6 +56,7 @@ impl Committer {
             releases: 0,
             revoke_since_ms: 0,
             last_arrival_ms: 0,
+            rewinding: BTreeSet::new(),
             present: BTreeMap::new(),
         }
     }
@@ -103,6 +106,7 @@ impl Committer {
         match message {
             ToCommitter::Opened(partition, opened) => {
                 self.present.insert(partition, opened.epoch);
+                self.rewinding.remove(&partition);
                 self.ledger.opened(partition, &opened, now, actions);
             }
             ToCommitter::Received { partition, epoch, first, last } => {
@@ -178,7 +182,12 @@ impl Committer {
                 self.ledger.refused(token, Refusal::Undeliverable("too large".into()), now, actions);
             }
             Report::Blocked => {
-                if let Some(ticket) = ticket.filter(|_| !letter) {
+                // One that was thrown out decides nothing any more; a rewind that was decided stays as it is.
+                let member = !letter && env.group.has(mail.member);
+                let decides = |t: &Ticket| {
+                    !self.rewinding.contains(&t.partition) && self.present.get(&t.partition) == Some(&t.epoch)
+                };
+                if let Some(ticket) = ticket.filter(|t| member && decides(t)) {
                     let at = (index_of(ticket.partition), ticket.offset);
                     env.oracle.refusal_heard(mail.run(ticket.epoch), at, env.now_ms);
                 }
@@ -210,6 +219,7 @@ impl Committer {
             Action::Pause(partition) => mail.consumer.push_back(ToConsumer::Pause(partition)),
             Action::Resume(partition) => mail.consumer.push_back(ToConsumer::Resume(partition)),
             Action::Rewind { partition, start, settled } => {
+                self.rewinding.insert(partition);
                 mail.consumer.push_back(ToConsumer::Rewind(partition, start, settled));
             }
             Action::Stalled { partition, .. } => mail.consumer.push_back(ToConsumer::Stalled(partition)),
