@@ -5,7 +5,7 @@ use super::link::{Gone, Line, Over, Payload, ToCommitter, ToConsumer, ToShard, W
 use super::records::{self, Origin};
 use super::{Trouble, show};
 use crate::admin::health::Heartbeat;
-use crate::admin::metrics::{CommitResult, LocalHistogram, PipelineMetrics, Produced};
+use crate::admin::metrics::{CommitResult, DeadLetterReason, LocalHistogram, PipelineMetrics, Produced};
 use crate::broker::{Commits, OffsetCommit, Producer, Refusal};
 use crate::config::HeaderStyle;
 use crate::wasm::Send;
@@ -221,8 +221,16 @@ impl Worker {
             Refusal::Fenced(why) => return Err(Trouble::Again(format!("the producer is of no use any more: {why}"))),
         };
         let now = self.ledger.clock.now();
+        let was_letter = self.is_letter(token);
         self.ledger.engine.refused(token, refusal, now, &mut self.actions);
+        if !was_letter && self.is_letter(token) {
+            self.ledger.metrics.dead_letters.add(DeadLetterReason::Undeliverable, 1);
+        }
         Ok(())
+    }
+
+    fn is_letter(&self, token: Token) -> bool {
+        self.ledger.engine.publication(token).is_some_and(|p| matches!(p.fate, Fate::DeadLetter(_)))
     }
 
     fn collect_reports(&mut self, wait: Duration) -> Result<(), Trouble> {
@@ -234,9 +242,7 @@ impl Worker {
             let token = Token(token);
             match result {
                 Ok(()) => {
-                    let is_letter =
-                        self.ledger.engine.publication(token).is_some_and(|p| matches!(p.fate, Fate::DeadLetter(_)));
-                    if is_letter {
+                    if self.is_letter(token) {
                         letters += 1
                     } else {
                         outputs += 1
