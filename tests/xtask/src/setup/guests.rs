@@ -30,9 +30,9 @@ pub(crate) fn build(place: &Place) -> Result<PathBuf, String> {
     for name in names {
         cargo.args(["--package", name]);
     }
-    // One guest is one small file: optimise it whole, and leave names and debug information out.
+    // One guest is one small file: optimise it whole, and leave debug information out; names stay, for traps.
     for (key, value) in
-        [("OPT_LEVEL", "3"), ("STRIP", "symbols"), ("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("PANIC", "abort")]
+        [("OPT_LEVEL", "3"), ("STRIP", "debuginfo"), ("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("PANIC", "abort")]
     {
         cargo.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
     }
