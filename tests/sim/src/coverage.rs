@@ -1,7 +1,5 @@
 //! Which action met which fault. A run of many seeds fails unless every pair occurred.
 
-use std::fmt::Write as _;
-
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
@@ -201,18 +199,17 @@ impl Coverage {
     pub fn table(&self) -> String {
         let mut text = String::new();
         for (number, action) in Action::ALL.iter().enumerate() {
-            // Writing to a string can't fail.
-            let _ = writeln!(text, "{number:>3} {:<14} {:>12} times", action.name(), self.actions[number]);
+            text += &format!("{number:>3} {:<14} {:>12} times\n", action.name(), self.actions[number]);
         }
-        let _ = write!(text, "{:<18}", "");
+        text += &format!("{:<18}", "");
         for number in 0..Action::ALL.len() {
-            let _ = write!(text, "{number:>5}");
+            text += &format!("{number:>5}");
         }
         text.push('\n');
         for fault in Fault::ALL {
-            let _ = write!(text, "{:<18}", fault.name());
+            text += &format!("{:<18}", fault.name());
             for action in Action::ALL {
-                let _ = write!(text, "{:>5}", self.count(*action, *fault));
+                text += &format!("{:>5}", self.count(*action, *fault));
             }
             text.push('\n');
         }

@@ -10,8 +10,10 @@ use keyrail_engine::policy::{
     Absent, Batch, Commit, Dedup, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent,
 };
 
-/// Faults of one seed: at least twenty must strike, so some more are laid out.
-const FAULTS_PER_SEED: usize = 28;
+/// Pairs of action and fault of one seed that come from the walk through all of them.
+const WALKED_PAIRS: u64 = 20;
+/// Pairs that are drawn freely. Together with those that each seed has, more than the twenty faults it needs.
+const DRAWN_PAIRS: u64 = 6;
 
 /// What a run is made of.
 #[derive(Debug, Clone)]
@@ -149,18 +151,26 @@ fn draw_policy(rng: &mut Rng) -> Policy {
 }
 
 /// Goes through all pairs of action and fault in turn, so that a thousand seeds meet each of them many times, in
-/// ever new company.
+/// ever new company. Pairs with an action that only a fault brings about wait from the start; each seed has one such
+/// fault of each kind.
 fn draw_faults(seed: u64, rng: &mut Rng) -> Vec<(Action, Fault)> {
     let (actions, faults) = (Action::ALL.len() as u64, Fault::ALL.len() as u64);
     let pairs = actions * faults;
     // Coprime to the number of pairs, so that the walk visits all of them.
     let stride = 331;
-    let mut chosen: Vec<(Action, Fault)> = (0..FAULTS_PER_SEED as u64)
-        .map(|n| (seed.wrapping_mul(FAULTS_PER_SEED as u64).wrapping_add(n)).wrapping_mul(stride) % pairs)
-        .map(|pair| (Action::ALL[(pair / faults) as usize], Fault::ALL[(pair % faults) as usize]))
+    let pair = |n: u64| (Action::ALL[(n / faults) as usize], Fault::ALL[(n % faults) as usize]);
+    let mut chosen: Vec<(Action, Fault)> = (0..WALKED_PAIRS)
+        .map(|n| pair(seed.wrapping_mul(WALKED_PAIRS).wrapping_add(n).wrapping_mul(stride) % pairs))
+        .chain((0..DRAWN_PAIRS).map(|_| pair(rng.below(pairs))))
         .collect();
     for i in (1..chosen.len()).rev() {
         chosen.swap(i, rng.index(i + 1));
     }
+    chosen.sort_by_key(|(action, _)| !is_rare(*action));
+    chosen.extend([Fault::Lost, Fault::BlockedOutput, Fault::Revoke, Fault::Stop].map(|fault| (Action::Route, fault)));
     chosen
+}
+
+const fn is_rare(action: Action) -> bool {
+    matches!(action, Action::Stop | Action::Rewind | Action::Lost | Action::Release | Action::Unassign)
 }

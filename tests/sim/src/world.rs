@@ -67,7 +67,8 @@ impl World {
         let faults = env.settings.faults.clone();
         let (arrival_ms, unarmed) = (env.settings.arrival_ms, faults.len());
         for (n, (action, fault)) in faults.into_iter().enumerate() {
-            let wait_ms = env.rng.below(arrival_ms * 6 / 10);
+            // In the order of the list, the last ones in the middle of the run.
+            let wait_ms = (n as u64 * arrival_ms / 55 + env.rng.below(arrival_ms / 20)).min(arrival_ms * 6 / 10);
             let patience_ms = env.now_ms + arrival_ms * 7 / 10 + n as u64 * arrival_ms / 120;
             env.after(wait_ms, Due::Arm(Armed { action, fault, patience_ms }));
         }
@@ -291,7 +292,7 @@ impl World {
         self.next_watch_ms = self.env.now_ms + 500;
         let calm_since = self.calm_since_ms();
         // With hardly any room, partitions wait for each other's slow messages.
-        let limit_ms = if self.env.settings.budget_bytes < 10_000 { 4 * PROGRESS_MS } else { PROGRESS_MS };
+        let limit_ms = if self.env.settings.budget_bytes < 100_000 { 4 * PROGRESS_MS } else { PROGRESS_MS };
         for partition in self.env.group.partitions().collect::<Vec<u16>>() {
             let (closed, open) =
                 (self.env.oracle.closed_messages(partition), self.env.oracle.open_messages(partition));
@@ -324,7 +325,7 @@ impl World {
         }
         let all_written = self.planned >= self.env.settings.messages;
         let faults_left = self.unarmed > 0 || !self.env.armed.is_empty();
-        if self.steps % 64 != 0 || !all_written || faults_left {
+        if !self.steps.is_multiple_of(64) || !all_written || faults_left {
             return false;
         }
         let open = self.env.group.partitions().any(|p| self.env.oracle.open_messages(p) > 0);

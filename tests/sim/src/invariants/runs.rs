@@ -94,6 +94,12 @@ impl Oracle {
         self.run(id).clean
     }
 
+    /// Below which offset the present run of a process skips everything, as a new group that starts at the end does.
+    #[must_use]
+    pub fn skipped_by(&self, process: u16, partition: u16) -> Option<i64> {
+        self.skips_below(self.run_of(process, partition))
+    }
+
     pub(super) fn skips_below(&self, id: RunId) -> Option<i64> {
         self.run(id).skips_below
     }

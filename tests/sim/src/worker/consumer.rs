@@ -147,7 +147,8 @@ impl Consumer {
         let epoch = self.intake.rewind(partition, start, settled.clone());
         let opened =
             Opened { epoch, start, settled, sequence: 0, partitions: 0, fresh: false, loss: None, unusable: None };
-        self.tell_opened(partition, opened, None, mail, env);
+        let skips_below = env.oracle.skipped_by(mail.process, index_of(partition));
+        self.tell_opened(partition, opened, skips_below, mail, env);
     }
 
     fn unassign(&mut self, partitions: &[Partition], mail: &mut Mail, env: &mut Env) {
