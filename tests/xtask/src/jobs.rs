@@ -110,7 +110,7 @@ fn survivors(text: &str) -> Result<BTreeMap<&str, &str>, String> {
     let mut found = BTreeMap::new();
     for line in text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#')) {
         let (mutant, reason) =
-            line.split_once(" | ").ok_or_else(|| format!("{SURVIVORS}: say `MUTANT | REASON`: {line}"))?;
+            line.rsplit_once(" | ").ok_or_else(|| format!("{SURVIVORS}: say `MUTANT | REASON`: {line}"))?;
         found.insert(without_place(mutant.trim()), reason.trim());
     }
     Ok(found)
@@ -164,6 +164,8 @@ mod tests {
         let known =
             listed.map(|l| l.contains_key(without_place("runtime/engine/src/a.rs:99:7: replace f -> u8 with 0")));
         assert_eq!(known, Ok(true));
+        let operator = survivors("a.rs:1:2: replace | with ^ in f | the bits are disjoint").unwrap();
+        assert_eq!(operator.get("replace | with ^ in f"), Some(&"the bits are disjoint"));
         assert!(survivors("no reason given").is_err());
     }
 }
