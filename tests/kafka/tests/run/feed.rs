@@ -1,0 +1,126 @@
+//! Input that keeps flowing, and the account of what must come of it.
+
+use crate::client::{Rec, Writer, read_all};
+use crate::judge::{Expected, Verdict, judge};
+use crate::stage::Stage;
+use keyrail_kafka_tests::Kafka;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// What flows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    /// Order keys.
+    pub(crate) keys: usize,
+    /// Messages a second.
+    pub(crate) rate: u64,
+    /// At least so many messages, however early the end is asked for.
+    pub(crate) least: u64,
+}
+
+/// The account: effects in the output, and dead letters.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) messages: u64,
+    pub(crate) outputs: Expected,
+    pub(crate) letters: Expected,
+}
+
+/// A small generator of chance; the seed is told, so that a run can be repeated.
+#[derive(Debug, Clone)]
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    pub(crate) fn new(test: &str) -> Self {
+        let seed = std::env::var("KEYRAIL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+            u64::from(now.subsec_nanos()) | 1
+        });
+        crate::stage::say(&format!("{test}: KEYRAIL_SEED={seed}"));
+        Self(seed)
+    }
+
+    /// From 0 to below `n`.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+impl Account {
+    /// The next message of a key. One of a hundred fails at first, one of a thousand for good.
+    pub(crate) fn next(&mut self, key: usize, chance: u64) -> Rec {
+        let name = format!("k{key}");
+        let n = self.messages;
+        self.messages += 1;
+        let id = format!("{name}-{n:07}");
+        let (command, stream) = match chance {
+            0 => ("dead-letter", &mut self.letters),
+            1..=10 => ("fail-times:1", &mut self.outputs),
+            _ => ("done", &mut self.outputs),
+        };
+        stream.entry(name.clone().into_bytes()).or_default().push(id.clone());
+        Rec::script(&name, command, &id).header("trace", id)
+    }
+
+    /// Reads what came out, and judges it.
+    pub(crate) fn judge(&self, stage: &Stage<'_>) -> (Verdict, Verdict) {
+        let outputs = judge(&self.outputs, &read_all(stage.kafka, &stage.output), Rec::text);
+        let letters = judge(&self.letters, &read_all(stage.kafka, &stage.letters), |letter| {
+            let id = letter.told("trace");
+            assert_eq!(letter.text(), crate::client::script("dead-letter", &id), "a dead letter's value");
+            assert_eq!(letter.told("keyrail-reason"), "rejected");
+            id
+        });
+        stage.say(&format!("outputs: {}", outputs.line()));
+        stage.say(&format!("dead letters: {}", letters.line()));
+        (outputs, letters)
+    }
+}
+
+/// A thread that writes to the input until it is told to stop.
+pub(crate) struct Feed {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: std::thread::JoinHandle<Account>,
+}
+
+impl Feed {
+    /// Starts it. The broker may go and come back meanwhile.
+    pub(crate) fn start(kafka: &Kafka, topic: &str, plan: Plan, mut chance: Chance) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (topic, mut writer) = (topic.to_owned(), Writer::new(kafka));
+        let (stopping, count) = (stop.clone(), sent.clone());
+        let thread = std::thread::spawn(move || {
+            let (mut account, began) = (Account::default(), Instant::now());
+            while !stopping.load(SeqCst) || account.messages < plan.least {
+                let due = began.elapsed().as_millis() as u64 * plan.rate / 1000;
+                // Once the end is asked for, what is left comes as fast as it can.
+                if account.messages >= due && !stopping.load(SeqCst) {
+                    std::thread::sleep(Duration::from_millis(2));
+                    continue;
+                }
+                let key = chance.below(plan.keys as u64) as usize;
+                writer.send(&topic, &account.next(key, chance.below(1000)));
+                count.store(account.messages, SeqCst);
+            }
+            writer.finish();
+            account
+        });
+        Self { stop, sent, thread }
+    }
+
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(SeqCst)
+    }
+
+    pub(crate) fn finish(self) -> Account {
+        self.stop.store(true, SeqCst);
+        self.thread.join().expect("the feed failed")
+    }
+}

@@ -1,0 +1,153 @@
+//! Workers that are killed, stopped, frozen, and come back.
+
+use crate::feed::{Chance, Feed, Plan};
+use crate::stage::{Setup, Stage, broker};
+use crate::worker::Worker;
+use std::time::{Duration, Instant};
+
+/// Sessions as short as they can be kept on a loaded machine: a killed member's partitions wait for its session to end.
+const SHORT: &str = "\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"300\"";
+const RETRY: &str = "[retry]\nbackoff = { first = \"50ms\", factor = 2.0, max = \"1s\", jitter = 0.1 }";
+/// Session timeout + 10 s, as promised, and as much again for a machine that runs other tests beside.
+const PROGRESS: Duration = Duration::from_secs(30);
+/// What one fault may repeat: what was handled and not yet committed, with the backlog of a session's time in one go.
+const REPEATS: usize = 3000;
+
+fn setup() -> Setup<'static> {
+    Setup { tables: RETRY, kafka: SHORT, ..Setup::default() }
+}
+
+/// `KEYRAIL_KILLS=500 cargo xtask test kill` for a longer run.
+fn kills(default: u64) -> u64 {
+    std::env::var("KEYRAIL_KILLS").ok().map_or(default, |n| n.parse().expect("KEYRAIL_KILLS is a number"))
+}
+
+fn kill_at_random(test: &'static str, workers: usize, kills: u64, least: u64) {
+    let Some(kafka) = broker(test) else { return };
+    let mut chance = Chance::new(test);
+    let stage = Stage::new(test, kafka, &setup());
+    let mut all: Vec<Worker> = (0..workers).map(|n| Worker::start(&stage, n)).collect();
+    let plan = Plan { keys: 500, rate: 900, least };
+    let feed = Feed::start(kafka, &stage.input, plan, chance.clone());
+    for kill in 1..=kills {
+        std::thread::sleep(Duration::from_millis(200 + chance.below(3400)));
+        let number = chance.below(workers as u64) as usize;
+        let why = all[number].ended();
+        assert!(why.is_none(), "worker {number} ended by itself: {why:?}\n{}", all[number].tail());
+        all[number].kill();
+        all[number] = Worker::start(&stage, number);
+        if kill % 10 == 0 {
+            stage.say(&format!("{kill} of {kills} kills, {} messages sent", feed.sent()));
+        }
+    }
+    let account = feed.finish();
+    let ended = Instant::now();
+    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS + Duration::from_secs(least / 1000));
+    let settled = ended.elapsed().as_secs_f64();
+    stage.say(&format!("{kills} kills, {} messages; settled {settled:.1} s after the last", account.messages));
+    for worker in &mut all {
+        worker.stop(Duration::from_secs(20));
+    }
+    let (outputs, letters) = account.judge(&stage);
+    outputs.must_hold_strictly(kills as usize * REPEATS);
+    letters.must_hold_strictly(kills as usize * REPEATS / 100);
+}
+
+#[test]
+fn three_workers_killed_at_random_lose_nothing_and_keep_order() {
+    let kills = kills(50);
+    kill_at_random("three_workers_killed_at_random_lose_nothing_and_keep_order", 3, kills, 100_000.max(kills * 2000));
+}
+
+#[test]
+fn two_workers_killed_at_random_lose_nothing_and_keep_order() {
+    let kills = kills(15);
+    kill_at_random("two_workers_killed_at_random_lose_nothing_and_keep_order", 2, kills, 30_000);
+}
+
+#[test]
+fn a_frozen_worker_that_wakes_repeats_and_loses_nothing() {
+    let test = "a_frozen_worker_that_wakes_repeats_and_loses_nothing";
+    let Some(kafka) = broker(test) else { return };
+    let stage = Stage::new(test, kafka, &setup());
+    let mut all: Vec<Worker> = (0..2).map(|n| Worker::start(&stage, n)).collect();
+    all.iter().for_each(Worker::wait_ready);
+    let feed = Feed::start(kafka, &stage.input, Plan { keys: 200, rate: 1000, least: 10_000 }, Chance::new(test));
+    std::thread::sleep(Duration::from_secs(2));
+    const FREEZES: usize = 2;
+    for frozen in 0..FREEZES {
+        all[frozen].signal("STOP");
+        std::thread::sleep(Duration::from_secs(5));
+        all[frozen].signal("CONT");
+        std::thread::sleep(Duration::from_secs(4));
+        let assigned = |w: &Worker| w.metric("keyrail_partitions_assigned", &[]);
+        let until = Instant::now() + PROGRESS;
+        while assigned(&all[frozen]) != 3.0 {
+            assert!(Instant::now() < until, "the woken worker does not work again\n{}", all[frozen].tail());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        stage.say(&format!("worker {frozen} was frozen and works again"));
+    }
+    let account = feed.finish();
+    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS);
+    for worker in &mut all {
+        worker.stop(Duration::from_secs(20));
+    }
+    let (outputs, letters) = account.judge(&stage);
+    outputs.must_hold(FREEZES * REPEATS);
+    letters.must_hold(FREEZES * REPEATS / 100);
+}
+
+#[test]
+fn a_worker_told_to_stop_drains_and_repeats_nothing() {
+    let test = "a_worker_told_to_stop_drains_and_repeats_nothing";
+    let Some(kafka) = broker(test) else { return };
+    // Batches that take a while, so that the signal comes in the middle of one.
+    let stage = Stage::new(test, kafka, &setup());
+    let mut all: Vec<Worker> = (0..2).map(|n| Worker::start(&stage, n)).collect();
+    all.iter().for_each(Worker::wait_ready);
+    let feed = Feed::start(kafka, &stage.input, Plan { keys: 200, rate: 2000, least: 20_000 }, Chance::new(test));
+    for round in 0..3 {
+        std::thread::sleep(Duration::from_millis(1500));
+        let took = all[round % 2].stop(Duration::from_secs(20));
+        stage.say(&format!("SIGTERM: ended after {:.2} s", took.as_secs_f64()));
+        assert!(took < Duration::from_secs(10), "a drain of nearly nothing took {took:?}");
+        all[round % 2] = Worker::start(&stage, round % 2);
+    }
+    let account = feed.finish();
+    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS);
+    for worker in &mut all {
+        worker.stop(Duration::from_secs(20));
+    }
+    let (outputs, letters) = account.judge(&stage);
+    outputs.must_hold_strictly(0);
+    letters.must_hold_strictly(0);
+}
+
+#[test]
+fn a_member_that_joins_and_leaves_every_two_seconds_repeats_nothing() {
+    let test = "a_member_that_joins_and_leaves_every_two_seconds_repeats_nothing";
+    let Some(kafka) = broker(test) else { return };
+    let stage = Stage::new(test, kafka, &setup());
+    let mut all: Vec<Worker> = (0..2).map(|n| Worker::start(&stage, n)).collect();
+    all.iter().for_each(Worker::wait_ready);
+    let feed = Feed::start(kafka, &stage.input, Plan { keys: 200, rate: 500, least: 30_000 }, Chance::new(test));
+    let (began, mut rounds) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(60) {
+        let mut guest = Worker::start(&stage, 2);
+        std::thread::sleep(Duration::from_secs(2));
+        guest.stop(Duration::from_secs(20));
+        std::thread::sleep(Duration::from_secs(2));
+        rounds += 1;
+    }
+    stage.say(&format!("{rounds} rounds in {:.0} s, {} messages sent", began.elapsed().as_secs_f64(), feed.sent()));
+    assert!(rounds >= 8, "{rounds} rounds: joining and leaving takes too long");
+    let account = feed.finish();
+    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS);
+    for worker in &mut all {
+        worker.stop(Duration::from_secs(20));
+    }
+    let (outputs, letters) = account.judge(&stage);
+    outputs.must_hold_strictly(0);
+    letters.must_hold_strictly(0);
+}

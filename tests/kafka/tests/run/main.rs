@@ -1,0 +1,19 @@
+//! `keyrail run` on a real Kafka: processes that are killed, frozen and stopped, brokers that go and come back, topics
+//! that refuse. What comes out is judged by unique ids, per key.
+//!
+//! `KEYRAIL_KILLS=500 cargo xtask test kill` kills more often than CI does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+
+mod blocked;
+mod bytes;
+mod client;
+mod feed;
+mod judge;
+mod keys;
+mod kills;
+mod offsets;
+mod outages;
+mod refusals;
+mod stage;
+mod watched;
+mod worker;
