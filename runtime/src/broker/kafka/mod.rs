@@ -82,6 +82,18 @@ impl Kafka {
         Ok(Box::new(consumer::KafkaConsumer::new(client, topics, place)?))
     }
 
+    /// What [`Kafka::consumer`] gives to librdkafka, later entries winning: for comparison with a client of one's own.
+    #[must_use]
+    pub fn consumer_properties(&self, group: &str, options: ConsumerOptions) -> Vec<(String, String)> {
+        self.settings.consumer(group, options.assignor)
+    }
+
+    /// As [`Kafka::consumer_properties`], of [`Kafka::producer`].
+    #[must_use]
+    pub fn producer_properties(&self) -> Vec<(String, String)> {
+        self.settings.producer(&[])
+    }
+
     /// An idempotent producer.
     pub fn producer(&self) -> Result<Box<dyn Producer>, BrokerError> {
         Ok(Box::new(producer::KafkaProducer::new(self.clone(), &[])?))

@@ -1,0 +1,106 @@
+//! Keyrail against a raw copy loop on a real Kafka. `cargo xtask bench` builds and runs it; README.md has results.
+
+mod figures;
+mod process;
+#[allow(unsafe_code, reason = "the loop to compare with is written on librdkafka's C interface")]
+mod raw;
+mod report;
+mod rig;
+mod topics;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+use figures::Amount;
+use report::Report;
+use rig::Rig;
+use std::process::ExitCode;
+
+/// Keyrail against a raw copy loop on a real Kafka
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// Measure only these; all when none is named
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<What>,
+    /// Messages of a throughput run
+    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(10_000..))]
+    messages: u64,
+    /// Runs of each of the two, in turns
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pairs: u32,
+    /// A rough look: half the messages, two pairs
+    #[arg(long)]
+    quick: bool,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+    /// Exit 1 when a target is missed
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// The copy loop by itself, until it is killed
+    Raw { bootstrap: String, group: String, from: String, to: String },
+}
+
+/// The figures by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Throughput, CPU a message and peak memory of both
+    Throughput,
+    /// From append to output at 20,000 messages a second
+    Latency,
+    /// From start to the first message, and idle memory
+    Start,
+    /// Memory when the record budget is full
+    Budget,
+    /// Throughput beside 1,000 failing keys
+    Failing,
+}
+
+type Measure = fn(&Rig, Amount, &mut Report) -> Result<()>;
+
+fn main() -> ExitCode {
+    run(&Args::parse()).unwrap_or_else(|error| {
+        eprintln!("bench: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(Part::Raw { bootstrap, group, from, to }) = &args.part {
+        raw::run(bootstrap, group, from, to)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let amount = Amount {
+        messages: if args.quick { args.messages / 2 } else { args.messages },
+        pairs: if args.quick { args.pairs.min(2) } else { args.pairs },
+        seconds: if args.quick { 5 } else { 15 },
+    };
+    let wanted = |what| args.only.is_empty() || args.only.contains(&what);
+    let mut report = Report::new();
+    report.doing("starting Kafka");
+    let rig = Rig::new()?;
+    let all: [(What, Measure); 5] = [
+        (What::Start, figures::start),
+        (What::Throughput, figures::throughput),
+        (What::Latency, figures::latency),
+        (What::Budget, figures::budget),
+        (What::Failing, figures::failing),
+    ];
+    for (what, measure) in all {
+        if wanted(what) {
+            measure(&rig, amount, &mut report)?;
+        }
+    }
+    if args.json {
+        println!("{:#}", report.json());
+    } else {
+        println!("{}", report.table());
+    }
+    Ok(if args.strict && report.missed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

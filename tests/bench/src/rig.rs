@@ -1,0 +1,168 @@
+//! What every figure needs: a broker, a folder, and ways to start both programs over the same topics.
+
+use crate::process::Process;
+use crate::topics::{PARTITIONS, Watch};
+use anyhow::{Context as _, Result, ensure};
+use keyrail_kafka_tests::{Kafka, Options, Security, start, unique};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// No figure needs longer than this for one more record to come.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The two that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    Raw,
+    Keyrail,
+}
+
+/// A broker and a folder of our own.
+pub(crate) struct Rig {
+    kafka: Kafka,
+    folder: PathBuf,
+    keyrail: PathBuf,
+    guests: PathBuf,
+    pub(crate) bootstrap: String,
+}
+
+/// What one run of Keyrail is given beside its topics.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shape {
+    /// The guest; `identity` when empty.
+    pub(crate) guest: &'static str,
+    /// More of the pipeline's file.
+    pub(crate) manifest: &'static str,
+    /// `[memory] records`; the default when empty.
+    pub(crate) records: &'static str,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Result<Self> {
+        let guests = path("KEYRAIL_GUESTS")?;
+        let keyrail = path("KEYRAIL_BIN")?;
+        let options = Options {
+            // The log is written and dropped faster than a broker's defaults expect.
+            properties: vec![("log.segment.delete.delay.ms".into(), "1000".into())],
+            ..Options::default()
+        };
+        let kafka = start("the bench", &options).context("there is no Kafka here: run `cargo xtask bench`")?;
+        let folder = std::env::temp_dir().join(unique("keyrail-bench"));
+        fs::create_dir_all(folder.join("plugins"))?;
+        let bootstrap = kafka.bootstrap(Security::Plain).to_owned();
+        Ok(Self { kafka, folder, keyrail, guests, bootstrap })
+    }
+
+    /// A topic with the bench's partitions; gives its name.
+    pub(crate) fn topic(&self, name: &str, settings: &[(&str, &str)]) -> Result<String> {
+        let name = unique(name);
+        self.kafka.create_topic(&name, PARTITIONS, settings)?;
+        Ok(name)
+    }
+
+    /// Empties a topic that is not needed any more: the disk may be small.
+    pub(crate) fn retire(&self, topic: &str) -> Result<()> {
+        use rdkafka::admin::{AdminClient, AdminOptions};
+        let admin: AdminClient<_> =
+            rdkafka::config::ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create()?;
+        // The answer is not waited for: nothing depends on it.
+        drop(admin.delete_topics(&[topic], &AdminOptions::new()));
+        Ok(())
+    }
+
+    /// Starts one of the two, with a new group, from the beginning of `from`.
+    pub(crate) fn start(&self, who: Who, from: &str, to: &str, shape: &Shape) -> Result<Process> {
+        let group = unique("bench");
+        let log = self.folder.join(format!("{group}.log"));
+        match who {
+            Who::Raw => {
+                let mut raw = Command::new(std::env::current_exe()?);
+                raw.args(["raw", &self.bootstrap, &group, from, to]);
+                Process::start(&mut raw, &log)
+            }
+            Who::Keyrail => {
+                self.configure(&group, from, to, shape)?;
+                let mut keyrail = Command::new(&self.keyrail);
+                keyrail.args(["run", "-c"]).arg(self.folder.join("keyrail.toml"));
+                Process::start(&mut keyrail, &log)
+            }
+        }
+    }
+
+    fn configure(&self, group: &str, from: &str, to: &str, shape: &Shape) -> Result<()> {
+        let records = if shape.records.is_empty() { "256MiB" } else { shape.records };
+        let guest = if shape.guest.is_empty() { "identity" } else { shape.guest };
+        let host = format!(
+            "[kafka]\n\"bootstrap.servers\" = \"{}\"\n[memory]\nrecords = \"{records}\"\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\n[logging]\nformat = \"text\"\n",
+            self.bootstrap
+        );
+        fs::write(self.folder.join("keyrail.toml"), host)?;
+        let pipeline = format!(
+            "handler = \"{guest}.wasm\"\ninput = [\"{from}\"]\ngroup = \"{group}\"\nguarantee = \"at-least-once\"\n\
+             {}\n[output]\nout = \"{to}\"\n",
+            shape.manifest
+        );
+        fs::write(self.folder.join("plugins/copy.toml"), pipeline)?;
+        let file = format!("{guest}.wasm");
+        fs::copy(self.guests.join(&file), self.folder.join("plugins").join(&file))
+            .with_context(|| format!("copying {file} from {}", self.guests.display()))?;
+        Ok(())
+    }
+
+    /// Bytes of all compiled code in the cache.
+    pub(crate) fn code_bytes(&self) -> Result<u64> {
+        fn sum(dir: &Path) -> Result<u64> {
+            let mut bytes = 0;
+            for entry in fs::read_dir(dir)? {
+                let entry = entry?;
+                let meta = entry.metadata()?;
+                bytes += if meta.is_dir() { sum(&entry.path())? } else { meta.len() };
+            }
+            Ok(bytes)
+        }
+        sum(&self.folder.join("state/code"))
+    }
+
+    /// Forgets compiled code.
+    pub(crate) fn clear_code(&self) -> Result<()> {
+        let code = self.folder.join("state/code");
+        if code.exists() { Ok(fs::remove_dir_all(code)?) } else { Ok(()) }
+    }
+
+    /// Waits until the topic holds `goal` records.
+    pub(crate) fn wait(&self, process: &mut Process, watch: &Watch, goal: u64) -> Result<u64> {
+        let (mut last, mut moved) = (0, Instant::now());
+        loop {
+            let count = watch.count()?;
+            if count >= goal {
+                return Ok(count);
+            }
+            process.check()?;
+            if count != last {
+                (last, moved) = (count, Instant::now());
+            }
+            ensure!(
+                moved.elapsed() < SILENCE,
+                "stuck at {count} of {goal} records for {SILENCE:?}:\n{}",
+                process.story()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // It lies in the system's folder for temporary files, which cleans itself.
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+fn path(variable: &str) -> Result<PathBuf> {
+    std::env::var_os(variable)
+        .map(PathBuf::from)
+        .with_context(|| format!("{variable} is not set: run `cargo xtask bench`"))
+}
