@@ -21,6 +21,9 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use lanes::{Item, LaneId, Lanes, Phase};
 
+/// See [`Shard::open`].
+pub const NOTHING_SEEN: i64 = i64::MIN;
+
 /// One message of the batch under way.
 #[derive(Debug)]
 struct Slot<M> {
@@ -88,14 +91,18 @@ impl<M> Shard<M> {
         }
     }
 
-    /// A partition starts, or starts anew, at `start` with `settled` above it. Must come before its first message.
-    pub fn open(&mut self, partition: Partition, epoch: Epoch, start: i64, settled: &Ranges) {
+    /// A partition starts, or starts anew with `settled` above its start. Must come before its first message.
+    ///
+    /// What was seen below `seen_below` stays seen. For a rewind that is its start. For a new assignment it is
+    /// [`NOTHING_SEEN`]: somebody else may have had the partition meanwhile and committed past input that was lost, so
+    /// that what this process once saw was never done by anybody.
+    pub fn open(&mut self, partition: Partition, epoch: Epoch, seen_below: i64, settled: &Ranges) {
         self.purge(partition);
         self.epochs.insert(partition, epoch);
         if let Some(seen) = &mut self.seen
             && !self.policy.has(Bug::KeepUncommittedSeen)
         {
-            seen.restart(partition, start, settled);
+            seen.restart(partition, seen_below, settled);
         }
     }
 

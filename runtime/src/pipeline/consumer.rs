@@ -271,15 +271,20 @@ impl Worker {
         let epoch = self.feed.intake.rewind(partition, start, settled.clone());
         let opened =
             Opened { epoch, start, settled, sequence: 0, partitions: 0, fresh: false, loss: None, unusable: None };
-        self.announce(partition, opened)
+        self.announce(partition, opened, start)
     }
 
-    /// Tells shards and ledger that a partition starts.
-    pub(super) fn announce(&mut self, partition: Partition, opened: Opened) -> Result<(), Trouble> {
+    /// Tells shards and ledger that a partition starts; for `seen_below` see [`keyrail_engine::shard::Shard::open`].
+    pub(super) fn announce(
+        &mut self,
+        partition: Partition,
+        opened: Opened,
+        seen_below: i64,
+    ) -> Result<(), Trouble> {
         let settled = Arc::new(opened.settled.clone());
         for line in &mut self.feed.shards {
-            let (epoch, start, settled) = (opened.epoch, opened.start, settled.clone());
-            line.push(ToShard::Open { partition, epoch, start, settled })?;
+            let (epoch, settled) = (opened.epoch, settled.clone());
+            line.push(ToShard::Open { partition, epoch, seen_below, settled })?;
         }
         self.feed.metrics.assignment_epoch.set(opened.epoch.0);
         self.feed.committer.push(ToCommitter::Opened { partition, opened })?;

@@ -32,7 +32,7 @@ pub(super) struct Payload {
 #[derive(Debug)]
 pub(super) enum ToShard {
     /// A partition starts, before its first record.
-    Open { partition: Partition, epoch: Epoch, start: i64, settled: Arc<Ranges> },
+    Open { partition: Partition, epoch: Epoch, seen_below: i64, settled: Arc<Ranges> },
     /// Messages of its lanes.
     Messages(Vec<(Ticket, Payload)>),
     /// A partition goes; to be answered by [`ToCommitter::Drained`].

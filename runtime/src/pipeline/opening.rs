@@ -9,6 +9,7 @@ use crate::broker::{BrokerError, BrokerErrorKind, Committed, LogBounds};
 use crate::config::OnLoss;
 use crate::record::TopicPartition;
 use keyrail_engine::intake::{Found, From, Opened};
+use keyrail_engine::shard::NOTHING_SEEN;
 use keyrail_engine::message::Partition;
 use keyrail_engine::metadata::Metadata;
 use keyrail_engine::ranges::Ranges;
@@ -32,7 +33,7 @@ impl Worker {
             let (first, count) = known.get(&at.topic).copied().unwrap_or((None, 0));
             let opened = self.open(to_engine(*at), committed, bounds, first, count)?;
             starts.push((*at, opened.start));
-            self.announce(to_engine(*at), opened)?;
+            self.announce(to_engine(*at), opened, NOTHING_SEEN)?;
         }
         self.feed.consumer.assign(&starts).map_err(|e| trouble("taking partitions over", &e))?;
         if self.feed.gate.is_closed() {
@@ -149,7 +150,7 @@ impl Worker {
             loss: Some(loss),
             unusable: None,
         };
-        self.announce(partition, opened)
+        self.announce(partition, opened, NOTHING_SEEN)
     }
 
     /// Asks until there is an answer, within the bound.

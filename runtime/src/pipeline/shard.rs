@@ -95,7 +95,9 @@ impl Worker {
     fn take(&mut self, message: ToShard) -> Result<(), Ended> {
         let engine = &mut self.shift.engine;
         match message {
-            ToShard::Open { partition, epoch, start, settled } => engine.open(partition, epoch, start, &settled),
+            ToShard::Open { partition, epoch, seen_below, settled } => {
+                engine.open(partition, epoch, seen_below, &settled);
+            }
             ToShard::Messages(messages) => {
                 let now = self.shift.clock.now();
                 for (ticket, payload) in messages {

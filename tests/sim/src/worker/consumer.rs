@@ -11,6 +11,7 @@ use keyrail_engine::budget::{Gate, Turn};
 use keyrail_engine::intake::{Found, From, Intake, Opened, Take};
 use keyrail_engine::message::{Epoch, Partition};
 use keyrail_engine::ranges::Ranges;
+use keyrail_engine::shard::NOTHING_SEEN;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -148,7 +149,7 @@ impl Consumer {
         let opened =
             Opened { epoch, start, settled, sequence: 0, partitions: 0, fresh: false, loss: None, unusable: None };
         let skips_below = env.oracle.skipped_by(mail.process, index_of(partition));
-        self.tell_opened(partition, opened, skips_below, mail, env);
+        self.tell_opened(partition, opened, (skips_below, start), mail, env);
     }
 
     fn unassign(&mut self, partitions: &[Partition], mail: &mut Mail, env: &mut Env) {
@@ -258,7 +259,7 @@ impl Consumer {
         let skips = opened.fresh && from == From::Latest && !later;
         self.feeds.insert(partition, Feed { position: opened.start, paused: false, stuck: false });
         let skips_below = skips.then_some(found.log_end);
-        self.tell_opened(partition, opened, skips_below, mail, env);
+        self.tell_opened(partition, opened, (skips_below, NOTHING_SEEN), mail, env);
     }
 
     /// Shards first, then the ledger, then records: each must know the epoch before it sees anything of it.
@@ -266,7 +267,7 @@ impl Consumer {
         &mut self,
         partition: Partition,
         opened: Opened,
-        skips_below: Option<i64>,
+        (skips_below, seen_below): (Option<i64>, i64),
         mail: &mut Mail,
         env: &mut Env,
     ) {
@@ -280,7 +281,8 @@ impl Consumer {
         }
         for shard in &mut mail.shards {
             let settled = opened.settled.clone();
-            shard.push_back(ToShard::Open { partition, epoch: opened.epoch, start: opened.start, settled });
+            let epoch = opened.epoch;
+            shard.push_back(ToShard::Open { partition, epoch, seen_below, settled });
         }
         mail.committer.push_back(ToCommitter::Opened(partition, opened));
     }

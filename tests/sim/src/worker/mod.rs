@@ -38,7 +38,7 @@ pub(crate) enum ToConsumer {
 /// What a shard is told.
 #[derive(Debug)]
 pub(crate) enum ToShard {
-    Open { partition: Partition, epoch: Epoch, start: i64, settled: Ranges },
+    Open { partition: Partition, epoch: Epoch, seen_below: i64, settled: Ranges },
     Close { partition: Partition, epoch: Epoch },
     Record(Ticket, Payload),
     LetterAcknowledged { partition: Partition, epoch: Epoch, offset: i64 },

@@ -87,7 +87,9 @@ impl ShardActor {
         let Some(message) = mail.shards[self.number].pop_front() else { return };
         self.fresh = true;
         match message {
-            ToShard::Open { partition, epoch, start, settled } => self.open(partition, epoch, start, &settled),
+            ToShard::Open { partition, epoch, seen_below, settled } => {
+                self.open(partition, epoch, seen_below, &settled);
+            }
             ToShard::Close { partition, epoch } => self.close(partition, epoch, mail, env),
             ToShard::Record(ticket, payload) => {
                 self.shard.accept(ticket, payload, env.now());
@@ -102,11 +104,11 @@ impl ShardActor {
         }
     }
 
-    fn open(&mut self, partition: Partition, epoch: Epoch, start: i64, settled: &Ranges) {
-        self.shard.open(partition, epoch, start, settled);
+    fn open(&mut self, partition: Partition, epoch: Epoch, seen_below: i64, settled: &Ranges) {
+        self.shard.open(partition, epoch, seen_below, settled);
         self.epochs.insert(partition, epoch);
         let number = index_of(partition);
-        self.marks.retain(|_, m| m.partition != number || m.offset < start || settled.contains(m.offset));
+        self.marks.retain(|_, m| m.partition != number || m.offset < seen_below || settled.contains(m.offset));
     }
 
     fn close(&mut self, partition: Partition, epoch: Epoch, mail: &mut Mail, env: &mut Env) {

@@ -1,0 +1,165 @@
+//! What scenarios are played on: a quiet world, and hands to disturb it.
+
+use keyrail_engine::policy::{Absent, Dedup, IdFrom};
+use keyrail_sim::coverage::Fault;
+use keyrail_sim::model::group::Committed;
+use keyrail_sim::record::{ID_HEADER, Rec};
+use keyrail_sim::settings::Settings;
+use keyrail_sim::world::World;
+use std::rc::Rc;
+
+/// Longest that a scenario waits for something, in virtual milliseconds.
+const PATIENCE_MS: u64 = 120_000;
+
+/// The same settings with dedup by the header `id`.
+pub(crate) fn with_dedup(mut settings: Settings, absent: Absent) -> Settings {
+    let id = IdFrom::Header(ID_HEADER.to_string());
+    settings.policy.dedup = Some(Dedup { id, window_ms: 3_600_000, absent, capacity: 100_000 });
+    settings
+}
+
+pub(crate) struct Stage(World);
+
+impl Stage {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self(World::new(settings, true))
+    }
+
+    pub(crate) fn write(&mut self, rec: Rec) {
+        self.0.write(rec);
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.0.env.now_ms
+    }
+
+    fn step(&mut self) {
+        self.0.step();
+        if let Some(violation) = self.0.env.oracle.take_violation() {
+            self.tell();
+            panic!("{violation}");
+        }
+    }
+
+    pub(crate) fn tell(&self) {
+        for event in self.0.env.trace.events() {
+            println!("{event}");
+        }
+    }
+
+    /// Goes on until something happens in a partition once more.
+    pub(crate) fn until(&mut self, what: &str, partition: u16) {
+        let (before, limit) = (self.count(what, partition), self.now_ms() + PATIENCE_MS);
+        while self.count(what, partition) == before {
+            self.step();
+            if self.now_ms() > limit {
+                self.tell();
+                panic!("{what} never came in partition {partition}");
+            }
+        }
+    }
+
+    pub(crate) fn run_ms(&mut self, ms: u64) {
+        let end = self.now_ms() + ms;
+        while self.now_ms() < end {
+            self.step();
+        }
+    }
+
+    /// Goes on until all is done, and checks that nothing is left.
+    pub(crate) fn finish(&mut self) {
+        let limit = self.now_ms() + PATIENCE_MS;
+        while !self.0.is_over() {
+            self.step();
+            if self.now_ms() > limit {
+                self.tell();
+                panic!("it never ends");
+            }
+        }
+        self.0.end();
+        if let Some(violation) = self.0.env.oracle.take_violation() {
+            self.tell();
+            panic!("{violation}");
+        }
+    }
+
+    pub(crate) fn strike(&mut self, worker: u8, fault: Fault) {
+        self.0.strike(worker, fault);
+    }
+
+    /// The worker that owns a partition.
+    pub(crate) fn owner(&self, partition: u16) -> u8 {
+        let owner = self.0.env.group.owner(partition);
+        (0..self.0.env.settings.workers)
+            .find(|n| Some(self.0.worker(*n).member()) == owner)
+            .unwrap_or_else(|| panic!("nobody owns partition {partition}"))
+    }
+
+    pub(crate) fn committed(&self, partition: u16) -> Option<i64> {
+        self.0.env.group.committed(partition).map(|c| c.offset)
+    }
+
+    pub(crate) fn count(&self, what: &str, partition: u16) -> usize {
+        self.0.env.trace.events().iter().filter(|e| e.what == what && e.partition == Some(partition)).count()
+    }
+
+    pub(crate) fn count_at(&self, what: &str, partition: u16, offset: i64) -> usize {
+        let events = self.0.env.trace.events().iter();
+        events.filter(|e| e.what == what && e.partition == Some(partition) && e.offset == Some(offset)).count()
+    }
+
+    /// Puts a commit down as another program would.
+    pub(crate) fn commit(&mut self, partition: u16, offset: i64, metadata: &str) {
+        self.0.env.group.store(partition, Committed { offset, metadata: Rc::from(metadata) });
+    }
+
+    /// An operator moves the group while it is idle.
+    pub(crate) fn reset(&mut self, partition: u16, offset: i64) {
+        let owner = self.0.env.group.owner(partition);
+        self.commit(partition, offset, "");
+        self.0.env.oracle.reset(partition, offset);
+        if let Some(owner) = owner {
+            self.0.env.throw_out(owner);
+        }
+        self.until("opened", partition);
+        self.run_ms(3_000);
+    }
+
+    pub(crate) fn block_letters(&mut self, ms: u64) {
+        for topic in 2..4 {
+            self.0.env.outputs.block(topic, self.0.env.now_ms + ms);
+        }
+    }
+
+    pub(crate) fn block_outputs(&mut self, ms: u64) {
+        for topic in 0..2 {
+            self.block_output_topic(topic, ms);
+        }
+    }
+
+    pub(crate) fn block_output_topic(&mut self, topic: usize, ms: u64) {
+        self.0.env.outputs.block(topic, self.0.env.now_ms + ms);
+    }
+
+    pub(crate) fn add_partition(&mut self, partition: u16) {
+        self.0.env.group.add_partition(partition);
+        self.0.env.group.refresh(&mut self.0.env.rng);
+    }
+
+    pub(crate) fn retain_from(&mut self, partition: u16, start: i64) {
+        let log = &mut self.0.env.logs[usize::from(partition)];
+        let before = log.start();
+        log.retain_from(start);
+        self.0.env.oracle.retained(partition, before, start);
+    }
+
+    pub(crate) fn marker(&mut self, partition: u16) {
+        self.0.env.logs[usize::from(partition)].append_marker();
+    }
+
+    pub(crate) fn compact(&mut self, partition: u16, offset: i64) {
+        if self.0.env.logs[usize::from(partition)].compact(offset).is_some() {
+            self.0.env.oracle.compacted(partition, offset);
+        }
+    }
+}
