@@ -388,33 +388,18 @@ impl Worker {
     }
 
     /// Leaves the group in good order: finishes what runs, commits, gives everything up.
+    ///
+    /// The ledger lets go first, and only then the consumer is dropped, which leaves: a rebalance that is under way in this
+    /// moment may want an answer first, and what it would give or take is of no interest any more.
     fn leave(mut self) -> Result<Stopped, Trouble> {
         self.feed.health.set(State::NotReady("stopping".to_owned()));
-        self.feed.consumer.leave();
-        let deadline = Instant::now() + Duration::from_millis(self.feed.revoke_ms) + REVOKE_SLACK;
-        while Instant::now() < deadline {
-            self.feed.heartbeat.beat();
-            match self.feed.consumer.poll(POLL) {
-                Polled::Revoked(partitions) if partitions.is_empty() => return Ok(Stopped),
-                Polled::Revoked(partitions) => {
-                    self.revoked(&partitions)?;
-                    return Ok(Stopped);
-                }
-                Polled::Lost(partitions) => {
-                    self.lost(&partitions)?;
-                    return Ok(Stopped);
-                }
-                // What is assigned now is given back unread.
-                Polled::Assigned(partitions) => {
-                    let result = self.feed.consumer.unassign(&partitions);
-                    self.tell(result);
-                }
-                Polled::Record(_) | Polled::OutOfRange(_) | Polled::Trouble(_) => {}
-                Polled::Idle if self.feed.intake.open_partitions().is_empty() => return Ok(Stopped),
-                Polled::Idle => {}
-            }
+        let open: Vec<TopicPartition> =
+            self.feed.intake.open_partitions().into_iter().map(|(partition, _)| to_broker(partition)).collect();
+        if !open.is_empty() {
+            tracing::info!(pipeline = self.feed.pipeline, partitions = open.len(), "giving up all partitions");
+            let gone = self.close(&open);
+            self.until_released(&gone, ToCommitter::Revoke(gone.clone()))?;
         }
-        tracing::warn!(pipeline = self.feed.pipeline, "the group did not answer: its last commit stands");
         Ok(Stopped)
     }
 
