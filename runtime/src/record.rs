@@ -107,6 +107,13 @@ impl Record {
         self.headers().filter(|(n, _)| *n == name).last().map(|(_, v)| v)
     }
 
+    /// Bytes of key, value and headers.
+    #[must_use]
+    pub fn content_bytes(&self) -> usize {
+        // Each header has two lengths before it.
+        self.buffer.len().saturating_sub(self.header_count() * 2 * size_of::<u32>())
+    }
+
     /// Bytes this record holds in memory, its fixed part included: what the budget of `[memory] records` counts.
     #[must_use]
     pub fn size(&self) -> usize {

@@ -141,9 +141,9 @@ impl Worker {
             _ => self.received.push(Run { partition, epoch, first: offset, last: offset }),
         }
         self.records += 1;
+        self.bytes += record.content_bytes() as u64;
         if let Take::Route { shard, ticket } = take {
             let size = record.size();
-            self.bytes += size as u64;
             let payload = Payload { record: Arc::new(record), _charge: self.feed.budget.charge(size + MESSAGE_BYTES) };
             self.routed[shard as usize].push((ticket, payload));
         }
