@@ -16,6 +16,7 @@ pub use task::TaskStatus;
 
 use crate::intake::Opened;
 use crate::message::{Epoch, Now, Partition};
+use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::ranges::Ranges;
 use alloc::collections::BTreeMap;
@@ -169,7 +170,7 @@ impl<M> Pipeline<M> {
         }
         let mut task = Task::new(opened, now);
         if let Some(old) = self.tasks.remove(&partition) {
-            if old.is_paused() {
+            if old.is_paused() && !self.policy.has(Bug::StayPaused) {
                 actions.push(Action::Resume(partition));
             }
             task.continue_after(old);

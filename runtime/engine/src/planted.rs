@@ -21,7 +21,7 @@ bugs! {
     IgnoreEpochAtSettle,
     /// Opens a lane for its followers while its head waits for a retry.
     ReleaseLaneEarly,
-    /// Marks an id as seen when its message starts, not when it has succeeded.
+    /// Marks an id as seen when its message starts, so that one that is undone or replayed is its own duplicate.
     SeenBeforeSuccess,
     /// Lets slots stand that come behind a failed one of their lane.
     KeepSlotsBehindFailure,
@@ -57,4 +57,16 @@ bugs! {
     RewindKeepsLater,
     /// Takes a failed commit for a successful one and never repeats it.
     FailedCommitCounts,
+    /// Settles a message when the last of its outputs is acknowledged, though another one was refused for now.
+    SettleHalfRefused,
+    /// Commits what was settled above an output that was refused while its partition was given up.
+    DrainIgnoresRefusal,
+    /// Lets a message and its duplicate run in one batch.
+    TwinsTogether,
+    /// Closes the lane of a discarded message before what was undone behind it is back in it.
+    LoseUndone,
+    /// Runs a failed message again at once.
+    RetryAtOnce,
+    /// Leaves a partition paused after its rewind.
+    StayPaused,
 }

@@ -192,7 +192,7 @@ impl<M> Shard<M> {
             lane.follows_dead_letter = true;
             if discard || self.policy.has(Bug::OpenBeforeLetterAck) {
                 // One that runs goes on once what is undone is back in it: closed now, it would lose that.
-                if lane.phase != Phase::Running {
+                if lane.phase != Phase::Running || self.policy.has(Bug::LoseUndone) {
                     self.go_on(id);
                 }
             } else {

@@ -291,7 +291,8 @@ impl Env {
     pub fn strike(&mut self, worker: u8, action: Action, fault: Fault) {
         self.coverage.pair(action, fault);
         let (at_ms, who) = (self.now_ms, Who::Worker(worker));
-        let event = Event { at_ms, who, what: fault.name(), partition: None, offset: None, info: 0, detail: action.name() };
+        let event =
+            Event { at_ms, who, what: fault.name(), partition: None, offset: None, info: 0, detail: action.name() };
         self.trace.note(event);
         self.strikes.push(Strike { fault, worker });
     }
@@ -330,7 +331,9 @@ impl Env {
         loop {
             match self.outputs.pump(process, place, self.now_ms, self.settings.delivery_ms) {
                 Pumped::Empty => return,
-                Pumped::Later(at_ms) => return self.after(at_ms.saturating_sub(self.now_ms), Due::Pump(process, place)),
+                Pumped::Later(at_ms) => {
+                    return self.after(at_ms.saturating_sub(self.now_ms), Due::Pump(process, place));
+                }
                 Pumped::Out { pending, written, reported } => {
                     let effect = pending.effect;
                     let at = Some((effect.partition, effect.offset));

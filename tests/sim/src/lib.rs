@@ -24,8 +24,8 @@ pub mod worker;
 pub mod model;
 
 pub mod coverage;
-pub mod many;
 pub mod faults;
+pub mod many;
 
 pub mod invariants;
 pub mod trace;

@@ -6,9 +6,7 @@ use crate::rng::Rng;
 use keyrail_engine::intake::From;
 use keyrail_engine::pipeline::Timing;
 use keyrail_engine::planted::Bug;
-use keyrail_engine::policy::{
-    Absent, Batch, Commit, Dedup, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent,
-};
+use keyrail_engine::policy::{Absent, Batch, Commit, Dedup, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent};
 
 /// Pairs of action and fault of one seed that come from the walk through all of them.
 const WALKED_PAIRS: u64 = 20;

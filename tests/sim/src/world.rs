@@ -294,8 +294,7 @@ impl World {
         // With hardly any room, partitions wait for each other's slow messages.
         let limit_ms = if self.env.settings.budget_bytes < 100_000 { 4 * PROGRESS_MS } else { PROGRESS_MS };
         for partition in self.env.group.partitions().collect::<Vec<u16>>() {
-            let (closed, open) =
-                (self.env.oracle.closed_messages(partition), self.env.oracle.open_messages(partition));
+            let (closed, open) = (self.env.oracle.closed_messages(partition), self.env.oracle.open_messages(partition));
             let mark = &mut self.marks[usize::from(partition)];
             let waits_since = match calm_since {
                 Some(since) if open > 0 && mark.0 == closed => mark.1.max(since),
@@ -305,7 +304,8 @@ impl World {
                 }
             };
             if self.env.now_ms - waits_since > limit_ms {
-                let what = format!("{open} messages have waited for {} ms without a fault", self.env.now_ms - waits_since);
+                let what =
+                    format!("{open} messages have waited for {} ms without a fault", self.env.now_ms - waits_since);
                 self.env.oracle.violated(name::PROGRESS, Some((partition, -1)), what);
             }
         }

@@ -122,7 +122,7 @@ impl<M> Pipeline<M> {
                 }
             }
             Refusal::Blocked(why) => {
-                publication.refused = true;
+                publication.refused = !self.policy.has(Bug::SettleHalfRefused);
                 let ticket = publication.settled.ticket;
                 self.hold_back(ticket.partition, ticket.epoch, ticket.offset, why, now, actions);
                 if all_reported {
@@ -169,6 +169,7 @@ impl<M> Pipeline<M> {
                 task.dirty = true;
             }
             Phase::Refused { offset: lowest, .. } => *lowest = offset.min(*lowest),
+            Phase::Draining { .. } if self.policy.has(Bug::DrainIgnoresRefusal) => {}
             Phase::Draining { refused, .. } => *refused = Some(refused.map_or(offset, |lowest| offset.min(lowest))),
             // It starts below anyway.
             Phase::Rewinding(_) => {}

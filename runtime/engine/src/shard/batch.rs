@@ -207,7 +207,7 @@ impl<M> Shard<M> {
 
     /// Whether it may be a duplicate of one that runs in this batch: whether that succeeds must be known first.
     fn waits_for_twin(&self, lane: LaneId, id: Option<MessageId>) -> bool {
-        id.is_some() && self.running.iter().any(|s| s.lane == lane && s.item.ticket.id == id)
+        !self.policy.has(Bug::TwinsTogether) && id.is_some() && self.running.iter().any(|s| s.lane == lane && s.item.ticket.id == id)
     }
 
     fn decide_unrun(&self, ticket: &Ticket, now: Now) -> Unrun {
@@ -247,7 +247,7 @@ impl<M> Shard<M> {
         let Some(item) = lane.queue.pop_front() else { return };
         lane.phase = Phase::Running;
         if self.policy.has(Bug::SeenBeforeSuccess) {
-            self.mark_seen(&item.ticket, now);
+            self.mark_seen(&Ticket { offset: -1, ..item.ticket }, now);
         }
         self.running.push(Slot { lane: id, item });
     }

@@ -176,6 +176,7 @@ impl<M> Shard<M> {
                     match due {
                         retry::Next::At(due) => {
                             report.retried += 1;
+                            let due = if self.policy.has(Bug::RetryAtOnce) { now.steady_ms } else { due };
                             self.wait(slot, due, &mut undone);
                         }
                         retry::Next::Spent(reason) => {

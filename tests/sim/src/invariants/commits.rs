@@ -81,7 +81,10 @@ impl Oracle {
             let what = if removed {
                 "is gone from the log unread, and nobody said so".to_string()
             } else {
-                format!("is committed (by {}) with {} of {} outputs written and no other fate", commit.offset, outputs.0, outputs.1)
+                format!(
+                    "is committed (by {}) with {} of {} outputs written and no other fate",
+                    commit.offset, outputs.0, outputs.1
+                )
             };
             let invariant = if fact.is_some_and(|f| f.suppressed) { name::DEDUP } else { name::LOST };
             self.violated(invariant, Some(at), what);

@@ -60,7 +60,11 @@ impl Oracle {
         (line.run, line.last) = (RunId(effect.run), mine);
         line.furthest = line.furthest.max(Some(effect.offset));
         if back {
-            self.violated(name::ORDER, Some(at), "has its output after a later one of its key in one assignment".into());
+            self.violated(
+                name::ORDER,
+                Some(at),
+                "has its output after a later one of its key in one assignment".into(),
+            );
         }
         if overtaken {
             self.violated(name::ORDER, Some(at), "has its first output after one of a later message of its key".into());

@@ -84,10 +84,8 @@ impl Group {
     pub fn join(&mut self, bystander: bool, rng: &mut Rng) -> MemberId {
         self.last_member += 1;
         let id = MemberId(self.last_member);
-        self.members.insert(
-            id,
-            Member { known: self.generation + 1, events: VecDeque::new(), leaving: false, bystander },
-        );
+        self.members
+            .insert(id, Member { known: self.generation + 1, events: VecDeque::new(), leaving: false, bystander });
         self.rebalance(rng);
         id
     }

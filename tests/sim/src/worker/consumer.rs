@@ -326,9 +326,8 @@ impl Consumer {
             return false;
         }
         // In turn, so that no partition waits for ever while the budget is small.
-        let ready = |p: &Partition, f: &Feed| {
-            !f.paused && !f.stuck && f.position < env.logs[usize::from(index_of(*p))].end()
-        };
+        let ready =
+            |p: &Partition, f: &Feed| !f.paused && !f.stuck && f.position < env.logs[usize::from(index_of(*p))].end();
         let all = || self.feeds.iter().filter(|(p, f)| ready(p, f)).map(|(p, _)| *p);
         let after_last = all().find(|p| Some(*p) > self.last_fetched);
         let Some(partition) = after_last.or_else(|| all().next()) else { return false };

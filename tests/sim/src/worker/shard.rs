@@ -5,13 +5,14 @@ use crate::coverage::Action;
 use crate::env::Env;
 use crate::handler::{self, Answer, Call};
 use crate::invariants::name;
-use crate::record::{Payload, index_of};
+use crate::record::{Payload, Rec, index_of};
 use crate::settings::Settings;
 use crate::trace::Who;
 use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::{CallFailure, Next, Plan, Settled, Shard};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 /// An id that this shard must remember.
 #[derive(Debug, Clone, Copy)]
@@ -142,11 +143,12 @@ impl ShardActor {
     fn start_call(&mut self, plan: Plan, mail: &mut Mail, env: &mut Env) {
         let mut slots = Vec::with_capacity(plan.messages as usize);
         for delivery in self.shard.batch() {
-            slots.push((*delivery.ticket, std::rc::Rc::clone(&delivery.message.rec), delivery.attempt));
+            slots.push((*delivery.ticket, Rc::clone(&delivery.message.rec), delivery.attempt));
         }
         if env.reach(mail.worker, Action::Call) {
             return;
         }
+        self.check_twins(&slots, env);
         let mut calls_before = Vec::with_capacity(slots.len());
         for (ticket, rec, attempt) in &slots {
             let at = (rec.partition, rec.offset);
@@ -161,6 +163,17 @@ impl ShardActor {
             calls_before.push(calls);
         }
         self.call = Some(handler::call(slots, &calls_before, plan, mail.worker, env));
+    }
+
+    /// A message and its duplicate must not run at the same time.
+    fn check_twins(&self, slots: &[(Ticket, Rc<Rec>, u32)], env: &mut Env) {
+        let mut twins = BTreeSet::new();
+        for (_, rec, _) in slots {
+            let at = (rec.partition, rec.offset);
+            if env.oracle.twin(at).is_some_and(|twin| !twins.insert(twin)) {
+                env.oracle.violated(name::DEDUP, Some(at), "runs together with a message that is the same".into());
+            }
+        }
     }
 
     /// A message that runs must not be one that this shard remembers.

@@ -41,7 +41,7 @@ impl Stage {
         }
     }
 
-    pub(crate) fn tell(&self) {
+    fn tell(&self) {
         for event in self.0.env.trace.events() {
             println!("{event}");
         }
