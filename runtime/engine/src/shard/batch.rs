@@ -207,7 +207,9 @@ impl<M> Shard<M> {
 
     /// Whether it may be a duplicate of one that runs in this batch: whether that succeeds must be known first.
     fn waits_for_twin(&self, lane: LaneId, id: Option<MessageId>) -> bool {
-        !self.policy.has(Bug::TwinsTogether) && id.is_some() && self.running.iter().any(|s| s.lane == lane && s.item.ticket.id == id)
+        !self.policy.has(Bug::TwinsTogether)
+            && id.is_some()
+            && self.running.iter().any(|s| s.lane == lane && s.item.ticket.id == id)
     }
 
     fn decide_unrun(&self, ticket: &Ticket, now: Now) -> Unrun {
