@@ -158,7 +158,10 @@ impl<M> Shard<M> {
             touched.push(slot.lane);
             match verdict {
                 Verdict::Stands(fate) => {
-                    self.mark_seen(&slot.item.ticket, now);
+                    // Of an assignment that is over nothing will be published: it is not done.
+                    if self.lane_of(&slot).is_some() {
+                        self.mark_seen(&slot.item.ticket, now);
+                    }
                     let Slot { item, .. } = slot;
                     let attempts = item.history.attempts.saturating_add(1);
                     let (ticket, message) = (item.ticket, item.message);

@@ -75,7 +75,7 @@ impl Oracle {
         if fact.checked {
             return;
         }
-        if !self.may_be_passed(at) {
+        if !self.may_be_passed(at, commit.run) {
             let (fact, removed) = (self.look(at.0, offset), self.look(at.0, offset).is_some_and(|f| f.removed));
             let outputs = fact.map_or((0, 0), |f| (f.seen.count_ones(), f.rec.outputs.places().len()));
             let what = if removed {
@@ -93,16 +93,20 @@ impl Oracle {
     }
 
     /// Nobody needs to run this message again.
-    fn may_be_passed(&self, at: (u16, i64)) -> bool {
+    fn may_be_passed(&self, at: (u16, i64), run: RunId) -> bool {
         let Some(fact) = self.look(at.0, at.1) else { return true };
-        fact.has_fate() || fact.suppressed && self.has_twin_with_fate(at) || self.lost_and_reported(at)
+        fact.has_fate() || fact.suppressed && self.has_twin_with_fate(at, run) || self.lost_and_reported(at)
     }
 
     /// A suppressed message has its twin's fate: one that can be seen, or one that no commit covers yet.
-    fn has_twin_with_fate(&self, at: (u16, i64)) -> bool {
+    fn has_twin_with_fate(&self, at: (u16, i64), run: RunId) -> bool {
         let Some(twin) = self.look(at.0, at.1).and_then(|f| f.twin) else { return false };
         let others = self.twins[twin as usize].iter().filter(|o| **o != at.1);
-        others.filter_map(|o| self.look(at.0, *o)).any(|f| f.has_fate() || !f.checked && f.settled && !f.suppressed)
+        others.filter_map(|o| self.look(at.0, *o)).any(|f| {
+            // It may run anew, though an earlier map covered it that was of no use.
+            let runs_anew = self.locals.get(&(run, f.rec.offset)).is_some_and(|l| l.settled && l.done);
+            f.has_fate() || !f.checked && f.settled && !f.suppressed || runs_anew
+        })
     }
 
     fn lost_and_reported(&self, at: (u16, i64)) -> bool {
@@ -129,7 +133,7 @@ impl Oracle {
 
     /// A record is passed over since an earlier assignment settled it.
     pub fn passed_over(&mut self, partition: u16, offset: i64) {
-        if !self.may_be_passed((partition, offset)) {
+        if !self.may_be_passed((partition, offset), RunId::default()) {
             self.violated(name::LOST, Some((partition, offset)), "is passed over, and has no fate".into());
         }
     }
