@@ -2,17 +2,16 @@
 
 use super::Trouble;
 use super::consumer::Worker;
-use super::link::{to_broker, to_engine};
+use super::link::to_engine;
 use crate::admin::health::State;
 use crate::admin::metrics::Rebalance;
 use crate::broker::{BrokerError, BrokerErrorKind, Committed, LogBounds};
 use crate::config::OnLoss;
 use crate::record::TopicPartition;
 use keyrail_engine::intake::{Found, From, Opened};
-use keyrail_engine::shard::NOTHING_SEEN;
 use keyrail_engine::message::Partition;
 use keyrail_engine::metadata::Metadata;
-use keyrail_engine::ranges::Ranges;
+use keyrail_engine::shard::NOTHING_SEEN;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -138,19 +137,12 @@ impl Worker {
         }
         let loss = if position < bounds.start { (position, bounds.start) } else { (bounds.end, position) };
         self.report_loss(partition, loss)?;
-        self.feed.consumer.seek(to_broker(partition), bounds.start).map_err(|e| trouble("reading on", &e))?;
-        let epoch = self.feed.intake.rewind(partition, bounds.start, Ranges::new());
-        let opened = Opened {
-            epoch,
-            start: bounds.start,
-            settled: Ranges::new(),
-            sequence: 0,
-            partitions: 0,
-            fresh: true,
-            loss: Some(loss),
-            unusable: None,
-        };
-        self.announce(partition, opened, NOTHING_SEEN)
+        if position > bounds.end {
+            // The log was cut, or made anew: how to go on is what a fresh start decides.
+            return Err(Trouble::Again("the log of a partition ends before what was read of it".to_owned()));
+        }
+        // Only the position moves: what was received before stays in flight and settles.
+        self.feed.consumer.seek(at, bounds.start).map_err(|e| trouble("reading on", &e))
     }
 
     /// Asks until there is an answer, within the bound.
