@@ -4,6 +4,7 @@ use super::errors::is_verdict;
 use super::native::{Client, Code, Event, EventKind, Failure, NewTopic, Queue, TopicDescription};
 use super::{Place, log, nearest};
 use crate::broker::{BrokerError, BrokerErrorKind};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -141,12 +142,18 @@ impl Topics {
     /// Looks for every topic needed and makes missing dead-letter topics. Gives what a person must put right; an
     /// error means that the question itself could not be answered.
     pub fn ensure(&self, needed: &[NeededTopic], wait: Duration) -> Result<Vec<TopicProblem>, BrokerError> {
-        let names: Vec<_> = needed.iter().map(|n| n.name.as_str()).collect();
+        let names: BTreeSet<_> = needed.iter().map(|n| n.name.as_str()).collect();
+        let names: Vec<_> = names.into_iter().collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        // One question for all: a refused login is told once and then suppressed, and must not be taken for a topic's.
+        let all = self.ask("looking up topics", wait, |c, q| c.describe_topics(&names, q, wait), |e| e.described())?;
         let mut found = Vec::new();
         let mut problems = Vec::new();
         for name in &names {
-            match self.describe(&[name], wait) {
-                Ok(info) => found.extend(info),
+            match self.info(name, &all) {
+                Ok(info) => found.push(info),
                 Err(e) if e.kind == BrokerErrorKind::Operator => {
                     problems.push(TopicProblem { topic: (*name).to_owned(), message: e.message, command: None });
                 }
