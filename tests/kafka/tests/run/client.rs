@@ -170,15 +170,27 @@ fn reader(kafka: &Kafka, group: &str) -> BaseConsumer {
     config.create().unwrap()
 }
 
+/// A broker that just came back is not the leader of its partitions for a moment.
+fn patient<T>(ask: impl Fn() -> Result<T, KafkaError>) -> T {
+    let until = Instant::now() + ASK;
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(e) => assert!(Instant::now() < until, "the broker answers {e}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 fn partitions(reader: &BaseConsumer, topic: &str) -> i32 {
-    let metadata = reader.fetch_metadata(Some(topic), ASK).unwrap();
+    let metadata = patient(|| reader.fetch_metadata(Some(topic), ASK));
     i32::try_from(metadata.topics()[0].partitions().len()).unwrap()
 }
 
 /// First offset and end of each partition.
 pub(crate) fn bounds(kafka: &Kafka, topic: &str) -> Vec<(i64, i64)> {
     let reader = reader(kafka, "bounds");
-    (0..partitions(&reader, topic)).map(|p| reader.fetch_watermarks(topic, p, ASK).unwrap()).collect()
+    (0..partitions(&reader, topic)).map(|p| patient(|| reader.fetch_watermarks(topic, p, ASK))).collect()
 }
 
 /// Everything that stands in a topic now, partition by partition, each in its order.

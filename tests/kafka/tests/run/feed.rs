@@ -17,6 +17,12 @@ pub(crate) struct Plan {
     pub(crate) rate: u64,
     /// At least so many messages, however early the end is asked for.
     pub(crate) least: u64,
+    /// Of a thousand, so many take some ten milliseconds.
+    pub(crate) slow: u64,
+}
+
+pub(crate) fn plan(keys: usize, rate: u64, least: u64) -> Plan {
+    Plan { keys, rate, least, slow: 0 }
 }
 
 /// The account: effects in the output, and dead letters.
@@ -54,7 +60,7 @@ impl Chance {
 
 impl Account {
     /// The next message of a key. One of a hundred fails at first, one of a thousand for good.
-    pub(crate) fn next(&mut self, key: usize, chance: u64) -> Rec {
+    pub(crate) fn next(&mut self, key: usize, chance: u64, slow: u64) -> Rec {
         let name = format!("k{key}");
         let n = self.messages;
         self.messages += 1;
@@ -62,6 +68,7 @@ impl Account {
         let (command, stream) = match chance {
             0 => ("dead-letter", &mut self.letters),
             1..=10 => ("fail-times:1", &mut self.outputs),
+            _ if chance < 11 + slow => ("spin:20000000", &mut self.outputs),
             _ => ("done", &mut self.outputs),
         };
         stream.entry(name.clone().into_bytes()).or_default().push(id.clone());
@@ -106,7 +113,7 @@ impl Feed {
                     continue;
                 }
                 let key = chance.below(plan.keys as u64) as usize;
-                writer.send(&topic, &account.next(key, chance.below(1000)));
+                writer.send(&topic, &account.next(key, chance.below(1000), plan.slow));
                 count.store(account.messages, SeqCst);
             }
             writer.finish();

@@ -64,7 +64,8 @@ fn failing_keys_keep_their_order_and_hold_up_no_other() {
     let count = |name, labels: &[&str]| worker.metric(name, labels);
     assert_eq!(count(SETTLED, &["fate=\"done\""]), 9990.0);
     assert_eq!(count("keyrail_dead_letters_total", &["reason=\"attempts\""]), 10.0);
-    assert_eq!(count("keyrail_attempts_failed_total", &["kind=\"error\""]), 340.0);
+    // Runs, not attempts: messages that shared a call with a failing one of their key ran and were undone.
+    assert!(count("keyrail_attempts_failed_total", &["kind=\"error\""]) >= 340.0);
     worker.stop(Duration::from_secs(10));
 }
 
@@ -128,7 +129,9 @@ fn a_trap_costs_its_own_message_and_no_other() {
     }
     for letter in &letters {
         assert_letter(letter, &stage, "trap", "2", "trap");
-        assert!(letter.told("keyrail-detail").contains(&format!("scripted: {}", letter.told("trace"))), "{letter:?}");
+        assert!(letter.told("keyrail-detail").contains("unreachable"), "{letter:?}");
+        let panic = format!("panic: scripted: {}", letter.told("trace"));
+        assert!(worker.log().contains(&panic), "the log tells the handler's last words\n{}", worker.tail());
     }
     worker.stop(Duration::from_secs(10));
 }

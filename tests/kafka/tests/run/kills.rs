@@ -1,6 +1,6 @@
 //! Workers that are killed, stopped, frozen, and come back.
 
-use crate::feed::{Chance, Feed, Plan};
+use crate::feed::{Chance, Feed, Plan, plan};
 use crate::stage::{Setup, Stage, broker};
 use crate::worker::Worker;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ const RETRY: &str = "[retry]\nbackoff = { first = \"50ms\", factor = 2.0, max = 
 /// Session timeout + 10 s, as promised, and as much again for a machine that runs other tests beside.
 const PROGRESS: Duration = Duration::from_secs(30);
 /// What one fault may repeat: what was handled and not yet committed, with the backlog of a session's time in one go.
-const REPEATS: usize = 3000;
+const REPEATS: usize = 2000;
 
 fn setup() -> Setup<'static> {
     Setup { tables: RETRY, kafka: SHORT, ..Setup::default() }
@@ -27,8 +27,7 @@ fn kill_at_random(test: &'static str, workers: usize, kills: u64, least: u64) {
     let mut chance = Chance::new(test);
     let stage = Stage::new(test, kafka, &setup());
     let mut all: Vec<Worker> = (0..workers).map(|n| Worker::start(&stage, n)).collect();
-    let plan = Plan { keys: 500, rate: 900, least };
-    let feed = Feed::start(kafka, &stage.input, plan, chance.clone());
+    let feed = Feed::start(kafka, &stage.input, plan(500, 900, least), chance.clone());
     for kill in 1..=kills {
         std::thread::sleep(Duration::from_millis(200 + chance.below(3400)));
         let number = chance.below(workers as u64) as usize;
@@ -72,21 +71,21 @@ fn a_frozen_worker_that_wakes_repeats_and_loses_nothing() {
     let stage = Stage::new(test, kafka, &setup());
     let mut all: Vec<Worker> = (0..2).map(|n| Worker::start(&stage, n)).collect();
     all.iter().for_each(Worker::wait_ready);
-    let feed = Feed::start(kafka, &stage.input, Plan { keys: 200, rate: 1000, least: 10_000 }, Chance::new(test));
+    let feed = Feed::start(kafka, &stage.input, plan(200, 1000, 10_000), Chance::new(test));
     std::thread::sleep(Duration::from_secs(2));
     const FREEZES: usize = 2;
-    for frozen in 0..FREEZES {
-        all[frozen].signal("STOP");
+    for (number, frozen) in all.iter().take(FREEZES).enumerate() {
+        frozen.signal("STOP");
         std::thread::sleep(Duration::from_secs(5));
-        all[frozen].signal("CONT");
+        frozen.signal("CONT");
         std::thread::sleep(Duration::from_secs(4));
-        let assigned = |w: &Worker| w.metric("keyrail_partitions_assigned", &[]);
+        // Two workers, six partitions.
         let until = Instant::now() + PROGRESS;
-        while assigned(&all[frozen]) != 3.0 {
-            assert!(Instant::now() < until, "the woken worker does not work again\n{}", all[frozen].tail());
+        while frozen.metric("keyrail_partitions_assigned", &[]) != 3.0 {
+            assert!(Instant::now() < until, "the woken worker does not work again\n{}", frozen.tail());
             std::thread::sleep(Duration::from_millis(100));
         }
-        stage.say(&format!("worker {frozen} was frozen and works again"));
+        stage.say(&format!("worker {number} was frozen and works again"));
     }
     let account = feed.finish();
     stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS);
@@ -102,11 +101,12 @@ fn a_frozen_worker_that_wakes_repeats_and_loses_nothing() {
 fn a_worker_told_to_stop_drains_and_repeats_nothing() {
     let test = "a_worker_told_to_stop_drains_and_repeats_nothing";
     let Some(kafka) = broker(test) else { return };
-    // Batches that take a while, so that the signal comes in the middle of one.
     let stage = Stage::new(test, kafka, &setup());
     let mut all: Vec<Worker> = (0..2).map(|n| Worker::start(&stage, n)).collect();
     all.iter().for_each(Worker::wait_ready);
-    let feed = Feed::start(kafka, &stage.input, Plan { keys: 200, rate: 2000, least: 20_000 }, Chance::new(test));
+    // Some batches take a while, so that the signal comes in the middle of one.
+    let plan = Plan { slow: 3, ..plan(200, 2000, 20_000) };
+    let feed = Feed::start(kafka, &stage.input, plan, Chance::new(test));
     for round in 0..3 {
         std::thread::sleep(Duration::from_millis(1500));
         let took = all[round % 2].stop(Duration::from_secs(20));
@@ -131,7 +131,7 @@ fn a_member_that_joins_and_leaves_every_two_seconds_repeats_nothing() {
     let stage = Stage::new(test, kafka, &setup());
     let mut all: Vec<Worker> = (0..2).map(|n| Worker::start(&stage, n)).collect();
     all.iter().for_each(Worker::wait_ready);
-    let feed = Feed::start(kafka, &stage.input, Plan { keys: 200, rate: 500, least: 30_000 }, Chance::new(test));
+    let feed = Feed::start(kafka, &stage.input, plan(200, 500, 30_000), Chance::new(test));
     let (began, mut rounds) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(60) {
         let mut guest = Worker::start(&stage, 2);

@@ -116,8 +116,20 @@ fn missing_rights_are_named_with_user_resource_and_right() {
     for topic in [&stage.input, &stage.output, &stage.letters] {
         kafka.allow("poor", "Read", "topic", topic).unwrap();
     }
-    // It may see the topics, and not join the group.
-    refused(&stage, &["poor", "lacks rights on the group", &stage.group, "--operation Read"]);
+    // It may see the topics, and neither join the group nor write: that may be given while it waits.
+    let mut worker = Worker::start(&stage, 0);
+    worker.wait_log("lacks rights on the group", LIMIT);
+    for word in ["poor", &stage.group, "--operation Read"] {
+        assert!(worker.log().contains(word), "nothing of {word:?}\n{}", worker.tail());
+    }
+    let ready = worker.get("/readyz").expect("an answer");
+    assert!(ready.status == 503 && ready.body.contains(&stage.group), "{}", ready.body);
+    kafka.allow("poor", "Read", "group", &stage.group).unwrap();
+    kafka.allow("poor", "Write", "topic", &stage.output).unwrap();
+    send_all(kafka, &stage.input, &[Rec::script("k", "done", "m")]);
+    stage.wait_settled(&[&worker], 0, LIMIT);
+    worker.wait_ready();
+    worker.stop(Duration::from_secs(15));
 }
 
 #[test]
