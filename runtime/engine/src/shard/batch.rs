@@ -192,6 +192,10 @@ impl<M> Shard<M> {
                     if alone {
                         return Turn::Full;
                     }
+                    // It failed before and may fail again: what is behind it would run only to be undone.
+                    if history.failures > 0 {
+                        return Turn::Over;
+                    }
                 }
                 // Settling now would overtake what of its lane runs in this batch.
                 _ if runs => return Turn::Over,

@@ -68,9 +68,9 @@ fn what_is_left_over_has_waited_already() {
          at 199
          next => wait 200
          at 200
-         next => run a1x2 a2 in 2000
-         end done done => a1 done/0 x2 a2 done/1
-         next => run a3 in 1000",
+         next => run a1x2 in 1000
+         end done => a1 done/0 x2
+         next => run a2 a3 in 2000",
     );
 }
 

@@ -18,9 +18,10 @@ fn a_failed_message_waits_at_the_head_of_its_lane() {
          at 99
          next => wait 100
          at 100
-         next => run a1x2 a2 in 2000
+         next => run a1x2 in 1000
          load => lanes 1 waiting 0 letters 0 ids 0
-         end done done => a1 done/0 x2 a2 done/1",
+         end done => a1 done/0 x2
+         next => run a2 in 1000",
     );
 }
 
@@ -33,7 +34,9 @@ fn slots_behind_a_failed_slot_are_undone_and_come_back_in_order_while_other_lane
          put a6 =>
          end done retry done done skip => a1 done/0 b2 done/3 b5 skipped/4 retried 1 undone 1
          at 100
-         next => run a3x2 a4 a6 in 3000",
+         next => run a3x2 in 1000
+         end done => a3 done/0 x2
+         next => run a4 a6 in 2000",
     );
     // Two lanes at once, and dead letters hold back like retries.
     check(
@@ -43,7 +46,7 @@ fn slots_behind_a_failed_slot_are_undone_and_come_back_in_order_while_other_lane
          end dead done done retry done done => a1 dead:rejected c6 done/5 retried 1 undone 3
          ack a1 =>
          at 100
-         next => run a2+ a3+ b4x2 b5 in 4000",
+         next => run a2+ a3+ b4x2 in 3000",
     );
 }
 
@@ -55,8 +58,28 @@ fn an_undone_slot_has_not_run() {
          next => run a1 a2 in 2000
          end retry retry => retried 1 undone 1
          at 100
-         next => run a1x2 a2 in 2000
-         end done done => a1 done/0 x2 a2 done/1",
+         next => run a1x2 in 1000
+         end done => a1 done/0 x2
+         next => run a2 in 1000
+         end done => a2 done/0",
+    );
+}
+
+#[test]
+fn what_failed_before_runs_without_its_followers() {
+    // They would run again and again only to be undone.
+    check(
+        policy(),
+        "put a1 a2 a3 b4 =>
+         next => run a1 a2 a3 b4 in 4000
+         end retry done done retry => retried 2 undone 2
+         at 100
+         next => run a1x2 b4x2 in 2000
+         end retry done => b4 done/1 x2 retried 1
+         at 300
+         next => run a1x3 in 1000
+         end done => a1 done/0 x3
+         next => run a2 a3 in 2000",
     );
 }
 

@@ -75,7 +75,9 @@ fn an_undone_slot_was_not_seen() {
          end retry done => retried 1 undone 1
          load => lanes 1 waiting 1 letters 0 ids 0
          at 100
-         next => run a1x2 a2 in 2000",
+         next => run a1x2 in 1000
+         end done => a1 done/0 x2
+         next => run a2 in 1000",
     );
 }
 
