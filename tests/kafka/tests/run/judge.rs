@@ -112,7 +112,8 @@ impl Verdict {
     /// As [`Verdict::must_hold`], where no two workers ever wrote at once: then a replay leaves nothing out.
     pub(crate) fn must_hold_strictly(&self, duplicates: usize) {
         self.must_hold(duplicates);
-        assert!(self.skipped.is_empty(), "{}: left out before {:?}", self.line(), self.skipped.iter().take(20));
+        let some: Vec<&String> = self.skipped.iter().take(20).collect();
+        assert!(some.is_empty(), "{}: a replay came to these and left out some ahead of them: {some:?}", self.line());
     }
 }
 

@@ -97,6 +97,30 @@ fn input_lost_to_retention_stops_the_pipeline_or_is_counted() {
 }
 
 #[test]
+fn retention_that_passes_a_running_worker_is_counted() {
+    let test = "retention_that_passes_a_running_worker_is_counted";
+    let Some(kafka) = broker(test) else { return };
+    let stage = Stage::new(test, kafka, &Setup { partitions: 1, top: "on-loss = \"continue\"", ..Setup::default() });
+    send_all(kafka, &stage.input, &numbered(0, 100));
+    let mut worker = Worker::start(&stage, 0);
+    stage.wait_settled(&[&worker], 0, LIMIT);
+    // Frozen for less than its session: it stays a member, and its place falls out of the log.
+    worker.signal("STOP");
+    send_all(kafka, &stage.input, &numbered(100, 100));
+    delete_records(kafka, &stage.input, &[(0, 150)]);
+    worker.signal("CONT");
+    stage.wait_settled(&[&worker], 0, LIMIT);
+    let came = counts(&stage);
+    assert!(came.values().all(|times| *times == 1), "{came:?}");
+    assert!((150..200).chain(0..100).all(|n| came.contains_key(&format!("m{n:04}"))), "{came:?}");
+    // What was on its way to the worker when it was frozen may have come; the rest is counted.
+    let lost = worker.metric("keyrail_records_lost_total", &[]);
+    assert_eq!(lost + came.len() as f64, 200.0);
+    assert!(lost > 0.0 && worker.log().contains("input was lost"), "{}", worker.tail());
+    worker.stop(STOP);
+}
+
+#[test]
 fn an_operators_offset_and_foreign_metadata_are_taken_as_they_are() {
     let test = "an_operators_offset_and_foreign_metadata_are_taken_as_they_are";
     let Some(kafka) = broker(test) else { return };
