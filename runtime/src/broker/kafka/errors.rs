@@ -90,7 +90,7 @@ impl Place {
                 "{user} lacks rights on the group {group:?}: allow READ on it (kafka-acls.sh --add --operation Read --group {group})"
             ),
             Code::ClusterAuthorizationFailed => format!(
-                "{user} lacks rights on the cluster: allow CREATE to make topics, or IDEMPOTENT_WRITE on brokers before 3.0"
+                "{user} lacks rights: allow WRITE on outputs and dead-letter topics (on brokers before 3.0 also IDEMPOTENT_WRITE on the cluster), CREATE on what is to be made"
             ),
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicId => {
                 format!("no such topic at {at}: create it, or correct its name")
