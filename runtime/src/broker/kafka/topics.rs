@@ -4,7 +4,6 @@ use super::errors::is_verdict;
 use super::native::{Client, Code, Event, EventKind, Failure, NewTopic, Queue, TopicDescription};
 use super::{Place, log, nearest};
 use crate::broker::{BrokerError, BrokerErrorKind};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -142,8 +141,12 @@ impl Topics {
     /// Looks for every topic needed and makes missing dead-letter topics. Gives what a person must put right; an
     /// error means that the question itself could not be answered.
     pub fn ensure(&self, needed: &[NeededTopic], wait: Duration) -> Result<Vec<TopicProblem>, BrokerError> {
-        let names: BTreeSet<_> = needed.iter().map(|n| n.name.as_str()).collect();
-        let names: Vec<_> = names.into_iter().collect();
+        let mut names: Vec<&str> = Vec::new();
+        for topic in needed {
+            if !names.contains(&topic.name.as_str()) {
+                names.push(&topic.name);
+            }
+        }
         if names.is_empty() {
             return Ok(Vec::new());
         }
