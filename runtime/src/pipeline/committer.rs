@@ -10,7 +10,7 @@ use crate::broker::{Commits, OffsetCommit, Producer, Refusal};
 use crate::config::HeaderStyle;
 use crate::wasm::Send;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use keyrail_engine::message::Fate;
+use keyrail_engine::message::{Fate, Now};
 use keyrail_engine::order::shard_of;
 use keyrail_engine::pipeline::{self, Action, CommitOffset, Pipeline, Token};
 use keyrail_engine::shard::Settled;
@@ -63,13 +63,22 @@ struct Worker {
     latency: LocalHistogram,
     commit: Option<u64>,
     next_show: Instant,
+    /// Set by [`Worker::wait_for_room`]: the time read before is over.
+    waited: bool,
 }
 
 /// Runs until the other threads have dropped their ends of the channels, or something fails.
 pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
     let latency = ledger.metrics.latency_micros.local();
-    let mut worker =
-        Worker { ledger, actions: Vec::new(), reports: Vec::new(), latency, commit: None, next_show: Instant::now() };
+    let mut worker = Worker {
+        ledger,
+        actions: Vec::new(),
+        reports: Vec::new(),
+        latency,
+        commit: None,
+        next_show: Instant::now(),
+        waited: false,
+    };
     loop {
         match worker.turn() {
             Ok(true) => {}
@@ -122,8 +131,12 @@ impl Worker {
                 }
             }
             ToCommitter::Settled(works) => {
+                let mut now = now;
                 for work in works {
-                    self.publish(work)?;
+                    self.publish(work, now)?;
+                    if std::mem::take(&mut self.waited) {
+                        now = self.ledger.clock.now();
+                    }
                 }
             }
             ToCommitter::Drained { partition, epoch } => engine.drained(partition, epoch, now, &mut self.actions),
@@ -139,8 +152,7 @@ impl Worker {
     }
 
     /// A message's fate is decided: its effects go to the broker.
-    fn publish(&mut self, work: Work) -> Result<(), Trouble> {
-        let now = self.ledger.clock.now();
+    fn publish(&mut self, work: Work, now: Now) -> Result<(), Trouble> {
         self.ledger.metrics.settled.add((&work.settled.fate).into(), 1);
         if let Fate::DeadLetter(epitaph) = &work.settled.fate {
             self.ledger.metrics.dead_letters.add(epitaph.reason.into(), 1);
@@ -180,6 +192,7 @@ impl Worker {
         if self.ledger.over.is_raised() {
             return Err(Trouble::Ended);
         }
+        self.waited = true;
         self.collect_reports(Duration::from_millis(5))?;
         // Time goes on: a revoke must end, whatever the broker does.
         self.ledger.engine.tick(self.ledger.clock.now(), &mut self.actions);

@@ -27,6 +27,10 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(20);
 /// Records routed before the shards get them.
 const HAND_OVER: usize = 1024;
+/// As long as the other threads take something this often, nothing is added to what waits for them.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Beyond that, records are taken once in this time: a rebalance comes behind them.
+const TRICKLE: Duration = Duration::from_millis(10);
 /// Between two looks at the logs' ends.
 const LOOK: Duration = Duration::from_secs(1);
 /// Beside the ledger's own bound on a revoke: how long its answer may take more.
@@ -66,6 +70,8 @@ pub(super) struct Worker {
     /// Commands that came while a revoke was waited for.
     deferred: VecDeque<ToConsumer>,
     next_look: Instant,
+    /// Not before this, while something waits.
+    next_poll: Instant,
 }
 
 impl std::convert::From<Gone> for Trouble {
@@ -87,6 +93,7 @@ pub(super) fn run(feed: Feed) -> Result<Stopped, Trouble> {
         released: false,
         deferred: VecDeque::new(),
         next_look: Instant::now(),
+        next_poll: Instant::now(),
     };
     worker.feed.health.set(State::NotReady("waits for its first assignment".to_owned()));
     loop {
@@ -104,7 +111,11 @@ impl Worker {
         let waiting = self.flush()?;
         self.turn_gate()?;
         self.look()?;
-        let mut wait = if waiting { Duration::from_millis(1) } else { POLL };
+        if waiting && Instant::now() < self.next_poll {
+            return self.rest();
+        }
+        self.next_poll = Instant::now() + if waiting { TRICKLE } else { PATIENCE };
+        let mut wait = if waiting { Duration::ZERO } else { POLL };
         let mut polled = 0;
         while polled < HAND_OVER {
             match self.feed.consumer.poll(wait) {
@@ -122,6 +133,16 @@ impl Worker {
             }
         }
         self.hand_over()
+    }
+
+    /// Gives the other threads a moment to make room.
+    fn rest(&mut self) -> Result<(), Trouble> {
+        match self.feed.inbox.recv_timeout(Duration::from_millis(1)) {
+            Ok(command) => self.deferred.push_back(command),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(Gone.into()),
+        }
+        Ok(())
     }
 
     fn route(&mut self, record: Record) {
@@ -149,7 +170,7 @@ impl Worker {
         }
     }
 
-    /// Hands over what was routed. The ledger learns of it first: a shard's answer must not come before.
+    /// Hands over what was routed. The ledger learns of it first: see [`Worker::flush`].
     fn hand_over(&mut self) -> Result<(), Trouble> {
         if self.received.is_empty() {
             return Ok(());
@@ -161,19 +182,27 @@ impl Worker {
             if !messages.is_empty() {
                 let capacity = messages.len();
                 let messages = std::mem::replace(messages, Vec::with_capacity(capacity));
-                line.push(ToShard::Messages(messages))?;
+                line.put(ToShard::Messages(messages));
             }
         }
+        self.flush()?;
         Ok(())
     }
 
-    /// Sends what found no room before; tells whether something still waits.
+    /// Sends what waits, as far as there is room; tells whether something still waits. The shards get nothing before the
+    /// ledger has all: a message that is settled before the ledger knows it would never count as settled.
     fn flush(&mut self) -> Result<bool, Trouble> {
         self.feed.committer.flush()?;
-        let mut waiting = self.feed.committer.is_waiting();
+        if self.feed.committer.is_waiting() {
+            return Ok(true);
+        }
+        let (mut waiting, mut moved) = (false, false);
         for line in &mut self.feed.shards {
-            line.flush()?;
+            moved |= line.flush()?;
             waiting |= line.is_waiting();
+        }
+        if moved && waiting {
+            self.next_poll = Instant::now() + PATIENCE;
         }
         Ok(waiting)
     }
@@ -275,19 +304,15 @@ impl Worker {
     }
 
     /// Tells shards and ledger that a partition starts; for `seen_below` see [`keyrail_engine::shard::Shard::open`].
-    pub(super) fn announce(
-        &mut self,
-        partition: Partition,
-        opened: Opened,
-        seen_below: i64,
-    ) -> Result<(), Trouble> {
+    pub(super) fn announce(&mut self, partition: Partition, opened: Opened, seen_below: i64) -> Result<(), Trouble> {
         let settled = Arc::new(opened.settled.clone());
         for line in &mut self.feed.shards {
             let (epoch, settled) = (opened.epoch, settled.clone());
-            line.push(ToShard::Open { partition, epoch, seen_below, settled })?;
+            line.put(ToShard::Open { partition, epoch, seen_below, settled });
         }
         self.feed.metrics.assignment_epoch.set(opened.epoch.0);
         self.feed.committer.push(ToCommitter::Opened { partition, opened })?;
+        self.flush()?;
         Ok(())
     }
 

@@ -147,15 +147,21 @@ impl<T> Line<T> {
 
     /// Sends, now or later.
     pub(super) fn push(&mut self, message: T) -> Result<(), Gone> {
-        self.waiting.push_back(message);
-        self.flush()
+        self.put(message);
+        self.flush().map(|_moved| ())
     }
 
-    /// Sends what waits, as far as there is room.
-    pub(super) fn flush(&mut self) -> Result<(), Gone> {
+    /// Puts a message in line, to be sent by the next [`Line::flush`].
+    pub(super) fn put(&mut self, message: T) {
+        self.waiting.push_back(message);
+    }
+
+    /// Sends what waits, as far as there is room; tells whether anything was sent.
+    pub(super) fn flush(&mut self) -> Result<bool, Gone> {
+        let mut moved = false;
         while let Some(message) = self.waiting.pop_front() {
             match self.sender.try_send(message) {
-                Ok(()) => {}
+                Ok(()) => moved = true,
                 Err(TrySendError::Full(message)) => {
                     self.waiting.push_front(message);
                     break;
@@ -163,7 +169,7 @@ impl<T> Line<T> {
                 Err(TrySendError::Disconnected(_)) => return Err(Gone),
             }
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// Whether something waits.
@@ -224,11 +230,15 @@ mod tests {
         assert!(line.is_waiting());
         let mut got: Vec<i32> = receiver.try_iter().collect();
         while line.is_waiting() {
-            assert_eq!(line.flush(), Ok(()));
+            assert_eq!(line.flush(), Ok(true));
             got.extend(receiver.try_iter());
         }
         assert_eq!(got, [0, 1, 2, 3, 4]);
+        line.put(5);
+        assert!(receiver.is_empty(), "what is put is not sent before the next flush");
+        assert_eq!((line.flush(), line.flush()), (Ok(true), Ok(false)));
+        assert_eq!(receiver.try_recv(), Ok(5));
         drop(receiver);
-        assert_eq!(line.push(5), Err(Gone));
+        assert_eq!(line.push(6), Err(Gone));
     }
 }

@@ -38,8 +38,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Messages in a thread's inbox; each is a batch.
-const INBOX: usize = 256;
+/// Places in an inbox of the consumer.
+const CONSUMER_INBOX: usize = 256;
+/// Places in an inbox of a shard or of the committer, each for a batch. Few: what waits there long has left the
+/// processor's cache when its turn comes, and the further one shard is ahead of another, the larger is the map of what is
+/// settled above the commit point, until the partition is held back for it.
+const INBOX: usize = 4;
 /// First wait before a failed pipeline starts anew; it doubles up to [`RESTART_MAX`].
 const RESTART_FIRST: Duration = Duration::from_secs(1);
 const RESTART_MAX: Duration = Duration::from_secs(30);
@@ -193,7 +197,7 @@ fn build(
     let shards = shared.shards.max(1);
     let revoke_ms = consumer::revoke_ms(shared.grace);
     let (to_committer, committer_inbox) = bounded(INBOX);
-    let (to_consumer, consumer_inbox) = bounded(INBOX);
+    let (to_consumer, consumer_inbox) = bounded(CONSUMER_INBOX);
     let (to_shards, shard_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(INBOX)).unzip();
     let policy = &manifest.policy;
     let mut shard_policy = policy.clone();

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// An idle shard wakes this often to show that it lives.
 const IDLE: Duration = Duration::from_secs(1);
+/// After a call this long the whole inbox is taken in, since a partition may be taken away in it.
+const LONG_CALL: Duration = Duration::from_millis(10);
 /// Between two attempts to open an instance, when the handler's `open` fails after it has succeeded before.
 const REOPEN: Duration = Duration::from_secs(1);
 
@@ -66,14 +68,26 @@ impl Worker {
         self.hand_on(Vec::new())?;
         match next {
             Next::Run(plan) => {
+                let started = Instant::now();
                 self.call(plan)?;
-                // What has arrived meanwhile may belong into the next batch, or take a partition away.
-                while let Ok(message) = self.shift.inbox.try_recv() {
-                    self.take(message)?;
-                }
+                self.refill(plan.messages as usize, started.elapsed() >= LONG_CALL)?;
                 self.show_load();
             }
             Next::Wait(until_ms) => self.wait(until_ms)?,
+        }
+        Ok(())
+    }
+
+    /// Takes in about as much as the call took out; more would only wait here instead of there. Whatever is due runs
+    /// first: with nothing to run, [`Worker::wait`] takes in everything.
+    fn refill(&mut self, room: usize, all: bool) -> Result<(), Ended> {
+        let mut taken = 0;
+        while all || taken < room {
+            let Ok(message) = self.shift.inbox.try_recv() else { break };
+            if let ToShard::Messages(messages) = &message {
+                taken += messages.len();
+            }
+            self.take(message)?;
         }
         Ok(())
     }
