@@ -36,6 +36,8 @@ struct Slot<M> {
 pub struct Shard<M> {
     policy: Policy,
     epochs: BTreeMap<Partition, Epoch>,
+    /// The last epoch of a partition that was closed.
+    closed: BTreeMap<Partition, Epoch>,
     lanes: Lanes<M>,
     /// Lanes whose head may run, in turn.
     ready: VecDeque<LaneId>,
@@ -77,6 +79,7 @@ impl<M> Shard<M> {
         Self {
             policy,
             epochs: BTreeMap::new(),
+            closed: BTreeMap::new(),
             lanes: Lanes::new(seed),
             ready: VecDeque::new(),
             due: BTreeSet::new(),
@@ -97,6 +100,10 @@ impl<M> Shard<M> {
     /// [`NOTHING_SEEN`]: somebody else may have had the partition meanwhile and committed past input that was lost, so
     /// that what this process once saw was never done by anybody.
     pub fn open(&mut self, partition: Partition, epoch: Epoch, seen_below: i64, settled: &Ranges) {
+        // It was closed before it came in: two threads write to a shard's inbox.
+        if self.closed.get(&partition).is_some_and(|closed| *closed >= epoch) {
+            return;
+        }
         self.purge(partition);
         self.epochs.insert(partition, epoch);
         if let Some(seen) = &mut self.seen
@@ -106,10 +113,11 @@ impl<M> Shard<M> {
         }
     }
 
-    /// A partition is taken away: what has not started is dropped, unsettled. What runs is finished. An epoch that is
-    /// not the present one is ignored.
+    /// A partition is taken away: what has not started is dropped, unsettled. What runs is finished. A later epoch than
+    /// this one is left alone; this one and earlier ones never open again.
     pub fn close(&mut self, partition: Partition, epoch: Epoch) {
-        if self.epochs.get(&partition) == Some(&epoch) {
+        self.closed.insert(partition, epoch);
+        if self.epochs.get(&partition).is_some_and(|present| *present <= epoch) {
             self.purge(partition);
             self.epochs.remove(&partition);
         }

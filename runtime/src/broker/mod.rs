@@ -17,6 +17,8 @@ pub enum Polled {
     Record(Record),
     /// The group gives these partitions; they deliver nothing until [`Consumer::assign`].
     Assigned(Vec<TopicPartition>),
+    /// This is a member of its group, and was given nothing (more).
+    Joined,
     /// The group takes these partitions in good order; they must be given up by [`Consumer::unassign`].
     Revoked(Vec<TopicPartition>),
     /// These partitions are somebody else's already: no commit may follow, only [`Consumer::unassign`].

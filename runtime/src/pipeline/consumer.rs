@@ -31,6 +31,8 @@ const HAND_OVER: usize = 1024;
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Beyond that, records are taken once in this time: a rebalance comes behind them.
 const TRICKLE: Duration = Duration::from_millis(10);
+/// Trouble that is not told again for this long is over.
+const TROUBLE: Duration = Duration::from_secs(30);
 /// Between two looks at the logs' ends.
 const LOOK: Duration = Duration::from_secs(1);
 /// Beside the ledger's own bound on a revoke: how long its answer may take more.
@@ -67,6 +69,8 @@ pub(super) struct Worker {
     records: u64,
     bytes: u64,
     released: bool,
+    /// When a person was last told to act.
+    troubled: Option<Instant>,
     /// Commands that came while a revoke was waited for.
     deferred: VecDeque<ToConsumer>,
     next_look: Instant,
@@ -91,6 +95,7 @@ pub(super) fn run(feed: Feed) -> Result<Stopped, Trouble> {
         records: 0,
         bytes: 0,
         released: false,
+        troubled: None,
         deferred: VecDeque::new(),
         next_look: Instant::now(),
         next_poll: Instant::now(),
@@ -235,6 +240,10 @@ impl Worker {
             return Ok(());
         }
         self.next_look = Instant::now() + LOOK;
+        if self.troubled.is_some_and(|since| since.elapsed() > TROUBLE) {
+            self.troubled = None;
+            self.feed.health.set(State::Ready);
+        }
         let ends: Vec<_> = self.feed.consumer.watermarks().into_iter().map(|(at, end)| (to_engine(at), end)).collect();
         self.feed.committer.push(ToCommitter::Watermarks(ends))?;
         Ok(())
@@ -326,8 +335,13 @@ impl Worker {
             Polled::Trouble(error) => {
                 if error.kind == BrokerErrorKind::Operator {
                     self.feed.health.set(State::NotReady(error.message.clone()));
+                    self.troubled = Some(Instant::now());
                 }
                 self.tell(Err(error));
+                Ok(())
+            }
+            Polled::Joined => {
+                self.feed.health.set(State::Ready);
                 Ok(())
             }
             Polled::Record(_) | Polled::Idle => Ok(()),

@@ -42,7 +42,10 @@ impl<M> Pipeline<M> {
         if self.in_flight.is_some() || now.steady_ms < self.next_commit_ms {
             return;
         }
-        let partitions: Vec<Partition> = self.tasks.iter().filter(|(_, t)| t.dirty).map(|(p, _)| *p).collect();
+        // What is being released has had its last commit: one more would reach the broker after it is given up.
+        let due = |p: &Partition| !self.is_releasing(*p);
+        let partitions: Vec<Partition> =
+            self.tasks.iter().filter(|(p, t)| t.dirty && due(p)).map(|(p, _)| *p).collect();
         let (offsets, states) = self.plan(&partitions, actions);
         self.next_commit_ms = now.steady_ms.saturating_add(self.policy.commit.interval_ms);
         if offsets.is_empty() {

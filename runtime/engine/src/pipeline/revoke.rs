@@ -85,6 +85,11 @@ impl<M> Pipeline<M> {
         actions.push(Action::CommitAndRelease { offsets, partitions });
     }
 
+    /// Whether the shell commits this partition for the last time.
+    pub(super) fn is_releasing(&self, partition: Partition) -> bool {
+        self.revoke.as_ref().is_some_and(|r| r.releasing && r.partitions.contains(&partition))
+    }
+
     /// The partitions of the last [`Action::CommitAndRelease`] are given up.
     pub fn released(&mut self) {
         for partition in self.revoke.take().map(|r| r.partitions).unwrap_or_default() {

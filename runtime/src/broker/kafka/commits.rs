@@ -3,7 +3,6 @@
 use super::consumer::Shared;
 use super::native::{Code, Event, Failure, PartitionList, Queue};
 use crate::broker::{BrokerError, BrokerErrorKind, Commits, OffsetCommit};
-use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,14 +14,16 @@ const DOING: &str = "committing offsets";
 #[derive(Debug)]
 pub(super) struct KafkaCommits {
     shared: Weak<Shared>,
-    /// Results that need no answer.
-    ready: VecDeque<Result<(), BrokerError>>,
-    unanswered: usize,
+    /// Where the answer to the commit started last will be; each has a queue of its own, so that an answer that comes
+    /// late is never taken for another commit's.
+    pending: Option<Queue>,
+    /// The commit started last had nothing to say.
+    empty: bool,
 }
 
 impl KafkaCommits {
     pub(super) fn new(shared: Weak<Shared>) -> Self {
-        Self { shared, ready: VecDeque::new(), unanswered: 0 }
+        Self { shared, pending: None, empty: false }
     }
 
     fn shared(&self) -> Result<Arc<Shared>, BrokerError> {
@@ -50,28 +51,28 @@ fn answer(shared: &Shared, event: &Event<'_>) -> Result<(), BrokerError> {
 
 impl Commits for KafkaCommits {
     fn start(&mut self, offsets: &[OffsetCommit]) -> Result<(), BrokerError> {
-        if offsets.is_empty() {
-            self.ready.push_back(Ok(()));
+        self.pending = None;
+        self.empty = offsets.is_empty();
+        if self.empty {
             return Ok(());
         }
         let shared = self.shared()?;
-        shared.client.commit(&list(&shared, offsets)?, &shared.commits).map_err(|f| shared.place.explain(DOING, &f))?;
-        self.unanswered += 1;
+        let answers = Queue::new(&shared.client);
+        shared.client.commit(&list(&shared, offsets)?, &answers).map_err(|f| shared.place.explain(DOING, &f))?;
+        self.pending = Some(answers);
         Ok(())
     }
 
     fn finished(&mut self) -> Option<Result<(), BrokerError>> {
-        if let Some(result) = self.ready.pop_front() {
-            return Some(result);
+        if std::mem::take(&mut self.empty) {
+            return Some(Ok(()));
         }
-        if self.unanswered == 0 {
-            return None;
-        }
+        let answers = self.pending.as_ref()?;
         let result = match self.shared() {
-            Ok(shared) => answer(&shared, &shared.commits.poll(Duration::ZERO)?),
+            Ok(shared) => answer(&shared, &answers.poll(Duration::ZERO)?),
             Err(closed) => Err(closed),
         };
-        self.unanswered -= 1;
+        self.pending = None;
         Some(result)
     }
 

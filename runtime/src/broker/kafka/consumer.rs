@@ -24,7 +24,6 @@ const SEEK_WAIT: Duration = Duration::from_secs(5);
 /// What the consumer and its commit handles share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) commits: Queue,
     events: Queue,
     pub(super) client: Arc<Client>,
     topics: Vec<CString>,
@@ -94,7 +93,7 @@ impl KafkaConsumer {
             list.push(topic, -1, -1001);
         }
         client.subscribe(&list).map_err(|f| place.explain("subscribing", &f))?;
-        let shared = Arc::new(Shared { commits: Queue::new(&client), events, client, topics, place });
+        let shared = Arc::new(Shared { events, client, topics, place });
         Ok(Self {
             shared,
             pending: None,
@@ -118,10 +117,12 @@ impl KafkaConsumer {
         let assign = code == Code::AssignPartitions;
         let lost = !assign && self.shared.client.assignment_lost();
         self.pending = Some(if assign { Pending::Assign } else { Pending::Revoke(partitions.clone()) });
-        // librdkafka waits for an answer to an empty change too; the pipeline has nothing to decide then.
+        // librdkafka waits for an answer to an empty change too; the pipeline has nothing to decide then, but a member
+        // without partitions is told that it is one.
         if partitions.is_empty() {
             let answer = if assign { self.assign(&[]) } else { self.unassign(&[]) };
-            return answer.map_or_else(Polled::Trouble, |()| Polled::Idle);
+            let told = if assign { Polled::Joined } else { Polled::Idle };
+            return answer.map_or_else(Polled::Trouble, |()| told);
         }
         match (assign, lost) {
             (true, _) => Polled::Assigned(partitions),

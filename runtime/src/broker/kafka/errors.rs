@@ -32,9 +32,9 @@ impl Place {
         let user = self.user();
         match failure.code {
             Code::SSL => (Operator, self.tls_cure(&failure.reason)),
-            // Two guesses from a connection that breaks early, as it also does when a broker stops.
+            // A guess from a connection that breaks early, as it also does when a broker stops: not for giving up.
             Code::BrokerTransportFailure if broke_early(&failure.reason) => (
-                Operator,
+                Retry,
                 format!(
                     "if this stays, the listener at {at} speaks another protocol than \"security.protocol\" = {:?} in [kafka]",
                     self.security_protocol

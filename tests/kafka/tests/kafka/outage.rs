@@ -74,7 +74,8 @@ fn what_was_sent_before_a_kill_arrives_after_the_restart_in_order() {
             told = Some(e);
         }
     }
-    assert_eq!(told.expect("a word about the outage").kind, BrokerErrorKind::Retry);
+    let told = told.expect("a word about the outage");
+    assert_eq!(told.kind, BrokerErrorKind::Retry, "{told}");
     assert!(producer.trouble().is_some());
     let refused = commits.now(&[OffsetCommit { at: at(0), offset: 5, metadata: String::new() }]).unwrap_err();
     assert_eq!(refused.kind, BrokerErrorKind::Retry, "{refused}");

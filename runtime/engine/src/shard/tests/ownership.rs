@@ -30,8 +30,24 @@ fn close_drops_what_has_not_started_and_lets_what_runs_finish() {
 }
 
 #[test]
-fn a_close_of_another_epoch_is_ignored() {
-    check(policy(), "put a1 =>\n close 0 2 =>\n close 0 0 =>\n next => run a1 in 1000");
+fn a_close_of_an_earlier_epoch_is_ignored() {
+    check(policy(), "put a1 =>\n close 0 0 =>\n next => run a1 in 1000");
+}
+
+#[test]
+fn an_assignment_that_was_closed_before_it_came_in_never_opens() {
+    // Its opening waited in the consumer's line while the committer's close had room.
+    check(
+        policy(),
+        "put a1 =>
+         close 0 2 =>
+         load => lanes 0 waiting 0 letters 0 ids 0
+         open 0 2 1 =>
+         put a1~2 => a1
+         open 0 3 1 =>
+         put a1~3 =>
+         next => run a1 in 1000",
+    );
 }
 
 #[test]
