@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use keyrail_engine::budget::{Gate, Turn};
 use keyrail_engine::intake::{From, Intake, Opened, Take};
 use keyrail_engine::message::{Partition, Ticket};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ const HAND_OVER: usize = 1024;
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Beyond that, records are taken once in this time: a rebalance comes behind them.
 const TRICKLE: Duration = Duration::from_millis(10);
+/// Records that come within this time of fetching anew were there before.
+const KICKED: Duration = Duration::from_secs(5);
 /// Trouble that is not told again for this long is over.
 const TROUBLE: Duration = Duration::from_secs(30);
 /// Between two looks at the logs' ends.
@@ -69,6 +71,8 @@ pub(super) struct Worker {
     records: u64,
     bytes: u64,
     released: bool,
+    /// Partitions that were silent in spite of lag, and when they were fetched anew.
+    kicked: BTreeMap<Partition, Instant>,
     /// When a person was last told to act.
     troubled: Option<Instant>,
     /// Commands that came while a revoke was waited for.
@@ -95,6 +99,7 @@ pub(super) fn run(feed: Feed) -> Result<Stopped, Trouble> {
         records: 0,
         bytes: 0,
         released: false,
+        kicked: BTreeMap::new(),
         troubled: None,
         deferred: VecDeque::new(),
         next_look: Instant::now(),
@@ -160,6 +165,9 @@ impl Worker {
             Take::Route { ticket, .. } => Some(ticket.epoch),
         };
         let Some(epoch) = epoch else { return };
+        if !self.kicked.is_empty() {
+            self.note_stall(partition);
+        }
         match self.received.last_mut() {
             Some(run) if run.partition == partition && run.epoch == epoch && run.last + 1 == offset => {
                 run.last = offset
@@ -257,17 +265,9 @@ impl Worker {
                 ToConsumer::Resume(partition) => self.hold(partition, false),
                 ToConsumer::Rewind { partition, start, settled } => self.rewind(partition, start, settled)?,
                 ToConsumer::Stalled { partition, position } => {
-                    let topic = self.topic(partition);
-                    let number = partition.number;
-                    tracing::warn!(
-                        pipeline = self.feed.pipeline,
-                        topic,
-                        partition = number,
-                        position,
-                        "the partition has lag and delivers nothing: fetching it anew"
-                    );
-                    self.feed.metrics.stalls.add(1);
                     if self.feed.intake.position(partition) == Some(position) {
+                        // It may also be that only markers are left to read: what comes of it tells.
+                        self.kicked.insert(partition, Instant::now());
                         let result = self.feed.consumer.seek(to_broker(partition), position);
                         self.tell(result);
                     }
@@ -276,6 +276,20 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Records of a partition that was fetched anew: where they come at once, it had stood still.
+    fn note_stall(&mut self, partition: Partition) {
+        if self.kicked.remove(&partition).is_some_and(|since| since.elapsed() < KICKED) {
+            self.feed.metrics.stalls.add(1);
+            let (topic, number) = (self.topic(partition), partition.number);
+            tracing::warn!(
+                pipeline = self.feed.pipeline,
+                topic,
+                partition = number,
+                "the partition had lag and delivered nothing, until it was fetched anew"
+            );
+        }
     }
 
     fn hold(&mut self, partition: Partition, hold: bool) {

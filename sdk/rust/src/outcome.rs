@@ -68,8 +68,8 @@ impl Problem {
         self
     }
 
-    /// The cause lies outside the message (a service is down): the retry costs no attempt and feeds the circuit
-    /// breaker. A dead letter stays as it is.
+    /// The cause lies outside the message (a service is down): the retry costs no attempt. A dead letter
+    /// stays as it is.
     #[must_use]
     pub fn outage(mut self) -> Self {
         if let Fate::Retry { outage, .. } = &mut self.fate {

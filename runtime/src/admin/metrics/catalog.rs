@@ -77,7 +77,7 @@ catalog! {
     Blocked Gauge "keyrail_partition_blocked" "1 while the partition can't go on, with the reason";
     Produced Counter "keyrail_records_produced_total" "Records that the broker acknowledged, by what they are";
     Refused Counter "keyrail_produce_refused_total" "Records that the broker refused, by reason";
-    Stalls Counter "keyrail_stalls_total" "Times that a partition with work in flight stopped settling";
+    Stalls Counter "keyrail_stalls_total" "Times that a partition with lag delivered nothing until it was fetched anew";
     LossIntervals Counter "keyrail_loss_intervals_total" "Ranges of input lost to retention or truncation";
     RecordsLost Counter "keyrail_records_lost_total" "Offsets in those ranges";
     DedupIds Gauge "keyrail_dedup_ids_remembered" "Message ids remembered";

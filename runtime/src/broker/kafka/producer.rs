@@ -96,9 +96,16 @@ impl KafkaProducer {
         let failure = message.failure();
         let refusal = self.refusal(&String::from_utf8_lossy(message.topic()), failure);
         let of_the_batch = shared_batch && matches!(refusal, Refusal::Undeliverable(_));
-        if !(of_the_batch && self.send_alone(message)) {
-            reports.push((message.token(), Err(refusal)));
+        if of_the_batch {
+            if self.send_alone(message) {
+                return;
+            }
+            // The verdict was the batch's, not its own.
+            let why = "its batch was refused, and it can't be sent alone for now".to_owned();
+            reports.push((message.token(), Err(Refusal::Blocked(why))));
+            return;
         }
+        reports.push((message.token(), Err(refusal)));
     }
 
     /// Sends a record of a refused batch by itself, to the same partition, so that its own verdict is known.

@@ -11,7 +11,7 @@ const RETRY: &str = "[retry]\nbackoff = { first = \"50ms\", factor = 2.0, max = 
 /// Session timeout + 10 s, as promised, and as much again for a machine that runs other tests beside.
 const PROGRESS: Duration = Duration::from_secs(30);
 /// What one fault may repeat: what was handled and not yet committed, with the backlog of a session's time in one go.
-const REPEATS: usize = 2000;
+const REPEATS: usize = 500;
 
 fn setup() -> Setup<'static> {
     Setup { tables: RETRY, kafka: SHORT, ..Setup::default() }
