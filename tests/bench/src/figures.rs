@@ -215,7 +215,7 @@ pub(crate) fn budget(rig: &Rig, amount: Amount, report: &mut Report) -> Result<(
 
 /// 1,000 keys that fail again and again in place, against none.
 pub(crate) fn failing(rig: &Rig, amount: Amount, report: &mut Report) -> Result<()> {
-    let messages = amount.messages / 4;
+    let messages = amount.messages.max(1_000_000) / 2;
     let (healthy, sick) = (rig.topic("healthy", &[])?, rig.topic("sick", &[])?);
     report.doing(&format!("twice {messages} messages, {FAILING} keys of one half failing for ever"));
     fill(&rig.bootstrap, &healthy, messages, |n| (key(n), script("done", n)))?;
