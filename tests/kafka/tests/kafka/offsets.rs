@@ -147,7 +147,7 @@ fn out_of_range(test: &str, assignor: Assignor) {
             seen.push((r.at.partition, r.offset));
             None
         }
-        Polled::Idle => None,
+        Polled::Idle | Polled::Joined => None,
         other => panic!("{other:?}"),
     });
     assert_eq!(lost, at(1));

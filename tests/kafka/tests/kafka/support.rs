@@ -89,7 +89,7 @@ pub(crate) fn poll_until<T>(
 pub(crate) fn take_assignment(consumer: &mut dyn Consumer, start: i64) -> Vec<TopicPartition> {
     let given = poll_until(consumer, "an assignment", |_, p| match p {
         Polled::Assigned(given) => Some(given),
-        Polled::Idle | Polled::Trouble(_) => None,
+        Polled::Idle | Polled::Joined | Polled::Trouble(_) => None,
         other => panic!("{other:?} before the assignment"),
     });
     let starts: Vec<_> = given.iter().map(|at| (*at, start)).collect();
@@ -103,7 +103,7 @@ pub(crate) fn read(consumer: &mut dyn Consumer, count: usize) -> Vec<Record> {
     while records.len() < count {
         records.push(poll_until(consumer, "a record", |_, p| match p {
             Polled::Record(r) => Some(r),
-            Polled::Idle => None,
+            Polled::Idle | Polled::Joined => None,
             other => panic!("{other:?} instead of a record"),
         }));
     }
