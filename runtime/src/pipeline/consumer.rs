@@ -90,21 +90,7 @@ impl std::convert::From<Gone> for Trouble {
 
 /// Runs until a stop is requested and everything is given up, or until something fails.
 pub(super) fn run(feed: Feed) -> Result<Stopped, Trouble> {
-    let shards = feed.shards.len();
-    let mut worker = Worker {
-        feed,
-        held: BTreeSet::new(),
-        routed: (0..shards).map(|_| Vec::new()).collect(),
-        received: Vec::new(),
-        records: 0,
-        bytes: 0,
-        released: false,
-        kicked: BTreeMap::new(),
-        troubled: None,
-        deferred: VecDeque::new(),
-        next_look: Instant::now(),
-        next_poll: Instant::now(),
-    };
+    let mut worker = Worker::new(feed);
     worker.feed.health.set(State::NotReady("waits for its first assignment".to_owned()));
     loop {
         if worker.feed.stop.requested() {
@@ -115,6 +101,24 @@ pub(super) fn run(feed: Feed) -> Result<Stopped, Trouble> {
 }
 
 impl Worker {
+    fn new(feed: Feed) -> Self {
+        let routed = feed.shards.iter().map(|_| Vec::new()).collect();
+        Self {
+            feed,
+            held: BTreeSet::new(),
+            routed,
+            received: Vec::new(),
+            records: 0,
+            bytes: 0,
+            released: false,
+            kicked: BTreeMap::new(),
+            troubled: None,
+            deferred: VecDeque::new(),
+            next_look: Instant::now(),
+            next_poll: Instant::now(),
+        }
+    }
+
     fn turn(&mut self) -> Result<(), Trouble> {
         self.feed.heartbeat.beat();
         self.obey()?;
@@ -476,3 +480,6 @@ pub(super) fn heartbeat_limit(revoke_ms: u64) -> Duration {
 pub(super) fn revoke_ms(grace: Duration) -> u64 {
     millis(grace).saturating_sub(3_000).clamp(1_000, 20_000)
 }
+
+#[cfg(test)]
+mod tests;

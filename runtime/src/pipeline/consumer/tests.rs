@@ -1,0 +1,179 @@
+//! The consumer thread's turns over a broker that says what the test wrote down.
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+use super::*;
+use crate::admin::health::Health;
+use crate::admin::metrics::Metrics;
+use crate::broker::{BrokerError, Commits, Committed, LogBounds};
+use crate::pipeline::link::Over;
+use crate::record::RecordBuilder;
+use crossbeam_channel::{Sender, bounded};
+use keyrail_engine::policy::Policy;
+use std::sync::Mutex;
+
+const AT: TopicPartition = TopicPartition { topic: 0, partition: 0 };
+
+/// Polls what is left of its script, then nothing; notes what it is told.
+struct Scripted {
+    polls: VecDeque<Polled>,
+    told: Arc<Mutex<Vec<String>>>,
+}
+
+impl Scripted {
+    fn note(&self, what: String) -> Result<(), BrokerError> {
+        self.told.lock().unwrap().push(what);
+        Ok(())
+    }
+}
+
+impl Consumer for Scripted {
+    fn poll(&mut self, _: Duration) -> Polled {
+        self.polls.pop_front().unwrap_or(Polled::Idle)
+    }
+    fn assign(&mut self, starts: &[(TopicPartition, i64)]) -> Result<(), BrokerError> {
+        self.note(format!("assign {}", starts.len()))
+    }
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError> {
+        self.note(format!("unassign {}", partitions.len()))
+    }
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError> {
+        self.note(format!("pause {}", partitions.len()))
+    }
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError> {
+        self.note(format!("resume {}", partitions.len()))
+    }
+    fn seek(&mut self, _: TopicPartition, offset: i64) -> Result<(), BrokerError> {
+        self.note(format!("seek {offset}"))
+    }
+    fn committed(&mut self, partitions: &[TopicPartition], _: Duration) -> Result<Vec<Committed>, BrokerError> {
+        Ok(partitions.iter().map(|_| Committed { offset: None, metadata: String::new() }).collect())
+    }
+    fn bounds(&mut self, _: TopicPartition, _: Duration) -> Result<LogBounds, BrokerError> {
+        Ok(LogBounds { start: 0, end: 100 })
+    }
+    fn partition_count(&mut self, _: u32, _: Duration) -> Result<i32, BrokerError> {
+        Ok(1)
+    }
+    fn commits(&self) -> Box<dyn Commits> {
+        unreachable!("the consumer thread commits nothing")
+    }
+    fn watermarks(&mut self) -> Vec<(TopicPartition, i64)> {
+        Vec::new()
+    }
+    fn leave(&mut self) {}
+}
+
+struct Bench {
+    worker: Worker,
+    shard: Receiver<ToShard>,
+    committer: Receiver<ToCommitter>,
+    commands: Sender<ToConsumer>,
+    told: Arc<Mutex<Vec<String>>>,
+}
+
+/// A worker with one shard. The committer's inbox has room for one message, the shard's for many.
+fn bench(polls: Vec<Polled>, limit_bytes: u64) -> Bench {
+    let (to_shard, shard) = bounded(64);
+    let (to_committer, committer) = bounded(1);
+    let (commands, inbox) = bounded(64);
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let health = Health::new().pipeline("t");
+    let feed = Feed {
+        consumer: Box::new(Scripted { polls: polls.into(), told: told.clone() }),
+        intake: Intake::new(Policy::default(), 1, 0),
+        gate: Gate::new(limit_bytes),
+        budget: Budget::new(),
+        topics: vec!["in".to_owned()],
+        from: From::Earliest,
+        on_loss: OnLoss::Stop,
+        shards: vec![Line::new(to_shard)],
+        committer: Line::new(to_committer),
+        over: RaiseOver(Over::default()),
+        inbox,
+        metrics: Metrics::new().pipeline("t"),
+        heartbeat: health.heartbeat("consumer", Duration::from_secs(600)),
+        health,
+        stop: Stop::new(),
+        revoke_ms: 1_000,
+        pipeline: "t".to_owned(),
+    };
+    Bench { worker: Worker::new(feed), shard, committer, commands, told }
+}
+
+fn record(offset: i64) -> Polled {
+    Polled::Record(RecordBuilder::new(Some(b"k"), Some(b"v"), 0).build(AT, offset, 0))
+}
+
+#[test]
+fn a_shard_gets_no_message_that_the_ledger_has_not_heard_of() {
+    let mut polls = vec![Polled::Assigned(vec![AT])];
+    polls.extend((0..5).flat_map(|offset| [record(offset), Polled::Idle]));
+    let mut bench = bench(polls, 1 << 20);
+    let (mut heard, mut got) = (-1, -1);
+    for _ in 0..200 {
+        bench.worker.turn().unwrap();
+        let mut hear = |event: ToCommitter| {
+            if let ToCommitter::Received(runs) = event {
+                heard = runs.iter().map(|r| r.last).fold(heard, i64::max);
+            }
+        };
+        // One at a time, as a committer that is busy does.
+        if let Ok(event) = bench.committer.try_recv() {
+            hear(event);
+        }
+        let mut seen = Vec::new();
+        while let Ok(message) = bench.shard.try_recv() {
+            if let ToShard::Messages(messages) = message {
+                seen.extend(messages.iter().map(|(ticket, _)| ticket.offset));
+            }
+        }
+        if let Some(last) = seen.last() {
+            // What is still in the inbox counts as heard: it comes before whatever the shard will say.
+            bench.committer.try_iter().for_each(&mut hear);
+            got = *last;
+            assert!(got <= heard, "the shard has {got}, the ledger knows up to {heard}");
+        }
+    }
+    assert_eq!((heard, got), (4, 4));
+}
+
+#[test]
+fn what_the_ledger_asked_for_does_not_meet_a_later_assignment() {
+    let polls = vec![Polled::Assigned(vec![AT]), Polled::Idle, Polled::Revoked(vec![AT])];
+    let mut bench = bench(polls, 1 << 20);
+    let drain = bench.committer.clone();
+    let commands = bench.commands.clone();
+    let ledger = std::thread::spawn(move || {
+        // As the real one: what it asked for before it lets go comes first.
+        while let Ok(event) = drain.recv() {
+            if matches!(event, ToCommitter::Revoke(_)) {
+                commands.send(ToConsumer::Pause(to_engine(AT))).unwrap();
+                commands.send(ToConsumer::Released).unwrap();
+            }
+        }
+    });
+    for _ in 0..20 {
+        bench.worker.turn().unwrap();
+    }
+    assert!(bench.worker.held.is_empty() && bench.worker.deferred.is_empty());
+    assert_eq!(*bench.told.lock().unwrap(), ["assign 1", "unassign 1"]);
+    drop(bench);
+    ledger.join().unwrap();
+}
+
+#[test]
+fn a_full_budget_pauses_what_is_open_and_half_of_it_resumes() {
+    let mut polls = vec![Polled::Assigned(vec![AT])];
+    polls.extend((0..10).map(record));
+    let mut bench = bench(polls, 2_000);
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        bench.worker.turn().unwrap();
+        bench.committer.try_iter().for_each(drop);
+        held.extend(bench.shard.try_iter());
+    }
+    assert_eq!(*bench.told.lock().unwrap(), ["assign 1", "pause 1"]);
+    held.clear();
+    bench.worker.turn().unwrap();
+    assert_eq!(*bench.told.lock().unwrap(), ["assign 1", "pause 1", "resume 1"]);
+}
