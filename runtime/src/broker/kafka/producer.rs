@@ -137,8 +137,9 @@ impl KafkaProducer {
 
     fn on_error(&mut self, failure: Failure) {
         let error = self.place().explain("producing", &failure);
-        // What a person must act on is not hidden by the outage that follows from it.
-        let worse = self.trouble.as_ref().is_none_or(|t| t.kind == BrokerErrorKind::Retry);
+        // What a person must act on is not hidden by the outage that follows from it; nor is its cause by "all are down".
+        let follows = failure.code == Code::AllBrokersDown;
+        let worse = self.trouble.as_ref().is_none_or(|t| t.kind == BrokerErrorKind::Retry && !follows);
         if self.repeats.is_new(failure.code, error.kind, Instant::now()) && worse {
             self.trouble = Some(error);
         }
