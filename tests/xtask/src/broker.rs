@@ -136,7 +136,7 @@ impl Broker {
              offsets.topic.replication.factor=1\noffsets.topic.num.partitions=4\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              transaction.state.log.num.partitions=4\nshare.coordinator.state.topic.replication.factor=1\n\
-             share.coordinator.state.topic.min.isr=1\ngroup.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n",
+             share.coordinator.state.topic.min.isr=1\ngroup.initial.rebalance.delay.ms=0\nnum.partitions=4\nauto.create.topics.enable=true\n",
             data.display()
         )
     }
