@@ -163,7 +163,7 @@ fn once(
         }
     })?);
     let feed = built.feed;
-    let end = spawn_with(&format!("{name}-consume"), move || consumer::run(feed))?.join();
+    let end = spawn(&format!("{name}-consume"), move || consumer::run(feed))?.join();
     let mut panicked = false;
     for thread in threads {
         panicked |= thread.join().is_err();
@@ -304,14 +304,7 @@ fn trouble(error: BrokerError) -> Trouble {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Trouble> {
-    spawn_with(name, run)
-}
-
-fn spawn_with<T: Send + 'static>(
-    name: &str,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, Trouble> {
+fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Trouble> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(run)
