@@ -1,11 +1,13 @@
-//! The broker as the pipeline sees it. `kafka.rs` alone knows librdkafka.
+//! The broker as the pipeline sees it, and as the commands do ([`client`]). `kafka` alone knows librdkafka.
 //!
 //! A consumer is owned by the pipeline's consumer thread, a producer by its committer thread. Rebalances come out of
 //! [`Consumer::poll`] as values: the group waits until the pipeline answers with [`Consumer::assign`] or
 //! [`Consumer::unassign`], so draining and the last commit happen in between, outside any callback.
 
+pub mod client;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod topics;
 
 use crate::record::{Record, TopicPartition};
 use std::time::Duration;

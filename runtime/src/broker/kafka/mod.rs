@@ -10,7 +10,8 @@ mod producer;
 mod settings;
 mod topics;
 
-pub use topics::{NeededTopic, TopicInfo, TopicProblem, TopicRole, Topics};
+pub use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole};
+pub use topics::{TopicInfo, Topics};
 
 use crate::broker::{BrokerError, BrokerErrorKind, Consumer, Producer};
 use errors::Place;
@@ -108,39 +109,5 @@ impl Kafka {
         let properties: Vec<_> = properties.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         Client::new(kind, &properties)
             .map_err(|why| BrokerError { kind: BrokerErrorKind::Operator, message: format!("[kafka]: {why}") })
-    }
-}
-
-/// The name nearest to `name`, if one is near enough to be what was meant.
-fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    all.map(|other| (distance(name, other), other)).filter(|(d, _)| *d <= 1 + name.len() / 4).min().map(|(_, n)| n)
-}
-
-/// How many letters must be put in, taken out or changed to turn one name into the other.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_name_is_found_and_a_far_one_is_not() {
-        let all = ["payments", "orders", "receipts"];
-        assert_eq!(nearest("paymnets", all.into_iter()), Some("payments"));
-        assert_eq!(nearest("order", all.into_iter()), Some("orders"));
-        assert_eq!(nearest("shipping", all.into_iter()), None);
-        assert_eq!(nearest("", all.into_iter()), None);
     }
 }

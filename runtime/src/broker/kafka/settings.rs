@@ -231,7 +231,7 @@ fn fault(name: &str, value: &str) -> Option<String> {
     }
     let names = native::property_names();
     let names = names.iter().map(String::as_str).chain(COMMON.iter().copied());
-    Some(match super::nearest(name, names) {
+    Some(match crate::broker::topics::nearest(name, names) {
         Some(near) => format!("[kafka]: no librdkafka property {name:?}: did you mean {near:?}?"),
         None => format!("[kafka]: no librdkafka property {name:?}: see librdkafka's CONFIGURATION.md"),
     })

@@ -2,47 +2,14 @@
 
 use super::errors::is_verdict;
 use super::native::{Client, Code, Event, EventKind, Failure, NewTopic, Queue, TopicDescription};
-use super::{Place, log, nearest};
+use super::{Place, log};
+use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole, nearest};
 use crate::broker::{BrokerError, BrokerErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Room for the headers that a dead letter gets, beside the record itself.
 const DEAD_LETTER_HEADERS_BYTES: i64 = 64 * 1024;
-
-/// What a pipeline uses a topic for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TopicRole {
-    /// Read; must exist.
-    Input,
-    /// Written by the handler; must exist, since only its owner knows how many partitions it needs.
-    Output,
-    /// Dead letters of the input named; made with as many partitions as that has.
-    DeadLetter {
-        /// The input topic.
-        input: String,
-    },
-}
-
-/// A topic that a pipeline needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NeededTopic {
-    /// Its name.
-    pub name: String,
-    /// What for.
-    pub role: TopicRole,
-}
-
-/// What is wrong with a topic, and the cure.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicProblem {
-    /// The topic.
-    pub topic: String,
-    /// What is wrong with it and what to do.
-    pub message: String,
-    /// The command that puts it right, where there is one.
-    pub command: Option<String>,
-}
 
 /// What the broker says of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]

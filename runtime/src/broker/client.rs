@@ -1,0 +1,85 @@
+//! What the commands (`send`, `tail`, `lag`, `topics`, ...) ask of a broker, whichever it is.
+//!
+//! Synchronous, for one thread. A call that gets no answer fails with [`super::BrokerErrorKind::Retry`] after
+//! [`ANSWER_WAIT`]. Topics are told by name here; only what is read in bulk uses the index into a list, as
+//! [`super::Consumer`] does.
+
+use super::{BrokerError, Committed, LogBounds, Produce, Refusal};
+use crate::record::{Record, TopicPartition};
+use std::time::Duration;
+
+/// How long a call waits for the broker's answer.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// A topic that exists.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has, at least 1.
+    pub partitions: i32,
+}
+
+/// A topic to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name: as Kafka allows it, 1 to 249 letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// How many partitions; `None` takes the broker's default.
+    pub partitions: Option<i32>,
+    /// Settings by Kafka's names, such as `cleanup.policy` and `retention.ms`. What is not named is the broker's default.
+    pub settings: Vec<(String, String)>,
+}
+
+/// Questions and orders of a command. Needs no group and joins none.
+pub trait Client: Send {
+    /// What it speaks to, for messages: the brokers' address or the folder.
+    fn place(&self) -> String;
+
+    /// All topics that this user may see, by name in order.
+    fn topics(&mut self) -> Result<Vec<Topic>, BrokerError>;
+
+    /// A topic's settings by Kafka's names, defaults included, by name in order. A topic that is not there is an
+    /// [`super::BrokerErrorKind::Operator`] error.
+    fn settings(&mut self, topic: &str) -> Result<Vec<(String, String)>, BrokerError>;
+
+    /// Creates a topic, and returns when it can be written and read. `false`: there is one of that name, which is left as
+    /// it is.
+    fn create_topic(&mut self, topic: &NewTopic) -> Result<bool, BrokerError>;
+
+    /// The bounds of partitions of one topic, in the order asked.
+    fn bounds(&mut self, topic: &str, partitions: &[i32]) -> Result<Vec<LogBounds>, BrokerError>;
+
+    /// For partitions of one topic, in the order asked: the offset of the first record whose timestamp is `time_ms` or
+    /// later, or the log's end where there is none.
+    fn offsets_at(&mut self, topic: &str, partitions: &[i32], time_ms: i64) -> Result<Vec<i64>, BrokerError>;
+
+    /// Reads partitions from the offsets given, without a group. [`TopicPartition::topic`] is the index into `topics`, as
+    /// in the records that come out. The reader has connections of its own: it and the client may be used in turns, and
+    /// either may be dropped first.
+    fn read(&mut self, topics: &[String], starts: &[(TopicPartition, i64)]) -> Result<Box<dyn Reader>, BrokerError>;
+
+    /// Writes records and waits until each is acknowledged (durable) or refused; results are in the order given. Records
+    /// of one partition are written in the order given, as long as none is refused. An error means that nothing is known
+    /// of what became of them: some may have been written.
+    fn produce(&mut self, records: &[Produce<'_>]) -> Result<Vec<Result<(), Refusal>>, BrokerError>;
+
+    /// The names of all consumer groups that have committed offsets or members, in order.
+    fn groups(&mut self) -> Result<Vec<String>, BrokerError>;
+
+    /// What a group has committed, in the order asked. A group that nobody knows has committed nothing, and is no error.
+    fn committed(
+        &mut self,
+        group: &str,
+        topics: &[String],
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Committed>, BrokerError>;
+}
+
+/// Reads partitions side by side, each in the order of its offsets.
+pub trait Reader: Send {
+    /// Appends records to `records`, some hundreds or thousands of them; waits at most `wait` for the first. None appended:
+    /// nothing came. Where retention took what was to be read next, it goes on with what is there, so a jump of offsets is
+    /// no error.
+    fn next(&mut self, wait: Duration, records: &mut Vec<Record>) -> Result<(), BrokerError>;
+}
