@@ -1,8 +1,8 @@
 //! The decisions of Keyrail as pure state machines. No clock, no randomness, no thread, no I/O: what happens comes in
 //! as calls with the time, what must be done goes out as values.
 //!
-//! In the order of a message's way: [`intake`] routes it, [`shard`] runs it in its lane, [`pipeline`] settles it and
-//! plans commits.
+//! In the order of a message's way: [`intake`] routes it, [`handover`] says who hears of it first, [`shard`] runs it in
+//! its lane, [`pipeline`] settles it and plans commits.
 #![no_std]
 extern crate alloc;
 
@@ -12,6 +12,7 @@ pub mod message;
 pub mod ranges;
 
 pub mod budget;
+pub mod handover;
 pub mod intake;
 pub mod order;
 

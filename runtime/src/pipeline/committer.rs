@@ -1,7 +1,7 @@
 //! The committer thread: keeps the ledger, produces effects, commits.
 
 use super::clock::Clock;
-use super::link::{Gone, Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
+use super::link::{Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
 use super::records::{self, Origin};
 use super::{Trouble, show};
 use crate::admin::health::Heartbeat;
@@ -10,6 +10,7 @@ use crate::broker::{Commits, OffsetCommit, Producer, Refusal};
 use crate::config::HeaderStyle;
 use crate::wasm::Send;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use keyrail_engine::handover::Gone;
 use keyrail_engine::message::{Fate, Now};
 use keyrail_engine::order::shard_of;
 use keyrail_engine::pipeline::{self, Action, CommitOffset, Pipeline, Token};

@@ -6,7 +6,7 @@
 use super::budget::Budget;
 use super::clock::millis;
 use super::link::{
-    Gone, Line, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
+    Handover, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
 };
 use super::{Stopped, Trouble};
 use crate::admin::health::{Heartbeat, PipelineHealth, State};
@@ -17,6 +17,7 @@ use crate::config::OnLoss;
 use crate::record::{Record, TopicPartition};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use keyrail_engine::budget::{Gate, Turn};
+use keyrail_engine::handover::Gone;
 use keyrail_engine::intake::{From, Intake, Opened, Take};
 use keyrail_engine::message::{Partition, Ticket};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,8 +50,7 @@ pub(super) struct Feed {
     pub(super) topics: Vec<String>,
     pub(super) from: From,
     pub(super) on_loss: OnLoss,
-    pub(super) shards: Vec<Line<ToShard>>,
-    pub(super) committer: Line<ToCommitter>,
+    pub(super) out: Handover,
     #[allow(dead_code, reason = "dropping it is its work")]
     pub(super) over: RaiseOver,
     pub(super) inbox: Receiver<ToConsumer>,
@@ -102,7 +102,7 @@ pub(super) fn run(feed: Feed) -> Result<Stopped, Trouble> {
 
 impl Worker {
     fn new(feed: Feed) -> Self {
-        let routed = feed.shards.iter().map(|_| Vec::new()).collect();
+        let routed = (0..feed.out.shards()).map(|_| Vec::new()).collect();
         Self {
             feed,
             held: BTreeSet::new(),
@@ -187,41 +187,32 @@ impl Worker {
         }
     }
 
-    /// Hands over what was routed. The ledger learns of it first: see [`Worker::flush`].
+    /// Hands over what was routed. The ledger learns of it first: see [`keyrail_engine::handover`].
     fn hand_over(&mut self) -> Result<(), Trouble> {
         if self.received.is_empty() {
             return Ok(());
         }
         self.feed.metrics.received.add(std::mem::take(&mut self.records));
         self.feed.metrics.received_bytes.add(std::mem::take(&mut self.bytes));
-        self.feed.committer.push(ToCommitter::Received(std::mem::take(&mut self.received)))?;
-        for (line, messages) in self.feed.shards.iter_mut().zip(&mut self.routed) {
+        self.feed.out.tell(ToCommitter::Received(std::mem::take(&mut self.received)))?;
+        for (shard, messages) in self.routed.iter_mut().enumerate() {
             if !messages.is_empty() {
                 let capacity = messages.len();
                 let messages = std::mem::replace(messages, Vec::with_capacity(capacity));
-                line.put(ToShard::Messages(messages));
+                self.feed.out.give(shard, ToShard::Messages(messages));
             }
         }
         self.flush()?;
         Ok(())
     }
 
-    /// Sends what waits, as far as there is room; tells whether something still waits. The shards get nothing before the
-    /// ledger has all: a message that is settled before the ledger knows it would never count as settled.
+    /// Sends what waits, as far as there is room; tells whether something still waits.
     fn flush(&mut self) -> Result<bool, Trouble> {
-        self.feed.committer.flush()?;
-        if self.feed.committer.is_waiting() {
-            return Ok(true);
-        }
-        let (mut waiting, mut moved) = (false, false);
-        for line in &mut self.feed.shards {
-            moved |= line.flush()?;
-            waiting |= line.is_waiting();
-        }
-        if moved && waiting {
+        let flushed = self.feed.out.flush()?;
+        if flushed.moved && flushed.waiting {
             self.next_poll = Instant::now() + PATIENCE;
         }
-        Ok(waiting)
+        Ok(flushed.waiting)
     }
 
     fn turn_gate(&mut self) -> Result<(), Trouble> {
@@ -243,7 +234,7 @@ impl Worker {
         self.tell(result);
         let reason = (turn == Turn::Close).then_some(PauseReason::Budget);
         self.feed.metrics.partitions(|table| open.iter().for_each(|at| table.update(*at, |row| row.paused = reason)));
-        self.feed.committer.push(ToCommitter::Gate(turn == Turn::Close))?;
+        self.feed.out.tell(ToCommitter::Gate(turn == Turn::Close))?;
         Ok(())
     }
 
@@ -257,7 +248,7 @@ impl Worker {
             self.feed.health.set(State::Ready);
         }
         let ends: Vec<_> = self.feed.consumer.watermarks().into_iter().map(|(at, end)| (to_engine(at), end)).collect();
-        self.feed.committer.push(ToCommitter::Watermarks(ends))?;
+        self.feed.out.tell(ToCommitter::Watermarks(ends))?;
         Ok(())
     }
 
@@ -333,12 +324,12 @@ impl Worker {
     /// Tells shards and ledger that a partition starts; for `seen_below` see [`keyrail_engine::shard::Shard::open`].
     pub(super) fn announce(&mut self, partition: Partition, opened: Opened, seen_below: i64) -> Result<(), Trouble> {
         let settled = Arc::new(opened.settled.clone());
-        for line in &mut self.feed.shards {
+        for shard in 0..self.feed.out.shards() {
             let (epoch, settled) = (opened.epoch, settled.clone());
-            line.put(ToShard::Open { partition, epoch, seen_below, settled });
+            self.feed.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled });
         }
         self.feed.metrics.assignment_epoch.set(opened.epoch.0);
-        self.feed.committer.push(ToCommitter::Opened { partition, opened })?;
+        self.feed.out.tell(ToCommitter::Opened { partition, opened })?;
         self.flush()?;
         Ok(())
     }
@@ -395,7 +386,7 @@ impl Worker {
     /// Tells the ledger, and waits until it has given the partitions up.
     fn until_released(&mut self, gone: &[Partition], told: ToCommitter) -> Result<(), Trouble> {
         self.released = false;
-        self.feed.committer.push(told)?;
+        self.feed.out.tell(told)?;
         let deadline = Instant::now() + Duration::from_millis(self.feed.revoke_ms) + REVOKE_SLACK;
         while !self.released {
             self.feed.heartbeat.beat();

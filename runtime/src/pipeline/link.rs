@@ -2,17 +2,18 @@
 //!
 //! Each thread has one bounded inbox. The consumer and the committer never block on somebody else's: what finds no room
 //! waits in their own [`Line`], which the byte budget bounds. Only shards wait, for the committer. So no circle of
-//! threads can wait for each other. Messages of one sender keep their order.
+//! threads can wait for each other. Messages of one sender keep their order. What waits for what is decided in
+//! [`keyrail_engine::handover`].
 
 use super::budget::Charge;
 use crate::record::{Record, TopicPartition};
 use crate::wasm::Send;
 use crossbeam_channel::{Sender, TrySendError};
+use keyrail_engine::handover::{self, Inbox, Refused};
 use keyrail_engine::intake::Opened;
 use keyrail_engine::message::{self, EachHeader, Epoch, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -129,54 +130,26 @@ impl Drop for RaiseOver {
     }
 }
 
-/// A sender that never blocks. What finds no room waits here, in order.
-#[derive(Debug)]
-pub(super) struct Line<T> {
-    sender: Sender<T>,
-    waiting: VecDeque<T>,
-}
+/// The writing end of another thread's inbox.
+#[derive(Debug, Clone)]
+pub(super) struct Outlet<T>(pub(super) Sender<T>);
 
-/// The other thread is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Gone;
+impl<T> Inbox for Outlet<T> {
+    type Message = T;
 
-impl<T> Line<T> {
-    pub(super) fn new(sender: Sender<T>) -> Self {
-        Self { sender, waiting: VecDeque::new() }
-    }
-
-    /// Sends, now or later.
-    pub(super) fn push(&mut self, message: T) -> Result<(), Gone> {
-        self.put(message);
-        self.flush().map(|_moved| ())
-    }
-
-    /// Puts a message in line, to be sent by the next [`Line::flush`].
-    pub(super) fn put(&mut self, message: T) {
-        self.waiting.push_back(message);
-    }
-
-    /// Sends what waits, as far as there is room; tells whether anything was sent.
-    pub(super) fn flush(&mut self) -> Result<bool, Gone> {
-        let mut moved = false;
-        while let Some(message) = self.waiting.pop_front() {
-            match self.sender.try_send(message) {
-                Ok(()) => moved = true,
-                Err(TrySendError::Full(message)) => {
-                    self.waiting.push_front(message);
-                    break;
-                }
-                Err(TrySendError::Disconnected(_)) => return Err(Gone),
-            }
-        }
-        Ok(moved)
-    }
-
-    /// Whether something waits.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    fn offer(&self, message: T) -> Result<(), Refused<T>> {
+        self.0.try_send(message).map_err(|refused| match refused {
+            TrySendError::Full(message) => Refused::Full(message),
+            TrySendError::Disconnected(_) => Refused::Gone,
+        })
     }
 }
+
+/// A writer that never blocks.
+pub(super) type Line<T> = handover::Line<Outlet<T>>;
+
+/// The consumer's lines to ledger and shards.
+pub(super) type Handover = handover::Handover<Outlet<ToCommitter>, Outlet<ToShard>>;
 
 /// The engine's name of a partition.
 pub(super) fn to_engine(at: TopicPartition) -> Partition {
@@ -213,32 +186,5 @@ impl message::Message for Record {
 
     fn size(&self) -> usize {
         Self::size(self)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_inbox_keeps_what_waits_in_order() {
-        let (sender, receiver) = crossbeam_channel::bounded(2);
-        let mut line = Line::new(sender);
-        for n in 0..5 {
-            assert_eq!(line.push(n), Ok(()));
-        }
-        assert!(line.is_waiting());
-        let mut got: Vec<i32> = receiver.try_iter().collect();
-        while line.is_waiting() {
-            assert_eq!(line.flush(), Ok(true));
-            got.extend(receiver.try_iter());
-        }
-        assert_eq!(got, [0, 1, 2, 3, 4]);
-        line.put(5);
-        assert!(receiver.is_empty(), "what is put is not sent before the next flush");
-        assert_eq!((line.flush(), line.flush()), (Ok(true), Ok(false)));
-        assert_eq!(receiver.try_recv(), Ok(5));
-        drop(receiver);
-        assert_eq!(line.push(6), Err(Gone));
     }
 }

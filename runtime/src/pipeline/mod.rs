@@ -32,7 +32,7 @@ use crossbeam_channel::bounded;
 use keyrail_engine::intake::{From, Intake};
 use keyrail_engine::pipeline::{Pipeline, Timing};
 use keyrail_engine::shard::Shard;
-use link::{Line, Over, RaiseOver};
+use link::{Handover, Line, Outlet, Over, RaiseOver};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -218,14 +218,14 @@ fn build(
     });
     let shifts = shifts.collect();
     let over = Over::default();
-    let lines = || to_shards.iter().cloned().map(Line::new).collect();
+    let outlets = || to_shards.iter().cloned().map(Outlet);
     let ledger = committer::Ledger {
         engine: Pipeline::new(policy.clone(), shards, Timing { revoke_ms, ..Timing::default() }),
         producer,
         commits: consumer.commits(),
         inbox: committer_inbox,
-        shards: lines(),
-        consumer: Line::new(to_consumer),
+        shards: outlets().map(Line::new).collect(),
+        consumer: Line::new(Outlet(to_consumer)),
         over: over.clone(),
         names: names(manifest, &parts.handler),
         clock,
@@ -243,8 +243,7 @@ fn build(
             config::From::Latest => From::Latest,
         },
         on_loss: manifest.on_loss,
-        shards: lines(),
-        committer: Line::new(to_committer),
+        out: Handover::new(Outlet(to_committer), outlets()),
         over: RaiseOver(over),
         inbox: consumer_inbox,
         metrics: metrics.clone(),

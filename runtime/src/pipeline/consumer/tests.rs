@@ -5,7 +5,7 @@ use super::*;
 use crate::admin::health::Health;
 use crate::admin::metrics::Metrics;
 use crate::broker::{BrokerError, Commits, Committed, LogBounds};
-use crate::pipeline::link::Over;
+use crate::pipeline::link::{Outlet, Over};
 use crate::record::RecordBuilder;
 use crossbeam_channel::{Sender, bounded};
 use keyrail_engine::policy::Policy;
@@ -86,8 +86,7 @@ fn bench(polls: Vec<Polled>, limit_bytes: u64) -> Bench {
         topics: vec!["in".to_owned()],
         from: From::Earliest,
         on_loss: OnLoss::Stop,
-        shards: vec![Line::new(to_shard)],
-        committer: Line::new(to_committer),
+        out: Handover::new(Outlet(to_committer), [Outlet(to_shard)]),
         over: RaiseOver(Over::default()),
         inbox,
         metrics: Metrics::new().pipeline("t"),
