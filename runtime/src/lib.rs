@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod broker;
 pub mod config;
+pub mod fail;
 pub mod pipeline;
 pub mod record;
 pub mod wasm;

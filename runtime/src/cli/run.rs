@@ -14,6 +14,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let (host, pipelines) = load(&config.config, &config.set, &variable)
         .map_err(|faults| anyhow::anyhow!("the configuration has faults, and nothing was started\n{faults}"))?;
     set_up_log(host.logging)?;
+    keyrail::fail::arm().map_err(anyhow::Error::msg)?;
     for pipeline in &pipelines {
         for warning in &pipeline.warnings {
             tracing::warn!(pipeline = pipeline.name, "{warning}");

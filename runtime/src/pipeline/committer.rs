@@ -8,6 +8,7 @@ use crate::admin::health::Heartbeat;
 use crate::admin::metrics::{CommitResult, DeadLetterReason, LocalHistogram, PipelineMetrics, Produced};
 use crate::broker::{Commits, OffsetCommit, Producer, Refusal};
 use crate::config::HeaderStyle;
+use crate::fail::{Point, pass};
 use crate::wasm::Send;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use keyrail_engine::handover::Gone;
@@ -180,7 +181,10 @@ impl Worker {
             let topic = self.ledger.names.outputs.get(send.output as usize).map_or("", String::as_str);
             let produce = records::output(topic, send, record, &headers);
             match self.ledger.producer.send(&produce, token.0) {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    pass(Point::AfterProduce);
+                    return Ok(());
+                }
                 Ok(false) => self.wait_for_room()?,
                 Err(refusal) => return self.refused(token, refusal),
             }
@@ -220,7 +224,10 @@ impl Worker {
             let headers = records::all_letter_headers(record, &ours);
             let produce = records::letter(letters.get(topic).map_or("", String::as_str), record, &headers);
             match self.ledger.producer.send(&produce, token.0) {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    pass(Point::AfterLetter);
+                    return Ok(());
+                }
                 Ok(false) => self.wait_for_room()?,
                 Err(refusal) => return self.refused(token, refusal),
             }
@@ -256,6 +263,7 @@ impl Worker {
             let token = Token(token);
             match result {
                 Ok(()) => {
+                    pass(Point::AfterAck);
                     if self.is_letter(token) {
                         letters += 1
                     } else {
@@ -277,7 +285,8 @@ impl Worker {
 
     fn collect_commit(&mut self) {
         let Some(number) = self.commit else { return };
-        let Some(result) = self.ledger.commits.finished() else { return };
+        let Some(result) = self.ledger.commits.finished() else { return pass(Point::CommitSent) };
+        pass(Point::CommitAnswered);
         self.commit = None;
         self.note_commit(&result);
         self.ledger.engine.commit_finished(number, result.is_ok());
@@ -360,6 +369,7 @@ impl Worker {
     }
 
     fn start_commit(&mut self, number: u64, offsets: &[CommitOffset]) {
+        pass(Point::BeforeCommit);
         match self.ledger.commits.start(&broker_offsets(offsets)) {
             Ok(()) => self.commit = Some(number),
             Err(error) => {
@@ -371,10 +381,12 @@ impl Worker {
 
     fn release(&mut self, offsets: &[CommitOffset]) -> Result<(), Trouble> {
         self.commit = None;
+        pass(Point::BeforeLastCommit);
         if !offsets.is_empty() {
             let result = self.ledger.commits.now(&broker_offsets(offsets));
             self.note_commit(&result);
         }
+        pass(Point::AfterLastCommit);
         self.ledger.engine.released();
         self.tell_consumer(ToConsumer::Released)
     }

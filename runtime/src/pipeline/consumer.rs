@@ -14,6 +14,7 @@ use crate::admin::metrics::{PauseReason, PipelineMetrics, Rebalance};
 use crate::admin::stop::Stop;
 use crate::broker::{BrokerErrorKind, Consumer, Polled};
 use crate::config::OnLoss;
+use crate::fail::{Point, pass};
 use crate::record::{Record, TopicPartition};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use keyrail_engine::budget::{Gate, Turn};
@@ -160,6 +161,7 @@ impl Worker {
     }
 
     fn route(&mut self, record: Record) {
+        pass(Point::AfterFetch);
         let partition = to_engine(record.at);
         let offset = record.offset;
         let take = self.feed.intake.take(partition, offset, &record);
@@ -307,6 +309,7 @@ impl Worker {
         if self.feed.intake.epoch(partition).is_none() {
             return Ok(());
         }
+        pass(Point::BeforeRewind);
         let result = self.feed.consumer.seek(to_broker(partition), start);
         if let Err(error) = result {
             return Err(Trouble::Again(format!(
@@ -316,6 +319,7 @@ impl Worker {
             )));
         }
         let epoch = self.feed.intake.rewind(partition, start, settled.clone());
+        pass(Point::AfterRewind);
         let opened =
             Opened { epoch, start, settled, sequence: 0, partitions: 0, fresh: false, loss: None, unusable: None };
         self.announce(partition, opened, start)
@@ -440,6 +444,7 @@ impl Worker {
     /// The ledger lets go first, and only then the consumer is dropped, which leaves: a rebalance that is under way in this
     /// moment may want an answer first, and what it would give or take is of no interest any more.
     fn leave(mut self) -> Result<Stopped, Trouble> {
+        pass(Point::BeforeStop);
         self.feed.health.set(State::NotReady("stopping".to_owned()));
         let open: Vec<TopicPartition> =
             self.feed.intake.open_partitions().into_iter().map(|(partition, _)| to_broker(partition)).collect();
@@ -448,6 +453,7 @@ impl Worker {
             let gone = self.close(&open);
             self.until_released(&gone, ToCommitter::Revoke(gone.clone()))?;
         }
+        pass(Point::AfterStop);
         Ok(Stopped)
     }
 

@@ -5,6 +5,7 @@ use super::clock::Clock;
 use super::link::{Payload, ToCommitter, ToShard, Work};
 use crate::admin::health::Heartbeat;
 use crate::admin::metrics::{ClosedReason, Failure as FailureKind, PipelineMetrics};
+use crate::fail::{Point, pass};
 use crate::wasm::{self, CallFailure, Delivery, Handler, Instance, Limits, Setup, SlotResult};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use keyrail_engine::message::{self, Fate};
@@ -142,10 +143,12 @@ impl Worker {
             follows_dead_letter: d.follows_dead_letter,
         }));
         let retries = self.deliveries.iter().filter(|d| d.attempt > 1).count();
+        pass(Point::BeforeCall);
         let started = Instant::now();
         let now = self.shift.clock.now();
         let result = instance.process(&mut self.deliveries, now.wall_ms, Duration::from_millis(plan.deadline_ms));
         let took = started.elapsed();
+        pass(Point::AfterCall);
         self.deliveries.clear();
         self.shift.metrics.batch_messages.observe(u64::from(plan.messages));
         self.shift.metrics.call_micros.observe_time(took);

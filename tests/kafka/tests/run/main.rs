@@ -13,6 +13,7 @@ mod keys;
 mod kills;
 mod offsets;
 mod outages;
+mod points;
 mod refusals;
 mod stage;
 mod watched;

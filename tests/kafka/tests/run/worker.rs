@@ -40,6 +40,15 @@ impl Worker {
     }
 
     pub(crate) fn start_with(stage: &Stage<'_>, number: usize, set: &[&str]) -> Self {
+        Self::spawn(stage, number, set, &[])
+    }
+
+    /// A worker that kills itself at a point, see [`keyrail::fail`].
+    pub(crate) fn start_armed(stage: &Stage<'_>, number: usize, point: &str) -> Self {
+        Self::spawn(stage, number, &[], &[(keyrail::fail::VARIABLE, point)])
+    }
+
+    fn spawn(stage: &Stage<'_>, number: usize, set: &[&str], env: &[(&str, &str)]) -> Self {
         let log = stage.dir.join(format!("worker-{number}.log"));
         let out = fs::File::options().create(true).append(true).open(&log).unwrap();
         let from = out.metadata().unwrap().len();
@@ -49,7 +58,12 @@ impl Worker {
         for set in set {
             command.arg("--set").arg(set);
         }
-        command.current_dir(&stage.dir).stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
+        command
+            .envs(env.iter().copied())
+            .current_dir(&stage.dir)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out);
         let child = command.spawn().unwrap();
         let pid_file = stage.pid_file(number);
         fs::write(&pid_file, child.id().to_string()).unwrap();

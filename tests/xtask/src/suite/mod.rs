@@ -23,6 +23,8 @@ const NEEDS: [(&str, &[&str]); 2] =
 
 /// Switches on the engine's planted bugs.
 const PLANTS_BUGS: &str = "tests/sim";
+/// Lets tests kill the process at named points; what is shipped never has it.
+const FAIL_POINTS: &str = "keyrail/fail-points";
 /// Cargo's warning about each guest; their examples are tests.
 const NO_DOCUMENTATION: &str = "warning: doc tests are not supported for crate type";
 
@@ -81,9 +83,10 @@ fn everything(place: &Place, options: &Options, report: &mut Report) -> Result<(
 /// everything is one build. The simulator alone is apart: it switches on the engine's planted bugs, which what is shipped
 /// and tested must not even contain, and Cargo unifies features over all that it builds at once.
 fn selections(place: &Place) -> Result<Vec<Vec<String>>, String> {
-    let Some(apart) = place.member(PLANTS_BUGS)? else { return Ok(vec![vec!["--workspace".to_owned()]]) };
-    let rest = vec!["--workspace".to_owned(), "--exclude".to_owned(), apart.name.clone()];
-    Ok(vec![rest, vec!["--package".to_owned(), apart.name]])
+    let mut all = vec!["--workspace".to_owned(), "--features".to_owned(), FAIL_POINTS.to_owned()];
+    let Some(apart) = place.member(PLANTS_BUGS)? else { return Ok(vec![all]) };
+    all.extend(["--exclude".to_owned(), apart.name.clone()]);
+    Ok(vec![all, vec!["--package".to_owned(), apart.name]])
 }
 
 fn build(place: &Place) -> Result<Vec<Program>, String> {

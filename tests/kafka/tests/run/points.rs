@@ -1,0 +1,142 @@
+//! Workers that kill themselves at named points, over and over, in one group.
+
+use crate::client::{bounds, committed};
+use crate::feed::{Chance, Feed, plan};
+use crate::stage::{Setup, Stage, broker, own_broker};
+use crate::worker::Worker;
+use keyrail::fail::{Point, VARIABLE};
+use keyrail_kafka_tests::{Kafka, Options};
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+const ROUNDS: usize = 3;
+const SIGKILL: i32 = 9;
+/// For a start, what brings the worker to its point, and its end there.
+const LIMIT: Duration = Duration::from_secs(40);
+/// What one death may repeat, however much was uncommitted.
+const REPEATS: usize = 500;
+
+/// What brings a worker to a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Messages that come in.
+    Handling,
+    /// Messages that are settled.
+    Settling,
+    /// Another member that joins.
+    Revoke,
+    /// SIGTERM.
+    Stop,
+    /// A broker that does not answer.
+    Rewind,
+}
+
+/// How a point is come by, and at the how many-th pass at most the worker dies.
+fn way(point: Point) -> (Way, u64) {
+    match point {
+        Point::AfterFetch | Point::AfterProduce => (Way::Handling, 1500),
+        Point::BeforeCall | Point::AfterCall => (Way::Handling, 200),
+        Point::AfterAck => (Way::Settling, 1500),
+        Point::AfterLetter => (Way::Settling, 2),
+        Point::BeforeCommit | Point::CommitAnswered => (Way::Settling, 15),
+        Point::CommitSent => (Way::Settling, 5),
+        Point::BeforeLastCommit | Point::AfterLastCommit => (Way::Revoke, 1),
+        Point::BeforeRewind | Point::AfterRewind => (Way::Rewind, 3),
+        Point::BeforeStop | Point::AfterStop => (Way::Stop, 1),
+    }
+}
+
+/// Starts a worker that is to die at the point, brings it there, and tells how many messages were uncommitted then.
+fn die(stage: &Stage<'_>, point: Point, pass: u64) -> usize {
+    let mut victim = Worker::start_armed(stage, 0, &format!("{}@{pass}", point.name()));
+    victim.wait_log(&format!("{VARIABLE}={}", point.name()), LIMIT);
+    match way(point).0 {
+        Way::Handling | Way::Settling => expect_end(&mut victim, point),
+        Way::Revoke => {
+            victim.wait_ready();
+            victim.wait_metric("keyrail_partitions_assigned", &[], |n| n == 6.0);
+            let mut other = Worker::start(stage, 1);
+            expect_end(&mut victim, point);
+            other.stop(Duration::from_secs(20));
+        }
+        Way::Stop => {
+            victim.wait_ready();
+            victim.wait_metric("keyrail_messages_settled_total", &[], |n| n > 100.0);
+            victim.signal("TERM");
+            expect_end(&mut victim, point);
+        }
+        Way::Rewind => {
+            victim.wait_ready();
+            victim.wait_metric("keyrail_messages_settled_total", &[], |n| n > 100.0);
+            stage.kafka.freeze(1).unwrap();
+            expect_end(&mut victim, point);
+            stage.kafka.thaw(1).unwrap();
+        }
+    }
+    uncommitted(stage)
+}
+
+fn expect_end(victim: &mut Worker, point: Point) {
+    let status = victim.wait(LIMIT);
+    assert_eq!(status.signal(), Some(SIGKILL), "{point:?}: {status}\n{}", victim.tail());
+    let said = format!("fail point {}: the process kills itself", point.name());
+    assert!(victim.log().contains(&said), "killed, and not at its point\n{}", victim.tail());
+}
+
+/// What the group has not committed: all that another start may repeat.
+fn uncommitted(stage: &Stage<'_>) -> usize {
+    let have = committed(stage.kafka, &stage.group, &stage.input).unwrap();
+    let ends = bounds(stage.kafka, &stage.input);
+    let left: i64 = ends.iter().zip(have).map(|((start, end), have)| end - have.max(*start)).sum();
+    usize::try_from(left).unwrap()
+}
+
+/// All points of a way, in one group, under messages that keep coming.
+fn all_points_of(wanted: Way, test: &'static str, kafka: &Kafka, lines: &str) {
+    let tables = "[retry]\nbackoff = { first = \"50ms\", factor = 2.0, max = \"1s\", jitter = 0.1 }";
+    let stage = Stage::new(test, kafka, &Setup { tables, kafka: lines, ..Setup::default() });
+    let mut chance = Chance::new(test);
+    let feed = Feed::start(kafka, &stage.input, plan(100, 300, 0), chance.clone());
+    let points: Vec<Point> = Point::ALL.into_iter().filter(|p| way(*p).0 == wanted).collect();
+    let (mut deaths, mut window) = (0, 0);
+    for _ in 0..ROUNDS {
+        for point in &points {
+            let pass = 1 + chance.below(way(*point).1);
+            let left = die(&stage, *point, pass);
+            stage.say(&format!("died at {}@{pass}, {left} messages uncommitted", point.name()));
+            (deaths, window) = (deaths + 1, window + left.min(REPEATS));
+        }
+    }
+    let account = feed.finish();
+    let mut last = Worker::start(&stage, 0);
+    stage.wait_settled(&[&last], 0, LIMIT);
+    last.stop(Duration::from_secs(20));
+    assert_eq!(deaths, points.len() * ROUNDS);
+    stage.say(&format!("{wanted:?}: {deaths} deaths, {} messages, at most {window} repeats", account.messages));
+    let (outputs, letters) = account.judge(&stage);
+    outputs.must_hold_strictly(window);
+    letters.must_hold_strictly(window);
+}
+
+#[test]
+fn a_worker_killed_at_any_named_point_loses_nothing_and_keeps_order() {
+    let test = "a_worker_killed_at_any_named_point_loses_nothing_and_keeps_order";
+    let Some(kafka) = broker(test) else { return };
+    let lines = "\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"300\"";
+    // Side by side: most of the time each waits for a dead member's session to end.
+    std::thread::scope(|all| {
+        for way in [Way::Handling, Way::Settling, Way::Revoke, Way::Stop] {
+            all.spawn(move || all_points_of(way, test, kafka, lines));
+        }
+    });
+}
+
+#[test]
+fn a_worker_killed_while_it_rewinds_loses_nothing_and_keeps_order() {
+    let test = "a_worker_killed_while_it_rewinds_loses_nothing_and_keeps_order";
+    let Some(kafka) = own_broker(test, &Options::default()) else { return };
+    // What the frozen broker does not acknowledge is refused before the session is over.
+    let lines =
+        "\"session.timeout.ms\" = \"6000\"\n\"heartbeat.interval.ms\" = \"300\"\n\"message.timeout.ms\" = \"1000\"";
+    all_points_of(Way::Rewind, test, &kafka, lines);
+}
