@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// One question to the broker.
 const ASK: Duration = Duration::from_secs(10);
+/// The question how large a batch may be, which may stay without an answer.
+const LIMITS: Duration = Duration::from_secs(5);
 /// Between two attempts to reach a broker that does not answer.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -43,6 +45,8 @@ struct KafkaClients {
     kafka: Kafka,
     group: String,
     topics: Vec<String>,
+    /// All that is produced to.
+    written: Vec<String>,
 }
 
 impl Clients for KafkaClients {
@@ -51,7 +55,8 @@ impl Clients for KafkaClients {
     }
 
     fn producer(&self) -> Result<Box<dyn Producer>, BrokerError> {
-        self.kafka.producer()
+        let written: Vec<&str> = self.written.iter().map(String::as_str).collect();
+        self.kafka.producer(&written, LIMITS)
     }
 }
 
@@ -111,13 +116,22 @@ fn prepare(host: &config::Host, kafka: &Kafka, pipelines: Vec<config::Pipeline>)
                 let took_ms = started.elapsed().as_millis() as u64;
                 tracing::info!(pipeline = manifest.name, digest = handler.digest(), took_ms, "the handler is loaded");
                 let (group, topics) = (manifest.group.clone(), manifest.input.clone());
-                let clients = Box::new(KafkaClients { kafka: kafka.clone(), group, topics });
+                let clients =
+                    Box::new(KafkaClients { kafka: kafka.clone(), group, topics, written: written(&manifest) });
                 parts.push(Parts { manifest, handler, clients });
             }
             Err(why) => unfit.push(format!("{}: {why}", manifest.handler.display())),
         }
     }
     if unfit.is_empty() { Ok(parts) } else { Err(StartError(unfit)) }
+}
+
+fn written(manifest: &config::Pipeline) -> Vec<String> {
+    let mut all: Vec<String> = manifest.outputs.iter().map(|(_, topic)| topic.clone()).collect();
+    all.extend(manifest.dead_letter.topics.iter().cloned());
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Looks for every topic, and makes missing dead-letter topics. `false`: a stop was asked for while no broker answered.

@@ -141,7 +141,6 @@ impl Place {
         match failure.code {
             Code::MessageSizeTooLarge
             | Code::MessageBatchTooLarge
-            | Code::InvalidMessage
             | Code::InvalidMessageSize
             | Code::InvalidRecord
             | Code::InvalidTimestamp
@@ -154,7 +153,8 @@ impl Place {
             | Code::OutOfOrderSequenceNumber
             | Code::GaplessGuarantee
             | Code::BrokerDestroy => Refusal::Fenced(told),
-            // InvalidDifferentRecord among them: another record of the batch was refused, this one may pass alone.
+            // InvalidDifferentRecord among them: another record of the batch was refused, this one may pass alone. And
+            // InvalidMessage: a checksum that did not match, which is the way's fault.
             _ => Refusal::Blocked(told),
         }
     }
@@ -187,5 +187,22 @@ impl Repeats {
             self.0.push(((code, kind), now));
         }
         new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_batch_is_the_ways_fault_and_a_refused_record_its_own() {
+        let refusal = |code| Place::default().refusal("t", &Failure::new(code, "why"));
+        for code in [Code::InvalidMessage, Code::InvalidDifferentRecord, Code::TopicAuthorizationFailed] {
+            assert!(matches!(refusal(code), Refusal::Blocked(_)), "{code:?}");
+        }
+        for code in [Code::InvalidRecord, Code::MessageSizeTooLarge, Code::InvalidTimestamp] {
+            assert!(matches!(refusal(code), Refusal::Undeliverable(_)), "{code:?}");
+        }
+        assert!(matches!(refusal(Code::InvalidProducerEpoch), Refusal::Fenced(_)));
     }
 }

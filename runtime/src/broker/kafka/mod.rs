@@ -6,6 +6,7 @@ mod errors;
 mod log;
 #[allow(unsafe_code, reason = "librdkafka is C; all calls into it are in this module")]
 mod native;
+mod pace;
 mod producer;
 mod settings;
 mod topics;
@@ -19,6 +20,7 @@ use native::{Client, ClientKind};
 use settings::Settings;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How a group shares out partitions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -95,9 +97,11 @@ impl Kafka {
         self.settings.producer(&[])
     }
 
-    /// An idempotent producer.
-    pub fn producer(&self) -> Result<Box<dyn Producer>, BrokerError> {
-        Ok(Box::new(producer::KafkaProducer::new(self.clone(), &[])?))
+    /// An idempotent producer for these topics. Their limits are asked for, at most for `wait`, so that no batch is
+    /// larger than one of them takes; a topic that is not named may refuse whole batches, which then go one by one.
+    pub fn producer(&self, topics: &[&str], wait: Duration) -> Result<Box<dyn Producer>, BrokerError> {
+        let limit = if topics.is_empty() { None } else { self.topics()?.smallest_limit(topics, wait) };
+        Ok(Box::new(producer::KafkaProducer::new(self.clone(), limit)?))
     }
 
     /// Questions about topics, and their creation.

@@ -2,6 +2,7 @@
 
 use super::errors::{Place, Repeats};
 use super::native::{Client, ClientKind, Code, Event, EventKind, Failure, Fields, Message, Queue, Topic};
+use super::pace::Pace;
 use super::{Kafka, log};
 use crate::broker::{BrokerError, BrokerErrorKind, Produce, Producer, Refusal};
 use std::sync::{Arc, mpsc};
@@ -14,40 +15,27 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 type Reports = Vec<(u64, Result<(), Refusal>)>;
 
-/// See [`Kafka::producer`].
+/// One librdkafka client with its topics.
 #[derive(Debug)]
-pub(super) struct KafkaProducer {
-    kafka: Kafka,
+struct Session {
     /// Dropped before `main`, which holds the client.
     topics: Vec<(String, Topic)>,
     last_topic: usize,
     main: Option<Queue>,
     client: Option<Arc<Client>>,
     in_flight: usize,
-    repeats: Repeats,
-    trouble: Option<BrokerError>,
-    /// Sends one record per batch; see [`KafkaProducer::send_alone`].
-    alone: Option<Box<KafkaProducer>>,
+    /// Every record is a batch of its own.
+    alone: bool,
 }
 
-impl KafkaProducer {
-    pub(super) fn new(kafka: Kafka, extra: &[(&str, &str)]) -> Result<Self, BrokerError> {
-        let client = kafka.client(ClientKind::Producer, &kafka.settings.producer(extra))?;
-        Ok(Self {
-            main: Some(Queue::main(&client)),
-            client: Some(client),
-            kafka,
-            topics: Vec::new(),
-            last_topic: 0,
-            in_flight: 0,
-            repeats: Repeats::default(),
-            trouble: None,
-            alone: None,
-        })
-    }
-
-    fn place(&self) -> &Place {
-        &self.kafka.settings.place
+impl Session {
+    fn new(kafka: &Kafka, pace: &Pace) -> Result<Self, BrokerError> {
+        let alone = pace.is_alone();
+        let size = pace.batch_bytes().to_string();
+        let extra = if alone { ("batch.num.messages", "1") } else { ("batch.size", size.as_str()) };
+        let client = kafka.client(ClientKind::Producer, &kafka.settings.producer(&[extra]))?;
+        let main = Some(Queue::main(&client));
+        Ok(Self { topics: Vec::new(), last_topic: 0, main, client: Some(client), in_flight: 0, alone })
     }
 
     fn topic(&mut self, name: &str) -> Result<&Topic, Failure> {
@@ -64,13 +52,65 @@ impl KafkaProducer {
         }
         Ok(&self.topics[self.last_topic].1)
     }
+}
+
+/// See [`Kafka::producer`].
+#[derive(Debug)]
+pub(super) struct KafkaProducer {
+    kafka: Kafka,
+    session: Session,
+    pace: Pace,
+    repeats: Repeats,
+    trouble: Option<BrokerError>,
+}
+
+impl KafkaProducer {
+    /// `limit` is the smallest `max.message.bytes` of the topics that are written, where known.
+    pub(super) fn new(kafka: Kafka, limit: Option<u64>) -> Result<Self, BrokerError> {
+        let own = kafka.settings.batch_bytes();
+        let pace = Pace::new(limit.map_or(own, |limit| own.min(limit)));
+        let session = Session::new(&kafka, &pace)?;
+        Ok(Self { kafka, session, pace, repeats: Repeats::default(), trouble: None })
+    }
+
+    fn place(&self) -> &Place {
+        &self.kafka.settings.place
+    }
+
+    /// Goes over from batches to single records, or back. Only once nothing is in flight: what the new client sends
+    /// would overtake it. `false`: not yet.
+    fn turned(&mut self) -> Result<bool, Refusal> {
+        self.pace.tick(Instant::now());
+        if self.session.alone == self.pace.is_alone() {
+            return Ok(true);
+        }
+        if self.session.in_flight > 0 {
+            return Ok(false);
+        }
+        match Session::new(&self.kafka, &self.pace) {
+            Ok(session) => {
+                self.session = session;
+                let batch_bytes = self.pace.batch_bytes();
+                if self.pace.is_alone() {
+                    tracing::warn!(
+                        "a topic refused a whole batch: for a while each record is sent by itself, so that the broker \
+                         judges it alone"
+                    );
+                } else {
+                    tracing::info!(batch_bytes, "records are sent in batches again");
+                }
+                Ok(true)
+            }
+            Err(error) => Err(Refusal::Blocked(format!("no new producer: {error}"))),
+        }
+    }
 
     fn collect(&mut self, mut event: Event<'_>, reports: &mut Reports) {
         match event.kind() {
             EventKind::Delivery => {
                 let shared_batch = event.message_count() > 1;
                 while let Some(message) = event.next_message() {
-                    self.in_flight = self.in_flight.saturating_sub(1);
+                    self.session.in_flight = self.session.in_flight.saturating_sub(1);
                     if message.code() == Code::NoError {
                         reports.push((message.token(), Ok(())));
                     } else {
@@ -92,43 +132,30 @@ impl KafkaProducer {
         }
     }
 
+    /// The broker refuses a whole batch for one record, and counts its size against the topic's limit for one record;
+    /// librdkafka, unlike Java's client, does not split it. Which record was meant is not known: none of them may be
+    /// condemned, and none may be sent again behind what followed it. All are blocked, so that their partitions start
+    /// anew, and then each goes alone.
     fn failed(&mut self, message: &Message<'_>, shared_batch: bool, reports: &mut Reports) {
         let failure = message.failure();
-        let refusal = self.refusal(&String::from_utf8_lossy(message.topic()), failure);
-        let of_the_batch = shared_batch && matches!(refusal, Refusal::Undeliverable(_));
-        if of_the_batch {
-            if self.send_alone(message) {
-                return;
+        let topic = String::from_utf8_lossy(message.topic());
+        let mut refusal = self.refusal(&topic, failure.clone());
+        let of_the_batch = failure.code == Code::InvalidDifferentRecord;
+        if matches!(refusal, Refusal::Undeliverable(_)) || of_the_batch {
+            let too_large = matches!(failure.code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge);
+            self.pace.refused(shared_batch || of_the_batch, too_large, Instant::now());
+            if shared_batch {
+                let why =
+                    format!("{topic:?} refused a whole batch ({}); its records are sent one by one", failure.reason);
+                refusal = Refusal::Blocked(why);
             }
-            // The verdict was the batch's, not its own.
-            let why = "its batch was refused, and it can't be sent alone for now".to_owned();
-            reports.push((message.token(), Err(Refusal::Blocked(why))));
-            return;
         }
         reports.push((message.token(), Err(refusal)));
     }
 
-    /// Sends a record of a refused batch by itself, to the same partition, so that its own verdict is known.
-    ///
-    /// The broker refuses a whole batch for one record, and counts its size against the topic's limit for one record.
-    /// librdkafka, unlike Java's client, does not split it. The good ones among them are written after what followed
-    /// them: better late than dead-lettered. `false` when it is not possible.
-    fn send_alone(&mut self, message: &Message<'_>) -> bool {
-        if self.alone.is_none() {
-            self.alone = Self::new(self.kafka.clone(), &[("batch.num.messages", "1")]).ok().map(Box::new);
-        }
-        let (Some(alone), Ok(topic)) = (&mut self.alone, std::str::from_utf8(message.topic())) else { return false };
-        let headers: Vec<_> = message.headers().collect();
-        let timestamp_ms = Some(message.timestamp_ms()).filter(|t| *t > 0);
-        let partition = Some(message.partition());
-        let record =
-            Produce { topic, partition, key: message.key(), value: message.value(), headers: &headers, timestamp_ms };
-        matches!(alone.send(&record, message.token()), Ok(true))
-    }
-
     fn refusal(&self, topic: &str, failure: Failure) -> Refusal {
         // A fatal error's own code only says that it is fatal.
-        let fatal = self.client.as_ref().filter(|_| failure.code == Code::Fatal).and_then(|c| c.fatal());
+        let fatal = self.session.client.as_ref().filter(|_| failure.code == Code::Fatal).and_then(|c| c.fatal());
         match fatal {
             Some(fatal) => Refusal::Fenced(self.place().explain(&format!("producing to {topic:?}"), &fatal).message),
             None => self.place().refusal(topic, &failure),
@@ -156,9 +183,12 @@ impl Producer for KafkaProducer {
             timestamp_ms: record.timestamp_ms,
             token,
         };
-        match self.topic(record.topic).and_then(|topic| topic.send(&fields)) {
+        if self.pace.is_turning(self.session.alone) && !self.turned()? {
+            return Ok(false);
+        }
+        match self.session.topic(record.topic).and_then(|topic| topic.send(&fields)) {
             Ok(()) => {
-                self.in_flight += 1;
+                self.session.in_flight += 1;
                 Ok(true)
             }
             Err(failure) if failure.code == Code::QueueFull => Ok(false),
@@ -167,7 +197,7 @@ impl Producer for KafkaProducer {
     }
 
     fn poll(&mut self, wait: Duration, reports: &mut Reports) {
-        let Some(main) = self.main.take() else { return };
+        let Some(main) = self.session.main.take() else { return };
         let before = reports.len();
         let until = Instant::now() + wait;
         let mut left = wait;
@@ -178,14 +208,11 @@ impl Producer for KafkaProducer {
             let got = reports.len() > before;
             left = if got { Duration::ZERO } else { until.saturating_duration_since(Instant::now()) };
         }
-        self.main = Some(main);
-        if let Some(alone) = &mut self.alone {
-            alone.poll(Duration::ZERO, reports);
-        }
+        self.session.main = Some(main);
     }
 
     fn in_flight(&self) -> usize {
-        self.in_flight + self.alone.as_ref().map_or(0, |a| a.in_flight)
+        self.session.in_flight
     }
 
     fn trouble(&mut self) -> Option<BrokerError> {
@@ -193,7 +220,7 @@ impl Producer for KafkaProducer {
     }
 }
 
-impl Drop for KafkaProducer {
+impl Drop for Session {
     fn drop(&mut self) {
         let (Some(main), Some(client)) = (self.main.take(), self.client.take()) else { return };
         let topics = std::mem::take(&mut self.topics);

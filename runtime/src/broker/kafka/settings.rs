@@ -61,7 +61,8 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     ("linger.ms", "2"),
     // 0: for ever. In an outage records wait in order; given up and sent again they would overtake each other.
     ("message.timeout.ms", "0"),
-    // Below the usual limit of a topic even when that was lowered: a batch above it is refused as a whole.
+    // Never more than a topic takes, where its limit can be asked for (`KafkaProducer`): a batch above it is refused
+    // as a whole. Below the usual limit all the same, for those that may not ask.
     ("batch.size", "262144"),
     // The broker's limit decides, not the client's default of 1 MB.
     ("message.max.bytes", "33554432"),
@@ -126,6 +127,13 @@ impl Settings {
             all.push(("queue.buffering.max.kbytes".to_owned(), kbytes.to_string()));
         }
         self.finish(all, PRODUCER_OWNED, ClientKind::Producer, extra)
+    }
+
+    /// The largest batch of a producer, before its topics' own limits.
+    pub(super) fn batch_bytes(&self) -> u64 {
+        let default = PRODUCER_DEFAULTS.iter().find(|(n, _)| *n == "batch.size").map(|(_, v)| *v);
+        let set = self.user.get("batch.size").map(String::as_str).or(default);
+        set.and_then(|v| v.trim().parse().ok()).unwrap_or(u64::from(u16::MAX))
     }
 
     /// Properties of a client that asks about topics.

@@ -54,3 +54,10 @@ fn the_new_group_protocol_gets_no_assignor() {
     let s = settings(&[("bootstrap.servers", "b:1"), ("group.protocol", "consumer")]).unwrap();
     assert_eq!(last(&s.consumer("g", Assignor::CooperativeSticky), "partition.assignment.strategy"), None);
 }
+
+#[test]
+fn the_largest_batch_is_the_users_or_the_default() {
+    let of = |pairs: &[(&str, &str)]| settings(pairs).unwrap().batch_bytes();
+    assert_eq!(of(&[("bootstrap.servers", "b:1")]), 262_144);
+    assert_eq!(of(&[("bootstrap.servers", "b:1"), ("batch.size", "5000")]), 5000);
+}

@@ -60,7 +60,36 @@ impl Topics {
     /// A topic's settings by name, such as `cleanup.policy` and `max.message.bytes`.
     pub fn settings(&self, topic: &str, wait: Duration) -> Result<Vec<(String, String)>, BrokerError> {
         let doing = format!("asking for the settings of {topic:?}");
-        self.ask(&doing, wait, |c, q| c.describe_settings(topic, q, wait), |e| e.settings())
+        let one = |e: &Event<'_>| e.settings()?.into_iter().next().map_or_else(|| Ok(Vec::new()), |(_, all)| all);
+        self.ask(&doing, wait, |c, q| c.describe_settings(&[topic], q, wait), one)
+    }
+
+    /// The smallest `max.message.bytes` of these topics, of those that tell: the right to ask may be missing.
+    pub(super) fn smallest_limit(&self, topics: &[&str], wait: Duration) -> Option<u64> {
+        if topics.is_empty() {
+            return None;
+        }
+        let doing = "asking how large a batch may be";
+        let all = match self.ask(doing, wait, |c, q| c.describe_settings(topics, q, wait), |e| e.settings()) {
+            Ok(all) => all,
+            Err(error) => {
+                tracing::info!(%error, "the topics' limits are not known; a batch that is refused goes again one by one");
+                return None;
+            }
+        };
+        let limit = |(topic, settings): (String, Result<Vec<(String, String)>, Failure>)| match settings {
+            Ok(all) => all.iter().find(|(n, _)| n == "max.message.bytes").and_then(|(_, v)| v.parse::<u64>().ok()),
+            Err(failure) => {
+                let why = failure.reason;
+                tracing::info!(
+                    topic,
+                    why,
+                    "the topic's limit is not known; a batch that is refused goes again one by one"
+                );
+                None
+            }
+        };
+        all.into_iter().filter_map(limit).min()
     }
 
     /// Makes a topic, with the broker's own replication factor, and waits until it is known. One that exists already is

@@ -24,7 +24,7 @@ fn no_broker_at_the_address_is_told_with_the_address() {
         _ => None,
     });
     assert!(told.message.contains("127.0.0.1:9"), "{told}");
-    let mut producer = kafka.producer().unwrap();
+    let mut producer = kafka.producer(&[], LIMIT).unwrap();
     assert_eq!(producer.send(&produce("t", b"v"), 1), Ok(true));
     let mut reports = Vec::new();
     producer.poll(Duration::from_secs(1), &mut reports);
@@ -51,7 +51,7 @@ fn what_was_sent_before_a_kill_arrives_after_the_restart_in_order() {
     let mut consumer = join(&kafka, "g", &topic);
     take_assignment(consumer.as_mut(), 0);
     let mut commits = consumer.commits();
-    let mut producer = kafka.producer().unwrap();
+    let mut producer = kafka.producer(&[], LIMIT).unwrap();
     let mut reports: Vec<(u64, Result<(), Refusal>)> = Vec::new();
     let mut sent = 0;
     let mut send = |producer: &mut dyn keyrail::broker::Producer, reports: &mut Vec<_>, until: Duration| {
@@ -121,7 +121,7 @@ fn closing_while_the_broker_is_frozen_or_gone_does_not_hang() {
     for member in &mut members {
         take_assignment(member.as_mut(), 0);
     }
-    let mut producer = kafka.producer().unwrap();
+    let mut producer = kafka.producer(&[], LIMIT).unwrap();
     rig.freeze(1).unwrap();
     assert_eq!(producer.send(&produce(&topic, b"v"), 1), Ok(true));
     let limit = Duration::from_secs(15);

@@ -87,21 +87,29 @@ fn undeliverable(result: &Result<(), Refusal>) -> bool {
     matches!(result, Err(Refusal::Undeliverable(_)))
 }
 
+fn blocked(result: &Result<(), Refusal>) -> bool {
+    matches!(result, Err(Refusal::Blocked(_)))
+}
+
 #[test]
-fn a_record_too_large_is_undeliverable_and_takes_no_other_along() {
-    let Some(rig) = shared("a_record_too_large_is_undeliverable_and_takes_no_other_along") else { return };
+fn a_batch_refused_for_one_record_blocks_all_and_then_each_gets_its_own_verdict() {
+    let test = "a_batch_refused_for_one_record_blocks_all_and_then_each_gets_its_own_verdict";
+    let Some(rig) = shared(test) else { return };
     let topic = unique("small");
     rig.create_topic(&topic, 1, &[("max.message.bytes", "2000")]).unwrap();
     let kafka = plain(rig);
     let (small, large) = ([1; 300], [2; 5000]);
     let values: Vec<&[u8]> = (0..30).map(|i| if i == 13 { &large[..] } else { &small[..] }).collect();
     let records: Vec<_> = values.iter().map(|v| produce(&topic, v)).collect();
-    let mut producer = kafka.producer().unwrap();
+    // Nobody told it the topic's limit.
+    let mut producer = kafka.producer(&[], LIMIT).unwrap();
+    let first = send_all(producer.as_mut(), &records);
+    assert!(first.iter().all(blocked), "nobody is condemned, and none overtakes another: {first:?}");
     for (i, result) in send_all(producer.as_mut(), &records).iter().enumerate() {
         if i == 13 {
             assert!(undeliverable(result), "{result:?}");
         } else {
-            assert_eq!(*result, Ok(()), "record {i} would fit");
+            assert_eq!(*result, Ok(()), "record {i} fits");
         }
     }
     let beyond_client = vec![0; 40 * 1024 * 1024];
@@ -113,16 +121,36 @@ fn a_record_too_large_is_undeliverable_and_takes_no_other_along() {
 }
 
 #[test]
+fn batches_keep_within_the_limit_of_each_topic_that_is_named() {
+    let Some(rig) = shared("batches_keep_within_the_limit_of_each_topic_that_is_named") else { return };
+    let (wide, small) = (unique("wide"), unique("small"));
+    rig.create_topic(&wide, 1, &[]).unwrap();
+    rig.create_topic(&small, 1, &[("max.message.bytes", "2000")]).unwrap();
+    let value = [1; 300];
+    let records = vec![produce(&small, &value); 100];
+    let mut producer = plain(rig).producer(&[&wide, &small], LIMIT).unwrap();
+    for result in send_all(producer.as_mut(), &records) {
+        assert_eq!(result, Ok(()), "30 KB in one batch would be refused");
+    }
+    let large = [2; 5000];
+    let results = send_all(producer.as_mut(), &[produce(&small, &value), produce(&small, &large), records[0]]);
+    assert!(undeliverable(&results[1]), "{:?}", results[1]);
+    assert_eq!((&results[0], &results[2]), (&Ok(()), &Ok(())), "it was in no batch with others");
+}
+
+#[test]
 fn a_record_without_key_on_a_compacted_topic_is_undeliverable() {
     let Some(rig) = shared("a_record_without_key_on_a_compacted_topic_is_undeliverable") else { return };
     let topic = unique("compacted");
     rig.create_topic(&topic, 1, &[("cleanup.policy", "compact")]).unwrap();
     let kafka = plain(rig);
     let keyed = Produce { key: Some(b"k"), ..produce(&topic, b"v") };
-    let mut producer = kafka.producer().unwrap();
+    let mut producer = kafka.producer(&[&topic], LIMIT).unwrap();
+    let first = send_all(producer.as_mut(), &[keyed, produce(&topic, b"v"), keyed]);
+    assert!(first.iter().all(blocked), "refused as one batch: {first:?}");
     let results = send_all(producer.as_mut(), &[keyed, produce(&topic, b"v"), keyed]);
     assert!(undeliverable(&results[1]), "{:?}", results[1]);
-    assert_eq!((&results[0], &results[2]), (&Ok(()), &Ok(())), "refused with it, as one batch, and sent again");
+    assert_eq!((&results[0], &results[2]), (&Ok(()), &Ok(())), "each by itself");
 }
 
 #[test]
@@ -130,7 +158,7 @@ fn a_timestamp_that_the_topic_refuses_is_undeliverable() {
     let Some(rig) = shared("a_timestamp_that_the_topic_refuses_is_undeliverable") else { return };
     let topic = unique("times");
     rig.create_topic(&topic, 1, &[("message.timestamp.after.max.ms", "60000")]).unwrap();
-    let mut producer = plain(rig).producer().unwrap();
+    let mut producer = plain(rig).producer(&[], LIMIT).unwrap();
     let future = Produce { timestamp_ms: Some(33_000_000_000_000), ..produce(&topic, b"v") };
     let results = send_all(producer.as_mut(), &[future]);
     assert!(undeliverable(&results[0]), "{:?}", results[0]);
@@ -142,7 +170,7 @@ fn a_missing_topic_or_partition_blocks_and_names_the_cure() {
     let topic = unique("one");
     rig.create_topic(&topic, 1, &[]).unwrap();
     let kafka = connect(&rig.properties(Security::Plain), &[("topic.metadata.propagation.max.ms", "1000")]);
-    let mut producer = kafka.producer().unwrap();
+    let mut producer = kafka.producer(&[], LIMIT).unwrap();
     let missing = unique("missing");
     let beyond = Produce { partition: Some(7), ..produce(&topic, b"v") };
     for (record, named) in [(produce(&missing, b"v"), &missing), (beyond, &topic)] {

@@ -77,7 +77,7 @@ fn complaints(kafka: &Kafka, wait: Duration) -> Vec<BrokerError> {
         Polled::Trouble(e) if tells(&e) => Some(e),
         _ => None,
     });
-    let mut producer = kafka.producer().unwrap();
+    let mut producer = kafka.producer(&[], LIMIT).unwrap();
     let until = Instant::now() + LIMIT;
     let from_producer = loop {
         producer.poll(Duration::from_millis(50), &mut Vec::new());
@@ -139,7 +139,7 @@ fn missing_rights_are_told_and_work_once_given() {
     let kafka = connect(&rig.login("SCRAM-SHA-512", "bob", "bob-secret"), &[]);
     let topics = kafka.topics().unwrap();
     let blocked = |kafka: &Kafka| {
-        let results = send_all(kafka.producer().unwrap().as_mut(), &[produce(&topic, b"v")]);
+        let results = send_all(kafka.producer(&[], LIMIT).unwrap().as_mut(), &[produce(&topic, b"v")]);
         let Err(Refusal::Blocked(why)) = &results[0] else { panic!("{:?}", results[0]) };
         why.clone()
     };

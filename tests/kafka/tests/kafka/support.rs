@@ -59,7 +59,7 @@ pub(crate) fn send_all(producer: &mut dyn Producer, records: &[Produce<'_>]) -> 
 }
 
 pub(crate) fn send_ok(kafka: &Kafka, records: &[Produce<'_>]) {
-    let mut producer = kafka.producer().unwrap();
+    let mut producer = kafka.producer(&[], LIMIT).unwrap();
     for result in send_all(producer.as_mut(), records) {
         assert_eq!(result, Ok(()));
     }

@@ -1,8 +1,9 @@
 //! Topics that refuse: the partition waits and says why, nothing is lost, and it goes on when they are mended.
 
-use crate::client::{Rec, delete_topic, read_all, send_all, set_topic};
+use crate::client::{Rec, Writer, delete_topic, read_all, send_all, set_topic};
 use crate::stage::{Setup, Stage, broker};
 use crate::worker::Worker;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -123,5 +124,58 @@ fn an_output_too_large_for_its_topic_is_a_dead_letter() {
     assert_eq!(traces(&letters), ["big"]);
     assert_eq!(letters[0].told("keyrail-reason"), "undeliverable");
     assert_eq!(letters[0].value, records[25].value);
+    worker.stop(Duration::from_secs(15));
+}
+
+/// What a reader of the output ends up with: each id of a key once, where it came last.
+fn last_places(records: &[Rec]) -> BTreeMap<Vec<u8>, Vec<String>> {
+    let mut keys: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
+    for record in records {
+        let ids = keys.entry(record.key.clone().unwrap_or_default()).or_default();
+        let id = record.text();
+        ids.retain(|other| *other != id);
+        ids.push(id);
+    }
+    keys
+}
+
+#[test]
+fn a_batch_refused_for_its_size_does_not_move_its_records_behind_what_follows() {
+    let test = "a_batch_refused_for_its_size_does_not_move_its_records_behind_what_follows";
+    let Some(kafka) = broker(test) else { return };
+    let setup = Setup { partitions: 1, kafka: "\"linger.ms\" = \"20\"", ..Setup::default() };
+    let stage = Stage::new(test, kafka, &setup);
+    let mut worker = Worker::start(&stage, 0);
+    send_all(kafka, &stage.input, &messages("done", 10, 5));
+    stage.wait_settled(&[&worker], 0, LIMIT);
+    // Lowered after the start, so that the worker does not know.
+    set_topic(kafka, &stage.output, &[("max.message.bytes", "1000")]);
+    let mut expected: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
+    let mut writer = Writer::new(kafka);
+    let mut sent = 0;
+    let mut send = |count: usize| {
+        for _ in 0..count {
+            let (key, id) = (format!("k{}", sent % 11), format!("m{sent}"));
+            writer.send(&stage.input, &Rec::script(&key, "done", &id));
+            expected.entry(key.into_bytes()).or_default().push(id);
+            sent += 1;
+        }
+    };
+    // Bursts make batches that are refused, and what comes one by one after them is taken.
+    for _ in 0..10 {
+        send(100);
+        for _ in 0..20 {
+            send(1);
+            std::thread::sleep(Duration::from_millis(25));
+        }
+    }
+    writer.finish();
+    stage.wait_settled(&[&worker], 0, LIMIT);
+    assert_eq!(read_all(kafka, &stage.letters).len(), 0, "no record is too large by itself");
+    let came: Vec<Rec> = read_all(kafka, &stage.output).into_iter().skip(5).collect();
+    stage.say(&format!("{} records for {sent} messages", came.len()));
+    assert_eq!(last_places(&came), expected, "each key ends in order");
+    assert!(worker.metric("keyrail_produce_refused_total", &[]) >= 1.0, "no batch was refused");
+    worker.wait_log("each record is sent by itself", LIMIT);
     worker.stop(Duration::from_secs(15));
 }

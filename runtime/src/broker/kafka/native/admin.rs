@@ -22,6 +22,9 @@ pub(in super::super) struct TopicDescription {
     pub(in super::super) partitions: Result<i32, Failure>,
 }
 
+/// A topic's name, and its settings by name.
+pub(in super::super) type TopicSettings = (String, Result<Vec<(String, String)>, Failure>);
+
 /// Options of one request; freed on drop.
 struct Options(*mut c::rd_kafka_AdminOptions_t);
 
@@ -139,22 +142,24 @@ impl Client {
         Ok(())
     }
 
-    /// Asks for a topic's settings; read the answer with [`Event::settings`].
+    /// Asks for topics' settings; read the answer with [`Event::settings`].
     pub(in super::super) fn describe_settings(
         &self,
-        topic: &str,
+        topics: &[&str],
         answers: &Queue,
         wait: Duration,
     ) -> Result<(), Failure> {
         let options = Options::new(self, c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, wait)?;
-        let name = c_name(topic)?;
-        // SAFETY: all is live for the calls; the request copies the resource, which is freed here.
+        let names = topics.iter().map(|n| c_name(n)).collect::<Result<Vec<_>, _>>()?;
+        let kind = c::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+        // SAFETY: all is live for the calls; the request copies the resources, which are freed here.
         unsafe {
-            let resource =
-                c::rd_kafka_ConfigResource_new(c::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, name.as_ptr());
-            let mut resources = [resource];
-            c::rd_kafka_DescribeConfigs(self.rk(), resources.as_mut_ptr(), 1, options.0, answers.ptr());
-            c::rd_kafka_ConfigResource_destroy(resource);
+            let mut resources: Vec<_> =
+                names.iter().map(|name| c::rd_kafka_ConfigResource_new(kind, name.as_ptr())).collect();
+            c::rd_kafka_DescribeConfigs(self.rk(), resources.as_mut_ptr(), resources.len(), options.0, answers.ptr());
+            for resource in resources {
+                c::rd_kafka_ConfigResource_destroy(resource);
+            }
         }
         Ok(())
     }
@@ -241,27 +246,28 @@ impl Event<'_> {
         }
     }
 
-    /// The result of [`Client::describe_settings`].
-    pub(in super::super) fn settings(&self) -> Result<Vec<(String, String)>, Failure> {
+    /// The result of [`Client::describe_settings`]: for each topic its settings by name, or why they are not told.
+    pub(in super::super) fn settings(&self) -> Result<Vec<TopicSettings>, Failure> {
         self.result()?;
         let (mut count, mut entries) = (0, 0);
-        let mut all = Vec::new();
         // SAFETY: as in `created`.
         unsafe {
             let result = c::rd_kafka_event_DescribeConfigs_result(self.ptr());
             if result.is_null() {
                 return Err(Failure::new(Code::InvalidType, "an answer of another kind"));
             }
-            for resource in array(c::rd_kafka_DescribeConfigs_result_resources(result, &mut count), count) {
-                match Code::from(c::rd_kafka_ConfigResource_error(*resource)) {
-                    Code::NoError => {}
-                    code => return Err(Failure::new(code, text(c::rd_kafka_ConfigResource_error_string(*resource)))),
-                }
-                for entry in array(c::rd_kafka_ConfigResource_configs(*resource, &mut entries), entries) {
-                    all.push((text(c::rd_kafka_ConfigEntry_name(*entry)), text(c::rd_kafka_ConfigEntry_value(*entry))));
-                }
-            }
+            let resources = array(c::rd_kafka_DescribeConfigs_result_resources(result, &mut count), count);
+            let all = resources.iter().map(|resource| {
+                let settings = match Code::from(c::rd_kafka_ConfigResource_error(*resource)) {
+                    Code::NoError => Ok(array(c::rd_kafka_ConfigResource_configs(*resource, &mut entries), entries)
+                        .iter()
+                        .map(|e| (text(c::rd_kafka_ConfigEntry_name(*e)), text(c::rd_kafka_ConfigEntry_value(*e))))
+                        .collect()),
+                    code => Err(Failure::new(code, text(c::rd_kafka_ConfigResource_error_string(*resource)))),
+                };
+                (text(c::rd_kafka_ConfigResource_name(*resource)), settings)
+            });
+            Ok(all.collect())
         }
-        Ok(all)
     }
 }
