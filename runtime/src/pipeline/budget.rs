@@ -1,11 +1,12 @@
-//! The byte budget of `[memory] records`: what all pipelines together hold of records and effects.
+//! The byte budget of `[memory] records`: what pipelines hold of records and effects.
 
+use keyrail_engine::budget::{Held, Share};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Bytes taken and given back. Two counters on cache lines of their own, since different threads write them.
 #[derive(Debug, Default)]
-pub struct Budget {
+struct Account {
     taken: Line,
     returned: Line,
 }
@@ -14,39 +15,67 @@ pub struct Budget {
 #[repr(align(128))]
 struct Line(AtomicU64);
 
-impl Budget {
-    /// A budget of which nothing is taken.
-    #[must_use]
-    pub fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    /// Bytes held now.
-    #[must_use]
-    pub fn used_bytes(&self) -> u64 {
+impl Account {
+    fn held_bytes(&self) -> u64 {
         // What is returned is read first: read the other way round, bytes taken and returned in between would be missed.
         let returned = self.returned.0.load(Relaxed);
         self.taken.0.load(Relaxed).saturating_sub(returned)
     }
+}
+
+/// One pipeline's part in the budget that all of the process share.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    share: Share,
+    own: Arc<Account>,
+    all: Arc<[Arc<Account>]>,
+}
+
+impl Budget {
+    /// The parts of so many pipelines in a budget of `limit_bytes`, of which nothing is taken.
+    #[must_use]
+    pub fn of_pipelines(limit_bytes: u64, pipelines: usize) -> Vec<Self> {
+        let share = Share::new(limit_bytes, pipelines as u64);
+        let all: Arc<[Arc<Account>]> = (0..pipelines).map(|_| Arc::default()).collect();
+        all.iter().map(|own| Self { share, own: own.clone(), all: all.clone() }).collect()
+    }
+
+    /// How the limit is shared.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.share
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        let mut held = Held { own: self.own.held_bytes(), ..Held::default() };
+        for account in self.all.iter() {
+            let bytes = account.held_bytes();
+            held.all += bytes;
+            held.beyond += self.share.beyond(bytes);
+        }
+        held
+    }
 
     /// Takes bytes until the charge is dropped.
     #[must_use]
-    pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
-        self.taken.0.fetch_add(bytes as u64, Relaxed);
-        Charge { budget: self.clone(), bytes: bytes as u64 }
+    pub fn charge(&self, bytes: usize) -> Charge {
+        self.own.taken.0.fetch_add(bytes as u64, Relaxed);
+        Charge { account: self.own.clone(), bytes: bytes as u64 }
     }
 }
 
 /// Bytes that are held. Dropping it gives them back, whatever way the message went.
 #[derive(Debug)]
 pub struct Charge {
-    budget: Arc<Budget>,
+    account: Arc<Account>,
     bytes: u64,
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget.returned.0.fetch_add(self.bytes, Relaxed);
+        self.account.returned.0.fetch_add(self.bytes, Relaxed);
     }
 }
 
@@ -56,12 +85,13 @@ mod tests {
 
     #[test]
     fn what_is_charged_comes_back_when_it_is_dropped() {
-        let budget = Budget::new();
-        let (a, b) = (budget.charge(100), budget.charge(20));
-        assert_eq!(budget.used_bytes(), 120);
-        drop(a);
-        assert_eq!(budget.used_bytes(), 20);
+        let both = Budget::of_pipelines(400, 2);
+        let (a, b, c) = (both[0].charge(110), both[0].charge(20), both[1].charge(101));
+        assert_eq!(both[0].held(), Held { own: 130, all: 231, beyond: 31 });
+        assert_eq!(both[1].held(), Held { own: 101, all: 231, beyond: 31 });
+        drop((a, c));
+        assert_eq!(both[1].held(), Held { own: 0, all: 20, beyond: 0 });
         drop(b);
-        assert_eq!(budget.used_bytes(), 0);
+        assert_eq!(both[0].held(), Held::default());
     }
 }

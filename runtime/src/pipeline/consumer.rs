@@ -29,6 +29,8 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(20);
 /// Records routed before the shards get them.
 const HAND_OVER: usize = 1024;
+/// And their bytes: the budget is looked at in between.
+const HAND_OVER_BYTES: u64 = 1 << 20;
 /// As long as the other threads take something this often, nothing is added to what waits for them.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Beyond that, records are taken once in this time: a rebalance comes behind them.
@@ -47,7 +49,7 @@ pub(super) struct Feed {
     pub(super) consumer: Box<dyn Consumer>,
     pub(super) intake: Intake,
     pub(super) gate: Gate,
-    pub(super) budget: Arc<Budget>,
+    pub(super) budget: Budget,
     pub(super) topics: Vec<String>,
     pub(super) from: From,
     pub(super) on_loss: OnLoss,
@@ -132,7 +134,7 @@ impl Worker {
         self.next_poll = Instant::now() + if waiting { TRICKLE } else { PATIENCE };
         let mut wait = if waiting { Duration::ZERO } else { POLL };
         let mut polled = 0;
-        while polled < HAND_OVER {
+        while polled < HAND_OVER && self.bytes < HAND_OVER_BYTES {
             match self.feed.consumer.poll(wait) {
                 Polled::Record(record) => {
                     polled += 1;
@@ -218,9 +220,9 @@ impl Worker {
     }
 
     fn turn_gate(&mut self) -> Result<(), Trouble> {
-        let used = self.feed.budget.used_bytes();
-        self.feed.metrics.budget_used_bytes.set(used);
-        let Some(turn) = self.feed.gate.check(used) else { return Ok(()) };
+        let held = self.feed.budget.held();
+        self.feed.metrics.budget_used_bytes.set(held.own);
+        let Some(turn) = self.feed.gate.check(&held) else { return Ok(()) };
         let open: Vec<TopicPartition> = self
             .feed
             .intake

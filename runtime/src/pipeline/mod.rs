@@ -66,15 +66,13 @@ pub struct Parts {
     pub handler: Handler,
     /// Makes its clients.
     pub clients: Box<dyn Clients>,
+    /// Its part in the byte budget.
+    pub budget: Budget,
 }
 
 /// What all pipelines of the process share.
 #[derive(Clone)]
 pub struct Shared {
-    /// The byte budget.
-    pub budget: Arc<Budget>,
-    /// Its limit.
-    pub budget_bytes: u64,
     /// How long a stop may take.
     pub grace: Duration,
     /// Threads that call the handler, for each pipeline.
@@ -212,7 +210,7 @@ fn build(
         setup: setup(manifest),
         limits: limits(manifest),
         clock,
-        budget: shared.budget.clone(),
+        budget: parts.budget.clone(),
         metrics: metrics.clone(),
         heartbeat: health.heartbeat(&format!("shard {number}"), shard::heartbeat_limit(policy.batch.max_time_ms)),
     });
@@ -235,8 +233,8 @@ fn build(
     let feed = consumer::Feed {
         consumer,
         intake: Intake::new(policy.clone(), shards, seed()),
-        gate: keyrail_engine::budget::Gate::new(shared.budget_bytes),
-        budget: shared.budget.clone(),
+        gate: keyrail_engine::budget::Gate::new(parts.budget.share()),
+        budget: parts.budget.clone(),
         topics: manifest.input.clone(),
         from: match manifest.from {
             config::From::Earliest => From::Earliest,

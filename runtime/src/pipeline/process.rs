@@ -77,8 +77,6 @@ pub fn run(
         return Ok(Ended::Stopped);
     }
     let shared = Shared {
-        budget: Budget::new(),
-        budget_bytes: host.records_bytes,
         grace: host.shutdown_grace,
         shards: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
         health,
@@ -109,7 +107,8 @@ fn prepare(host: &config::Host, kafka: &Kafka, pipelines: Vec<config::Pipeline>)
     let options = HostOptions { cache_dir: Some(host.store_dir.join("code")) };
     let engine = wasm::Host::new(options).map_err(|e| StartError(vec![e.to_string()]))?;
     let (mut parts, mut unfit) = (Vec::new(), Vec::new());
-    for manifest in pipelines {
+    let budgets = Budget::of_pipelines(host.records_bytes, pipelines.len());
+    for (manifest, budget) in pipelines.into_iter().zip(budgets) {
         let started = Instant::now();
         match load(&engine, &manifest) {
             Ok(handler) => {
@@ -118,7 +117,7 @@ fn prepare(host: &config::Host, kafka: &Kafka, pipelines: Vec<config::Pipeline>)
                 let (group, topics) = (manifest.group.clone(), manifest.input.clone());
                 let clients =
                     Box::new(KafkaClients { kafka: kafka.clone(), group, topics, written: written(&manifest) });
-                parts.push(Parts { manifest, handler, clients });
+                parts.push(Parts { manifest, handler, clients, budget });
             }
             Err(why) => unfit.push(format!("{}: {why}", manifest.handler.display())),
         }

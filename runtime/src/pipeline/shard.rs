@@ -29,7 +29,7 @@ pub(super) struct Shift {
     pub(super) setup: Setup,
     pub(super) limits: Limits,
     pub(super) clock: Clock,
-    pub(super) budget: Arc<Budget>,
+    pub(super) budget: Budget,
     pub(super) metrics: Arc<PipelineMetrics>,
     pub(super) heartbeat: Heartbeat,
 }

@@ -214,6 +214,27 @@ fn a_blocked_dead_letter_holds_its_own_key_only() {
 }
 
 #[test]
+fn a_partition_whose_dead_letters_are_refused_in_number_fetches_no_more_and_the_others_go_on() {
+    let mut stage = Stage::new(Settings { partitions: vec![2, 0], ..alone() });
+    stage.block_letters(20_000);
+    for n in 0..100 {
+        stage.write(Rec::new(0, Some(n), n).with_plan(Plan::DeadLetter));
+    }
+    stage.run_ms(4_000);
+    let before = stage.count("called", 0);
+    for n in 100..300 {
+        stage.write(Rec::new(0, Some(n), n));
+        stage.write(Rec::new(1, Some(n), n));
+    }
+    stage.run_ms(4_000);
+    assert_eq!(stage.count("called", 0), before, "it waits, and fills no memory");
+    assert_eq!(stage.count("output written", 1), 200);
+    stage.finish();
+    assert_eq!(stage.count("output written", 0), 200);
+    assert_eq!(stage.committed(0), Some(300));
+}
+
+#[test]
 fn metadata_that_lies_costs_repeats_and_loses_nothing() {
     let mut settled = Ranges::new();
     settled.push(1, 1 + (1 << 31));

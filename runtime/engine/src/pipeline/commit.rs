@@ -1,6 +1,5 @@
 //! What is committed, and when.
 
-use super::task::Phase;
 use super::{Action, Pipeline};
 use crate::message::{Epoch, Now, Partition};
 use crate::metadata::{MAX_TEXT_BYTES, Metadata};
@@ -78,11 +77,7 @@ impl<M> Pipeline<M> {
             let was_paused = task.is_paused();
             task.map_bytes = metadata.len() as u32;
             task.map_full = metadata.len() > if task.map_full { MAP_FREE_BYTES } else { MAP_FULL_BYTES };
-            match (was_paused, task.is_paused()) {
-                (false, true) => actions.push(Action::Pause(*partition)),
-                (true, false) if task.phase == Phase::Active => actions.push(Action::Resume(*partition)),
-                _ => {}
-            }
+            task.tell_pause(was_paused, *partition, actions);
             offsets.push(CommitOffset { partition: *partition, offset: progress.point, metadata });
             states.push((*partition, task.epoch, progress));
         }

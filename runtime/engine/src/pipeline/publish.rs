@@ -76,7 +76,7 @@ impl<M> Pipeline<M> {
             return self.bury(token, detail, now, actions);
         }
         let letter = publication.letter;
-        if let Some(done) = self.finish(token, now) {
+        if let Some(done) = self.finish(token, now, actions) {
             let task_partition = done.settled.ticket.partition;
             self.unblock(task_partition, actions);
             if letter {
@@ -89,12 +89,17 @@ impl<M> Pipeline<M> {
     }
 
     /// Removes a publication and settles its message, if its assignment still counts.
-    fn finish(&mut self, token: Token, now: Now) -> Option<Publication<M>> {
+    fn finish(&mut self, token: Token, now: Now, actions: &mut Vec<Action>) -> Option<Publication<M>> {
         let publication = self.outbox.remove(token)?;
         let ticket = publication.settled.ticket;
         let task = self.tasks.get_mut(&ticket.partition)?;
         if task.epoch == ticket.epoch {
             task.publications -= 1;
+            if publication.refusals > 0 {
+                let was_paused = task.is_paused();
+                task.count_stuck_letter(false);
+                task.tell_pause(was_paused, ticket.partition, actions);
+            }
         }
         if !task.counts(ticket.epoch, &self.policy) {
             return None;
@@ -209,6 +214,7 @@ impl<M> Pipeline<M> {
             Refusal::Blocked(why) => format!("its dead letters: {why}"),
         };
         let wait_ms = wait_ms(self.timing.refusal_first_ms, self.timing.refusal_max_ms, publication.refusals);
+        let first = publication.refusals == 0;
         publication.refusals = publication.refusals.saturating_add(1);
         let present = self.tasks.get_mut(&ticket.partition).filter(|t| t.epoch == ticket.epoch);
         let Some(task) = present else {
@@ -216,6 +222,11 @@ impl<M> Pipeline<M> {
             return;
         };
         task.letters_refused += 1;
+        if first {
+            let was_paused = task.is_paused();
+            task.count_stuck_letter(true);
+            task.tell_pause(was_paused, ticket.partition, actions);
+        }
         self.letters_due.insert((now.steady_ms.saturating_add(wait_ms), token), ());
         self.block(ticket.partition, true, why, actions);
         self.check_revoke(now, actions);

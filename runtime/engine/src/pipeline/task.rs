@@ -1,11 +1,18 @@
 //! One partition within one assignment.
 
+use super::Action;
 use crate::intake::Opened;
-use crate::message::{Epoch, Now};
+use crate::message::{Epoch, Now, Partition};
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::tracker::{Progress, Tracker};
 use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A partition with so many dead letters that its topic refuses fetches no more: they would fill the budget.
+const LETTERS_FULL: u32 = 64;
+/// And goes on below this.
+const LETTERS_FREE: u32 = 32;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -38,6 +45,10 @@ pub(super) struct Task {
     pub(super) publications: u32,
     /// Of those, dead letters that the broker refused, waiting to be sent again.
     pub(super) letters_refused: u32,
+    /// Dead letters that were refused at least once and are not written yet.
+    pub(super) letters_stuck: u32,
+    /// So many that no more records are fetched until some are written.
+    letters_full: bool,
     /// The map of settled offsets is close to its limit.
     pub(super) map_full: bool,
     pub(super) map_bytes: u32,
@@ -93,6 +104,8 @@ impl Task {
             dirty: opened.fresh,
             publications: 0,
             letters_refused: 0,
+            letters_stuck: 0,
+            letters_full: false,
             map_full: false,
             map_bytes: 0,
             blocked: None,
@@ -143,7 +156,7 @@ impl Task {
 
     /// Why it waited, once nothing of it is refused any more.
     pub(super) fn take_blocked(&mut self) -> Option<String> {
-        let stays = self.refused_at.is_some() || self.letters_refused > 0;
+        let stays = self.refused_at.is_some() || self.letters_stuck > 0;
         if stays { None } else { self.blocked.take() }
     }
 
@@ -179,7 +192,22 @@ impl Task {
     }
 
     pub(super) const fn is_paused(&self) -> bool {
-        self.map_full || matches!(self.phase, Phase::Refused { .. } | Phase::Rewinding(_))
+        self.map_full || self.letters_full || matches!(self.phase, Phase::Refused { .. } | Phase::Rewinding(_))
+    }
+
+    /// One more dead letter waits for its topic to take it, or one less.
+    pub(super) fn count_stuck_letter(&mut self, more: bool) {
+        self.letters_stuck = if more { self.letters_stuck + 1 } else { self.letters_stuck.saturating_sub(1) };
+        self.letters_full = self.letters_stuck >= if self.letters_full { LETTERS_FREE } else { LETTERS_FULL };
+    }
+
+    /// Says that fetching is to be paused or resumed, if it was otherwise before.
+    pub(super) fn tell_pause(&self, was_paused: bool, partition: Partition, actions: &mut Vec<Action>) {
+        match (was_paused, self.is_paused()) {
+            (false, true) => actions.push(Action::Pause(partition)),
+            (true, false) if self.phase == Phase::Active => actions.push(Action::Resume(partition)),
+            _ => {}
+        }
     }
 
     /// Position and log end, when the partition delivers nothing though it should; told once for each position.

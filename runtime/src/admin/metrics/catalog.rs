@@ -60,7 +60,7 @@ catalog! {
     InFlight Gauge "keyrail_messages_in_flight" "Messages received and not yet settled";
     LanesOpen Gauge "keyrail_lanes_open" "Order keys that have a message in flight";
     LanesWaiting Gauge "keyrail_lanes_waiting" "Order keys whose head failed and waits for its next run";
-    BudgetUsed Gauge "keyrail_budget_used_bytes" "Bytes of records and effects held until they are committed";
+    BudgetUsed Gauge "keyrail_budget_used_bytes" "Bytes of records and effects that the pipeline holds";
     BudgetLimit Gauge "keyrail_budget_limit_bytes" "The limit of all pipelines together, [memory] records";
     Assigned Gauge "keyrail_partitions_assigned" "Partitions that this process owns";
     Paused Gauge "keyrail_partitions_paused" "Partitions not fetched for now, by reason";

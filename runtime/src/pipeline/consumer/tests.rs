@@ -78,11 +78,12 @@ fn bench(polls: Vec<Polled>, limit_bytes: u64) -> Bench {
     let (commands, inbox) = bounded(64);
     let told: Arc<Mutex<Vec<String>>> = Arc::default();
     let health = Health::new().pipeline("t");
+    let budget = Budget::of_pipelines(limit_bytes, 1).remove(0);
     let feed = Feed {
         consumer: Box::new(Scripted { polls: polls.into(), told: told.clone() }),
         intake: Intake::new(Policy::default(), 1, 0),
-        gate: Gate::new(limit_bytes),
-        budget: Budget::new(),
+        gate: Gate::new(budget.share()),
+        budget,
         topics: vec!["in".to_owned()],
         from: From::Earliest,
         on_loss: OnLoss::Stop,

@@ -7,7 +7,7 @@ use crate::model::group::GroupEvent;
 use crate::record::{Payload, Rec, index_of, partition_of};
 use crate::settings::Settings;
 use crate::trace::Who;
-use keyrail_engine::budget::{Gate, Turn};
+use keyrail_engine::budget::{Gate, Held, Share, Turn};
 use keyrail_engine::intake::{Found, From, Intake, Opened, Take};
 use keyrail_engine::message::{Epoch, Partition};
 use keyrail_engine::ranges::Ranges;
@@ -56,7 +56,7 @@ impl Consumer {
     pub(super) fn new(settings: &Settings, seed: u64) -> Self {
         Self {
             intake: Intake::new(settings.policy.clone(), settings.shards, seed),
-            gate: Gate::new(settings.budget_bytes),
+            gate: Gate::new(Share::new(settings.budget_bytes, 1)),
             limit_bytes: settings.budget_bytes,
             feeds: BTreeMap::new(),
             busy: Busy::No,
@@ -292,12 +292,14 @@ impl Consumer {
         let limit = if small { 1_500 } else { env.settings.budget_bytes };
         if limit != self.limit_bytes {
             let was_closed = self.gate.is_closed();
-            (self.gate, self.limit_bytes) = (Gate::new(limit), limit);
+            (self.gate, self.limit_bytes) = (Gate::new(Share::new(limit, 1)), limit);
             if was_closed {
                 self.turn(Turn::Open, mail, env);
             }
         }
-        if let Some(turn) = self.gate.check(mail.held.get()) {
+        let own = mail.held.get();
+        let beyond = Share::new(limit, 1).beyond(own);
+        if let Some(turn) = self.gate.check(&Held { own, all: own, beyond }) {
             self.turn(turn, mail, env);
         }
         if env.now_ms >= self.next_beat_ms {

@@ -134,3 +134,40 @@ fn a_letter_that_is_acknowledged_too_late_opens_no_lane() {
          count => 0",
     );
 }
+
+#[test]
+fn many_refused_letters_pause_their_partition_until_half_of_them_are_written() {
+    let mut rig = check("open 0 1 0 =>\n recv 0 1 0 69 =>");
+    for offset in 0..63 {
+        rig.obey(&format!("dead {offset}"));
+        rig.obey(&format!("busy t{} no", offset + 1));
+    }
+    assert!(!rig.pipeline.status().any(|(_, s)| s.paused));
+    assert_eq!(rig.obey("dead 63"), "letter t64");
+    assert_eq!(rig.obey("busy t64 no"), "pause 0");
+    assert_eq!(rig.obey("dead 64"), "letter t65");
+    assert_eq!(rig.obey("busy t65 no"), "");
+    // Sent again and refused again: they stay as many.
+    rig.obey("at 10");
+    rig.obey("tick");
+    for token in 1..=65 {
+        assert_eq!(rig.obey(&format!("busy t{token} no")), "");
+    }
+    rig.obey("at 30");
+    rig.obey("tick");
+    for token in 1..=33 {
+        let freed = format!("free 0@1:{}", token - 1);
+        assert_eq!(rig.obey(&format!("ack t{token}")), freed, "still paused");
+    }
+    assert_eq!(rig.obey("ack t34"), "resume 0, free 0@1:33");
+    assert!(!rig.pipeline.status().any(|(_, s)| s.paused));
+}
+
+#[test]
+fn a_letter_that_gets_through_at_once_counts_for_nothing() {
+    let mut rig = check("open 0 1 0 =>\n recv 0 1 0 99 =>");
+    for offset in 0..100 {
+        rig.obey(&format!("dead {offset}"));
+        assert_eq!(rig.obey(&format!("ack t{}", offset + 1)), format!("free 0@1:{offset}"));
+    }
+}
