@@ -3,6 +3,7 @@
 //! An inbox is bounded, and who writes to it never blocks: what finds no room waits in the writer's own [`Line`]. The
 //! consumer's lines are one [`Handover`], since the ledger must hear of a record before a shard does.
 
+use crate::planted::{Bug, Switch};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
@@ -108,13 +109,23 @@ pub struct Flushed {
 pub struct Handover<L: Inbox, S: Inbox> {
     ledger: Line<L>,
     shards: Vec<Line<S>>,
+    planted: Switch,
 }
 
 impl<L: Inbox, S: Inbox> Handover<L, S> {
     /// Lines to these inboxes; the place of a shard's tells its number.
     #[must_use]
     pub fn new(ledger: L, shards: impl IntoIterator<Item = S>) -> Self {
-        Self { ledger: Line::new(ledger), shards: shards.into_iter().map(Line::new).collect() }
+        let shards = shards.into_iter().map(Line::new).collect();
+        Self { ledger: Line::new(ledger), shards, planted: Switch::default() }
+    }
+
+    /// The same with a bug that the simulator must find.
+    #[cfg(feature = "planted")]
+    #[must_use]
+    pub fn with_planted(mut self, bug: Option<Bug>) -> Self {
+        self.planted = Switch { bug };
+        self
     }
 
     /// How many shards there are.
@@ -143,7 +154,7 @@ impl<L: Inbox, S: Inbox> Handover<L, S> {
     /// Another thread is gone.
     pub fn flush(&mut self) -> Result<Flushed, Gone> {
         self.ledger.flush()?;
-        if self.ledger.is_waiting() {
+        if self.ledger.is_waiting() && !self.planted.has(Bug::ShardsFirst) {
             return Ok(Flushed { waiting: true, moved: false });
         }
         let mut flushed = Flushed::default();

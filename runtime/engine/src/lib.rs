@@ -20,6 +20,7 @@ pub mod dedup;
 pub mod retry;
 pub mod shard;
 
+pub mod answers;
 pub mod metadata;
 pub mod pipeline;
 pub mod tracker;

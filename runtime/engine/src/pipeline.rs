@@ -114,6 +114,14 @@ pub enum Action {
     },
     /// It goes on.
     Unblocked(Partition),
+    /// A message of a present assignment settled that the ledger never heard of, or twice. That can't be: whoever told it
+    /// told the ledger too late, and it would never count as settled. What is not committed must be read anew.
+    Stray {
+        /// Which partition.
+        partition: Partition,
+        /// The message's offset.
+        offset: i64,
+    },
     /// The partition has lag and delivers nothing: seek to its position, and tell.
     Stalled {
         /// Which.

@@ -14,6 +14,26 @@ macro_rules! bugs {
     };
 }
 
+/// Tells which bug is on, where no policy is at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Switch {
+    #[cfg(feature = "planted")]
+    pub(crate) bug: Option<Bug>,
+}
+
+impl Switch {
+    /// Whether this bug is on; always `false` outside the simulator's own tests.
+    #[cfg(feature = "planted")]
+    pub(crate) fn has(self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    #[cfg(not(feature = "planted"))]
+    pub(crate) const fn has(self, _: Bug) -> bool {
+        false
+    }
+}
+
 bugs! {
     /// Commits past the highest settled offset instead of up to the lowest unsettled one.
     CommitHighest,
@@ -69,4 +89,10 @@ bugs! {
     RetryAtOnce,
     /// Leaves a partition paused after its rewind.
     StayPaused,
+    /// Hands records to the shards while something still waits for the ledger.
+    ShardsFirst,
+    /// Takes the late answer to one commit for the answer to the next.
+    LateAnswerCounts,
+    /// Opens a partition in a shard although its closing came in before.
+    OpenAfterClose,
 }

@@ -101,7 +101,7 @@ impl<M> Shard<M> {
     /// that what this process once saw was never done by anybody.
     pub fn open(&mut self, partition: Partition, epoch: Epoch, seen_below: i64, settled: &Ranges) {
         // It was closed before it came in: two threads write to a shard's inbox.
-        if self.closed.get(&partition).is_some_and(|closed| *closed >= epoch) {
+        if self.closed.get(&partition).is_some_and(|closed| *closed >= epoch) && !self.policy.has(Bug::OpenAfterClose) {
             return;
         }
         self.purge(partition);

@@ -11,6 +11,7 @@ use crate::config::HeaderStyle;
 use crate::fail::{Point, pass};
 use crate::wasm::Send;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use keyrail_engine::answers::Answers;
 use keyrail_engine::handover::Gone;
 use keyrail_engine::message::{Fate, Now};
 use keyrail_engine::order::shard_of;
@@ -63,7 +64,7 @@ struct Worker {
     actions: Vec<Action>,
     reports: Vec<(u64, Result<(), Refusal>)>,
     latency: LocalHistogram,
-    commit: Option<u64>,
+    answers: Answers<()>,
     next_show: Instant,
     /// Set by [`Worker::wait_for_room`]: the time read before is over.
     waited: bool,
@@ -77,7 +78,7 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
         actions: Vec::new(),
         reports: Vec::new(),
         latency,
-        commit: None,
+        answers: Answers::new(),
         next_show: Instant::now(),
         waited: false,
     };
@@ -284,10 +285,13 @@ impl Worker {
     }
 
     fn collect_commit(&mut self) {
-        let Some(number) = self.commit else { return };
-        let Some(result) = self.ledger.commits.finished() else { return pass(Point::CommitSent) };
-        pass(Point::CommitAnswered);
-        self.commit = None;
+        let commits = &mut self.ledger.commits;
+        let found = self.answers.take(|()| {
+            let result = commits.finished();
+            pass(if result.is_some() { Point::CommitAnswered } else { Point::CommitSent });
+            result
+        });
+        let Some((number, result)) = found else { return };
         self.note_commit(&result);
         self.ledger.engine.commit_finished(number, result.is_ok());
     }
@@ -346,6 +350,7 @@ impl Worker {
             Action::Stalled { partition, position, .. } => {
                 self.tell_consumer(ToConsumer::Stalled { partition, position })
             }
+            Action::Stray { partition, offset } => Err(show::stray(&self.ledger.names, partition, offset)),
             Action::Blocked { partition, letter, why } => {
                 show::blocked(&self.ledger.metrics, &self.ledger.names, partition, letter, &why);
                 Ok(())
@@ -371,7 +376,7 @@ impl Worker {
     fn start_commit(&mut self, number: u64, offsets: &[CommitOffset]) {
         pass(Point::BeforeCommit);
         match self.ledger.commits.start(&broker_offsets(offsets)) {
-            Ok(()) => self.commit = Some(number),
+            Ok(()) => self.answers.sent(number, ()),
             Err(error) => {
                 self.note_commit(&Err(error));
                 self.ledger.engine.commit_finished(number, false);
@@ -380,7 +385,7 @@ impl Worker {
     }
 
     fn release(&mut self, offsets: &[CommitOffset]) -> Result<(), Trouble> {
-        self.commit = None;
+        self.answers.forget();
         pass(Point::BeforeLastCommit);
         if !offsets.is_empty() {
             let result = self.ledger.commits.now(&broker_offsets(offsets));

@@ -1,5 +1,6 @@
 //! What the ledger shows of its partitions, in metrics and log.
 
+use super::Trouble;
 use super::clock::wall_ms;
 use super::committer::Names;
 use super::link::to_broker;
@@ -46,6 +47,23 @@ pub(super) fn blocked(metrics: &PipelineMetrics, names: &Names, partition: Parti
     );
     let reason = if letter { BlockReason::DeadLetter } else { BlockReason::Output };
     metrics.partitions(|table| table.update(to_broker(partition), |row| row.blocked = Some(reason)));
+}
+
+/// A message settled that the ledger does not know: a fault of Keyrail. It would stay in flight for ever, so all that is
+/// not committed is read again.
+pub(super) fn stray(names: &Names, partition: Partition, offset: i64) -> Trouble {
+    let topic = names.inputs.get(partition.topic as usize).map_or("?", String::as_str);
+    let number = partition.number;
+    tracing::error!(
+        pipeline = names.pipeline,
+        topic,
+        partition = number,
+        offset,
+        "a message settled twice, or before the ledger had heard of it; this is a bug of Keyrail, please report it"
+    );
+    Trouble::Again(format!(
+        "{topic}/{number}: offset {offset} settled and is not in flight; what is not committed is read again"
+    ))
 }
 
 /// It goes on.

@@ -12,7 +12,7 @@ use crate::trace::{Event, Trace, Who};
 use keyrail_engine::message::{Now, Partition};
 use keyrail_engine::pipeline::CommitOffset;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
 
 /// Something that will happen at a time.
@@ -161,6 +161,10 @@ pub struct Env {
     pub latest_wall_ms: i64,
     /// When the last fault's harm is over.
     pub harm_until_ms: u64,
+    /// When the last delivery report of each process arrives.
+    last_report_ms: BTreeMap<u16, u64>,
+    /// Commits that the broker has stored, by process and number.
+    stored: BTreeSet<(u16, u64)>,
     due: BinaryHeap<Reverse<Timed>>,
     sequence: u64,
 }
@@ -215,6 +219,8 @@ impl Env {
             strikes: Vec::new(),
             latest_wall_ms: 0,
             harm_until_ms: 0,
+            last_report_ms: BTreeMap::new(),
+            stored: BTreeSet::new(),
             due: BinaryHeap::new(),
             sequence: 0,
             settings,
@@ -348,6 +354,10 @@ impl Env {
                     }
                     let late = self.afflictions[usize::from(worker)].late_acks_until_ms > self.now_ms;
                     let wait_ms = if late { self.rng.within(100, 1_000) } else { self.rng.below(3) };
+                    // A client has one queue for its reports: they come out in the order in which they went in.
+                    let last_ms = self.last_report_ms.entry(process).or_default();
+                    *last_ms = (*last_ms).max(self.now_ms + wait_ms);
+                    let wait_ms = *last_ms - self.now_ms;
                     self.after(wait_ms, Due::Reported(process, pending.token, reported));
                 }
             }
@@ -363,6 +373,9 @@ impl Env {
             let at = (index_of(offset.partition), offset.offset);
             self.note(Who::Broker, if stored { "commit stored" } else { "commit refused" }, Some((at.0, -1)), at.1);
             if stored {
+                if self.group.owner(at.0).is_some_and(|owner| owner != request.member) {
+                    self.oracle.violated(name::OFFSETS, Some(at), "is committed by one that does not own it".into());
+                }
                 self.store(offset, *run, request.planned_ms);
             }
             let answered_well = stored && request.lot != CommitLot::Doubtful;
@@ -370,9 +383,18 @@ impl Env {
                 self.oracle.unclean(*run);
             }
         }
+        if let (true, CommitName::Regular(number)) = (stored, request.name) {
+            self.stored.insert((request.process, number));
+        }
         let ok = stored && request.lot != CommitLot::Doubtful;
         let wait_ms = if let CommitLot::Late(ms) = request.lot { ms } else { self.rng.below(4) };
         self.after(wait_ms, Due::CommitAnswer(request.process, request.name, ok));
+    }
+
+    /// Whether the broker has stored this commit.
+    #[must_use]
+    pub fn is_stored(&self, process: u16, number: u64) -> bool {
+        self.stored.contains(&(process, number))
     }
 
     fn store(&mut self, commit: &CommitOffset, run: RunId, planned_ms: u64) {

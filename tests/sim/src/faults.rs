@@ -53,7 +53,7 @@ fn process(fault: Fault, worker: &mut Worker, env: &mut Env) -> u64 {
             wait_ms.max(session_ms)
         }
         Fault::Stop => {
-            worker.ask_to_stop(env);
+            worker.ask_to_stop();
             env.settings.timing.revoke_ms
         }
         _ => {

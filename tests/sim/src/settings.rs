@@ -44,10 +44,25 @@ pub struct Settings {
     pub session_ms: u64,
     /// How long the producer tries before it reports a record as refused.
     pub delivery_ms: u64,
+    /// Places in the threads' inboxes.
+    pub inboxes: Inboxes,
+    /// A thread may stand still this long while the others go on, in milliseconds; 0: none does.
+    pub lag_ms: u64,
     /// Shards take their inbox in while a call is under way, as an asynchronous engine would.
     pub inbox_during_call: bool,
     /// Where faults strike: each waits for its action.
     pub faults: Vec<(Action, Fault)>,
+}
+
+/// Places in the inboxes of a worker's threads. What finds no room waits with its writer.
+#[derive(Debug, Clone, Copy)]
+pub struct Inboxes {
+    /// Of the consumer.
+    pub consumer: usize,
+    /// Of each shard.
+    pub shard: usize,
+    /// Of the committer.
+    pub committer: usize,
 }
 
 impl Settings {
@@ -69,6 +84,8 @@ impl Settings {
             fetch_max: 32,
             session_ms: 6_000,
             delivery_ms: 1_500,
+            inboxes: Inboxes { consumer: 256, shard: 4, committer: 4 },
+            lag_ms: 0,
             inbox_during_call: false,
             faults: Vec::new(),
         }
@@ -90,6 +107,12 @@ impl Settings {
             from: if rng.percent(15) { From::Latest } else { From::Earliest },
             budget_bytes: *rng.pick(&[6_000, 40_000, 1 << 20, 1 << 20]),
             fetch_max: *rng.pick(&[3, 16, 64]),
+            inboxes: Inboxes {
+                consumer: *rng.pick(&[1, 2, 256]),
+                shard: *rng.pick(&[1, 2, 4, 16]),
+                committer: *rng.pick(&[1, 1, 2, 4]),
+            },
+            lag_ms: *rng.pick(&[0, 5, 40]),
             inbox_during_call: rng.percent(20),
             faults: draw_faults(seed, &mut rng),
             ..Self::quiet()

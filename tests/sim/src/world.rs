@@ -4,14 +4,16 @@ use crate::coverage::{Action, Coverage, Fault};
 use crate::env::{Armed, Due, Env};
 use crate::faults;
 use crate::invariants::{Violation, name};
-use crate::record::{Rec, SLOTS_PER_TOPIC, draw_outputs, draw_plan};
+use crate::record::{Rec, SLOTS_PER_TOPIC, draw_outputs, draw_plan, index_of};
 use crate::settings::Settings;
 use crate::trace::Who;
-use crate::worker::{Actor, State, Worker};
+use crate::worker::{Actor, State, Step, Worker};
 
 /// A partition that can move does so within this time once no fault harms it: the session, ten seconds, and the
 /// longest that one message of the model may take with all its attempts, or a silent partition until it is found.
 const PROGRESS_MS: u64 = 6_000 + 10_000 + 20_000;
+/// Messages in flight that nobody works on for so long are forgotten.
+const IDLE_MS: u64 = 30_000;
 /// How long the world goes on after all is done, so that what is late arrives.
 const AFTERGLOW_MS: u64 = 12_000;
 /// No seed needs more steps.
@@ -51,6 +53,10 @@ pub struct World {
     next_watch_ms: u64,
     done_since_ms: Option<u64>,
     runnable: Vec<(usize, Actor)>,
+    /// For each worker, a thread that stands still until then.
+    lagging: Vec<(Actor, u64)>,
+    /// Since when each worker has messages in flight that nobody works on.
+    idle_since_ms: Vec<Option<u64>>,
 }
 
 impl World {
@@ -76,6 +82,8 @@ impl World {
             env.after(1, Due::Arrive);
         }
         let partitions = 2 * usize::from(SLOTS_PER_TOPIC);
+        let lagging = workers.iter().map(|_| (Actor::Consumer, 0)).collect();
+        let idle_since_ms = vec![None; workers.len()];
         Self {
             env,
             workers,
@@ -89,6 +97,8 @@ impl World {
             next_watch_ms: 0,
             done_since_ms: None,
             runnable: Vec::new(),
+            lagging,
+            idle_since_ms,
         }
     }
 
@@ -133,14 +143,21 @@ impl World {
         for (n, worker) in self.workers.iter().enumerate().filter(|(_, w)| w.state == State::Up) {
             let shards = (0..self.env.settings.shards as usize).map(Actor::Shard);
             let actors = [Actor::Consumer, Actor::Committer].into_iter().chain(shards);
-            self.runnable.extend(actors.filter(|a| worker.is_runnable(*a, &self.env)).map(|a| (n, a)));
+            let (lags, until_ms) = self.lagging[n];
+            let stands = |a: &Actor| *a == lags && self.env.now_ms < until_ms;
+            self.runnable.extend(actors.filter(|a| !stands(a) && worker.is_runnable(*a, &self.env)).map(|a| (n, a)));
         }
         if self.runnable.is_empty() {
             self.let_time_pass();
         } else {
             let (n, actor) = *self.env.rng.pick(&self.runnable);
-            if !self.workers[n].step(actor, &mut self.env) {
-                self.left(n);
+            match self.workers[n].step(actor, &mut self.env) {
+                Step::GoesOn => self.let_lag(n, actor),
+                Step::Left => self.left(n, "has left"),
+                Step::GaveUp => {
+                    self.env.throw_out(self.workers[n].member());
+                    self.left(n, "gave up");
+                }
             }
             self.carry_out_strikes();
             if self.env.rng.percent(15) {
@@ -167,11 +184,19 @@ impl World {
         }
     }
 
-    /// A process has left in good order and ends.
-    fn left(&mut self, number: usize) {
+    /// Now and then a thread stands still while the others go on.
+    fn let_lag(&mut self, number: usize, actor: Actor) {
+        let lag_ms = self.env.settings.lag_ms;
+        if lag_ms > 0 && self.env.rng.below(200) == 0 {
+            self.lagging[number] = (actor, self.env.now_ms + self.env.rng.within(1, lag_ms));
+        }
+    }
+
+    /// A process ends: it has left in good order, or gives up and starts anew.
+    fn left(&mut self, number: usize, how: &'static str) {
         let restart_ms = self.env.rng.within(50, 1_500);
         let worker = &mut self.workers[number];
-        self.env.note(Who::Worker(number as u8), "has left", None, 0);
+        self.env.note(Who::Worker(number as u8), how, None, 0);
         worker.state = State::Down;
         let rng = &mut self.env.rng;
         self.env.outputs.died(worker.process(), |len| rng.index(len + 1));
@@ -290,6 +315,7 @@ impl World {
             return;
         }
         self.next_watch_ms = self.env.now_ms + 500;
+        self.watch_idle();
         let calm_since = self.calm_since_ms();
         // With hardly any room, partitions wait for each other's slow messages.
         let limit_ms = if self.env.settings.budget_bytes < 100_000 { 4 * PROGRESS_MS } else { PROGRESS_MS };
@@ -307,6 +333,22 @@ impl World {
                 let what =
                     format!("{open} messages have waited for {} ms without a fault", self.env.now_ms - waits_since);
                 self.env.oracle.violated(name::PROGRESS, Some((partition, -1)), what);
+            }
+        }
+    }
+
+    /// Nobody may have messages in flight and do nothing about them.
+    fn watch_idle(&mut self) {
+        let now_ms = self.env.now_ms;
+        for (worker, since) in self.workers.iter().zip(&mut self.idle_since_ms) {
+            let Some(partition) = worker.idles() else {
+                *since = None;
+                continue;
+            };
+            let idle_ms = now_ms - *since.get_or_insert(now_ms);
+            if idle_ms > IDLE_MS {
+                let what = format!("messages are in flight, and nobody has worked on them for {idle_ms} ms");
+                self.env.oracle.violated(name::PROGRESS, Some((index_of(partition), -1)), what);
             }
         }
     }

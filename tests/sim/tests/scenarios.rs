@@ -9,7 +9,7 @@ use keyrail_engine::policy::{Absent, Dedup, IdFrom, Spent};
 use keyrail_engine::ranges::Ranges;
 use keyrail_sim::coverage::Fault;
 use keyrail_sim::record::{Plan, Rec};
-use keyrail_sim::settings::Settings;
+use keyrail_sim::settings::{Inboxes, Settings};
 use stage::{Stage, with_dedup};
 
 /// Partition 0 of the first topic; a single worker unless a scenario says otherwise.
@@ -343,4 +343,89 @@ fn the_window_bounds_what_is_suppressed() {
     stage.finish();
     assert_eq!(stage.count("duplicate", 0), 1);
     assert_eq!(stage.count("output written", 0), 2);
+}
+
+#[test]
+fn a_stop_while_an_assignment_is_offered_leaves_it_unanswered_and_is_quick() {
+    for answer_under_way in [false, true] {
+        let mut stage = Stage::new(Settings { workers: 2, partitions: vec![2, 0], ..Settings::quiet() });
+        for n in 0..20 {
+            stage.write(Rec::new(n as u16 % 2, Some(n), n));
+        }
+        stage.run_ms(500);
+        let kept = stage.owner(0);
+        let offered = 1;
+        stage.revoke(1 - kept, offered);
+        stage.until_offered(kept);
+        let opened = stage.count("opened", offered);
+        if answer_under_way {
+            // It asks for the offsets by now.
+            stage.run_ms(2);
+        }
+        let before = stage.now_ms();
+        stage.strike(kept, Fault::Stop);
+        stage.until_left(kept);
+        assert!(stage.now_ms() - before < 500, "it took {} ms", stage.now_ms() - before);
+        assert_eq!(stage.count_all("has left"), 1);
+        assert!(stage.count("opened", offered) == opened || answer_under_way);
+        stage.finish();
+        assert_eq!((stage.committed(0), stage.committed(1)), (Some(10), Some(10)));
+        assert_eq!(stage.count("output written", 0), 10, "what the stop gave up in good order runs once");
+    }
+}
+
+#[test]
+fn a_revoke_that_gave_up_waiting_leaves_the_partition_to_its_new_owner() {
+    let mut settings = Settings { workers: 2, partitions: vec![4, 0], ..Settings::quiet() };
+    settings.timing.revoke_ms = 1_000;
+    let mut stage = Stage::new(settings);
+    stage.run_ms(500);
+    let old = stage.owner(0);
+    let kept = (1..4).find(|p| stage.owner(*p) == old).unwrap_or_else(|| panic!("worker {old} has one partition"));
+    stage.write(Rec::new(0, Some(1), 0));
+    stage.until("commit stored", 0);
+    stage.write(Rec::new(0, Some(1), 1).with_plan(Plan::Slow(3_000)));
+    stage.write(Rec::new(0, Some(1), 2));
+    stage.until("called", 0);
+    stage.revoke(old, 0);
+    stage.until("opened", 0);
+    assert_ne!(stage.owner(0), old);
+    // The old owner is of the new generation by now, its call still runs, and it commits what it has kept.
+    let given_up = stage.now_ms();
+    while stage.now_ms() < given_up + 6_000 {
+        stage.write(Rec::new(kept, Some(2), 3));
+        stage.run_ms(100);
+    }
+    assert!(stage.times("commit stored", kept).iter().any(|at| *at > given_up), "the old owner commits");
+    stage.finish();
+    assert_eq!(stage.committed(0), Some(3));
+    assert_eq!(stage.count_at("called", 0, 1), 2, "the call that was not waited for counts for nothing");
+    assert_eq!(stage.count_at("output written", 0, 1), 1);
+}
+
+#[test]
+fn a_worker_whose_last_commit_gets_no_answer_starts_anew() {
+    let mut stage = Stage::new(Settings { workers: 2, partitions: vec![1, 0], ..Settings::quiet() });
+    stage.run_ms(500);
+    let old = stage.owner(0);
+    stage.write(Rec::new(0, Some(1), 1).with_plan(Plan::Slow(3_000)));
+    stage.until("called", 0);
+    stage.revoke(old, 0);
+    stage.until_released_without_answer(old, 0);
+    stage.until_left(old);
+    assert_eq!(stage.count_all("gave up"), 1);
+    stage.finish();
+    assert_eq!(stage.committed(0), Some(1));
+}
+
+#[test]
+fn a_full_inbox_of_the_ledger_holds_the_shards_back() {
+    let inboxes = Inboxes { consumer: 1, shard: 16, committer: 1 };
+    let mut stage = Stage::new(Settings { inboxes, lag_ms: 200, fetch_max: 1, ..alone() });
+    for n in 0..300 {
+        stage.write(Rec::new(0, Some(n % 7), n));
+    }
+    stage.finish();
+    assert_eq!(stage.committed(0), Some(300));
+    assert_eq!(stage.count("output written", 0), 300);
 }

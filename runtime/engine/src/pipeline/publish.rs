@@ -32,7 +32,9 @@ impl<M> Pipeline<M> {
         let letter = matches!(settled.fate, Fate::DeadLetter(_));
         let remaining = if letter { 1 } else { records };
         if remaining == 0 {
-            task.settle(ticket.offset, now);
+            if !task.settle(ticket.offset, now) {
+                actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });
+            }
             if task.take_blocked().is_some() {
                 actions.push(Action::Unblocked(ticket.partition));
             }
@@ -104,7 +106,9 @@ impl<M> Pipeline<M> {
         if !task.counts(ticket.epoch, &self.policy) {
             return None;
         }
-        task.settle(ticket.offset, now);
+        if !task.settle(ticket.offset, now) {
+            actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });
+        }
         Some(publication)
     }
 

@@ -139,14 +139,17 @@ impl Task {
         self.note_point(now);
     }
 
-    pub(super) fn settle(&mut self, offset: i64, now: Now) {
-        self.dirty |= self.tracker.settle(offset);
+    /// `false`: the offset was never received, or has settled before.
+    pub(super) fn settle(&mut self, offset: i64, now: Now) -> bool {
+        let known = self.tracker.settle(offset);
+        self.dirty |= known;
         self.note_point(now);
         // It may be gone from the log by now, and then never settles.
         if self.refused_at.is_some_and(|at| offset == at || self.point > at) {
             self.refused_at = None;
             self.refusals = 0;
         }
+        known
     }
 
     /// Notes that an output of the message at this offset was refused.

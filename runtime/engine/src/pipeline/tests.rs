@@ -170,6 +170,7 @@ impl Rig {
                 format!("blocked {} by {}: {why}", partition.number, if *letter { "letter" } else { "output" })
             }
             Action::Unblocked(partition) => format!("unblocked {}", partition.number),
+            Action::Stray { partition, offset } => format!("stray {}:{offset}", partition.number),
             Action::Stalled { partition, position, end } => {
                 format!("stalled {} at {position} of {end}", partition.number)
             }

@@ -3,6 +3,7 @@
 use super::consumer::Shared;
 use super::native::{Code, Event, Failure, PartitionList, Queue};
 use crate::broker::{BrokerError, BrokerErrorKind, Commits, OffsetCommit};
+use keyrail_engine::answers::Answers;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,24 +15,26 @@ const DOING: &str = "committing offsets";
 #[derive(Debug)]
 pub(super) struct KafkaCommits {
     shared: Weak<Shared>,
-    /// Where the answer to the commit started last will be; each has a queue of its own, so that an answer that comes
-    /// late is never taken for another commit's.
-    pending: Option<Queue>,
-    /// The commit started last had nothing to say.
-    empty: bool,
+    /// Each commit has a queue of its own for its answer; one that had nothing to say has none.
+    answers: Answers<Option<Queue>>,
+    started: u64,
 }
 
 impl KafkaCommits {
     pub(super) fn new(shared: Weak<Shared>) -> Self {
-        Self { shared, pending: None, empty: false }
+        Self { shared, answers: Answers::new(), started: 0 }
     }
 
     fn shared(&self) -> Result<Arc<Shared>, BrokerError> {
-        self.shared.upgrade().ok_or_else(|| BrokerError {
-            kind: BrokerErrorKind::Superseded,
-            message: format!("{DOING}: the consumer is closed"),
-        })
+        upgrade(&self.shared)
     }
+}
+
+fn upgrade(shared: &Weak<Shared>) -> Result<Arc<Shared>, BrokerError> {
+    shared.upgrade().ok_or_else(|| BrokerError {
+        kind: BrokerErrorKind::Superseded,
+        message: format!("{DOING}: the consumer is closed"),
+    })
 }
 
 fn list(shared: &Shared, offsets: &[OffsetCommit]) -> Result<PartitionList, BrokerError> {
@@ -51,29 +54,29 @@ fn answer(shared: &Shared, event: &Event<'_>) -> Result<(), BrokerError> {
 
 impl Commits for KafkaCommits {
     fn start(&mut self, offsets: &[OffsetCommit]) -> Result<(), BrokerError> {
-        self.pending = None;
-        self.empty = offsets.is_empty();
-        if self.empty {
+        self.answers.forget();
+        self.started += 1;
+        if offsets.is_empty() {
+            self.answers.sent(self.started, None);
             return Ok(());
         }
         let shared = self.shared()?;
-        let answers = Queue::new(&shared.client);
-        shared.client.commit(&list(&shared, offsets)?, &answers).map_err(|f| shared.place.explain(DOING, &f))?;
-        self.pending = Some(answers);
+        let queue = Queue::new(&shared.client);
+        shared.client.commit(&list(&shared, offsets)?, &queue).map_err(|f| shared.place.explain(DOING, &f))?;
+        self.answers.sent(self.started, Some(queue));
         Ok(())
     }
 
     fn finished(&mut self) -> Option<Result<(), BrokerError>> {
-        if std::mem::take(&mut self.empty) {
-            return Some(Ok(()));
-        }
-        let answers = self.pending.as_ref()?;
-        let result = match self.shared() {
-            Ok(shared) => answer(&shared, &answers.poll(Duration::ZERO)?),
-            Err(closed) => Err(closed),
-        };
-        self.pending = None;
-        Some(result)
+        let shared = &self.shared;
+        let found = self.answers.take(|place| {
+            let Some(queue) = place else { return Some(Ok(())) };
+            match upgrade(shared) {
+                Ok(shared) => Some(answer(&shared, &queue.poll(Duration::ZERO)?)),
+                Err(closed) => Some(Err(closed)),
+            }
+        });
+        found.map(|(_, result)| result)
     }
 
     fn now(&mut self, offsets: &[OffsetCommit]) -> Result<(), BrokerError> {
@@ -92,3 +95,7 @@ impl Commits for KafkaCommits {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "commits_tests.rs"]
+mod tests;

@@ -5,10 +5,10 @@
 //! | I1 | a commit, or its map of settled offsets, covers a message only when its fate is visible: every output in its partition, or its dead letter, or a lawful skip, discard or duplicate; input lost to retention lies in a reported interval | when the broker stores a commit |
 //! | I2 | a message runs only in an assignment whose start did not cover it; an output appears once in an assignment, and again only when the assignment before ended uncleanly (crash, loss, refusal, late revoke, failed commit) | at each call and each append |
 //! | I4 | within an assignment, the outputs of a key in a partition come in input order; a message's first output never comes after one of a later message of its key, unless it was refused, dead-lettered, discarded or suppressed before; after a refusal all later ones come again behind it; a lane waits for its dead letter; at the end no message has all its outputs before the first of an earlier one | at each append, call and commit, and at the end |
-//! | I5 | committed offsets never go back, unless an operator moved the group; nothing commits for a lost partition; metadata stays within 4096 bytes | when the broker stores a commit |
+//! | I5 | committed offsets never go back, unless an operator moved the group; nothing commits for a lost partition, nor for one that is another member's; metadata stays within 4096 bytes; no commit is taken for stored that is not | when the broker stores a commit, and when the ledger hears of one |
 //! | I6 | a suppressed message has a twin of its own key whose fate is visible; a twin within the window and the process does not run | at each settling, call and commit |
-//! | I7 | one fate in an assignment; no dead letter without its reason; dead letters are equal to their messages | at each settling and letter |
-//! | I8 | once faults are over each partition moves within session timeout + 10 s + its own waits | as time goes on |
+//! | I7 | one fate in an assignment, and only for what the ledger has heard of; no dead letter without its reason; dead letters are equal to their messages | at each settling and letter |
+//! | I8 | once faults are over each partition moves within session timeout + 10 s + its own waits; no worker has messages in flight for 30 s with no lane open, nothing on its way and no reason told | as time goes on |
 //! | I9 | held bytes stay below the budget and a fetch; at the end nothing is held | at each fetch, and at the end |
 //!
 //! Two remarks. Outputs of different partitions have no order among each other, as in Kafka. And a lane is a hash, so

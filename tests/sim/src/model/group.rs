@@ -34,7 +34,6 @@ struct Member {
     /// The generation that the member knows of.
     known: u32,
     events: VecDeque<GroupEvent>,
-    leaving: bool,
     /// A process that does not consume: it only comes and goes.
     bystander: bool,
 }
@@ -84,18 +83,9 @@ impl Group {
     pub fn join(&mut self, bystander: bool, rng: &mut Rng) -> MemberId {
         self.last_member += 1;
         let id = MemberId(self.last_member);
-        self.members
-            .insert(id, Member { known: self.generation + 1, events: VecDeque::new(), leaving: false, bystander });
+        self.members.insert(id, Member { known: self.generation + 1, events: VecDeque::new(), bystander });
         self.rebalance(rng);
         id
-    }
-
-    /// Asks to leave in good order. Its partitions are revoked; [`Group::leave`] ends it.
-    pub fn ask_to_leave(&mut self, id: MemberId, rng: &mut Rng) {
-        if let Some(member) = self.members.get_mut(&id) {
-            member.leaving = true;
-            self.rebalance(rng);
-        }
     }
 
     /// A member is gone: in good order, or thrown out. What it still owned is free.
@@ -145,7 +135,7 @@ impl Group {
         let mut owned = self.owned(id);
         owned.retain(|p| self.seats.get(p).is_some_and(|s| !s.revoking));
         let others: Vec<MemberId> =
-            self.members.iter().filter(|(m, s)| **m != id && !s.leaving && !s.bystander).map(|(m, _)| *m).collect();
+            self.members.iter().filter(|(m, s)| **m != id && !s.bystander).map(|(m, _)| *m).collect();
         if owned.is_empty() || others.is_empty() && !bounce {
             return false;
         }
@@ -153,15 +143,32 @@ impl Group {
         let mut taken = Vec::new();
         for _ in 0..some {
             let partition = owned.swap_remove(rng.index(owned.len()));
-            let target = if bounce { id } else { *rng.pick(&others) };
-            if let Some(seat) = self.seats.get_mut(&partition) {
-                (seat.target, seat.revoking) = (Some(target), true);
+            taken.push((partition, if bounce { id } else { *rng.pick(&others) }));
+        }
+        self.revoke(id, &taken);
+        true
+    }
+
+    /// Moves these partitions of a member to one other.
+    pub fn move_these(&mut self, id: MemberId, partitions: &[u16], rng: &mut Rng) -> bool {
+        let others: Vec<MemberId> = self.members.keys().copied().filter(|m| *m != id).collect();
+        if others.is_empty() || partitions.iter().any(|p| self.owner(*p) != Some(id)) {
+            return false;
+        }
+        let target = *rng.pick(&others);
+        let taken: Vec<(u16, MemberId)> = partitions.iter().map(|p| (*p, target)).collect();
+        self.revoke(id, &taken);
+        true
+    }
+
+    fn revoke(&mut self, id: MemberId, taken: &[(u16, MemberId)]) {
+        for (partition, target) in taken {
+            if let Some(seat) = self.seats.get_mut(partition) {
+                (seat.target, seat.revoking) = (Some(*target), true);
             }
-            taken.push(partition);
         }
         self.generation += 1;
-        self.tell(id, GroupEvent::Revoked(taken));
-        true
+        self.tell(id, GroupEvent::Revoked(taken.iter().map(|t| t.0).collect()));
     }
 
     /// A member gave partitions up.
@@ -185,8 +192,7 @@ impl Group {
     /// Members changed: everybody keeps what is its share, the rest moves.
     fn rebalance(&mut self, rng: &mut Rng) {
         self.generation += 1;
-        let mut share: BTreeMap<MemberId, usize> =
-            self.members.iter().filter(|(_, m)| !m.leaving).map(|(id, _)| (*id, 0)).collect();
+        let mut share: BTreeMap<MemberId, usize> = self.members.keys().map(|id| (*id, 0)).collect();
         if share.is_empty() {
             self.revoke_misplaced();
             return;
@@ -214,8 +220,7 @@ impl Group {
         let mut taken: BTreeMap<MemberId, Vec<u16>> = BTreeMap::new();
         for (partition, seat) in &mut self.seats {
             let Some(owner) = seat.owner else { continue };
-            let leaving = self.members.get(&owner).is_some_and(|m| m.leaving);
-            if !seat.revoking && (seat.target != Some(owner) || leaving) {
+            if !seat.revoking && seat.target != Some(owner) {
                 seat.revoking = true;
                 taken.entry(owner).or_default().push(*partition);
             }
@@ -227,7 +232,7 @@ impl Group {
 
     /// Gives free partitions to whom they are meant for.
     fn seat_the_free(&mut self, rng: &mut Rng) {
-        let able: Vec<MemberId> = self.members.iter().filter(|(_, m)| !m.leaving).map(|(id, _)| *id).collect();
+        let able: Vec<MemberId> = self.members.keys().copied().collect();
         if able.is_empty() {
             return;
         }

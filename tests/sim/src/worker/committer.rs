@@ -1,6 +1,6 @@
 //! The committer thread's shell around [`Pipeline`]: produces, commits, releases.
 
-use super::{Mail, ToCommitter, ToConsumer, ToShard};
+use super::{Inbox, Mail, ToCommitter, ToConsumer, ToShard};
 use crate::coverage::Action as Point;
 use crate::env::{CommitLot, CommitName, CommitRequest, Due, Env};
 use crate::invariants::name as invariant;
@@ -8,6 +8,8 @@ use crate::model::outputs::{Effect, Report};
 use crate::record::{Payload, index_of};
 use crate::settings::Settings;
 use crate::trace::Who;
+use keyrail_engine::answers::Answers;
+use keyrail_engine::handover::Line;
 use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
 use keyrail_engine::order::shard_of;
 use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline, Refusal, Token};
@@ -29,7 +31,10 @@ struct Releasing {
 #[derive(Debug)]
 pub(super) struct Committer {
     ledger: Pipeline<Payload>,
-    shards: u32,
+    shards: Vec<Line<Inbox<ToShard>>>,
+    consumer: Line<Inbox<ToConsumer>>,
+    /// The place of a commit's answer is its number.
+    answers: Answers<u64>,
     revoke_ms: u64,
     commit_ms: u64,
     next_tick_ms: u64,
@@ -45,10 +50,12 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, mail: &Mail) -> Self {
         Self {
             ledger: Pipeline::new(settings.policy.clone(), settings.shards, settings.timing),
-            shards: settings.shards,
+            shards: mail.shards.iter().cloned().map(Line::new).collect(),
+            consumer: Line::new(mail.consumer.clone()),
+            answers: Answers::new().with_planted(settings.policy.planted),
             revoke_ms: settings.timing.revoke_ms,
             commit_ms: settings.timing.commit_ms,
             next_tick_ms: 0,
@@ -64,12 +71,28 @@ impl Committer {
     pub(super) fn is_runnable(&self, mail: &Mail, env: &Env) -> bool {
         match &self.releasing {
             Some(release) => release.answered.is_some() || env.now_ms >= release.give_up_ms,
-            None => !mail.committer.is_empty() || env.now_ms >= self.next_tick_ms,
+            None => {
+                !mail.committer.is_empty()
+                    || !mail.reports.is_empty()
+                    || env.now_ms >= self.next_tick_ms
+                    || self.consumer.is_waiting() && mail.consumer.has_room()
+                    || self.shards.iter().zip(&mail.shards).any(|(line, inbox)| line.is_waiting() && inbox.has_room())
+            }
         }
     }
 
     pub(super) fn next_wake_ms(&self) -> Option<u64> {
         Some(self.releasing.as_ref().map_or(self.next_tick_ms, |r| r.give_up_ms))
+    }
+
+    /// A partition with messages in flight that has no reason to wait, while nothing is under way here.
+    pub(super) fn idles(&self) -> Option<Partition> {
+        let waiting = self.consumer.is_waiting() || self.shards.iter().any(Line::is_waiting);
+        if waiting || self.releasing.is_some() || self.ledger.publications() > 0 {
+            return None;
+        }
+        let stuck = self.ledger.status().find(|(_, s)| s.unsettled > 0 && !s.paused && s.blocked.is_none());
+        stuck.map(|(partition, _)| partition)
     }
 
     pub(super) fn publications(&self) -> usize {
@@ -90,15 +113,48 @@ impl Committer {
         let mut actions = Vec::new();
         if env.now_ms >= self.next_tick_ms {
             self.next_tick_ms = env.now_ms + env.rng.within(1, TICK_MS);
+            self.hear_answer(mail, env);
             self.ledger.tick(env.now(), &mut actions);
-        } else if let Some(message) = mail.committer.pop_front() {
-            self.take(message, &mut actions, mail, env);
+        } else {
+            let reports_first = env.rng.percent(50);
+            let did = reports_first && self.take_report(&mut actions, mail, env);
+            if !did && !self.take_mail(&mut actions, mail, env) {
+                self.take_report(&mut actions, mail, env);
+            }
         }
         for action in actions {
             if !self.act(action, mail, env) {
                 return;
             }
         }
+        let _never_gone = self.consumer.flush();
+        for line in &mut self.shards {
+            let _never_gone = line.flush();
+        }
+    }
+
+    fn take_mail(&mut self, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
+        let message = mail.committer.take();
+        message.map(|message| self.take(message, actions, mail, env)).is_some()
+    }
+
+    fn take_report(&mut self, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
+        let report = mail.reports.pop_front();
+        report.map(|(token, report)| self.reported(Token(token), report, actions, mail, env)).is_some()
+    }
+
+    /// The answer to the commit that was sent last, if it is there.
+    fn hear_answer(&mut self, mail: &Mail, env: &mut Env) {
+        let Some((number, ok)) = self.answers.take(|place| mail.answers.get(place).copied()) else { return };
+        if env.reach(mail.worker, Point::CommitAnswer) {
+            return;
+        }
+        env.note(Who::Worker(mail.worker), "commit answered", None, i64::from(ok));
+        if ok && !env.is_stored(mail.process, number) {
+            let what = format!("commit {number} is taken for stored, and the broker has not stored it");
+            env.oracle.violated(invariant::OFFSETS, None, what);
+        }
+        self.ledger.commit_finished(number, ok);
     }
 
     fn take(&mut self, message: ToCommitter, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) {
@@ -109,10 +165,10 @@ impl Committer {
                 self.rewinding.remove(&partition);
                 self.ledger.opened(partition, &opened, now, actions);
             }
-            ToCommitter::Received { partition, epoch, first, last } => {
-                self.ledger.received(partition, epoch, first, last, now);
+            ToCommitter::Received { partition, epoch, runs } => {
+                runs.iter().for_each(|(first, last)| self.ledger.received(partition, epoch, *first, *last, now));
             }
-            ToCommitter::Watermark(partition, end) => self.ledger.watermark(partition, end),
+            ToCommitter::Watermarks(ends) => ends.iter().for_each(|(at, end)| self.ledger.watermark(*at, *end)),
             ToCommitter::Gate(closed) => self.ledger.gate(closed, now),
             ToCommitter::Revoke(partitions) => {
                 self.revoke_since_ms = env.now_ms;
@@ -125,41 +181,51 @@ impl Committer {
                     }
                 }
                 self.ledger.lost(&partitions, actions);
-                mail.consumer.push_back(ToConsumer::Forgotten);
+                self.tell_consumer(ToConsumer::Forgotten);
             }
-            ToCommitter::Settled(settled) => self.publish(settled, actions, mail, env),
-            ToCommitter::Drained(partition, epoch) => self.ledger.drained(partition, epoch, now, actions),
-            ToCommitter::Reported(token, report) => self.reported(Token(token), report, actions, mail, env),
-            ToCommitter::CommitAnswer(number, ok) => {
-                if !env.reach(mail.worker, Point::CommitAnswer) {
-                    env.note(Who::Worker(mail.worker), "commit answered", None, i64::from(ok));
-                    self.ledger.commit_finished(number, ok);
+            ToCommitter::Settled(all) => {
+                for settled in all {
+                    if !self.publish(settled, actions, mail, env) {
+                        return;
+                    }
                 }
             }
+            ToCommitter::Drained(partition, epoch) => self.ledger.drained(partition, epoch, now, actions),
         }
     }
 
-    fn publish(&mut self, settled: Settled<Payload>, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) {
+    /// `false`: the process died of it.
+    fn publish(&mut self, settled: Settled<Payload>, actions: &mut Vec<Action>, mail: &Mail, env: &mut Env) -> bool {
         let (ticket, rec) = (settled.ticket, std::rc::Rc::clone(&settled.message.rec));
         let outputs = if settled.fate == Fate::Done { rec.outputs } else { crate::record::Outputs::default() };
         let records = outputs.places().len() as u32;
         let before = actions.len();
         let token = self.ledger.publish(settled, records, env.now(), actions);
-        let goes_out = token.is_some() || actions.len() > before;
+        let letter = |a: &Action| matches!(a, Action::DeadLetter { .. });
+        let goes_out = token.is_some() || actions.iter().skip(before).any(letter);
         if goes_out && self.present.get(&ticket.partition) != Some(&ticket.epoch) {
             let what = "has effects published though its assignment is over";
             env.oracle.violated(invariant::TWICE, Some((rec.partition, rec.offset)), what.into());
         }
-        let Some(token) = token else { return };
+        let Some(token) = token else { return true };
         let run = mail.run(ticket.epoch).0;
         for (index, place) in outputs.places().iter().enumerate() {
             if env.reach(mail.worker, Point::Publish) {
-                return;
+                return false;
             }
             let effect =
                 Effect { run, partition: rec.partition, offset: rec.offset, index: index as u8, letter: false };
             env.produce(mail.worker, mail.process, *place, token.0, effect);
         }
+        true
+    }
+
+    fn tell_consumer(&mut self, message: ToConsumer) {
+        let _never_gone = self.consumer.push(message);
+    }
+
+    fn tell_shard(&mut self, shard: usize, message: ToShard) {
+        let _never_gone = self.shards[shard].push(message);
     }
 
     fn reported(&mut self, token: Token, report: Report, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) {
@@ -204,25 +270,30 @@ impl Committer {
                 if env.reach(mail.worker, Point::Commit) {
                     return false;
                 }
+                self.answers.sent(number, number);
                 self.send_commit(CommitName::Regular(number), offsets, mail, env);
             }
             Action::CommitAndRelease { offsets, partitions } => return self.release(offsets, partitions, mail, env),
             Action::Close { partition, epoch } => {
-                for shard in &mut mail.shards {
-                    shard.push_back(ToShard::Close { partition, epoch });
+                for shard in 0..self.shards.len() {
+                    self.tell_shard(shard, ToShard::Close { partition, epoch });
                 }
             }
             Action::LetterAcknowledged { partition, epoch, offset, lane } => {
-                let shard = shard_of(lane, self.shards) as usize;
-                mail.shards[shard].push_back(ToShard::LetterAcknowledged { partition, epoch, offset });
+                let shard = shard_of(lane, self.shards.len() as u32) as usize;
+                self.tell_shard(shard, ToShard::LetterAcknowledged { partition, epoch, offset });
             }
-            Action::Pause(partition) => mail.consumer.push_back(ToConsumer::Pause(partition)),
-            Action::Resume(partition) => mail.consumer.push_back(ToConsumer::Resume(partition)),
+            Action::Pause(partition) => self.tell_consumer(ToConsumer::Pause(partition)),
+            Action::Resume(partition) => self.tell_consumer(ToConsumer::Resume(partition)),
             Action::Rewind { partition, start, settled } => {
                 self.rewinding.insert(partition);
-                mail.consumer.push_back(ToConsumer::Rewind(partition, start, settled));
+                self.tell_consumer(ToConsumer::Rewind(partition, start, settled));
             }
-            Action::Stalled { partition, .. } => mail.consumer.push_back(ToConsumer::Stalled(partition)),
+            Action::Stalled { partition, .. } => self.tell_consumer(ToConsumer::Stalled(partition)),
+            Action::Stray { partition, offset } => {
+                let what = "settles twice, or before the ledger has heard that it was received";
+                env.oracle.violated(invariant::FATE, Some((index_of(partition), offset)), what.into());
+            }
             Action::Blocked { partition, .. } => {
                 env.note(Who::Worker(mail.worker), "blocked", Some((index_of(partition), -1)), 0);
             }
@@ -290,6 +361,7 @@ impl Committer {
                 env.oracle.unclean(mail.run(*epoch));
             }
         }
+        self.answers.forget();
         self.releases += 1;
         let answered = offsets.is_empty().then_some(true);
         if answered.is_none() {
@@ -311,6 +383,6 @@ impl Committer {
             }
         }
         self.ledger.released();
-        mail.consumer.push_back(ToConsumer::Unassign(release.partitions));
+        self.tell_consumer(ToConsumer::Unassign(release.partitions));
     }
 }

@@ -1,6 +1,6 @@
 //! The consumer thread's shell around [`Intake`]: polls, opens, routes, gives up.
 
-use super::{Mail, ToCommitter, ToConsumer, ToShard};
+use super::{Inbox, Mail, Step, ToCommitter, ToConsumer, ToShard};
 use crate::coverage::Action;
 use crate::env::Env;
 use crate::model::group::GroupEvent;
@@ -8,8 +8,9 @@ use crate::record::{Payload, Rec, index_of, partition_of};
 use crate::settings::Settings;
 use crate::trace::Who;
 use keyrail_engine::budget::{Gate, Held, Share, Turn};
+use keyrail_engine::handover::Handover;
 use keyrail_engine::intake::{Found, From, Intake, Opened, Take};
-use keyrail_engine::message::{Epoch, Partition};
+use keyrail_engine::message::{Epoch, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::NOTHING_SEEN;
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use std::rc::Rc;
 
 /// How often watermarks are passed on.
 const BEAT_MS: u64 = 250;
+/// Beside the ledger's own bound on a revoke: how long its answer may take more.
+const REVOKE_SLACK_MS: u64 = 2_000;
 
 #[derive(Debug)]
 struct Feed {
@@ -32,15 +35,20 @@ enum Busy {
     No,
     /// Asks for the committed offsets of these partitions until then.
     Opening(Vec<u16>, u64),
-    /// The committer drains and commits.
-    Revoking,
+    /// The committer drains and commits, and that must be done by then.
+    Revoking(u64),
+    /// The same, of all there is: then it leaves the group.
+    Leaving(u64),
     /// The committer forgets what was lost. Joining again before that would let it commit in the new generation.
     Losing,
+    /// It has left.
+    Left,
 }
 
 #[derive(Debug)]
 pub(super) struct Consumer {
     intake: Intake,
+    out: Handover<Inbox<ToCommitter>, Inbox<ToShard>>,
     gate: Gate,
     limit_bytes: u64,
     feeds: BTreeMap<Partition, Feed>,
@@ -53,9 +61,11 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    pub(super) fn new(settings: &Settings, seed: u64) -> Self {
+    pub(super) fn new(settings: &Settings, seed: u64, mail: &Mail) -> Self {
+        let out = Handover::new(mail.committer.clone(), mail.shards.iter().cloned());
         Self {
             intake: Intake::new(settings.policy.clone(), settings.shards, seed),
+            out: out.with_planted(settings.policy.planted),
             gate: Gate::new(Share::new(settings.budget_bytes, 1)),
             limit_bytes: settings.budget_bytes,
             feeds: BTreeMap::new(),
@@ -70,7 +80,28 @@ impl Consumer {
 
     pub(super) fn is_runnable(&self, mail: &Mail, env: &Env) -> bool {
         let event = self.busy == Busy::No && env.group.has_event(mail.member);
-        !mail.consumer.is_empty() || event || env.now_ms >= self.next_look_ms
+        !mail.consumer.is_empty() || event || env.now_ms >= self.next_look_ms || self.can_hand_over(mail)
+    }
+
+    fn can_hand_over(&self, mail: &Mail) -> bool {
+        if self.out.waits_for_ledger() {
+            return mail.committer.has_room();
+        }
+        mail.shards.iter().enumerate().any(|(n, inbox)| self.out.waits_for_shard(n) && inbox.has_room())
+    }
+
+    /// Whether something waits for another thread.
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.out.waits_for_ledger() || (0..self.out.shards()).any(|n| self.out.waits_for_shard(n))
+    }
+
+    /// Tells the ledger, now or when it has room.
+    fn tell(&mut self, message: ToCommitter) {
+        let _never_gone = self.out.tell(message);
+    }
+
+    fn flush(&mut self) {
+        let _never_gone = self.out.flush();
     }
 
     pub(super) const fn next_wake_ms(&self) -> u64 {
@@ -81,15 +112,25 @@ impl Consumer {
         self.leaving
     }
 
-    pub(super) fn ask_to_stop(&mut self, mail: &Mail, env: &mut Env) {
-        if !self.leaving {
-            self.leaving = true;
-            env.group.ask_to_leave(mail.member, &mut env.rng);
-        }
+    pub(super) const fn is_opening(&self) -> bool {
+        matches!(self.busy, Busy::Opening(..))
     }
 
-    /// `false`: it has left the group.
-    pub(super) fn step(&mut self, mail: &mut Mail, env: &mut Env) -> bool {
+    pub(super) const fn ask_to_stop(&mut self) {
+        self.leaving = true;
+    }
+
+    pub(super) fn step(&mut self, mail: &mut Mail, env: &mut Env) -> Step {
+        self.flush();
+        if let Busy::Revoking(until_ms) | Busy::Leaving(until_ms) = self.busy
+            && env.now_ms >= until_ms
+        {
+            return Step::GaveUp;
+        }
+        // What the group offers in this moment is of no interest any more, and remains unanswered.
+        if self.leaving && matches!(self.busy, Busy::No | Busy::Opening(..)) {
+            return self.leave(mail, env);
+        }
         let did = match env.rng.below(4) {
             0 | 1 => self.take_mail(mail, env) || self.hear_group(mail, env) || self.fetch(mail, env),
             2 => self.hear_group(mail, env) || self.take_mail(mail, env) || self.fetch(mail, env),
@@ -98,20 +139,23 @@ impl Consumer {
         self.beat(mail, env);
         if !did {
             self.next_look_ms = env.now_ms + env.rng.within(3, 25);
-            let has_all_gone = env.group.owned(mail.member).is_empty() && !env.group.has_event(mail.member);
-            if self.leaving && self.busy == Busy::No && has_all_gone && self.feeds.is_empty() {
-                if env.reach(mail.worker, Action::Stop) {
-                    return true;
-                }
-                env.group.leave(mail.member, &mut env.rng);
-                return false;
-            }
         }
-        true
+        if self.busy == Busy::Left { Step::Left } else { Step::GoesOn }
+    }
+
+    /// The ledger lets go of everything first; then the consumer leaves the group.
+    fn leave(&mut self, mail: &mut Mail, env: &mut Env) -> Step {
+        if env.reach(mail.worker, Action::Stop) {
+            return Step::GoesOn;
+        }
+        let open: Vec<Partition> = self.feeds.keys().copied().collect();
+        self.busy = Busy::Leaving(u64::MAX);
+        self.revoked(open, mail, env);
+        Step::GoesOn
     }
 
     fn take_mail(&mut self, mail: &mut Mail, env: &mut Env) -> bool {
-        let Some(message) = mail.consumer.pop_front() else { return false };
+        let Some(message) = mail.consumer.take() else { return false };
         match message {
             ToConsumer::Rewind(partition, start, settled) => self.rewind(partition, start, settled, mail, env),
             ToConsumer::Pause(partition) => {
@@ -160,8 +204,13 @@ impl Consumer {
         for number in &numbers {
             env.note(Who::Worker(mail.worker), "unassign", Some((*number, -1)), 0);
         }
-        env.group.unassigned(mail.member, &numbers, &mut env.rng);
-        self.busy = Busy::No;
+        if matches!(self.busy, Busy::Leaving(_)) {
+            env.group.leave(mail.member, &mut env.rng);
+            self.busy = Busy::Left;
+        } else {
+            env.group.unassigned(mail.member, &numbers, &mut env.rng);
+            self.busy = Busy::No;
+        }
     }
 
     /// Hears what the group wants. Also opens what it gave, once the broker has answered.
@@ -178,8 +227,7 @@ impl Consumer {
             return true;
         }
         if !env.group.has(mail.member) {
-            let gone_for_good = self.leaving && self.feeds.is_empty();
-            return self.busy == Busy::No && !gone_for_good && self.lose_all(mail, env);
+            return self.busy == Busy::No && self.lose_all(mail, env);
         }
         match env.group.poll(mail.member, self.busy == Busy::No) {
             None => false,
@@ -203,8 +251,10 @@ impl Consumer {
         if env.reach(mail.worker, Action::Revoke) {
             return;
         }
-        mail.committer.push_back(ToCommitter::Revoke(partitions));
-        self.busy = Busy::Revoking;
+        self.tell(ToCommitter::Revoke(partitions));
+        let until_ms = env.now_ms + env.settings.timing.revoke_ms + REVOKE_SLACK_MS;
+        let leaving = matches!(self.busy, Busy::Leaving(_));
+        self.busy = if leaving { Busy::Leaving(until_ms) } else { Busy::Revoking(until_ms) };
     }
 
     /// The group threw this member out: its partitions are somebody else's already.
@@ -217,16 +267,14 @@ impl Consumer {
         if env.reach(mail.worker, Action::Lost) {
             return true;
         }
-        mail.committer.push_back(ToCommitter::Lost(lost));
+        self.tell(ToCommitter::Lost(lost));
         self.busy = Busy::Losing;
         true
     }
 
     fn forgotten(&mut self, mail: &mut Mail, env: &mut Env) {
         self.busy = Busy::No;
-        if !self.leaving {
-            mail.member = env.join(mail.process);
-        }
+        mail.member = env.join(mail.process);
     }
 
     fn open(&mut self, partition: Partition, mail: &mut Mail, env: &mut Env) {
@@ -279,12 +327,13 @@ impl Consumer {
             // Thrown out, and does not know it yet.
             env.oracle.unclean(run);
         }
-        for shard in &mut mail.shards {
+        for shard in 0..self.out.shards() {
             let settled = opened.settled.clone();
             let epoch = opened.epoch;
-            shard.push_back(ToShard::Open { partition, epoch, seen_below, settled });
+            self.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled });
         }
-        mail.committer.push_back(ToCommitter::Opened(partition, opened));
+        self.tell(ToCommitter::Opened(partition, opened));
+        self.flush();
     }
 
     fn beat(&mut self, mail: &mut Mail, env: &mut Env) {
@@ -304,27 +353,29 @@ impl Consumer {
         }
         if env.now_ms >= self.next_beat_ms {
             self.next_beat_ms = env.now_ms + BEAT_MS;
-            for partition in self.feeds.keys() {
-                let end = env.logs[usize::from(index_of(*partition))].end();
-                mail.committer.push_back(ToCommitter::Watermark(*partition, end));
-            }
+            let ends = self.feeds.keys().map(|p| (*p, env.logs[usize::from(index_of(*p))].end())).collect();
+            self.tell(ToCommitter::Watermarks(ends));
         }
     }
 
-    fn turn(&self, turn: Turn, mail: &mut Mail, env: &mut Env) {
+    fn turn(&mut self, turn: Turn, mail: &Mail, env: &mut Env) {
         let (action, name) = match turn {
             Turn::Close => (Action::Pause, "gate closes"),
             Turn::Open => (Action::Resume, "gate opens"),
         };
         env.note(Who::Worker(mail.worker), name, None, mail.held.get() as i64);
         if !env.reach(mail.worker, action) {
-            mail.committer.push_back(ToCommitter::Gate(turn == Turn::Close));
+            self.tell(ToCommitter::Gate(turn == Turn::Close));
         }
     }
 
     /// Fetches from one of the partitions that deliver, and routes what comes.
     fn fetch(&mut self, mail: &mut Mail, env: &mut Env) -> bool {
         if self.gate.is_closed() || self.leaving || env.down_until_ms > env.now_ms {
+            return false;
+        }
+        // While something waits for the other threads, only now and then: a rebalance comes behind the records.
+        if self.is_handing_over() && !env.rng.percent(20) {
             return false;
         }
         // In turn, so that no partition waits for ever while the budget is small.
@@ -384,28 +435,33 @@ impl Consumer {
                 _ => received.push((rec.offset, rec.offset)),
             }
         }
-        self.hand_over(partition, epoch, &received, routed, mail, env);
+        self.hand_over(partition, epoch, received, routed, mail, env);
     }
 
     /// The ledger hears of records before the shards have them: a settlement must find its offset.
     fn hand_over(
-        &self,
+        &mut self,
         partition: Partition,
         epoch: Epoch,
-        received: &[(i64, i64)],
-        routed: Vec<(u32, keyrail_engine::message::Ticket, Rc<Rec>)>,
-        mail: &mut Mail,
+        runs: Vec<(i64, i64)>,
+        routed: Vec<(u32, Ticket, Rc<Rec>)>,
+        mail: &Mail,
         env: &mut Env,
     ) {
-        for &(first, last) in received {
-            mail.committer.push_back(ToCommitter::Received { partition, epoch, first, last });
+        if runs.is_empty() {
+            return;
         }
+        self.tell(ToCommitter::Received { partition, epoch, runs });
         let mut fetched = 0;
+        let mut batches: Vec<Vec<(Ticket, Payload)>> = (0..self.out.shards()).map(|_| Vec::new()).collect();
         for (shard, ticket, rec) in routed {
             fetched += u64::from(rec.size);
-            let payload = Payload::new(rec, &mail.held);
-            mail.shards[shard as usize].push_back(ToShard::Record(ticket, payload));
+            batches[shard as usize].push((ticket, Payload::new(rec, &mail.held)));
         }
+        for (shard, messages) in batches.into_iter().enumerate().filter(|(_, m)| !m.is_empty()) {
+            self.out.give(shard, ToShard::Messages(messages));
+        }
+        self.flush();
         if mail.held.get() >= self.limit_bytes + fetched && fetched > 0 && !self.gate.is_closed() {
             env.out_of_bounds(format!("{} bytes are held, and the budget is {}", mail.held.get(), self.limit_bytes));
         }

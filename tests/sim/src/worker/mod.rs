@@ -1,8 +1,9 @@
-//! One process of the group: a consumer, its shards and a committer, which talk through queues in causal order, as the
-//! threads of the real one do.
+//! One process of the group: a consumer, its shards and a committer, which talk through bounded inboxes, as the threads
+//! of the real one do. What finds no room waits with its writer, by the engine's own rules.
 
 mod committer;
 mod consumer;
+mod inbox;
 mod shard;
 
 use crate::env::{CommitName, Env};
@@ -12,13 +13,14 @@ use crate::model::outputs::Report;
 use crate::record::Payload;
 use committer::Committer;
 use consumer::Consumer;
+use inbox::Inbox;
 use keyrail_engine::intake::Opened;
 use keyrail_engine::message::{Epoch, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
 use shard::ShardActor;
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// What the consumer is told.
@@ -40,7 +42,7 @@ pub(crate) enum ToConsumer {
 pub(crate) enum ToShard {
     Open { partition: Partition, epoch: Epoch, seen_below: i64, settled: Ranges },
     Close { partition: Partition, epoch: Epoch },
-    Record(Ticket, Payload),
+    Messages(Vec<(Ticket, Payload)>),
     LetterAcknowledged { partition: Partition, epoch: Epoch, offset: i64 },
 }
 
@@ -48,26 +50,28 @@ pub(crate) enum ToShard {
 #[derive(Debug)]
 pub(crate) enum ToCommitter {
     Opened(Partition, Opened),
-    Received { partition: Partition, epoch: Epoch, first: i64, last: i64 },
-    Watermark(Partition, i64),
+    Received { partition: Partition, epoch: Epoch, runs: Vec<(i64, i64)> },
+    Watermarks(Vec<(Partition, i64)>),
     Gate(bool),
     Revoke(Vec<Partition>),
     Lost(Vec<Partition>),
-    Settled(Settled<Payload>),
+    Settled(Vec<Settled<Payload>>),
     Drained(Partition, Epoch),
-    Reported(u64, Report),
-    CommitAnswer(u64, bool),
 }
 
-/// The queues between the actors, and what they share.
+/// The inboxes of the actors, and what they share.
 #[derive(Debug)]
 pub(crate) struct Mail {
     pub(crate) worker: u8,
     pub(crate) process: u16,
     pub(crate) member: MemberId,
-    pub(crate) consumer: VecDeque<ToConsumer>,
-    pub(crate) shards: Vec<VecDeque<ToShard>>,
-    pub(crate) committer: VecDeque<ToCommitter>,
+    pub(crate) consumer: Inbox<ToConsumer>,
+    pub(crate) shards: Vec<Inbox<ToShard>>,
+    pub(crate) committer: Inbox<ToCommitter>,
+    /// The producer's own queue of delivery reports.
+    pub(crate) reports: VecDeque<(u64, Report)>,
+    /// Answers to commits, each in the place that its commit has for itself.
+    pub(crate) answers: BTreeMap<u64, bool>,
     /// Bytes held by records.
     pub(crate) held: Rc<Cell<u64>>,
     /// Runs by epoch: epochs of a process count from 1.
@@ -107,6 +111,17 @@ pub enum Actor {
     Committer,
 }
 
+/// What became of an actor's step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It goes on.
+    GoesOn,
+    /// The process has left the group in good order.
+    Left,
+    /// Giving partitions up took too long: the process ends, and starts anew.
+    GaveUp,
+}
+
 /// A process, or the place of one.
 #[derive(Debug)]
 pub struct Worker {
@@ -125,21 +140,25 @@ impl Worker {
         let member = env.join(process);
         let shards = env.settings.shards;
         let seed = env.rng.bits();
+        let rooms = env.settings.inboxes;
+        let mail = Mail {
+            worker: number,
+            process,
+            member,
+            consumer: Inbox::new(rooms.consumer),
+            shards: (0..shards).map(|_| Inbox::new(rooms.shard)).collect(),
+            committer: Inbox::new(rooms.committer),
+            reports: VecDeque::new(),
+            answers: BTreeMap::new(),
+            held: Rc::new(Cell::new(0)),
+            runs: Vec::new(),
+        };
         Self {
             state: State::Up,
-            mail: Mail {
-                worker: number,
-                process,
-                member,
-                consumer: VecDeque::new(),
-                shards: (0..shards).map(|_| VecDeque::new()).collect(),
-                committer: VecDeque::new(),
-                held: Rc::new(Cell::new(0)),
-                runs: Vec::new(),
-            },
-            consumer: Consumer::new(&env.settings, seed),
-            shards: (0..shards).map(|n| ShardActor::new(&env.settings, n, seed)).collect(),
-            committer: Committer::new(&env.settings),
+            consumer: Consumer::new(&env.settings, seed, &mail),
+            shards: (0..shards).map(|n| ShardActor::new(&env.settings, n, seed, &mail)).collect(),
+            committer: Committer::new(&env.settings, &mail),
+            mail,
         }
     }
 
@@ -172,36 +191,38 @@ impl Worker {
         if self.state != State::Up {
             return None;
         }
-        let shards = self.shards.iter().filter_map(ShardActor::next_wake_ms).min();
+        let shards = self.shards.iter().filter_map(|s| s.next_wake_ms(&self.mail)).min();
         [Some(self.consumer.next_wake_ms()), shards, self.committer.next_wake_ms()].into_iter().flatten().min()
     }
 
-    /// One step of one actor. `false`: the process has left in good order.
-    pub fn step(&mut self, actor: Actor, env: &mut Env) -> bool {
+    /// One step of one actor.
+    pub fn step(&mut self, actor: Actor, env: &mut Env) -> Step {
         match actor {
             Actor::Consumer => return self.consumer.step(&mut self.mail, env),
             Actor::Shard(n) => self.shards[n].step(&mut self.mail, env),
             Actor::Committer => self.committer.step(&mut self.mail, env),
         }
-        true
+        Step::GoesOn
     }
 
     /// A delivery report arrives.
     pub fn reported(&mut self, token: u64, report: Report) {
-        self.mail.committer.push_back(ToCommitter::Reported(token, report));
+        self.mail.reports.push_back((token, report));
     }
 
     /// A commit's answer arrives.
     pub fn commit_answered(&mut self, name: CommitName, ok: bool) {
         match name {
-            CommitName::Regular(number) => self.mail.committer.push_back(ToCommitter::CommitAnswer(number, ok)),
+            CommitName::Regular(number) => {
+                self.mail.answers.insert(number, ok);
+            }
             CommitName::Release(count) => self.committer.release_answered(count, ok),
         }
     }
 
     /// The process is asked to stop.
-    pub fn ask_to_stop(&mut self, env: &mut Env) {
-        self.consumer.ask_to_stop(&self.mail, env);
+    pub const fn ask_to_stop(&mut self) {
+        self.consumer.ask_to_stop();
     }
 
     /// Whether it was asked to stop.
@@ -210,10 +231,30 @@ impl Worker {
         self.consumer.is_leaving()
     }
 
+    /// Whether the group has offered or taken something, and waits for the answer.
+    #[must_use]
+    pub fn is_offered(&self, env: &Env) -> bool {
+        env.group.has_event(self.mail.member) || self.consumer.is_opening()
+    }
+
     /// Bytes that its records hold.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.mail.held.get()
+    }
+
+    /// A partition with messages in flight that nobody works on: no lane is open, nothing is on its way or waits, and the
+    /// partition has no reason to. It would stay so.
+    #[must_use]
+    pub fn idles(&self) -> Option<Partition> {
+        let mail = &self.mail;
+        let quiet = mail.consumer.is_empty() && mail.committer.is_empty() && mail.shards.iter().all(Inbox::is_empty);
+        let idle = self.state == State::Up
+            && quiet
+            && mail.reports.is_empty()
+            && !self.consumer.is_handing_over()
+            && self.shards.iter().all(ShardActor::is_idle);
+        if idle { self.committer.idles() } else { None }
     }
 
     /// What is left in it although all work is done.

@@ -1,6 +1,6 @@
 //! A shard thread's shell around [`Shard`], with the model's handler in place of Wasm.
 
-use super::{Mail, ToCommitter, ToShard};
+use super::{Inbox, Mail, ToCommitter, ToShard};
 use crate::coverage::Action;
 use crate::env::Env;
 use crate::handler::{self, Answer, Call};
@@ -8,6 +8,7 @@ use crate::invariants::name;
 use crate::record::{Payload, Rec, index_of};
 use crate::settings::Settings;
 use crate::trace::Who;
+use keyrail_engine::handover::Line;
 use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::{CallFailure, Next, Plan, Settled, Shard};
@@ -28,9 +29,13 @@ pub(super) struct ShardActor {
     shard: Shard<Payload>,
     call: Option<Call>,
     wake_ms: Option<u64>,
+    /// To the committer. While something waits in it the shard stands still, as the thread does.
+    out: Line<Inbox<ToCommitter>>,
     /// Something came in since the shard was last asked.
     fresh: bool,
     epochs: BTreeMap<Partition, Epoch>,
+    /// The last epoch of a partition that was closed: the ledger's word may come before the consumer's.
+    closed: BTreeMap<Partition, Epoch>,
     /// By the oracle's number of twins.
     marks: HashMap<u32, Mark>,
     /// Closed while the call ran.
@@ -39,14 +44,16 @@ pub(super) struct ShardActor {
 }
 
 impl ShardActor {
-    pub(super) fn new(settings: &Settings, number: u32, seed: u64) -> Self {
+    pub(super) fn new(settings: &Settings, number: u32, seed: u64, mail: &Mail) -> Self {
         Self {
             number: number as usize,
             shard: Shard::new(settings.policy.clone(), seed ^ u64::from(number)),
             call: None,
             wake_ms: None,
+            out: Line::new(mail.committer.clone()),
             fresh: false,
             epochs: BTreeMap::new(),
+            closed: BTreeMap::new(),
             marks: HashMap::new(),
             drained: Vec::new(),
             inbox_during_call: settings.inbox_during_call,
@@ -54,6 +61,9 @@ impl ShardActor {
     }
 
     pub(super) fn is_runnable(&self, mail: &Mail, env: &Env) -> bool {
+        if self.out.is_waiting() {
+            return mail.committer.has_room();
+        }
         let has_mail = !mail.shards[self.number].is_empty();
         match &self.call {
             Some(call) => env.now_ms >= call.ends_ms || self.inbox_during_call && has_mail,
@@ -61,11 +71,21 @@ impl ShardActor {
         }
     }
 
-    pub(super) fn next_wake_ms(&self) -> Option<u64> {
+    pub(super) fn next_wake_ms(&self, mail: &Mail) -> Option<u64> {
         match &self.call {
+            _ if self.out.is_waiting() && !mail.committer.has_room() => None,
             Some(call) => Some(call.ends_ms),
             None => self.wake_ms,
         }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.call.is_none() && !self.out.is_waiting() && self.lanes() == 0
+    }
+
+    /// Tells the committer, or waits until it can.
+    fn tell(&mut self, message: ToCommitter) {
+        let _never_gone = self.out.push(message);
     }
 
     pub(super) fn lanes(&self) -> usize {
@@ -73,6 +93,10 @@ impl ShardActor {
     }
 
     pub(super) fn step(&mut self, mail: &mut Mail, env: &mut Env) {
+        let _never_gone = self.out.flush();
+        if self.out.is_waiting() {
+            return;
+        }
         let has_mail = !mail.shards[self.number].is_empty();
         let call_over = self.call.as_ref().is_some_and(|c| env.now_ms >= c.ends_ms);
         if call_over && !(self.inbox_during_call && has_mail && env.rng.percent(50)) {
@@ -85,15 +109,17 @@ impl ShardActor {
     }
 
     fn take_mail(&mut self, mail: &mut Mail, env: &mut Env) {
-        let Some(message) = mail.shards[self.number].pop_front() else { return };
+        let Some(message) = mail.shards[self.number].take() else { return };
         self.fresh = true;
         match message {
             ToShard::Open { partition, epoch, seen_below, settled } => {
                 self.open(partition, epoch, seen_below, &settled);
             }
             ToShard::Close { partition, epoch } => self.close(partition, epoch, mail, env),
-            ToShard::Record(ticket, payload) => {
-                self.shard.accept(ticket, payload, env.now());
+            ToShard::Messages(messages) => {
+                for (ticket, payload) in messages {
+                    self.shard.accept(ticket, payload, env.now());
+                }
             }
             ToShard::LetterAcknowledged { partition, epoch, offset } => {
                 self.shard.letter_acknowledged(partition, epoch, offset);
@@ -107,6 +133,9 @@ impl ShardActor {
 
     fn open(&mut self, partition: Partition, epoch: Epoch, seen_below: i64, settled: &Ranges) {
         self.shard.open(partition, epoch, seen_below, settled);
+        if self.closed.get(&partition).is_some_and(|closed| *closed >= epoch) {
+            return;
+        }
         self.epochs.insert(partition, epoch);
         let number = index_of(partition);
         self.marks.retain(|_, m| m.partition != number || m.offset < seen_below || settled.contains(m.offset));
@@ -118,13 +147,14 @@ impl ShardActor {
         }
         env.note(Who::Worker(mail.worker), "drained", Some((index_of(partition), -1)), epoch.0 as i64);
         self.shard.close(partition, epoch);
-        if self.epochs.get(&partition) == Some(&epoch) {
+        self.closed.insert(partition, epoch);
+        if self.epochs.get(&partition).is_some_and(|present| *present <= epoch) {
             self.epochs.remove(&partition);
         }
         if self.call.is_some() {
             self.drained.push((partition, epoch));
         } else {
-            mail.committer.push_back(ToCommitter::Drained(partition, epoch));
+            self.tell(ToCommitter::Drained(partition, epoch));
         }
     }
 
@@ -209,13 +239,13 @@ impl ShardActor {
         if report.retried > 0 && env.reach(mail.worker, Action::RetryWait) {
             return;
         }
-        for (partition, epoch) in self.drained.drain(..) {
-            mail.committer.push_back(ToCommitter::Drained(partition, epoch));
+        for (partition, epoch) in std::mem::take(&mut self.drained) {
+            self.tell(ToCommitter::Drained(partition, epoch));
         }
     }
 
-    fn hand_on(&mut self, settled: Vec<Settled<Payload>>, mail: &mut Mail, env: &mut Env) {
-        for settled in settled {
+    fn hand_on(&mut self, all: Vec<Settled<Payload>>, mail: &Mail, env: &mut Env) {
+        for settled in &all {
             let ticket = settled.ticket;
             let at = (index_of(ticket.partition), ticket.offset);
             let (what, duplicate) = match &settled.fate {
@@ -226,7 +256,8 @@ impl ShardActor {
                 Fate::Discarded(_) => ("discarded", false),
             };
             env.note(Who::Worker(mail.worker), what, Some(at), ticket.epoch.0 as i64);
-            env.oracle.settled(mail.run(ticket.epoch), &ticket, &settled.fate, env.now());
+            let now = env.now();
+            env.oracle.settled(mail.run(ticket.epoch), &ticket, &settled.fate, now);
             if duplicate {
                 if env.reach(mail.worker, Action::Duplicate) {
                     return;
@@ -237,7 +268,9 @@ impl ShardActor {
                 let wall_ms = env.now().wall_ms;
                 self.marks.insert(twin, Mark { partition: at.0, offset: at.1, wall_ms });
             }
-            mail.committer.push_back(ToCommitter::Settled(settled));
+        }
+        if !all.is_empty() {
+            self.tell(ToCommitter::Settled(all));
         }
     }
 }

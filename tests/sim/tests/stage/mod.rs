@@ -2,9 +2,11 @@
 
 use keyrail_engine::policy::{Absent, Dedup, IdFrom};
 use keyrail_sim::coverage::Fault;
+use keyrail_sim::env::CommitLot;
 use keyrail_sim::model::group::Committed;
 use keyrail_sim::record::{ID_HEADER, Rec};
 use keyrail_sim::settings::Settings;
+use keyrail_sim::worker::State;
 use keyrail_sim::world::World;
 use std::rc::Rc;
 
@@ -83,8 +85,54 @@ impl Stage {
         }
     }
 
+    /// Goes on until the group has offered something to a worker that this has not answered.
+    pub(crate) fn until_offered(&mut self, worker: u8) {
+        let limit = self.now_ms() + PATIENCE_MS;
+        while !self.0.worker(worker).is_offered(&self.0.env) {
+            self.step();
+            assert!(self.now_ms() <= limit, "nothing was offered to worker {worker}");
+        }
+    }
+
+    /// Goes on until a process has left, or ended by itself.
+    pub(crate) fn until_left(&mut self, worker: u8) {
+        let limit = self.now_ms() + PATIENCE_MS;
+        while self.0.worker(worker).state == State::Up {
+            self.step();
+            assert!(self.now_ms() <= limit, "worker {worker} never ended");
+        }
+    }
+
+    /// How often something happened that is of no partition.
+    pub(crate) fn count_all(&self, what: &str) -> usize {
+        self.0.env.trace.events().iter().filter(|e| e.what == what).count()
+    }
+
+    /// When something happened in a partition, in virtual milliseconds.
+    pub(crate) fn times(&self, what: &str, partition: u16) -> Vec<u64> {
+        let events = self.0.env.trace.events().iter();
+        events.filter(|e| e.what == what && e.partition == Some(partition)).map(|e| e.at_ms).collect()
+    }
+
     pub(crate) fn strike(&mut self, worker: u8, fault: Fault) {
         self.0.strike(worker, fault);
+    }
+
+    /// The group moves this one partition of a worker elsewhere.
+    pub(crate) fn revoke(&mut self, worker: u8, partition: u16) {
+        let member = self.0.worker(worker).member();
+        let env = &mut self.0.env;
+        assert!(env.group.move_these(member, &[partition], &mut env.rng), "worker {worker} can't give it to anybody");
+    }
+
+    /// Goes on until a worker makes its last commit for a partition, which is stored, and never answered in time.
+    pub(crate) fn until_released_without_answer(&mut self, worker: u8, partition: u16) {
+        let (limit, before) = (self.now_ms() + PATIENCE_MS, self.count("release", partition));
+        while self.count("release", partition) == before {
+            self.0.env.afflictions[usize::from(worker)].commit = Some(CommitLot::Late(60_000));
+            self.step();
+            assert!(self.now_ms() <= limit, "partition {partition} is never released");
+        }
     }
 
     /// The worker that owns a partition.

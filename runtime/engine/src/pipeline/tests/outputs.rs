@@ -378,3 +378,21 @@ fn a_refusal_ends_without_an_output_too() {
     check(&format!("{again} recv 0 2 10 11 =>\n pub 11 0 e=2 => -\n pub 10 0 e=2 => - unblocked 0"));
     check(&format!("{again} recv 0 2 11 11 =>\n pub 11 0 e=2 => - unblocked 0\n tick =>"));
 }
+
+#[test]
+fn what_was_never_received_or_settles_twice_is_told() {
+    check(
+        "open 0 1 0
+         pub 0 0       => - stray 0:0
+         recv 0 1 0 3
+         pub 0 0       => -
+         pub 0 0       => - stray 0:0
+         pub 1 1       => t1
+         pub 1 0       => -
+         ack t1        => stray 0:1
+         dead 9        => letter t2
+         ack t2        => stray 0:9, free 0@1:9
+         pub 2 0 e=2   => -
+         status 0      => @1 point 2 next 4 unsettled 2",
+    );
+}
