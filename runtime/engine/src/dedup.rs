@@ -35,15 +35,15 @@ impl Seen {
         Self { window_ms, capacity, seed, buckets: VecDeque::new(), count: 0, forgotten_early: 0 }
     }
 
-    /// Whether the id was seen at another offset of the partition, within the window.
+    /// Another offset of the partition at which the id was seen, within the window.
     #[must_use]
-    pub fn contains(&self, partition: Partition, id: MessageId, offset: i64, wall_ms: i64) -> bool {
+    pub fn other(&self, partition: Partition, id: MessageId, offset: i64, wall_ms: i64) -> Option<i64> {
         let oldest = wall_ms.saturating_sub_unsigned(self.window_ms);
         let width = self.width_ms();
         self.buckets
             .iter()
             .filter(|b| b.start_ms.saturating_add_unsigned(width) > oldest)
-            .any(|b| b.ids.get(&(partition, id)).is_some_and(|at| *at != offset))
+            .find_map(|b| b.ids.get(&(partition, id)).copied().filter(|at| *at != offset))
     }
 
     /// Marks the id as seen at `offset`.

@@ -9,6 +9,11 @@ use crate::ranges::Ranges;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+/// After an unclean stop so many unsettled messages of a partition run alone: more than ran at the same time.
+const CAREFUL_FIRST: u32 = 1_000;
+/// And at most so many, when it happens over and over.
+const CAREFUL_MOST: u32 = 128_000;
+
 /// Where a group without a commit starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
@@ -54,6 +59,42 @@ pub struct Opened {
     pub loss: Option<(i64, i64)>,
     /// The metadata could not be used, and why.
     pub unusable: Option<Unusable>,
+    /// What runs alone first.
+    pub careful: Careful,
+    /// The last commit does not say that the partition is held, and how: it must be said before something runs.
+    pub unmarked: bool,
+}
+
+/// After an unclean stop: what may have been running then runs one by one, so that a message that brings the process
+/// down does not take others along for ever. The default is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Careful {
+    /// How many messages at most.
+    pub messages: u32,
+    /// Messages below this offset run alone.
+    pub below: i64,
+}
+
+impl Careful {
+    /// `held` is what the last commit says. A process that died before it had come through what was to run alone makes
+    /// that twice as much: the message that killed it came later, and no commit told how far it was.
+    fn after(held: Option<u32>, start: i64, settled: &Ranges, log_end: i64) -> Self {
+        let messages = match held {
+            None => return Self::default(),
+            Some(0) => CAREFUL_FIRST,
+            Some(before) => before.saturating_mul(2).min(CAREFUL_MOST),
+        };
+        let mut below = start.saturating_add(i64::from(messages));
+        for (from, to) in settled.iter().take_while(|(from, _)| *from < log_end) {
+            if from >= below {
+                break;
+            }
+            below = below.saturating_add(to - from);
+        }
+        // What came later was not running.
+        let below = below.min(log_end);
+        if below > start { Self { messages, below } } else { Self::default() }
+    }
 }
 
 /// What becomes of a record.
@@ -77,6 +118,7 @@ struct Feed {
     epoch: Epoch,
     next: i64,
     skip: Ranges,
+    alone_below: i64,
 }
 
 /// Routes records of the partitions that this process is assigned.
@@ -111,9 +153,22 @@ impl Intake {
         settled.forget_below(start);
         let known = found.known_partitions.unwrap_or(found.partitions);
         let partitions = if metadata.partitions == 0 { known } else { metadata.partitions };
-        let epoch = self.begin(partition, start, settled.clone());
+        let careful = Careful::after(metadata.held, start, &settled, found.log_end);
+        let epoch = self.begin(partition, start, settled.clone(), careful.below);
         let fresh = found.committed.is_none();
-        Opened { epoch, start, settled, sequence: metadata.sequence, partitions, fresh, loss, unusable }
+        let unmarked = metadata.held != Some(careful.messages);
+        Opened {
+            epoch,
+            start,
+            settled,
+            sequence: metadata.sequence,
+            partitions,
+            fresh,
+            loss,
+            unusable,
+            careful,
+            unmarked,
+        }
     }
 
     fn start(&self, partition: Partition, found: &Found<'_>, from: From) -> (i64, Option<(i64, i64)>) {
@@ -135,13 +190,14 @@ impl Intake {
 
     /// Starts a partition anew from `start`, within the same ownership: what is under way belongs to the past.
     pub fn rewind(&mut self, partition: Partition, start: i64, settled: Ranges) -> Epoch {
-        self.begin(partition, start, settled)
+        let alone_below = self.feeds.get(&partition).map_or(0, |feed| feed.alone_below);
+        self.begin(partition, start, settled, alone_below)
     }
 
-    fn begin(&mut self, partition: Partition, start: i64, skip: Ranges) -> Epoch {
+    fn begin(&mut self, partition: Partition, start: i64, skip: Ranges, alone_below: i64) -> Epoch {
         self.last_epoch += 1;
         let epoch = Epoch(self.last_epoch);
-        self.feeds.insert(partition, Feed { epoch, next: start, skip });
+        self.feeds.insert(partition, Feed { epoch, next: start, skip, alone_below });
         epoch
     }
 
@@ -180,7 +236,7 @@ impl Intake {
         if settled {
             return Take::Settled;
         }
-        let epoch = feed.epoch;
+        let (epoch, alone) = (feed.epoch, offset < feed.alone_below);
         let key = order::order_key(&self.policy.order, message);
         let (id, refused) = match &self.policy.dedup {
             None => (None, None),
@@ -196,7 +252,7 @@ impl Intake {
         let lane = self.hash.lane(key, id, partition, offset);
         let size = u32::try_from(message.size()).unwrap_or(u32::MAX);
         let timestamp_ms = message.timestamp_ms();
-        let ticket = Ticket { partition, offset, epoch, lane, id, refused, size, timestamp_ms };
+        let ticket = Ticket { partition, offset, epoch, lane, id, refused, alone, size, timestamp_ms };
         Take::Route { shard: order::shard_of(lane, self.shards), ticket }
     }
 }

@@ -64,6 +64,8 @@ pub struct Ticket {
     pub id: Option<MessageId>,
     /// Set when it must not run at all.
     pub refused: Option<Reason>,
+    /// It may have been running when a process died: it shares its call with nobody.
+    pub alone: bool,
     /// Bytes it holds in memory.
     pub size: u32,
     /// Milliseconds since the Unix epoch; negative where the broker has none.
@@ -138,7 +140,10 @@ pub enum Fate {
     /// Its effects stand; the handler filtered it out.
     Skipped,
     /// Its id was seen before; it did not run.
-    Duplicate,
+    Duplicate {
+        /// Where its id was seen: it settles when that message does, not before.
+        of: i64,
+    },
     /// It goes to the dead-letter topic.
     DeadLetter(Epitaph),
     /// `retry.then = "discard"`: logged, counted, dropped.

@@ -1,6 +1,6 @@
 //! What stands in the metadata of a committed offset: which offsets above it are settled already.
 //!
-//! The text is `kr1.` and URL-safe base64 of: sequence number, known partitions, then the lengths of alternating runs,
+//! The text is `kr2.` and URL-safe base64 of: sequence number, known partitions, who holds it, then the lengths of alternating runs,
 //! unsettled first, counted from the committed offset, all as LEB128; the first four bytes of their SHA-256 come last,
 //! so that foreign or damaged text is told apart. Brokers limit metadata to 4096 bytes (`offset.metadata.max.bytes`).
 
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 /// Longest text that [`Metadata::encode`] makes: the broker's default limit.
 pub const MAX_TEXT_BYTES: usize = 4096;
-const PREFIX: &str = "kr1.";
+const PREFIX: &str = "kr2.";
 const CHECK_BYTES: usize = 4;
 const MAX_DATA_BYTES: usize = (MAX_TEXT_BYTES - PREFIX.len()) / 4 * 3 - CHECK_BYTES;
 
@@ -26,6 +26,9 @@ pub struct Metadata {
     /// How many partitions the topic had when the group first started, so that later ones are known as such; 0 when
     /// unknown.
     pub partitions: u32,
+    /// `None`: the partition was given up in good order, and nothing of it ran. Otherwise a process holds it, and this
+    /// many messages were still to run alone; see [`Careful`](crate::intake::Careful).
+    pub held: Option<u32>,
     /// Offsets above the committed one that are settled.
     pub settled: Ranges,
 }
@@ -49,6 +52,7 @@ impl Metadata {
         let mut data = Vec::new();
         put(&mut data, self.sequence);
         put(&mut data, u64::from(self.partitions));
+        put(&mut data, self.held.map_or(0, |messages| u64::from(messages) + 1));
         let mut at = offset;
         for (start, end) in self.settled.iter() {
             let mark = data.len();
@@ -82,6 +86,8 @@ impl Metadata {
         let mut data = data;
         let sequence = take(&mut data).ok_or(Unusable::Damaged)?;
         let partitions = take(&mut data).and_then(|n| u32::try_from(n).ok()).ok_or(Unusable::Damaged)?;
+        let held = take(&mut data).ok_or(Unusable::Damaged)?;
+        let held = held.checked_sub(1).map(u32::try_from).transpose().map_err(|_| Unusable::Damaged)?;
         let mut settled = Ranges::new();
         let mut at = offset;
         while !data.is_empty() {
@@ -93,7 +99,7 @@ impl Metadata {
             settled.push(start, end);
             at = end;
         }
-        Ok(Self { sequence, partitions, settled })
+        Ok(Self { sequence, partitions, held, settled })
     }
 }
 

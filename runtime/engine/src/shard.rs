@@ -147,7 +147,7 @@ impl<M> Shard<M> {
             ticket,
             message,
             history: History::default(),
-            alone: false,
+            alone: ticket.alone,
             failure: Failure::default(),
         });
         if lane.phase == Phase::Idle {

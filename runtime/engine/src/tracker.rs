@@ -77,6 +77,12 @@ impl Tracker {
         true
     }
 
+    /// Whether this offset was received and is not settled.
+    #[must_use]
+    pub fn is_unsettled(&self, offset: i64) -> bool {
+        self.find(offset).is_some_and(|at| !self.entries[at].settled)
+    }
+
     fn find(&self, offset: i64) -> Option<usize> {
         // Most logs have no gaps, so the offset tells the place.
         let guess = usize::try_from(offset.checked_sub(self.entries.front()?.offset)?).ok()?;

@@ -100,6 +100,15 @@ impl Worker {
                 "the commit's metadata can't be used: what was settled above the committed offset may run again"
             );
         }
+        if opened.careful.messages > 0 {
+            tracing::info!(
+                pipeline = self.feed.pipeline,
+                topic,
+                partition = number,
+                below_offset = opened.careful.below,
+                "the partition was not given up in good order: what may have been running then runs one by one first"
+            );
+        }
         if let Some(loss) = opened.loss {
             self.report_loss(partition, loss)?;
         }

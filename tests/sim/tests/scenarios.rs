@@ -33,6 +33,35 @@ fn a_partition_comes_back_to_the_same_worker_while_its_old_call_runs() {
     }
 }
 
+/// Ten messages of ten keys, in one call if it may be, that a fault breaks off.
+fn ten_broken_off(fault: Fault) -> Vec<usize> {
+    let mut stage = Stage::new(Settings { shards: 1, ..alone() });
+    stage.until("commit stored", 0);
+    for n in 0..10 {
+        stage.write(Rec::new(0, Some(n), n).with_plan(Plan::Slow(1)));
+    }
+    stage.until("called", 0);
+    stage.strike(0, fault);
+    stage.until("opened", 0);
+    // Written after the partition was opened again: not one of those that may have been running.
+    for n in 10..20 {
+        stage.write(Rec::new(0, Some(n), n).with_plan(Plan::Slow(1)));
+    }
+    stage.finish();
+    stage.batches(0)
+}
+
+#[test]
+fn after_a_crash_what_may_have_run_runs_alone_and_after_a_stop_in_good_order_it_does_not() {
+    let crashed = ten_broken_off(Fault::Crash);
+    let after = crashed.iter().position(|n| *n == 1).unwrap_or(0);
+    assert!(after > 0 && crashed[..after].iter().any(|n| *n > 1), "they shared a call first: {crashed:?}");
+    assert_eq!(crashed[after..after + 10], [1; 10], "each by itself: {crashed:?}");
+    assert!(crashed[after + 10..].iter().any(|n| *n > 1), "and what came later is batched: {crashed:?}");
+    let in_order = ten_broken_off(Fault::Bounce);
+    assert!(in_order.iter().all(|n| *n > 1), "{in_order:?}");
+}
+
 #[test]
 fn a_partition_is_taken_and_given_back_in_good_order_and_nothing_runs_twice() {
     let mut stage = Stage::new(alone());
@@ -99,6 +128,22 @@ fn a_duplicate_of_a_dead_letter_does_not_run() {
     stage.finish();
     assert_eq!(stage.count("letter written", 0), 1);
     assert_eq!(stage.count_at("duplicate", 0, 1), 1);
+}
+
+#[test]
+fn a_duplicate_takes_the_place_of_a_first_that_never_came_through() {
+    let mut stage = Stage::new(with_dedup(Settings { delivery_ms: 60_000, ..alone() }, Absent::Process));
+    stage.block_outputs(10_000);
+    let twin = || Rec::new(0, Some(1), 1).with_id(7);
+    stage.write(twin());
+    stage.write(twin());
+    stage.until("duplicate", 0);
+    stage.run_ms(1_000);
+    // The first is on its way to its output; the process dies, and retention takes it before it is read again.
+    stage.strike(0, Fault::Crash);
+    stage.retain_from(0, 1);
+    stage.finish();
+    assert_eq!(stage.count_at("output written", 0, 1), 1);
 }
 
 #[test]
@@ -238,8 +283,8 @@ fn a_partition_whose_dead_letters_are_refused_in_number_fetches_no_more_and_the_
 fn metadata_that_lies_costs_repeats_and_loses_nothing() {
     let mut settled = Ranges::new();
     settled.push(1, 1 + (1 << 31));
-    let lie = Metadata { sequence: 9, partitions: 1, settled }.encode(0);
-    for metadata in ["not ours", "kr1.AAAA", "kr1.", lie.as_str()] {
+    let lie = Metadata { sequence: 9, partitions: 1, held: None, settled }.encode(0);
+    for metadata in ["not ours", "kr2.AAAA", "kr2.", lie.as_str()] {
         let mut stage = Stage::new(alone());
         stage.commit(0, 0, metadata);
         for n in 0..5 {

@@ -25,7 +25,7 @@ fn commit(offset: i64, metadata: &str) -> Found<'_> {
 }
 
 fn map(offset: i64, settled: &[(i64, i64)]) -> String {
-    Metadata { sequence: 7, partitions: 3, settled: ranges(settled) }.encode(offset)
+    Metadata { sequence: 7, partitions: 3, held: None, settled: ranges(settled) }.encode(offset)
 }
 
 #[test]
@@ -40,6 +40,8 @@ fn a_group_without_commit_starts_where_the_manifest_says_and_never_at_0() {
         fresh: true,
         loss: None,
         unusable: None,
+        careful: Careful::default(),
+        unmarked: true,
     };
     assert_eq!(earliest, expected);
     assert_eq!(opened(&FOUND, From::Latest), Opened { start: 200, ..expected });
@@ -71,6 +73,8 @@ fn a_commit_is_gone_on_from_with_its_map() {
         fresh: false,
         loss: None,
         unusable: None,
+        careful: Careful::default(),
+        unmarked: true,
     };
     for from in [From::Earliest, From::Latest] {
         assert_eq!(opened(&commit(150, &text), from), expected);
@@ -95,7 +99,7 @@ fn an_operators_reset_has_no_metadata_and_is_believed() {
 fn metadata_that_cannot_be_believed_is_an_empty_map_and_said() {
     let past_the_end = map(150, &[(152, 201)]);
     for (text, why) in
-        [("by hand", Unusable::Foreign), ("kr1.???", Unusable::Damaged), (&past_the_end, Unusable::PastEnd)]
+        [("by hand", Unusable::Foreign), ("kr2.???", Unusable::Damaged), (&past_the_end, Unusable::PastEnd)]
     {
         let opened = opened(&commit(150, text), From::Earliest);
         assert_eq!((opened.start, opened.unusable, opened.sequence, opened.partitions), (150, Some(why), 0, 4));
@@ -138,8 +142,17 @@ fn a_record_becomes_a_ticket() {
     let message = Msg { timestamp_ms: 42, size: 77, ..Msg::keyed("k") };
     let (shard, ticket) = routed(intake.take(P0, 105, &message));
     let lane = LaneHash::new(1).lane(order::OrderKey::Key(b"k"), None, P0, 105);
-    let expected =
-        Ticket { partition: P0, offset: 105, epoch, lane, id: None, refused: None, size: 77, timestamp_ms: 42 };
+    let expected = Ticket {
+        partition: P0,
+        offset: 105,
+        epoch,
+        lane,
+        id: None,
+        refused: None,
+        alone: false,
+        size: 77,
+        timestamp_ms: 42,
+    };
     assert_eq!(ticket, expected);
     assert_eq!(shard, order::shard_of(lane, 4));
 }
@@ -255,4 +268,35 @@ fn no_shards_are_one() {
     let mut intake = Intake::new(Policy::default(), 0, 1);
     intake.open(P0, &FOUND, From::Earliest);
     assert_eq!(routed(intake.take(P0, 100, &Msg::keyed("k"))).0, 0);
+}
+
+#[test]
+fn after_an_unclean_stop_what_may_have_run_runs_alone() {
+    let text = |held| Metadata { sequence: 7, partitions: 3, held, settled: ranges(&[(152, 155)]) }.encode(150);
+    let careful = |held, log_end| {
+        let text = text(held);
+        let opened = opened(&Found { log_end, ..commit(150, &text) }, From::Earliest);
+        (opened.careful.messages, opened.careful.below, opened.unmarked)
+    };
+    assert_eq!(careful(None, 100_000), (0, 0, true), "given up in good order: the next commit says that it is held");
+    assert_eq!(careful(Some(0), 100_000), (1_000, 1_153, true), "what is settled runs no more");
+    assert_eq!(careful(Some(0), 1_000), (1_000, 1_000, true), "what came later was not running");
+    assert_eq!(careful(Some(1_000), 100_000), (2_000, 2_153, true), "it died again before it had come so far");
+    assert_eq!(careful(Some(100_000), 1 << 40), (128_000, 128_153, true));
+    assert_eq!(careful(Some(128_000), 1 << 40), (128_000, 128_153, false));
+    assert_eq!(opened(&FOUND, From::Earliest).careful, Careful::default(), "the group never ran");
+    let text = Metadata { held: Some(0), ..Metadata::default() }.encode(200);
+    let at_the_end = opened(&commit(200, &text), From::Earliest);
+    assert_eq!((at_the_end.careful, at_the_end.unmarked), (Careful::default(), false), "nothing was there");
+}
+
+#[test]
+fn what_runs_alone_is_marked_also_after_a_rewind() {
+    let mut intake = intake();
+    let text = Metadata { sequence: 7, partitions: 3, held: Some(0), settled: Ranges::new() }.encode(150);
+    intake.open(P0, &Found { log_end: 152, ..commit(150, &text) }, From::Earliest);
+    let alone = |intake: &mut Intake, offset| routed(intake.take(P0, offset, &Msg::keyed("k"))).1.alone;
+    assert!(alone(&mut intake, 150) && alone(&mut intake, 151) && !alone(&mut intake, 152));
+    intake.rewind(P0, 151, Ranges::new());
+    assert!(alone(&mut intake, 151) && !alone(&mut intake, 152));
 }

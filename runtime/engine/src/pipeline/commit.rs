@@ -45,7 +45,7 @@ impl<M> Pipeline<M> {
         let due = |p: &Partition| !self.is_releasing(*p);
         let partitions: Vec<Partition> =
             self.tasks.iter().filter(|(p, t)| t.dirty && due(p)).map(|(p, _)| *p).collect();
-        let (offsets, states) = self.plan(&partitions, actions);
+        let (offsets, states) = self.plan(&partitions, false, actions);
         self.next_commit_ms = now.steady_ms.saturating_add(self.policy.commit.interval_ms);
         if offsets.is_empty() {
             return;
@@ -56,10 +56,11 @@ impl<M> Pipeline<M> {
         actions.push(Action::Commit { number, offsets });
     }
 
-    /// What these partitions have to commit; those without news are left out.
+    /// What these partitions have to commit; those without news are left out. `last`: they are given up with it.
     pub(super) fn plan(
         &mut self,
         partitions: &[Partition],
+        last: bool,
         actions: &mut Vec<Action>,
     ) -> (Vec<CommitOffset>, Vec<(Partition, Epoch, Progress)>) {
         let mut offsets = Vec::new();
@@ -68,12 +69,14 @@ impl<M> Pipeline<M> {
             let Some(task) = self.tasks.get_mut(partition) else { continue };
             task.dirty = false;
             let progress = task.progress(&self.policy);
-            if task.committed.as_ref() == Some(&progress) {
+            let in_good_order = last && task.is_drained();
+            if task.committed.as_ref() == Some(&progress) && !in_good_order {
                 continue;
             }
+            let held = if in_good_order { None } else { task.held(&progress) };
             let (sequence, known) = (task.sequence + 1, task.partitions);
-            let metadata =
-                Metadata { sequence, partitions: known, settled: progress.settled.clone() }.encode(progress.point);
+            let metadata = Metadata { sequence, partitions: known, held, settled: progress.settled.clone() }
+                .encode(progress.point);
             let was_paused = task.is_paused();
             task.map_bytes = metadata.len() as u32;
             task.map_full = metadata.len() > if task.map_full { MAP_FREE_BYTES } else { MAP_FULL_BYTES };

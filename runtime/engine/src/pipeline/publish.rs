@@ -32,7 +32,11 @@ impl<M> Pipeline<M> {
         let letter = matches!(settled.fate, Fate::DeadLetter(_));
         let remaining = if letter { 1 } else { records };
         if remaining == 0 {
-            if !task.settle(ticket.offset, now) {
+            let known = match settled.fate {
+                Fate::Duplicate { of } => task.settle_duplicate(ticket.offset, of, now),
+                _ => task.settle(ticket.offset, now),
+            };
+            if !known {
                 actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });
             }
             if task.take_blocked().is_some() {

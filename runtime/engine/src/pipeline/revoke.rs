@@ -81,7 +81,7 @@ impl<M> Pipeline<M> {
             }
         }
         self.forget_commit_in_flight();
-        let (offsets, _) = self.plan(&partitions, &mut Vec::new());
+        let (offsets, _) = self.plan(&partitions, true, &mut Vec::new());
         actions.push(Action::CommitAndRelease { offsets, partitions });
     }
 
@@ -100,7 +100,7 @@ impl<M> Pipeline<M> {
     /// These partitions are somebody else's already: nothing of them may be committed.
     pub fn lost(&mut self, partitions: &[Partition], actions: &mut Vec<Action>) {
         if self.policy.has(Bug::CommitLost) {
-            let (offsets, _) = self.plan(partitions, &mut Vec::new());
+            let (offsets, _) = self.plan(partitions, false, &mut Vec::new());
             actions.push(Action::CommitAndRelease { offsets, partitions: partitions.to_vec() });
         }
         for partition in partitions {

@@ -1,11 +1,12 @@
 //! One partition within one assignment.
 
 use super::Action;
-use crate::intake::Opened;
+use crate::intake::{Careful, Opened};
 use crate::message::{Epoch, Now, Partition};
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::tracker::{Progress, Tracker};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -35,10 +36,14 @@ pub(super) struct Task {
     pub(super) epoch: Epoch,
     pub(super) phase: Phase,
     pub(super) tracker: Tracker,
+    /// Duplicates that settle with the message at the offset first named.
+    twins: BTreeMap<i64, Vec<i64>>,
     /// What was last committed in this assignment.
     pub(super) committed: Option<Progress>,
     pub(super) sequence: u64,
     pub(super) partitions: u32,
+    /// What runs alone first, since the partition was not given up in good order.
+    careful: Careful,
     /// Something changed since the last commit was planned.
     pub(super) dirty: bool,
     /// Publications without a report.
@@ -98,10 +103,12 @@ impl Task {
             epoch: opened.epoch,
             phase: Phase::Active,
             tracker: Tracker::new(opened.start, opened.settled.clone()),
+            twins: BTreeMap::new(),
             committed: None,
             sequence: opened.sequence,
             partitions: opened.partitions,
-            dirty: opened.fresh,
+            careful: opened.careful,
+            dirty: opened.fresh || opened.unmarked,
             publications: 0,
             letters_refused: 0,
             letters_stuck: 0,
@@ -124,6 +131,7 @@ impl Task {
         self.committed = old.committed;
         self.sequence = old.sequence;
         self.partitions = old.partitions;
+        self.careful = old.careful;
         self.refusals = old.refusals;
         self.refused_at = old.refused_at;
         self.blocked = old.blocked;
@@ -143,11 +151,29 @@ impl Task {
     pub(super) fn settle(&mut self, offset: i64, now: Now) -> bool {
         let known = self.tracker.settle(offset);
         self.dirty |= known;
+        if !self.twins.is_empty() {
+            for twin in self.twins.remove(&offset).unwrap_or_default() {
+                self.dirty |= self.tracker.settle(twin);
+            }
+        }
         self.note_point(now);
         // It may be gone from the log by now, and then never settles.
         if self.refused_at.is_some_and(|at| offset == at || self.point > at) {
             self.refused_at = None;
             self.refusals = 0;
+        }
+        known
+    }
+
+    /// Settles a duplicate, at the latest with the message that it repeats: were that to come to nothing, and be gone from
+    /// the log when it is looked for again, this one must take its place. The answer is as of [`Task::settle`].
+    pub(super) fn settle_duplicate(&mut self, offset: i64, of: i64, now: Now) -> bool {
+        if !self.tracker.is_unsettled(of) {
+            return self.settle(offset, now);
+        }
+        let known = self.tracker.is_unsettled(offset);
+        if known {
+            self.twins.entry(of).or_default().push(offset);
         }
         known
     }
@@ -192,6 +218,16 @@ impl Task {
             progress = Progress { point: self.tracker.next(), settled: crate::ranges::Ranges::new() };
         }
         progress
+    }
+
+    /// What a commit of this progress says of who holds the partition; see [`crate::metadata::Metadata::held`].
+    pub(super) const fn held(&self, progress: &Progress) -> Option<u32> {
+        Some(if progress.point < self.careful.below { self.careful.messages } else { 0 })
+    }
+
+    /// Nothing of it runs any more, in any shard.
+    pub(super) fn is_drained(&self) -> bool {
+        matches!(self.phase, Phase::Draining { shards_left: 0, .. })
     }
 
     pub(super) const fn is_paused(&self) -> bool {

@@ -26,6 +26,7 @@ mod revokes;
 mod stalls;
 
 use super::*;
+use crate::intake::Careful;
 use crate::message::{Epitaph, Failure, Fate, Reason, Ticket};
 use crate::metadata::Metadata;
 use crate::shard::Settled;
@@ -209,7 +210,18 @@ fn opened(epoch: u64, start: i64, more: &[&str]) -> Opened {
         }
     }
     let settled = ranges(&settled);
-    Opened { epoch: Epoch(epoch), start, settled, sequence, partitions: 4, fresh, loss: None, unusable: None }
+    Opened {
+        epoch: Epoch(epoch),
+        start,
+        settled,
+        sequence,
+        partitions: 4,
+        fresh,
+        loss: None,
+        unusable: None,
+        careful: Careful::default(),
+        unmarked: false,
+    }
 }
 
 fn epitaph() -> Epitaph {
@@ -226,6 +238,7 @@ fn settled(offset: &str, more: &[&str], fate: Fate) -> Settled<i64> {
         lane: 1_000 + offset as u64,
         id: None,
         refused: None,
+        alone: false,
         size: 10,
         timestamp_ms: -1,
     };

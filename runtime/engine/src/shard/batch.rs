@@ -60,7 +60,7 @@ enum Turn {
 /// What becomes of a message before it runs.
 enum Unrun {
     Run,
-    Duplicate,
+    Duplicate(i64),
     Bury(Reason, Failure),
 }
 
@@ -199,7 +199,7 @@ impl<M> Shard<M> {
                 }
                 // Settling now would overtake what of its lane runs in this batch.
                 _ if runs => return Turn::Over,
-                Unrun::Duplicate => self.settle_duplicate(id, settled),
+                Unrun::Duplicate(of) => self.settle_duplicate(id, of, settled),
                 Unrun::Bury(reason, failure) => {
                     self.bury_head(id, reason, failure, now, settled);
                     return Turn::Over;
@@ -218,9 +218,9 @@ impl<M> Shard<M> {
 
     fn decide_unrun(&self, ticket: &Ticket, now: Now) -> Unrun {
         if let (Some(seen), Some(id)) = (&self.seen, ticket.id)
-            && seen.contains(ticket.partition, id, ticket.offset, now.wall_ms)
+            && let Some(of) = seen.other(ticket.partition, id, ticket.offset, now.wall_ms)
         {
-            return Unrun::Duplicate;
+            return Unrun::Duplicate(of);
         }
         match self.refusal(ticket, now) {
             Some((reason, failure)) => Unrun::Bury(reason, failure),
@@ -228,12 +228,12 @@ impl<M> Shard<M> {
         }
     }
 
-    fn settle_duplicate(&mut self, id: LaneId, settled: &mut Vec<Settled<M>>) {
+    fn settle_duplicate(&mut self, id: LaneId, of: i64, settled: &mut Vec<Settled<M>>) {
         if let Some(item) = self.lanes.get(id).and_then(|l| l.queue.pop_front()) {
             settled.push(Settled {
                 ticket: item.ticket,
                 message: item.message,
-                fate: Fate::Duplicate,
+                fate: Fate::Duplicate { of },
                 slot: None,
                 attempts: 0,
             });

@@ -2,7 +2,8 @@
 //!
 //! Each line of a script is `command => what must come of it`. A message is written lane, offset, marks: `a1` is
 //! offset 1 of lane a in partition 0, `A1` the same of partition 1. Marks: `#x` its id, `*500` its size in bytes (10
-//! if not said), `@7` its timestamp, `~2` its epoch (1 if not said), `!` refused by the intake.
+//! if not said), `@7` its timestamp, `~2` its epoch (1 if not said), `!` refused by the intake,
+//! `^` to run alone.
 //!
 //! | command | answer |
 //! |---|---|
@@ -201,6 +202,7 @@ fn ticket(word: &str) -> Ticket {
         lane: u64::from(letter.to_ascii_lowercase()),
         id: parts.get(&'#').map(|id| MessageId([id.as_bytes()[0]; 16])),
         refused: parts.contains_key(&'!').then_some(Reason::Rejected),
+        alone: parts.contains_key(&'^'),
         size: parts.get(&'*').map_or(10, |s| s.parse().unwrap()),
         timestamp_ms: parts.get(&'@').map_or(-1, |t| t.parse().unwrap()),
     }
@@ -236,7 +238,7 @@ fn fates(settled: &[Settled<String>]) -> String {
         let (fate, epitaph) = match &s.fate {
             Fate::Done => ("done", None),
             Fate::Skipped => ("skipped", None),
-            Fate::Duplicate => ("duplicate", None),
+            Fate::Duplicate { .. } => ("duplicate", None),
             Fate::DeadLetter(epitaph) => ("dead", Some(epitaph)),
             Fate::Discarded(epitaph) => ("discarded", Some(epitaph)),
         };

@@ -26,7 +26,7 @@ impl From<&message::Fate> for Fate {
         match fate {
             message::Fate::Done => Self::Done,
             message::Fate::Skipped => Self::Skipped,
-            message::Fate::Duplicate => Self::Duplicate,
+            message::Fate::Duplicate { .. } => Self::Duplicate,
             message::Fate::DeadLetter(_) => Self::DeadLettered,
             message::Fate::Discarded(_) => Self::Discarded,
         }

@@ -183,7 +183,7 @@ impl Oracle {
             Fate::Done if !done => self.violated(name::FATE, Some(at), "is settled as done, and never was".into()),
             Fate::Skipped if !skipped => self.violated(name::FATE, Some(at), "is skipped by nobody".into()),
             Fate::Done | Fate::Skipped => {}
-            Fate::Duplicate => self.suppressed(at),
+            Fate::Duplicate { .. } => self.suppressed(at),
             Fate::DeadLetter(epitaph) => {
                 self.judge_epitaph(run, at, epitaph, ticket, now);
                 if scope.is_ordered() {
@@ -257,7 +257,7 @@ const fn fate_name(fate: &Fate) -> &'static str {
     match fate {
         Fate::Done => "done",
         Fate::Skipped => "skipped",
-        Fate::Duplicate => "duplicate",
+        Fate::Duplicate { .. } => "duplicate",
         Fate::DeadLetter(_) => "dead letter",
         Fate::Discarded(_) => "discarded",
     }

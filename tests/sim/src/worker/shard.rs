@@ -251,7 +251,7 @@ impl ShardActor {
             let (what, duplicate) = match &settled.fate {
                 Fate::Done => ("done", false),
                 Fate::Skipped => ("skipped", false),
-                Fate::Duplicate => ("duplicate", true),
+                Fate::Duplicate { .. } => ("duplicate", true),
                 Fate::DeadLetter(_) => ("dead letter", false),
                 Fate::Discarded(_) => ("discarded", false),
             };

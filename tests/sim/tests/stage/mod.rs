@@ -156,6 +156,14 @@ impl Stage {
         events.filter(|e| e.what == what && e.partition == Some(partition) && e.offset == Some(offset)).count()
     }
 
+    /// How many messages each call of the partition had, in order.
+    pub(crate) fn batches(&self, partition: u16) -> Vec<usize> {
+        let events = self.0.env.trace.events();
+        let calls: Vec<u64> =
+            events.iter().filter(|e| e.what == "called" && e.partition == Some(partition)).map(|e| e.at_ms).collect();
+        calls.chunk_by(|a, b| a == b).map(<[u64]>::len).collect()
+    }
+
     /// Puts a commit down as another program would.
     pub(crate) fn commit(&mut self, partition: u16, offset: i64, metadata: &str) {
         self.0.env.group.store(partition, Committed { offset, metadata: Rc::from(metadata) });

@@ -207,7 +207,7 @@ fn what_belongs_to_no_partition_is_ignored() {
 
 #[test]
 fn a_map_near_its_limit_holds_back_new_records_until_it_is_smaller() {
-    let mut rig = check("open 0 1 0 s=300 =>\n recv 0 1 0 9999 =>");
+    let mut rig = check("open 0 1 0 s=30 =>\n recv 0 1 0 9999 =>");
     // Commits what is settled after these offsets too; tells the size of the map and what was done beside.
     let settle = |rig: &mut Rig, offsets: &mut dyn Iterator<Item = i64>| {
         offsets.for_each(|o| assert_eq!(rig.obey(&format!("pub {o} 0")), "-"));
@@ -255,4 +255,23 @@ fn a_map_that_shrinks_during_a_revoke_resumes_nothing() {
     (0..2_600).step_by(2).for_each(|o| assert_eq!(rig.obey(&format!("pub {o} 0")), "-"));
     rig.obey("at 100");
     assert_eq!(rig.obey("tick"), "commit 2: 0@2600 s2");
+}
+
+#[test]
+fn a_duplicate_settles_with_the_message_that_it_repeats() {
+    let mut rig = check(
+        "open 0 1 10 =>
+         recv 0 1 10 13 =>
+         pub 10 1 => t1
+         pub 13 0 => -",
+    );
+    let now = rig.now;
+    for (offset, of) in [("11", 10), ("12", 9)] {
+        let duplicate = settled(offset, &[], Fate::Duplicate { of });
+        assert_eq!(rig.pipeline.publish(duplicate, 0, now, &mut rig.actions), None);
+    }
+    assert_eq!(rig.obey("tick"), "commit 1: 0@10[12..14] s1", "the first of 11 is on its way, that of 12 long done");
+    rig.obey("commit 1 ok");
+    rig.obey("ack t1");
+    assert_eq!(rig.obey("status 0"), "@1 point 14 committed 10 next 14 unsettled 0");
 }

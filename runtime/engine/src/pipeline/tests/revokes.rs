@@ -1,6 +1,7 @@
 //! Giving partitions up.
 
 use super::*;
+use alloc::vec;
 
 #[test]
 fn a_revoke_waits_for_every_shard_then_commits_and_releases() {
@@ -143,7 +144,7 @@ fn a_commit_in_flight_is_made_again_by_the_release() {
 }
 
 #[test]
-fn what_is_committed_already_is_not_committed_again_at_the_release() {
+fn the_release_commits_once_more_that_nothing_runs() {
     check(
         "open 0 1 10 fresh =>
          tick => commit 1: 0@10 s1
@@ -151,8 +152,57 @@ fn what_is_committed_already_is_not_committed_again_at_the_release() {
          recv 0 1 10 10 =>
          revoke 0 => close 0@1
          drained 0 1 =>
-         drained 0 1 => release 0:",
+         drained 0 1 => release 0: 0@10 s2",
     );
+}
+
+/// What the commits among these actions say of who holds partition 0.
+fn held(actions: &[Action]) -> Vec<Option<u32>> {
+    let commits = actions.iter().filter_map(|action| match action {
+        Action::Commit { offsets, .. } | Action::CommitAndRelease { offsets, .. } => offsets.first(),
+        _ => None,
+    });
+    commits.map(|c| Metadata::decode(&c.metadata, c.offset, i64::MAX).unwrap().held).collect()
+}
+
+fn now(steady_ms: u64) -> Now {
+    Now { steady_ms, wall_ms: 1_000_000 }
+}
+
+#[test]
+fn commits_say_that_the_partition_is_held_until_it_is_given_up_in_good_order() {
+    let mut pipeline: Pipeline<i64> = Pipeline::new(Policy::default(), 2, TIMING);
+    let mut actions = Vec::new();
+    let careful = Careful { messages: 1_000, below: 12 };
+    pipeline.opened(P0, &Opened { careful, unmarked: true, ..opened(1, 10, &[]) }, now(0), &mut actions);
+    pipeline.tick(now(0), &mut actions);
+    assert_eq!(held(&actions), [Some(1_000)], "before anything runs");
+    pipeline.commit_finished(1, true);
+    actions.clear();
+    pipeline.received(P0, Epoch(1), 10, 13, now(10));
+    for offset in [10, 11] {
+        pipeline.publish(settled(&format!("{offset}"), &[], Fate::Done), 0, now(10), &mut actions);
+    }
+    pipeline.tick(now(200), &mut actions);
+    assert_eq!(held(&actions), [Some(0)], "what had to run alone has run");
+    pipeline.commit_finished(2, true);
+    actions.clear();
+    pipeline.revoke(vec![P0], now(200), &mut actions);
+    pipeline.drained(P0, Epoch(1), now(200), &mut actions);
+    pipeline.drained(P0, Epoch(1), now(200), &mut actions);
+    assert_eq!(held(&actions), [None], "nothing of it runs");
+}
+
+#[test]
+fn a_release_that_did_not_wait_for_what_runs_says_so() {
+    let mut pipeline: Pipeline<i64> = Pipeline::new(Policy::default(), 2, TIMING);
+    let mut actions = Vec::new();
+    pipeline.opened(P0, &opened(1, 10, &["fresh"]), now(0), &mut actions);
+    pipeline.received(P0, Epoch(1), 10, 13, now(0));
+    pipeline.revoke(vec![P0], now(0), &mut actions);
+    pipeline.drained(P0, Epoch(1), now(0), &mut actions);
+    pipeline.tick(now(TIMING.revoke_ms), &mut actions);
+    assert_eq!(held(&actions).last(), Some(&Some(0)), "one shard never answered");
 }
 
 #[test]

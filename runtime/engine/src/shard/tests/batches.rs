@@ -224,3 +224,21 @@ fn a_batch_that_is_full_for_its_cost_does_not_wait() {
          next => run a2 b3 in 2000",
     );
 }
+
+#[test]
+fn a_message_that_may_have_brought_a_process_down_shares_its_call_with_nobody() {
+    check(
+        policy(),
+        "put a1^ b2^ a3 c4 =>
+         next => run a1 in 1000
+         end done => a1 done/0
+         next => run b2 in 1000
+         end retry10 => retried 1
+         next => run c4 a3 in 2000
+         end done done => c4 done/0 a3 done/1
+         at 10
+         put d5 =>
+         at 20
+         next => run d5 b2x2 in 2000",
+    );
+}
