@@ -220,7 +220,7 @@ impl Worker {
             wasm::Outcome::Done | wasm::Outcome::Skip => return,
             wasm::Outcome::Retry { outage: true, .. } => FailureKind::Outage,
             wasm::Outcome::Retry { .. } => FailureKind::Error,
-            wasm::Outcome::DeadLetter(_) => FailureKind::Rejected,
+            wasm::Outcome::DeadLetter(_) | wasm::Outcome::Oversized(_) => FailureKind::Rejected,
         };
         self.shift.metrics.attempts_failed.add(kind, 1);
     }
@@ -274,6 +274,7 @@ fn outcome(outcome: wasm::Outcome) -> Outcome {
             Outcome::Retry { failure: failure(f), delay_ms, outage }
         }
         wasm::Outcome::DeadLetter(f) => Outcome::DeadLetter(failure(f)),
+        wasm::Outcome::Oversized(f) => Outcome::Oversized(failure(f)),
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Call {
     host_calls: u64,
     host_calls_left: u64,
     pub(super) staged_bytes: u64,
+    /// What the guest logged last as an error: its panic, most likely, if the call traps.
+    pub(super) last_error: Option<String>,
 }
 
 /// What the guest staged for one message.
@@ -34,6 +36,8 @@ pub(super) struct Call {
 pub(super) struct Slot {
     pub(super) sends: Vec<Send>,
     pub(super) staged_bytes: u64,
+    /// A send was refused, since it was more than one message may stage.
+    pub(super) over_quota: bool,
     random: Option<u64>,
 }
 
@@ -66,6 +70,7 @@ impl Ctx {
         call.host_calls = self.limits.host_calls.saturating_mul(batch.len().max(1) as u64);
         call.host_calls_left = call.host_calls;
         call.staged_bytes = 0;
+        call.last_error = None;
         call.batch = batch;
         call.now_ms = now_ms;
         call.deadline_ms = deadline_ms;

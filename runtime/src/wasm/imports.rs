@@ -89,6 +89,7 @@ fn send(store: &mut Store<'_>, index: usize, output: WireOutput) -> Result<std::
     let slot = &ctx.call.slots[index];
     let staged = slot.staged_bytes + bytes;
     if slot.sends.len() >= ctx.limits.outputs as usize || staged > ctx.limits.output_bytes {
+        store.data_mut().call.slots[index].over_quota = true;
         return Ok(Err(WireError::OverQuota));
     }
     let limit = ctx.limits.effective_call_output_bytes();

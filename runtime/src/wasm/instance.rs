@@ -121,13 +121,20 @@ impl Instance {
         self.store.data_mut().begin(Arc::clone(batch), now_ms, end_ms(now_ms, deadline));
         let outcomes = self.guest.call_process(&mut self.store, &messages);
         self.messages = relend(messages);
-        let outcomes = outcomes.map_err(|e| classify(&e, &self.store.data().meter))?;
+        let outcomes = outcomes.map_err(|e| {
+            let ctx = self.store.data();
+            with_last_words(classify(&e, &ctx.meter), ctx.call.last_error.as_deref())
+        })?;
         if outcomes.len() != batch.len() {
             return Err(CallFailure::WrongCount { expected: batch.len(), got: outcomes.len() });
         }
         let slots = &mut self.store.data_mut().call.slots;
         let results = outcomes.into_iter().zip(slots.iter_mut()).map(|(outcome, slot)| {
-            let outcome = decide(outcome);
+            let outcome = match decide(outcome) {
+                // It gave up on a message whose sends passed the limits: that is why.
+                Outcome::DeadLetter(failure) if slot.over_quota => Outcome::Oversized(failure),
+                other => other,
+            };
             if !matches!(outcome, Outcome::Done | Outcome::Skip) {
                 return SlotResult { outcome, sends: Vec::new(), staged_bytes: 0 };
             }
@@ -217,6 +224,19 @@ fn classify(error: &wasmtime::Error, meter: &Meter) -> CallFailure {
     }
 }
 
+/// A panic is a bare trap, but the SDKs log its words before it; other handlers may have logged what went wrong, too.
+fn with_last_words(failure: CallFailure, words: Option<&str>) -> CallFailure {
+    match (failure, words) {
+        (CallFailure::Trap { detail }, Some(panic)) if panic.starts_with("panic: ") => {
+            CallFailure::Trap { detail: format!("{panic}; {detail}") }
+        }
+        (CallFailure::Trap { detail }, Some(words)) => {
+            CallFailure::Trap { detail: format!("{detail}; it last logged as an error: {words}") }
+        }
+        (other, _) => other,
+    }
+}
+
 /// The cause, then the guest's functions from the innermost outwards.
 fn detail(cause: &str, backtrace: Option<&WasmBacktrace>) -> String {
     let mut out = clean(cause.strip_prefix("wasm trap: ").unwrap_or(cause), 1024).into_owned();
@@ -228,4 +248,19 @@ fn detail(cause: &str, backtrace: Option<&WasmBacktrace>) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trap_carries_what_the_guest_said_last() {
+        let trap = |detail: &str| CallFailure::Trap { detail: detail.to_owned() };
+        let told = |words| with_last_words(trap("unreachable"), words);
+        assert_eq!(told(Some("panic: no such order")), trap("panic: no such order; unreachable"));
+        assert_eq!(told(Some("no rows")), trap("unreachable; it last logged as an error: no rows"));
+        assert_eq!(told(None), trap("unreachable"));
+        assert_eq!(with_last_words(CallFailure::Timeout, Some("panic: x")), CallFailure::Timeout);
+    }
 }

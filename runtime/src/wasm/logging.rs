@@ -11,6 +11,8 @@ use wasmtime::{Result, StoreContextMut};
 const TARGET: &str = "keyrail::handler";
 /// Longest message of a line, in bytes.
 const MESSAGE_BYTES: usize = 8192;
+/// Of a line at error level this much is kept, for the dead letter should the call trap.
+const ERROR_BYTES: usize = 1024;
 /// Most fields of a line.
 const FIELDS: usize = 16;
 /// Longest name and longest value of a field, in bytes.
@@ -59,6 +61,10 @@ pub(super) fn link(linker: &mut Linker<Ctx>) -> Result<()> {
         store.data_mut().call.charge()?;
         if level < threshold() {
             return Ok(());
+        }
+        if level == WireLevel::Error {
+            let words = clean(&message.to_str(&store)?, ERROR_BYTES).into_owned();
+            store.data_mut().call.last_error = Some(words);
         }
         let ctx = store.data_mut();
         if !ctx.log.take(ctx.limits.log_lines) {

@@ -60,6 +60,8 @@ pub enum Outcome {
     },
     /// Never to be tried again.
     DeadLetter(Failure),
+    /// The same, after a send was refused that passed `limits.outputs` or `limits.output-bytes`.
+    Oversized(Failure),
 }
 
 /// Why a message failed, in the handler's words, made safe for headers, labels and logs.

@@ -154,3 +154,27 @@ fn a_forbidden_dead_letter_topic_blocks_the_partition_until_it_is_allowed() {
     assert_eq!(read_all(kafka, &stage.output).len(), 1);
     worker.stop(Duration::from_secs(15));
 }
+
+#[test]
+fn dead_letters_carry_a_panics_words_and_name_what_was_too_much() {
+    let test = "dead_letters_carry_a_panics_words_and_name_what_was_too_much";
+    let Some(kafka) = broker(test) else { return };
+    let tables = "[retry]\nattempts = 2\nbackoff = { first = \"50ms\" }";
+    let stage = Stage::new(test, kafka, &Setup { partitions: 1, tables, ..Setup::default() });
+    let records = [
+        Rec::script("a", "trap", "fuse"),
+        Rec::script("b", "sends:2000", "many"),
+        Rec::script("c", "dead-letter", "no"),
+    ];
+    send_all(kafka, &stage.input, &records);
+    let mut worker = Worker::start(&stage, 0);
+    stage.wait_settled(&[&worker], 0, Duration::from_secs(60));
+    let mut letters = read_all(kafka, &stage.letters);
+    letters.sort_by_key(|l| l.key.clone());
+    let told: Vec<_> = letters.iter().map(|l| (l.told("keyrail-reason"), l.told("keyrail-code"))).collect();
+    let told: Vec<_> = told.iter().map(|(reason, code)| (reason.as_str(), code.as_str())).collect();
+    assert_eq!(told, [("trap", "trap"), ("oversized", "over-quota"), ("rejected", "scripted")]);
+    let detail = letters[0].told("keyrail-detail");
+    assert!(detail.contains("panic: scripted: fuse"), "{detail}");
+    worker.stop(Duration::from_secs(15));
+}
