@@ -30,6 +30,9 @@ pub enum Polled {
     OutOfRange(TopicPartition),
     /// Something a person should know; the consumer goes on by itself.
     Trouble(BrokerError),
+    /// No broker answers at all; the consumer goes on by itself when one does. Told again while it lasts, at least once
+    /// in 35 s.
+    Away(BrokerError),
     /// Nothing within the time given.
     Idle,
 }

@@ -8,6 +8,7 @@ use super::clock::millis;
 use super::link::{
     Handover, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
 };
+use super::standing::Standing;
 use super::{Stopped, Trouble};
 use crate::admin::health::{Heartbeat, PipelineHealth, State};
 use crate::admin::metrics::{PauseReason, PipelineMetrics, Rebalance};
@@ -37,8 +38,6 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const TRICKLE: Duration = Duration::from_millis(10);
 /// Records that come within this time of fetching anew were there before.
 const KICKED: Duration = Duration::from_secs(5);
-/// Trouble that is not told again for this long is over.
-const TROUBLE: Duration = Duration::from_secs(30);
 /// Between two looks at the logs' ends.
 const LOOK: Duration = Duration::from_secs(1);
 /// Beside the ledger's own bound on a revoke: how long its answer may take more.
@@ -76,8 +75,7 @@ pub(super) struct Worker {
     released: bool,
     /// Partitions that were silent in spite of lag, and when they were fetched anew.
     kicked: BTreeMap<Partition, Instant>,
-    /// When a person was last told to act.
-    troubled: Option<Instant>,
+    standing: Standing,
     /// Commands that came while a revoke was waited for.
     deferred: VecDeque<ToConsumer>,
     next_look: Instant,
@@ -106,6 +104,7 @@ pub(super) fn run(feed: Feed) -> Result<Stopped, Trouble> {
 impl Worker {
     fn new(feed: Feed) -> Self {
         let routed = (0..feed.out.shards()).map(|_| Vec::new()).collect();
+        let standing = Standing::new(feed.health.clone());
         Self {
             feed,
             held: BTreeSet::new(),
@@ -115,7 +114,7 @@ impl Worker {
             bytes: 0,
             released: false,
             kicked: BTreeMap::new(),
-            troubled: None,
+            standing,
             deferred: VecDeque::new(),
             next_look: Instant::now(),
             next_poll: Instant::now(),
@@ -148,6 +147,9 @@ impl Worker {
                     break;
                 }
             }
+        }
+        if polled > 0 {
+            self.standing.read();
         }
         self.hand_over()
     }
@@ -247,10 +249,7 @@ impl Worker {
             return Ok(());
         }
         self.next_look = Instant::now() + LOOK;
-        if self.troubled.is_some_and(|since| since.elapsed() > TROUBLE) {
-            self.troubled = None;
-            self.feed.health.set(State::Ready);
-        }
+        self.standing.look();
         let ends: Vec<_> = self.feed.consumer.watermarks().into_iter().map(|(at, end)| (to_engine(at), end)).collect();
         self.feed.out.tell(ToCommitter::Watermarks(ends))?;
         Ok(())
@@ -359,9 +358,13 @@ impl Worker {
             Polled::Trouble(error) if error.kind == BrokerErrorKind::Fatal => Err(Trouble::Again(error.message)),
             Polled::Trouble(error) => {
                 if error.kind == BrokerErrorKind::Operator {
-                    self.feed.health.set(State::NotReady(error.message.clone()));
-                    self.troubled = Some(Instant::now());
+                    self.standing.trouble(&error, false);
                 }
+                self.tell(Err(error));
+                Ok(())
+            }
+            Polled::Away(error) => {
+                self.standing.trouble(&error, true);
                 self.tell(Err(error));
                 Ok(())
             }

@@ -15,6 +15,7 @@ mod process;
 mod records;
 mod shard;
 mod show;
+mod standing;
 
 pub use budget::Budget;
 pub use load::{Unfit, load};

@@ -139,7 +139,11 @@ impl KafkaConsumer {
         let fatal = if failure.fatal { self.shared.client.fatal() } else { None };
         let error = self.shared.place.explain("reading", fatal.as_ref().unwrap_or(failure));
         let new = self.repeats.is_new(failure.code, error.kind, Instant::now());
-        if new || failure.fatal { Polled::Trouble(error) } else { Polled::Idle }
+        match failure.code {
+            _ if !new && !failure.fatal => Polled::Idle,
+            Code::AllBrokersDown => Polled::Away(error),
+            _ => Polled::Trouble(error),
+        }
     }
 
     /// Takes a partition away from librdkafka and gives it back at another offset.

@@ -1,7 +1,7 @@
 //! The tests' own client: straight on librdkafka, so that what Keyrail misunderstands does not stand on both sides.
 
 use keyrail_kafka_tests::{Kafka, Security};
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -187,6 +187,13 @@ fn partitions(reader: &BaseConsumer, topic: &str) -> i32 {
     i32::try_from(metadata.topics()[0].partitions().len()).unwrap()
 }
 
+/// The broker that leads a partition; -1 while none does.
+pub(crate) fn leader(kafka: &Kafka, topic: &str, partition: i32) -> i32 {
+    let metadata = patient(|| reader(kafka, "leader").fetch_metadata(Some(topic), ASK));
+    let partitions = metadata.topics()[0].partitions();
+    partitions.iter().find(|p| p.id() == partition).map_or(-1, |p| p.leader())
+}
+
 /// First offset and end of each partition.
 pub(crate) fn bounds(kafka: &Kafka, topic: &str) -> Vec<(i64, i64)> {
     let reader = reader(kafka, "bounds");
@@ -266,6 +273,12 @@ fn options() -> AdminOptions {
 
 pub(crate) fn delete_topic(kafka: &Kafka, topic: &str) {
     let results = wait_for(admin(kafka).delete_topics(&[topic], &options())).unwrap();
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+}
+
+/// Gives a topic more partitions, so that it has `count`.
+pub(crate) fn add_partitions(kafka: &Kafka, topic: &str, count: usize) {
+    let results = wait_for(admin(kafka).create_partitions(&[NewPartitions::new(topic, count)], &options())).unwrap();
     assert!(results.iter().all(Result::is_ok), "{results:?}");
 }
 

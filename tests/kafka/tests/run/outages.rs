@@ -1,20 +1,20 @@
 //! Brokers that die and come back, or are not there yet.
 
-use crate::client::{Rec, read_all, send_all};
+use crate::client::{Rec, committed, leader, read_all, send_all};
 use crate::feed::{Chance, Feed, plan};
 use crate::stage::{Setup, Stage, own_broker};
 use crate::worker::Worker;
-use keyrail_kafka_tests::Options;
+use keyrail_kafka_tests::{Kafka, Options};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
+const RETRY: &str = "[retry]\nbackoff = { first = \"50ms\" }";
 
 #[test]
 fn a_broker_killed_and_restarted_loses_nothing() {
     let test = "a_broker_killed_and_restarted_loses_nothing";
     let Some(kafka) = own_broker(test, &Options::default()) else { return };
-    let tables = "[retry]\nbackoff = { first = \"50ms\" }";
-    let stage = Stage::new(test, &kafka, &Setup { tables, ..Setup::default() });
+    let stage = Stage::new(test, &kafka, &Setup { tables: RETRY, ..Setup::default() });
     let mut all: Vec<Worker> = (0..2).map(|n| Worker::start(&stage, n)).collect();
     all.iter().for_each(Worker::wait_ready);
     let feed = Feed::start(&kafka, &stage.input, plan(200, 800, 10_000), Chance::new(test));
@@ -67,4 +67,111 @@ fn a_broker_away_at_the_start_is_waited_for() {
     worker.wait_ready();
     assert_eq!(read_all(&kafka, &stage.output).len(), 100);
     worker.stop(Duration::from_secs(15));
+}
+
+#[test]
+fn brokers_that_are_away_for_a_minute_are_told_and_waited_for() {
+    let test = "brokers_that_are_away_for_a_minute_are_told_and_waited_for";
+    let Some(kafka) = own_broker(test, &Options::default()) else { return };
+    let stage = Stage::new(test, &kafka, &Setup { tables: RETRY, ..Setup::default() });
+    let mut all: Vec<Worker> = (0..3).map(|n| Worker::start(&stage, n)).collect();
+    all.iter().for_each(|w| w.wait_metric("keyrail_partitions_assigned", &[], |n| n == 2.0));
+    let feed = Feed::start(&kafka, &stage.input, plan(200, 300, 10_000), Chance::new(test));
+    std::thread::sleep(Duration::from_secs(3));
+    kafka.kill(1).unwrap();
+    let gone = Instant::now();
+    while gone.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_secs(3));
+        for worker in &mut all {
+            let ended = worker.ended();
+            assert!(ended.is_none(), "it must wait: {ended:?}\n{}", worker.tail());
+            assert_eq!(worker.get("/livez").map(|p| p.status), Some(200), "{}", worker.tail());
+            let ready = worker.get("/readyz").expect("an answer");
+            let told = ready.status == 503 && ready.body.contains("bootstrap.servers");
+            assert!(told || gone.elapsed() < Duration::from_secs(10), "not told: {ready:?}\n{}", worker.tail());
+        }
+    }
+    all.iter().for_each(|w| w.wait_metric("keyrail_commit_age_seconds", &[], |age| age > 50.0));
+    kafka.restart(1).unwrap();
+    let back = Instant::now();
+    all.iter().for_each(Worker::wait_ready);
+    stage.say(&format!("all ready {:.1} s after the broker was back", back.elapsed().as_secs_f64()));
+    let account = feed.finish();
+    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, LIMIT);
+    stage.say(&format!("settled {:.1} s after the broker was back", back.elapsed().as_secs_f64()));
+    for worker in &mut all {
+        worker.stop(Duration::from_secs(20));
+    }
+    let (outputs, letters) = account.judge(&stage);
+    outputs.must_hold(2000);
+    letters.must_hold(20);
+}
+
+/// The broker that coordinates a group, of a cluster with four partitions of groups' offsets.
+fn coordinator(kafka: &Kafka, group: &str) -> i32 {
+    let hash = group.bytes().fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)));
+    leader(kafka, "__consumer_offsets", (hash & i32::MAX) % 4)
+}
+
+#[test]
+fn a_group_whose_coordinator_moves_loses_nothing() {
+    let test = "a_group_whose_coordinator_moves_loses_nothing";
+    // A dead broker's partitions move when the controller has missed it for so long.
+    let properties = vec![
+        ("broker.session.timeout.ms".to_owned(), "3000".to_owned()),
+        ("broker.heartbeat.interval.ms".to_owned(), "500".to_owned()),
+    ];
+    let Some(kafka) = own_broker(test, &Options { brokers: 3, properties, ..Options::default() }) else { return };
+    let setup = Setup { tables: RETRY, ..Setup::default() };
+    let mut stage = Stage::new(test, &kafka, &setup);
+    // The first group makes Kafka's topic of offsets.
+    let until = Instant::now() + LIMIT;
+    while committed(&kafka, &stage.group, &stage.input).is_err() {
+        assert!(Instant::now() < until, "the offsets of groups are nowhere\n{}", kafka.story(1).unwrap());
+    }
+    // Broker 1 is the controller too, and must stay.
+    let groups = (0..100).map(|n| format!("{}-{n}", stage.group));
+    stage.group = groups.into_iter().find(|g| coordinator(&kafka, g) != 1).expect("a group of another broker's");
+    stage.write_manifest(&setup);
+    stage.letters = format!("{}.{}.dlq", stage.group, stage.input);
+    let mut all: Vec<Worker> = (0..2).map(|n| Worker::start(&stage, n)).collect();
+    all.iter().for_each(|w| w.wait_metric("keyrail_partitions_assigned", &[], |n| n == 3.0));
+    let feed = Feed::start(&kafka, &stage.input, plan(200, 500, 10_000), Chance::new(test));
+    const MOVES: usize = 2;
+    for _ in 0..MOVES {
+        std::thread::sleep(Duration::from_secs(3));
+        let old = coordinator(&kafka, &stage.group);
+        assert!(old > 1, "broker {old} coordinates");
+        let id = u32::try_from(old).unwrap();
+        kafka.kill(id).unwrap();
+        let gone = Instant::now();
+        while coordinator(&kafka, &stage.group) == old {
+            assert!(gone.elapsed() < LIMIT, "no other broker coordinates\n{}", kafka.story(1).unwrap());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let moved = Instant::now();
+        let commits = |w: &Worker| w.metric("keyrail_commits_total", &["result=\"ok\""]);
+        let before: Vec<f64> = all.iter().map(commits).collect();
+        for (worker, before) in all.iter().zip(before) {
+            worker.wait_metric("keyrail_commits_total", &["result=\"ok\""], |n| n > before + 5.0);
+        }
+        let new = coordinator(&kafka, &stage.group);
+        stage.say(&format!(
+            "broker {old} killed, broker {new} coordinates after {:.1} s, commits go on {:.1} s later",
+            (moved - gone).as_secs_f64(),
+            moved.elapsed().as_secs_f64()
+        ));
+        kafka.restart(id).unwrap();
+        if new == 1 {
+            break;
+        }
+    }
+    let account = feed.finish();
+    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, LIMIT);
+    for worker in &mut all {
+        worker.stop(Duration::from_secs(20));
+    }
+    let (outputs, letters) = account.judge(&stage);
+    outputs.must_hold(MOVES * 1000);
+    letters.must_hold(MOVES * 10);
 }
