@@ -7,8 +7,10 @@
 mod acl;
 mod janitor;
 mod node;
+mod proxy;
 mod rig;
 
+pub use proxy::{Direction, Proxy};
 pub use rig::{Kafka, Options, Security, shared, start};
 
 use std::io::Write;

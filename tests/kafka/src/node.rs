@@ -6,10 +6,13 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// Ports to choose from.
+const PORTS: u32 = 18_000;
 
 /// Where Kafka and Java are.
 #[derive(Debug, Clone)]
@@ -47,9 +50,19 @@ impl Home {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, below those that the system gives to connections: a broker that is away for a
+/// while finds it free again.
 pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?.local_addr()?.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Tests of other processes begin elsewhere.
+    let begin = std::process::id().wrapping_mul(37);
+    for _ in 0..PORTS {
+        let port = 12_000 + (begin.wrapping_add(NEXT.fetch_add(1, Relaxed)) % PORTS) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port from 12000 to {}", 12_000 + PORTS)
 }
 
 /// One broker; killed on drop.

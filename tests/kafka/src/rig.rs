@@ -2,6 +2,7 @@
 
 use crate::janitor::Janitor;
 use crate::node::{Home, Node, free_port};
+use crate::proxy::Proxy;
 use crate::{acl, skip};
 use anyhow::{Context, Result, bail, ensure};
 use keyrail::broker::kafka as client;
@@ -26,6 +27,8 @@ pub enum Security {
     Tls,
     /// TLS and a login; what the user may do is up to [`Kafka::allow`].
     SaslTls,
+    /// As `Plain`, by the proxies of [`Options::proxied`].
+    Proxied,
 }
 
 impl Security {
@@ -34,7 +37,13 @@ impl Security {
             Self::Plain => "PLAINTEXT",
             Self::Tls => "SSL",
             Self::SaslTls => "SASL_SSL",
+            Self::Proxied => "PROXIED",
         }
+    }
+
+    fn protocol(self) -> String {
+        let speaks = if self == Self::Proxied { Self::Plain } else { self };
+        speaks.listener().to_lowercase()
     }
 }
 
@@ -45,6 +54,8 @@ pub struct Options {
     pub brokers: u32,
     /// Listeners with TLS and with TLS and login, and access rules. Costs a second more.
     pub secured: bool,
+    /// A proxy before each broker, for clients that come by [`Security::Proxied`].
+    pub proxied: bool,
     /// Users that can log in, with their passwords; `admin` is always there.
     pub users: Vec<(String, String)>,
     /// More broker properties.
@@ -53,7 +64,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { brokers: 1, secured: false, users: Vec::new(), properties: Vec::new() }
+        Self { brokers: 1, secured: false, proxied: false, users: Vec::new(), properties: Vec::new() }
     }
 }
 
@@ -62,6 +73,7 @@ impl Default for Options {
 pub struct Kafka {
     nodes: Mutex<Vec<Node>>,
     bootstrap: BTreeMap<&'static str, String>,
+    proxies: Vec<Proxy>,
     folder: PathBuf,
     // Dropped last: it removes the folder.
     _janitor: Janitor,
@@ -101,16 +113,22 @@ impl Kafka {
         let janitor = Janitor::new(&folder)?;
         let store = if options.secured { Some(key_store(home, &folder)?) } else { None };
         let controller = free_port()?;
-        let mut nodes = Vec::new();
+        let (mut nodes, mut proxies) = (Vec::new(), Vec::new());
         let mut bootstrap: BTreeMap<_, Vec<String>> = BTreeMap::new();
         let mut users: Vec<_> = options.users.iter().map(|(n, p)| (n.as_str(), p.as_str())).collect();
         users.push(ADMIN);
         for id in 1..=options.brokers {
             let mut ports = BTreeMap::new();
-            for listener in listeners(options) {
+            for listener in &listeners(options) {
                 let port = free_port()?;
-                ports.insert(*listener, port);
-                bootstrap.entry(*listener).or_default().push(format!("127.0.0.1:{port}"));
+                let mut advertised = port;
+                if *listener == Security::Proxied.listener() {
+                    let proxy = Proxy::start(port)?;
+                    advertised = proxy.port();
+                    proxies.push(proxy);
+                }
+                ports.insert(*listener, Ports { own: port, advertised });
+                bootstrap.entry(*listener).or_default().push(format!("127.0.0.1:{advertised}"));
             }
             let properties = properties(options, id, controller, &ports, store.as_deref());
             nodes.push(Node::prepare(home, &folder, id, &properties, if options.secured { &users } else { &[] })?);
@@ -122,7 +140,7 @@ impl Kafka {
             node.wait_ready()?;
         }
         let bootstrap = bootstrap.into_iter().map(|(l, all)| (l, all.join(","))).collect();
-        Ok(Self { nodes: Mutex::new(nodes), bootstrap, folder, _janitor: janitor })
+        Ok(Self { nodes: Mutex::new(nodes), bootstrap, proxies, folder, _janitor: janitor })
     }
 
     /// Addresses of one listener of all brokers.
@@ -142,9 +160,9 @@ impl Kafka {
     pub fn properties(&self, security: Security) -> BTreeMap<String, String> {
         let mut all = BTreeMap::from([
             ("bootstrap.servers".to_owned(), self.bootstrap(security).to_owned()),
-            ("security.protocol".to_owned(), security.listener().to_lowercase()),
+            ("security.protocol".to_owned(), security.protocol()),
         ]);
-        if security != Security::Plain {
+        if matches!(security, Security::Tls | Security::SaslTls) {
             all.insert("ssl.ca.location".to_owned(), self.ca().display().to_string());
         }
         all
@@ -183,6 +201,12 @@ impl Kafka {
         let mut nodes = self.nodes.lock().map_err(|_| anyhow::anyhow!("another test panicked at this broker"))?;
         let index = (id as usize).checked_sub(1).context("brokers count from 1")?;
         act(nodes.get_mut(index).with_context(|| format!("there is no broker {id}"))?)
+    }
+
+    /// The proxy before a broker of a cluster that has them.
+    pub fn proxy(&self, id: u32) -> Result<&Proxy> {
+        let index = (id as usize).checked_sub(1).context("brokers count from 1")?;
+        self.proxies.get(index).with_context(|| format!("there is no proxy before a broker {id}"))
     }
 
     /// Stops a broker in good order.
@@ -225,8 +249,21 @@ impl Drop for Kafka {
     }
 }
 
-fn listeners(options: &Options) -> &'static [&'static str] {
-    if options.secured { &["PLAINTEXT", "SSL", "SASL_SSL"] } else { &["PLAINTEXT"] }
+fn listeners(options: &Options) -> Vec<&'static str> {
+    let mut all = vec!["PLAINTEXT"];
+    if options.secured {
+        all.extend(["SSL", "SASL_SSL"]);
+    }
+    if options.proxied {
+        all.push(Security::Proxied.listener());
+    }
+    all
+}
+
+/// Of one listener: where it listens, and what it tells its clients.
+struct Ports {
+    own: u16,
+    advertised: u16,
 }
 
 /// A key of the brokers' own, good for localhost, and its certificate for the clients.
@@ -264,16 +301,18 @@ fn properties(
     options: &Options,
     id: u32,
     controller: u16,
-    ports: &BTreeMap<&str, u16>,
+    ports: &BTreeMap<&str, Ports>,
     store: Option<&std::path::Path>,
 ) -> Vec<(String, String)> {
     let replicas = options.brokers.min(3);
-    let mut own: Vec<String> = ports.iter().map(|(l, p)| format!("{l}://127.0.0.1:{p}")).collect();
-    let advertised = own.join(",");
+    let listen = |port: fn(&Ports) -> u16| -> Vec<String> {
+        ports.iter().map(|(listener, p)| format!("{listener}://127.0.0.1:{}", port(p))).collect()
+    };
+    let (mut own, advertised) = (listen(|p| p.own), listen(|p| p.advertised).join(","));
     if id == 1 {
         own.push(format!("CONTROLLER://127.0.0.1:{controller}"));
     }
-    let protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL";
+    let protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,PROXIED:PLAINTEXT";
     let mut all: Vec<(String, String)> = vec![
         ("process.roles".into(), if id == 1 { "broker,controller" } else { "broker" }.into()),
         ("controller.quorum.voters".into(), format!("1@127.0.0.1:{controller}")),
@@ -283,6 +322,7 @@ fn properties(
         ("listener.security.protocol.map".into(), protocols.into()),
         ("inter.broker.listener.name".into(), "PLAINTEXT".into()),
         ("offsets.topic.replication.factor".into(), replicas.to_string()),
+        ("default.replication.factor".into(), replicas.to_string()),
         ("transaction.state.log.replication.factor".into(), replicas.to_string()),
         ("transaction.state.log.min.isr".into(), "1".into()),
         // Fewer partitions of its own: a new broker makes them at the first group, while a test waits.
@@ -293,6 +333,11 @@ fn properties(
         ("log.cleaner.dedupe.buffer.size".into(), "4194304".into()),
         // So that a test can have short sessions.
         ("group.min.session.timeout.ms".into(), "1000".into()),
+        // The new protocol (KIP-848) leaves these to the broker: short, since its members learn of all by heartbeats.
+        ("group.consumer.min.session.timeout.ms".into(), "1000".into()),
+        ("group.consumer.session.timeout.ms".into(), "3000".into()),
+        ("group.consumer.min.heartbeat.interval.ms".into(), "100".into()),
+        ("group.consumer.heartbeat.interval.ms".into(), "300".into()),
     ];
     if let Some(store) = store {
         let sub = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"admin\";";

@@ -164,11 +164,12 @@ impl Worker {
     pub(crate) fn wait_metric(&self, name: &str, labels: &[&str], is: impl Fn(f64) -> bool) {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
-            let value = self.metric(name, labels);
-            if is(value) {
+            // `None` right after the start.
+            let value = self.get("/metrics").map(|page| sum(&page.body, name, labels));
+            if value.is_some_and(&is) {
                 return;
             }
-            assert!(Instant::now() < until, "{name}{labels:?} is {value}\n{}", self.tail());
+            assert!(Instant::now() < until, "{name}{labels:?} is {value:?}\n{}", self.tail());
             std::thread::sleep(Duration::from_millis(100));
         }
     }

@@ -1,0 +1,62 @@
+//! Rebalance storms: a member in and out every two seconds, by each way in which a group can assign its partitions.
+
+use crate::feed::{Chance, Feed, plan};
+use crate::stage::{Setup, Stage, broker};
+use crate::worker::Worker;
+use std::time::{Duration, Instant};
+
+const SHORT: &str = "\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"300\"";
+const RETRY: &str = "[retry]\nbackoff = { first = \"50ms\", factor = 2.0, max = \"1s\", jitter = 0.1 }";
+const PROGRESS: Duration = Duration::from_secs(30);
+const STORM: Duration = Duration::from_secs(40);
+
+/// Everybody leaves in good order, so nothing may be repeated.
+fn storm(test: &'static str, lines: &str) {
+    let Some(kafka) = broker(test) else { return };
+    let stage = Stage::new(test, kafka, &Setup { tables: RETRY, kafka: lines, ..Setup::default() });
+    let mut all: Vec<Worker> = (0..2).map(|n| Worker::start(&stage, n)).collect();
+    all.iter().for_each(Worker::wait_ready);
+    let feed = Feed::start(kafka, &stage.input, plan(200, 500, 20_000), Chance::new(test));
+    let (began, mut rounds) = (Instant::now(), 0);
+    while began.elapsed() < STORM {
+        let mut guest = Worker::start(&stage, 2);
+        std::thread::sleep(Duration::from_secs(2));
+        guest.stop(Duration::from_secs(20));
+        std::thread::sleep(Duration::from_secs(2));
+        rounds += 1;
+    }
+    let revoked: f64 = all.iter().map(|w| w.metric("keyrail_rebalances_total", &["kind=\"revoked\""])).sum();
+    let lost: f64 = all.iter().map(|w| w.metric("keyrail_rebalances_total", &["kind=\"lost\""])).sum();
+    stage.say(&format!(
+        "{rounds} rounds in {:.0} s, {revoked} revokes, {lost} losses, {} messages sent",
+        began.elapsed().as_secs_f64(),
+        feed.sent()
+    ));
+    assert!(rounds >= 6, "{rounds} rounds: joining and leaving takes too long");
+    assert!(revoked >= f64::from(rounds), "{revoked} revokes: the members were not disturbed");
+    let account = feed.finish();
+    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS);
+    for worker in &mut all {
+        worker.stop(Duration::from_secs(20));
+    }
+    let (outputs, letters) = account.judge(&stage);
+    outputs.must_hold_strictly(0);
+    letters.must_hold_strictly(0);
+}
+
+#[test]
+fn a_cooperative_member_that_joins_and_leaves_every_two_seconds_repeats_nothing() {
+    storm("a_cooperative_member_that_joins_and_leaves_every_two_seconds_repeats_nothing", SHORT);
+}
+
+#[test]
+fn an_eager_member_that_joins_and_leaves_every_two_seconds_repeats_nothing() {
+    let lines = format!("{SHORT}\n\"partition.assignment.strategy\" = \"range\"");
+    storm("an_eager_member_that_joins_and_leaves_every_two_seconds_repeats_nothing", &lines);
+}
+
+#[test]
+fn a_member_by_the_new_protocol_that_joins_and_leaves_every_two_seconds_repeats_nothing() {
+    let test = "a_member_by_the_new_protocol_that_joins_and_leaves_every_two_seconds_repeats_nothing";
+    storm(test, "\"group.protocol\" = \"consumer\"");
+}
