@@ -33,6 +33,9 @@ struct Args {
     /// A rough look: half the messages, two pairs
     #[arg(long)]
     quick: bool,
+    /// A librdkafka property of both, as `-X linger.ms=5`
+    #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", global = true, value_parser = property)]
+    properties: Vec<(String, String)>,
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
@@ -62,6 +65,11 @@ enum What {
     Failing,
 }
 
+fn property(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 type Measure = fn(&Rig, Amount, &mut Report) -> Result<()>;
 
 fn main() -> ExitCode {
@@ -73,7 +81,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<ExitCode> {
     if let Some(Part::Raw { bootstrap, group, from, to }) = &args.part {
-        raw::run(bootstrap, group, from, to)?;
+        raw::run(bootstrap, &args.properties, group, from, to)?;
         return Ok(ExitCode::SUCCESS);
     }
     let amount = Amount {
@@ -84,7 +92,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let wanted = |what| args.only.is_empty() || args.only.contains(&what);
     let mut report = Report::new();
     report.doing("starting Kafka");
-    let rig = Rig::new()?;
+    let rig = Rig::new(&args.properties)?;
     let all: [(What, Measure); 5] = [
         (What::Start, figures::start),
         (What::Throughput, figures::throughput),

@@ -34,8 +34,9 @@ struct Laps {
 }
 
 /// Copies until the process is killed.
-pub(crate) fn run(bootstrap: &str, group: &str, from: &str, to: &str) -> Result<()> {
-    let properties = BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap.to_owned())]);
+pub(crate) fn run(bootstrap: &str, more: &[(String, String)], group: &str, from: &str, to: &str) -> Result<()> {
+    let mut properties: BTreeMap<_, _> = more.iter().cloned().collect();
+    properties.insert("bootstrap.servers".to_owned(), bootstrap.to_owned());
     let kafka = Kafka::new(&properties).map_err(|all| anyhow::anyhow!("{all:?}"))?;
     let laps: *mut Laps = Box::leak(Box::new(Laps { first: 0, open: VecDeque::new(), failed: 0 }));
     // SAFETY: the clients and `laps` live as long as the process, and only this thread polls.

@@ -26,6 +26,8 @@ pub(crate) struct Rig {
     keyrail: PathBuf,
     guests: PathBuf,
     pub(crate) bootstrap: String,
+    /// Properties of both programs' clients.
+    properties: Vec<(String, String)>,
 }
 
 /// What one run of Keyrail is given beside its topics.
@@ -40,7 +42,7 @@ pub(crate) struct Shape {
 }
 
 impl Rig {
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(properties: &[(String, String)]) -> Result<Self> {
         let guests = path("KEYRAIL_GUESTS")?;
         let keyrail = path("KEYRAIL_BIN")?;
         let options = Options {
@@ -52,7 +54,7 @@ impl Rig {
         let folder = std::env::temp_dir().join(unique("keyrail-bench"));
         fs::create_dir_all(folder.join("plugins"))?;
         let bootstrap = kafka.bootstrap(Security::Plain).to_owned();
-        Ok(Self { kafka, folder, keyrail, guests, bootstrap })
+        Ok(Self { kafka, folder, keyrail, guests, bootstrap, properties: properties.to_vec() })
     }
 
     /// A topic with the bench's partitions; gives its name.
@@ -80,6 +82,7 @@ impl Rig {
             Who::Raw => {
                 let mut raw = Command::new(std::env::current_exe()?);
                 raw.args(["raw", &self.bootstrap, &group, from, to]);
+                raw.args(self.properties.iter().flat_map(|(name, value)| ["-X".to_owned(), format!("{name}={value}")]));
                 Process::start(&mut raw, &log)
             }
             Who::Keyrail => {
@@ -94,8 +97,9 @@ impl Rig {
     fn configure(&self, group: &str, from: &str, to: &str, shape: &Shape) -> Result<()> {
         let records = if shape.records.is_empty() { "256MiB" } else { shape.records };
         let guest = if shape.guest.is_empty() { "identity" } else { shape.guest };
+        let more: String = self.properties.iter().map(|(name, value)| format!("{name:?} = {value:?}\n")).collect();
         let host = format!(
-            "[kafka]\n\"bootstrap.servers\" = \"{}\"\n[memory]\nrecords = \"{records}\"\n\
+            "[kafka]\n\"bootstrap.servers\" = \"{}\"\n{more}[memory]\nrecords = \"{records}\"\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n[logging]\nformat = \"text\"\n",
             self.bootstrap
         );
