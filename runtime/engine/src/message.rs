@@ -1,5 +1,6 @@
 //! What the engine knows of a message: where it came from, whom it waits for, and how it ended.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 /// A partition of an input topic; `topic` is the index into the pipeline's list of inputs.
@@ -145,7 +146,7 @@ pub enum Fate {
         of: i64,
     },
     /// It goes to the dead-letter topic.
-    DeadLetter(Epitaph),
+    DeadLetter(Box<Epitaph>),
     /// `retry.then = "discard"`: logged, counted, dropped.
-    Discarded(Epitaph),
+    Discarded(Box<Epitaph>),
 }

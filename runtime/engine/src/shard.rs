@@ -15,11 +15,11 @@ use crate::message::{Epitaph, Epoch, Failure, Fate, Now, Partition, Reason, Tick
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::ranges::Ranges;
-use crate::retry::History;
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use lanes::{Item, LaneId, Lanes, Phase};
+use lanes::{Item, LaneId, Lanes, Phase, Place, Trouble};
 
 /// See [`Shard::open`].
 pub const NOTHING_SEEN: i64 = i64::MIN;
@@ -27,7 +27,7 @@ pub const NOTHING_SEEN: i64 = i64::MIN;
 /// One message of the batch under way.
 #[derive(Debug)]
 struct Slot<M> {
-    lane: LaneId,
+    lane: Place,
     item: Item<M>,
 }
 
@@ -40,12 +40,14 @@ pub struct Shard<M> {
     closed: BTreeMap<Partition, Epoch>,
     lanes: Lanes<M>,
     /// Lanes whose head may run, in turn.
-    ready: VecDeque<LaneId>,
+    ready: VecDeque<Place>,
     /// When heads that wait for a retry are due.
-    due: BTreeSet<(u64, LaneId)>,
+    due: BTreeSet<(u64, Place)>,
     /// Lanes that wait until the dead letter of this offset is acknowledged.
-    letters: BTreeMap<(Partition, i64), LaneId>,
+    letters: BTreeMap<(Partition, i64), Place>,
     running: Vec<Slot<M>>,
+    /// Kept for its room; empty between calls.
+    touched: Vec<Place>,
     seen: Option<Seen>,
     random: u64,
     /// Since when something is ready that no batch has taken.
@@ -85,6 +87,7 @@ impl<M> Shard<M> {
             due: BTreeSet::new(),
             letters: BTreeMap::new(),
             running: Vec::new(),
+            touched: Vec::new(),
             seen,
             random: seed,
             ready_since_ms: None,
@@ -127,10 +130,11 @@ impl<M> Shard<M> {
         if self.policy.has(Bug::KeepLanesAtRevoke) {
             return;
         }
-        self.lanes.remove_partition(partition);
-        self.ready.retain(|l| l.partition != partition);
-        self.due.retain(|(_, l)| l.partition != partition);
+        let lanes = &mut self.lanes;
+        self.ready.retain(|place| !lanes.is_of(*place, partition));
+        self.due.retain(|(_, place)| !lanes.is_of(*place, partition));
         self.letters.retain(|(p, _), _| *p != partition);
+        lanes.remove_partition(partition);
     }
 
     /// Takes a message in. `false`: it belongs to no present assignment and was dropped.
@@ -142,17 +146,11 @@ impl<M> Shard<M> {
         let id = LaneId { partition: ticket.partition, hash: ticket.lane };
         self.fresh_messages += 1;
         self.fresh_bytes += u64::from(ticket.size);
-        let lane = self.lanes.open(id);
-        lane.queue.push_back(Item {
-            ticket,
-            message,
-            history: History::default(),
-            alone: ticket.alone,
-            failure: Failure::default(),
-        });
+        let (place, lane) = self.lanes.open(id);
+        lane.queue.push_back(Item { ticket, message, trouble: None, alone: ticket.alone });
         if lane.phase == Phase::Idle {
             lane.phase = Phase::Ready;
-            self.ready.push_back(id);
+            self.ready.push_back(place);
             self.ready_since_ms.get_or_insert(now.steady_ms);
         }
         true
@@ -163,19 +161,19 @@ impl<M> Shard<M> {
         if self.epochs.get(&partition) != Some(&epoch) {
             return;
         }
-        if let Some(id) = self.letters.remove(&(partition, offset)) {
-            self.go_on(id);
+        if let Some(place) = self.letters.remove(&(partition, offset)) {
+            self.go_on(place);
         }
     }
 
     /// Makes a lane ready again, or closes it when it is empty.
-    fn go_on(&mut self, id: LaneId) {
-        let Some(lane) = self.lanes.get(id) else { return };
+    fn go_on(&mut self, place: Place) {
+        let Some(lane) = self.lanes.get(place) else { return };
         if lane.queue.is_empty() {
-            self.lanes.close(id);
+            self.lanes.close(place);
         } else {
             lane.phase = Phase::Ready;
-            self.ready.push_back(id);
+            self.ready.push_back(place);
             // It has waited already.
             self.ready_since_ms = Some(0);
         }
@@ -189,23 +187,24 @@ impl<M> Shard<M> {
     }
 
     /// Settles a message as failed for good: the lane stays shut until its dead letter is acknowledged.
-    fn bury(&mut self, id: LaneId, item: Item<M>, reason: Reason, now: Now) -> Settled<M> {
-        let Item { ticket, message, history, failure, .. } = item;
+    fn bury(&mut self, place: Place, item: Item<M>, reason: Reason, now: Now) -> Settled<M> {
+        let Item { ticket, message, trouble, .. } = item;
+        let Trouble { history, failure } = trouble.map(|t| *t).unwrap_or_default();
         let first_failed_ms = history.first_failed_ms.unwrap_or(now.wall_ms);
-        let epitaph = Epitaph { reason, failure, attempts: history.attempts, first_failed_ms };
+        let epitaph = Box::new(Epitaph { reason, failure, attempts: history.attempts, first_failed_ms });
         self.mark_seen(&ticket, now);
         let discard = self.policy.retry.then == crate::policy::Spent::Discard
             && matches!(reason, Reason::Attempts | Reason::Age | Reason::Trap | Reason::Timeout | Reason::Oversized);
-        if let Some(lane) = self.lanes.get(id) {
+        if let Some(lane) = self.lanes.get(place) {
             lane.follows_dead_letter = true;
             if discard || self.policy.has(Bug::OpenBeforeLetterAck) {
                 // One that runs goes on once what is undone is back in it: closed now, it would lose that.
                 if lane.phase != Phase::Running || self.policy.has(Bug::LoseUndone) {
-                    self.go_on(id);
+                    self.go_on(place);
                 }
             } else {
                 lane.phase = Phase::Letter;
-                self.letters.insert((ticket.partition, ticket.offset), id);
+                self.letters.insert((ticket.partition, ticket.offset), place);
             }
         }
         let fate = if discard { Fate::Discarded(epitaph) } else { Fate::DeadLetter(epitaph) };

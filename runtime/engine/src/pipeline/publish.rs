@@ -3,9 +3,10 @@
 use super::outbox::{Publication, Token};
 use super::task::Phase;
 use super::{Action, Pipeline};
-use crate::message::{Epitaph, Failure, Fate, Now, Partition, Reason};
+use crate::message::{Epitaph, Failure, Fate, Now, Partition, Reason, Ticket};
 use crate::planted::Bug;
 use crate::shard::Settled;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -61,14 +62,15 @@ impl<M> Pipeline<M> {
         self.outbox.get(token).map(|p| &p.settled)
     }
 
-    /// One record of this publication is written.
-    pub fn acknowledged(&mut self, token: Token, now: Now, actions: &mut Vec<Action>) {
-        let Some(publication) = self.outbox.get_mut(token) else { return };
+    /// One record of this publication is written. Tells whether it was a dead letter.
+    pub fn acknowledged(&mut self, token: Token, now: Now, actions: &mut Vec<Action>) -> bool {
+        let Some(publication) = self.outbox.get_mut(token) else { return false };
+        let letter = publication.letter;
         publication.remaining = publication.remaining.saturating_sub(1);
-        if publication.remaining > 0 && !self.policy.has(Bug::SettleAtFirstAck) {
-            return;
+        if publication.remaining == 0 || self.policy.has(Bug::SettleAtFirstAck) {
+            self.reported(token, now, actions);
         }
-        self.reported(token, now, actions);
+        letter
     }
 
     /// All records of a publication have their reports.
@@ -79,48 +81,46 @@ impl<M> Pipeline<M> {
             return self.check_revoke(now, actions);
         }
         if let Some(detail) = publication.undeliverable.take() {
-            return self.bury(token, detail, now, actions);
+            return self.bury(token, *detail, now, actions);
         }
-        let letter = publication.letter;
-        if let Some(done) = self.finish(token, now, actions) {
-            let task_partition = done.settled.ticket.partition;
-            self.unblock(task_partition, actions);
-            if letter {
-                let t = done.settled.ticket;
-                let (partition, epoch, offset, lane) = (t.partition, t.epoch, t.offset, t.lane);
-                actions.push(Action::LetterAcknowledged { partition, epoch, offset, lane });
-            }
-        }
+        let (letter, ticket, was_refused) = (publication.letter, publication.settled.ticket, publication.refusals > 0);
+        self.outbox.remove(token);
+        self.finish(&ticket, letter, was_refused, now, actions);
         self.check_revoke(now, actions);
     }
 
-    /// Removes a publication and settles its message, if its assignment still counts.
-    fn finish(&mut self, token: Token, now: Now, actions: &mut Vec<Action>) -> Option<Publication<M>> {
-        let publication = self.outbox.remove(token)?;
-        let ticket = publication.settled.ticket;
-        let task = self.tasks.get_mut(&ticket.partition)?;
+    /// Settles a message whose records are all written, if its assignment still counts.
+    fn finish(&mut self, ticket: &Ticket, letter: bool, was_refused: bool, now: Now, actions: &mut Vec<Action>) {
+        let Some(task) = self.tasks.get_mut(&ticket.partition) else { return };
         if task.epoch == ticket.epoch {
             task.publications -= 1;
-            if publication.refusals > 0 {
+            if was_refused {
                 let was_paused = task.is_paused();
                 task.count_stuck_letter(false);
                 task.tell_pause(was_paused, ticket.partition, actions);
             }
         }
         if !task.counts(ticket.epoch, &self.policy) {
-            return None;
+            return;
         }
         if !task.settle(ticket.offset, now) {
             actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });
         }
-        Some(publication)
+        if task.take_blocked().is_some() {
+            actions.push(Action::Unblocked(ticket.partition));
+        }
+        if letter {
+            let Ticket { partition, epoch, offset, lane, .. } = *ticket;
+            actions.push(Action::LetterAcknowledged { partition, epoch, offset, lane });
+        }
     }
 
     /// The broker did not take a record of this publication.
     pub fn refused(&mut self, token: Token, refusal: Refusal, now: Now, actions: &mut Vec<Action>) {
         let Some(publication) = self.outbox.get_mut(token) else { return };
         if self.policy.has(Bug::SettleRefused) && !publication.letter {
-            return self.acknowledged(token, now, actions);
+            self.acknowledged(token, now, actions);
+            return;
         }
         if publication.letter {
             return self.letter_refused(token, refusal, now, actions);
@@ -129,7 +129,7 @@ impl<M> Pipeline<M> {
         let all_reported = publication.remaining == 0;
         match refusal {
             Refusal::Undeliverable(detail) => {
-                publication.undeliverable.get_or_insert(detail);
+                publication.undeliverable.get_or_insert_with(|| Box::new(detail));
                 if all_reported {
                     self.reported(token, now, actions);
                 }
@@ -200,7 +200,7 @@ impl<M> Pipeline<M> {
         let failure = Failure { code: "undeliverable".into(), detail };
         let attempts = publication.settled.attempts;
         let epitaph = Epitaph { reason: Reason::Undeliverable, failure, attempts, first_failed_ms: now.wall_ms };
-        publication.settled.fate = Fate::DeadLetter(epitaph);
+        publication.settled.fate = Fate::DeadLetter(Box::new(epitaph));
         publication.letter = true;
         publication.remaining = 1;
         actions.push(Action::DeadLetter { token, short: false });
@@ -265,13 +265,6 @@ impl<M> Pipeline<M> {
         if task.blocked.as_ref() != Some(&why) {
             task.blocked = Some(why.clone());
             actions.push(Action::Blocked { partition, letter, why });
-        }
-    }
-
-    fn unblock(&mut self, partition: Partition, actions: &mut Vec<Action>) {
-        let Some(task) = self.tasks.get_mut(&partition) else { return };
-        if task.take_blocked().is_some() {
-            actions.push(Action::Unblocked(partition));
         }
     }
 }

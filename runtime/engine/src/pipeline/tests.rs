@@ -31,6 +31,7 @@ use crate::message::{Epitaph, Failure, Fate, Reason, Ticket};
 use crate::metadata::Metadata;
 use crate::shard::Settled;
 use crate::testing::{P0, P1, ranges};
+use alloc::boxed::Box;
 use alloc::format;
 use core::fmt::Write as _;
 
@@ -94,7 +95,11 @@ impl Rig {
                 let settled = settled(offset, more, Fate::DeadLetter(epitaph()));
                 assert_eq!(self.pipeline.publish(settled, 3, now, actions), None);
             }
-            ["ack", token] => self.pipeline.acknowledged(token_of(&self.tokens, token), now, actions),
+            ["ack", token] => {
+                let token = token_of(&self.tokens, token);
+                let letter = self.pipeline.publication(token).is_some_and(|s| matches!(s.fate, Fate::DeadLetter(_)));
+                assert_eq!(self.pipeline.acknowledged(token, now, actions), letter);
+            }
             ["busy", token, why] => {
                 self.pipeline.refused(token_of(&self.tokens, token), Refusal::Blocked((*why).into()), now, actions);
             }
@@ -224,8 +229,8 @@ fn opened(epoch: u64, start: i64, more: &[&str]) -> Opened {
     }
 }
 
-fn epitaph() -> Epitaph {
-    Epitaph { reason: Reason::Attempts, failure: Failure::default(), attempts: 3, first_failed_ms: 5 }
+fn epitaph() -> Box<Epitaph> {
+    Box::new(Epitaph { reason: Reason::Attempts, failure: Failure::default(), attempts: 3, first_failed_ms: 5 })
 }
 
 fn settled(offset: &str, more: &[&str], fate: Fate) -> Settled<i64> {

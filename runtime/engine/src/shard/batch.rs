@@ -1,10 +1,9 @@
 //! What runs next.
 
-use super::lanes::{LaneId, Phase};
+use super::lanes::{Phase, Place};
 use super::{Settled, Shard, Slot};
 use crate::message::{Failure, Fate, MessageId, Now, Reason, Ticket};
 use crate::planted::Bug;
-use crate::retry::History;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -98,7 +97,7 @@ impl<M> Shard<M> {
         self.running.iter().map(move |slot| Delivery {
             ticket: &slot.item.ticket,
             message: &slot.item.message,
-            attempt: slot.item.history.attempts.saturating_add(1),
+            attempt: slot.item.history().attempts.saturating_add(1),
             follows_dead_letter: lanes.get(slot.lane).is_some_and(|l| l.follows_dead_letter),
         })
     }
@@ -165,7 +164,7 @@ impl<M> Shard<M> {
     }
 
     /// Moves a turn's messages of one lane into the batch.
-    fn take_turn(&mut self, id: LaneId, most: usize, bytes: &mut u64, now: Now, settled: &mut Vec<Settled<M>>) -> Turn {
+    fn take_turn(&mut self, id: Place, most: usize, bytes: &mut u64, now: Now, settled: &mut Vec<Settled<M>>) -> Turn {
         for _ in 0..TURN_MESSAGES {
             let Some(lane) = self.lanes.get(id) else { return Turn::Over };
             let runs = lane.phase == Phase::Running;
@@ -175,7 +174,7 @@ impl<M> Shard<M> {
                 }
                 return Turn::Over;
             };
-            let (ticket, alone, history) = (head.ticket, head.alone, head.history);
+            let (ticket, alone, failed) = (head.ticket, head.alone, head.trouble.is_some());
             let too_much = *bytes + u64::from(ticket.size) > self.policy.batch.max_bytes;
             // A message that may have made the handler fail shares its call with nobody.
             if self.running.len() >= most || !self.running.is_empty() && (alone || too_much) {
@@ -184,7 +183,7 @@ impl<M> Shard<M> {
             if runs && self.waits_for_twin(id, ticket.id) {
                 return Turn::Over;
             }
-            let unrun = if history == History::default() { self.decide_unrun(&ticket, now) } else { Unrun::Run };
+            let unrun = if failed { Unrun::Run } else { self.decide_unrun(&ticket, now) };
             match unrun {
                 Unrun::Run => {
                     *bytes += u64::from(ticket.size);
@@ -193,7 +192,7 @@ impl<M> Shard<M> {
                         return Turn::Full;
                     }
                     // It failed before and may fail again: what is behind it would run only to be undone.
-                    if history.failures > 0 {
+                    if failed {
                         return Turn::Over;
                     }
                 }
@@ -210,7 +209,7 @@ impl<M> Shard<M> {
     }
 
     /// Whether it may be a duplicate of one that runs in this batch: whether that succeeds must be known first.
-    fn waits_for_twin(&self, lane: LaneId, id: Option<MessageId>) -> bool {
+    fn waits_for_twin(&self, lane: Place, id: Option<MessageId>) -> bool {
         !self.policy.has(Bug::TwinsTogether)
             && id.is_some()
             && self.running.iter().any(|s| s.lane == lane && s.item.ticket.id == id)
@@ -228,7 +227,7 @@ impl<M> Shard<M> {
         }
     }
 
-    fn settle_duplicate(&mut self, id: LaneId, of: i64, settled: &mut Vec<Settled<M>>) {
+    fn settle_duplicate(&mut self, id: Place, of: i64, settled: &mut Vec<Settled<M>>) {
         if let Some(item) = self.lanes.get(id).and_then(|l| l.queue.pop_front()) {
             settled.push(Settled {
                 ticket: item.ticket,
@@ -240,15 +239,15 @@ impl<M> Shard<M> {
         }
     }
 
-    fn bury_head(&mut self, id: LaneId, reason: Reason, failure: Failure, now: Now, settled: &mut Vec<Settled<M>>) {
+    fn bury_head(&mut self, id: Place, reason: Reason, failure: Failure, now: Now, settled: &mut Vec<Settled<M>>) {
         if let Some(mut item) = self.lanes.get(id).and_then(|l| l.queue.pop_front()) {
-            item.failure = failure;
+            item.trouble.get_or_insert_default().failure = failure;
             let buried = self.bury(id, item, reason, now);
             settled.push(buried);
         }
     }
 
-    fn start_head(&mut self, id: LaneId, now: Now) {
+    fn start_head(&mut self, id: Place, now: Now) {
         let Some(lane) = self.lanes.get(id) else { return };
         let Some(item) = lane.queue.pop_front() else { return };
         lane.phase = Phase::Running;

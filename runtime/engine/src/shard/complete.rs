@@ -1,6 +1,6 @@
 //! What a call's end means for each of its messages.
 
-use super::lanes::{Lane, LaneId, Phase};
+use super::lanes::{Lane, Phase, Place};
 use super::{Shard, Slot};
 use crate::message::{Failure, Fate, Now, Reason, Ticket};
 use crate::planted::Bug;
@@ -87,6 +87,10 @@ impl<M> Shard<M> {
             return self.fail(CallFailure { timeout: false, failure }, now, settled);
         }
         self.learn_cost(took_us);
+        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done | Outcome::Skip)) {
+            self.all_stand(outcomes, now, settled);
+            return Report::default();
+        }
         let slots = core::mem::take(&mut self.running);
         let verdicts = self.judge(&slots, outcomes);
         self.carry_out(slots, verdicts, now, settled)
@@ -120,7 +124,7 @@ impl<M> Shard<M> {
 
     /// Slots behind a failed one of their lane are undone; slots of other lanes stand.
     fn judge(&self, slots: &[Slot<M>], outcomes: Vec<Outcome>) -> Vec<Verdict> {
-        let mut broken: BTreeSet<LaneId> = BTreeSet::new();
+        let mut broken: BTreeSet<Place> = BTreeSet::new();
         let mut verdicts = Vec::with_capacity(slots.len());
         for (slot, outcome) in slots.iter().zip(outcomes) {
             if !broken.is_empty() && broken.contains(&slot.lane) && !self.policy.has(Bug::KeepSlotsBehindFailure) {
@@ -144,6 +148,39 @@ impl<M> Shard<M> {
         verdicts
     }
 
+    /// Most calls end so.
+    fn all_stand(&mut self, outcomes: Vec<Outcome>, now: Now, settled: &mut Vec<Settled<M>>) {
+        let (mut slots, mut touched) = (core::mem::take(&mut self.running), core::mem::take(&mut self.touched));
+        settled.reserve(slots.len());
+        for (index, (slot, outcome)) in slots.drain(..).zip(outcomes).enumerate() {
+            touched.push(slot.lane);
+            let fate = if matches!(outcome, Outcome::Skip) { Fate::Skipped } else { Fate::Done };
+            settled.push(self.stand(slot, fate, index, now));
+        }
+        self.let_go(&touched);
+        touched.clear();
+        (self.running, self.touched) = (slots, touched);
+    }
+
+    fn stand(&mut self, slot: Slot<M>, fate: Fate, index: usize, now: Now) -> Settled<M> {
+        // Of an assignment that is over nothing will be published: it is not done.
+        if self.seen.is_some() && self.lane_of(&slot).is_some() {
+            self.mark_seen(&slot.item.ticket, now);
+        }
+        let item = slot.item;
+        let attempts = item.history().attempts.saturating_add(1);
+        Settled { ticket: item.ticket, message: item.message, fate, slot: Some(index as u32), attempts }
+    }
+
+    /// What is behind a message that ran may run, unless the message waits.
+    fn let_go(&mut self, touched: &[Place]) {
+        for place in touched {
+            if self.lanes.get(*place).is_some_and(|l| l.phase == Phase::Running) {
+                self.go_on(*place);
+            }
+        }
+    }
+
     fn carry_out(
         &mut self,
         slots: Vec<Slot<M>>,
@@ -157,23 +194,14 @@ impl<M> Shard<M> {
         for (index, (slot, verdict)) in slots.into_iter().zip(verdicts).enumerate() {
             touched.push(slot.lane);
             match verdict {
-                Verdict::Stands(fate) => {
-                    // Of an assignment that is over nothing will be published: it is not done.
-                    if self.lane_of(&slot).is_some() {
-                        self.mark_seen(&slot.item.ticket, now);
-                    }
-                    let Slot { item, .. } = slot;
-                    let attempts = item.history.attempts.saturating_add(1);
-                    let (ticket, message) = (item.ticket, item.message);
-                    settled.push(Settled { ticket, message, fate, slot: Some(index as u32), attempts });
-                }
+                Verdict::Stands(fate) => settled.push(self.stand(slot, fate, index, now)),
                 Verdict::Undone => {
                     report.undone += 1;
                     undone.push(slot);
                 }
                 Verdict::Fails { reason, failure, delay_ms, outage, finally, alone } => {
                     let mut slot = slot;
-                    slot.item.failure = failure;
+                    slot.item.trouble.get_or_insert_default().failure = failure;
                     slot.item.alone = alone;
                     let due = self.note_failure(&mut slot, reason, delay_ms, outage, finally, now);
                     match due {
@@ -194,11 +222,7 @@ impl<M> Shard<M> {
             }
         }
         self.put_back(undone);
-        for id in touched {
-            if self.lanes.get(id).is_some_and(|l| l.phase == Phase::Running) {
-                self.go_on(id);
-            }
-        }
+        self.let_go(&touched);
         report
     }
 
@@ -211,7 +235,7 @@ impl<M> Shard<M> {
         finally: bool,
         now: Now,
     ) -> retry::Next {
-        let history = &mut slot.item.history;
+        let history = &mut slot.item.trouble.get_or_insert_default().history;
         history.attempts += u32::from(!outage || self.policy.has(Bug::OutageCosts));
         history.failures = history.failures.saturating_add(1);
         history.first_failed_ms.get_or_insert(now.wall_ms);
@@ -262,7 +286,7 @@ impl<M> Shard<M> {
 
     /// Puts a batch back: its lanes are ready again, before all others, in their order.
     fn back_to_lanes(&mut self, slots: Vec<Slot<M>>) {
-        let mut order: Vec<LaneId> = Vec::new();
+        let mut order: Vec<Place> = Vec::new();
         for slot in &slots {
             if let Some(lane) = self.lane_of(slot)
                 && lane.phase == Phase::Running
@@ -288,9 +312,7 @@ impl<M> Shard<M> {
 
     /// The lane a slot came from, unless its assignment is over.
     fn lane_of(&mut self, slot: &Slot<M>) -> Option<&mut Lane<M>> {
-        let ticket = &slot.item.ticket;
-        let present = self.epochs.get(&ticket.partition) == Some(&ticket.epoch);
-        if present { self.lanes.get(slot.lane) } else { None }
+        self.lanes.get(slot.lane)
     }
 
     fn learn_cost(&mut self, took_us: u64) {

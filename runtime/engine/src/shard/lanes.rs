@@ -1,21 +1,35 @@
 //! The table of open lanes.
+//!
+//! Lanes lie in a slab. Whoever queues or runs a lane holds its [`Place`], so that a message costs one search in the
+//! table when it comes and one when its lane closes, and none in between.
 
 use crate::message::{Failure, Partition, Ticket};
 use crate::retry::History;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::hash::BuildHasher;
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 
 /// Queues of closed lanes that are kept for the next ones; more are given back to the allocator.
 const SPARE_QUEUES: usize = 1024;
 /// A spare queue keeps no more room than this.
 const SPARE_QUEUE_LEN: usize = 16;
+/// So many places are kept in any case.
+const SPARE_PLACES: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct LaneId {
     pub(super) partition: Partition,
     pub(super) hash: u64,
+}
+
+/// Where an open lane lies. Once it is closed, nothing is found there, whatever lies there by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    index: u32,
+    generation: u32,
 }
 
 /// What a lane's head does.
@@ -33,76 +47,162 @@ pub(super) enum Phase {
     Letter,
 }
 
-#[derive(Debug)]
-pub(super) struct Item<M> {
-    pub(super) ticket: Ticket,
-    pub(super) message: M,
+/// What a message carries once it has failed.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
     pub(super) history: History,
-    /// Runs alone, since a batch with it made the handler fail.
-    pub(super) alone: bool,
     /// The last failure's words.
     pub(super) failure: Failure,
 }
 
 #[derive(Debug)]
+pub(super) struct Item<M> {
+    pub(super) ticket: Ticket,
+    pub(super) message: M,
+    /// Apart, since few messages ever have it.
+    pub(super) trouble: Option<Box<Trouble>>,
+    /// Runs alone, since a batch with it made the handler fail.
+    pub(super) alone: bool,
+}
+
+impl<M> Item<M> {
+    pub(super) fn history(&self) -> History {
+        self.trouble.as_ref().map_or_else(History::default, |t| t.history)
+    }
+}
+
+#[derive(Debug)]
 pub(super) struct Lane<M> {
-    pub(super) queue: VecDeque<Item<M>>,
-    pub(super) phase: Phase,
+    id: LaneId,
+    generation: u32,
+    open: bool,
     pub(super) follows_dead_letter: bool,
+    pub(super) phase: Phase,
+    pub(super) queue: VecDeque<Item<M>>,
 }
 
 #[derive(Debug)]
 pub(super) struct Lanes<M> {
-    open: HashMap<LaneId, Lane<M>, FixedState>,
+    table: HashTable<u32>,
+    hasher: FixedState,
+    lanes: Vec<Lane<M>>,
+    free: Vec<u32>,
     spare: Vec<VecDeque<Item<M>>>,
+    /// Counts lanes that were opened: no two in one place are taken for each other.
+    opened: u32,
 }
 
 impl<M> Lanes<M> {
     pub(super) fn new(seed: u64) -> Self {
-        Self { open: HashMap::with_hasher(FixedState::with_seed(seed)), spare: Vec::new() }
+        Self {
+            table: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
+            lanes: Vec::new(),
+            free: Vec::new(),
+            spare: Vec::new(),
+            opened: 0,
+        }
     }
 
     /// The lane, opened if need be.
-    pub(super) fn open(&mut self, id: LaneId) -> &mut Lane<M> {
-        let spare = &mut self.spare;
-        self.open.entry(id).or_insert_with(|| Lane {
-            // Most lanes hold one message at a time; left to itself, a queue begins with room for four.
-            queue: spare.pop().unwrap_or_else(|| VecDeque::with_capacity(1)),
-            phase: Phase::Idle,
+    pub(super) fn open(&mut self, id: LaneId) -> (Place, &mut Lane<M>) {
+        let Self { table, hasher, lanes, .. } = self;
+        let found = table.find(hasher.hash_one(id), |at| lanes[*at as usize].id == id);
+        let index = match found {
+            Some(index) => *index,
+            None => self.insert(id),
+        };
+        let lane = &mut self.lanes[index as usize];
+        (Place { index, generation: lane.generation }, lane)
+    }
+
+    fn insert(&mut self, id: LaneId) -> u32 {
+        self.opened = self.opened.wrapping_add(1);
+        let lane = Lane {
+            id,
+            generation: self.opened,
+            open: true,
             follows_dead_letter: false,
-        })
+            phase: Phase::Idle,
+            // Most lanes hold one message at a time; left to itself, a queue begins with room for four.
+            queue: self.spare.pop().unwrap_or_else(|| VecDeque::with_capacity(1)),
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.lanes[index as usize] = lane;
+                index
+            }
+            None => {
+                self.lanes.push(lane);
+                self.lanes.len() as u32 - 1
+            }
+        };
+        let Self { table, hasher, lanes, .. } = self;
+        table.insert_unique(hasher.hash_one(id), index, |at| hasher.hash_one(lanes[*at as usize].id));
+        index
     }
 
-    pub(super) fn get(&mut self, id: LaneId) -> Option<&mut Lane<M>> {
-        self.open.get_mut(&id)
+    pub(super) fn get(&mut self, place: Place) -> Option<&mut Lane<M>> {
+        self.lanes.get_mut(place.index as usize).filter(|lane| lane.open && lane.generation == place.generation)
     }
 
-    pub(super) fn close(&mut self, id: LaneId) {
-        let Some(lane) = self.open.remove(&id) else { return };
-        if self.spare.len() < SPARE_QUEUES && lane.queue.capacity() <= SPARE_QUEUE_LEN {
-            self.spare.push(lane.queue);
+    pub(super) fn is_of(&mut self, place: Place, partition: Partition) -> bool {
+        self.get(place).is_some_and(|lane| lane.id.partition == partition)
+    }
+
+    pub(super) fn close(&mut self, place: Place) {
+        let Some(lane) = self.get(place) else { return };
+        let id = lane.id;
+        lane.open = false;
+        let mut queue = core::mem::take(&mut lane.queue);
+        if self.spare.len() < SPARE_QUEUES && queue.capacity() <= SPARE_QUEUE_LEN {
+            queue.clear();
+            self.spare.push(queue);
         }
+        if let Ok(entry) = self.table.find_entry(self.hasher.hash_one(id), |at| *at == place.index) {
+            entry.remove();
+        }
+        self.free.push(place.index);
         self.give_back();
     }
 
     pub(super) fn remove_partition(&mut self, partition: Partition) {
-        self.open.retain(|id, _| id.partition != partition);
-        self.give_back();
+        let of_it = |lane: &&Lane<M>| lane.open && lane.id.partition == partition;
+        let gone: Vec<LaneId> = self.lanes.iter().filter(of_it).map(|lane| lane.id).collect();
+        for id in gone {
+            let (place, _) = self.open(id);
+            self.close(place);
+        }
     }
 
-    /// Gives memory back once a burst is over: a table never stays above eight times its need.
+    /// Gives memory back once a burst is over: the table never stays above eight times its need, and of the slab what
+    /// lies behind the last open lane goes.
     fn give_back(&mut self) {
-        if self.open.capacity() > 4096 && self.open.len() < self.open.capacity() / 8 {
-            self.open.shrink_to(self.open.len() * 2);
+        let Self { table, hasher, lanes, free, .. } = self;
+        if table.capacity() > SPARE_PLACES && table.len() < table.capacity() / 8 {
+            table.shrink_to(table.len() * 2, |at| hasher.hash_one(lanes[*at as usize].id));
+        }
+        let few = lanes.len() > SPARE_PLACES && table.len() < lanes.len() / 8;
+        if few && lanes.last().is_some_and(|lane| !lane.open) {
+            let behind = lanes.iter().rposition(|lane| lane.open).map_or(0, |last| last + 1);
+            lanes.truncate(behind);
+            lanes.shrink_to(behind * 2);
+            free.retain(|index| (*index as usize) < behind);
+            free.shrink_to(behind * 2);
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.open.len()
+        self.table.len()
     }
 
     #[cfg(test)]
     pub(super) fn table_bytes(&self) -> usize {
-        self.open.allocation_size()
+        self.table.allocation_size()
+    }
+
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.lanes.capacity().max(self.free.capacity())
     }
 }

@@ -243,7 +243,9 @@ impl Committer {
         }
         let now = env.now();
         match report {
-            Report::Ok => self.ledger.acknowledged(token, now, actions),
+            Report::Ok => {
+                self.ledger.acknowledged(token, now, actions);
+            }
             Report::Undeliverable => {
                 self.ledger.refused(token, Refusal::Undeliverable("too large".into()), now, actions);
             }

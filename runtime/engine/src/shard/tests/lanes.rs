@@ -102,6 +102,7 @@ fn a_million_lanes_opened_and_closed_leave_no_memory_behind() {
         assert_eq!(shard.load(), Load::default());
         let left = (shard.lanes.table_bytes(), shard.ready.capacity(), shard.running.capacity());
         assert!(left.0 <= 1 << 20 && left.1 <= 8_192 && left.2 <= 65_536, "{left:?}");
+        assert!(shard.lanes.places() <= 4096, "{} places", shard.lanes.places());
     }
 }
 
@@ -112,11 +113,11 @@ fn a_revoked_burst_leaves_no_memory_behind_either() {
     for offset in 0..50_000 {
         shard.accept(Ticket { lane: offset, offset: offset as i64, ..ticket("a0") }, (), Now::default());
     }
-    assert!(shard.lanes.table_bytes() > 4 << 20 && shard.ready.capacity() >= 50_000);
+    assert!(shard.lanes.places() >= 50_000 && shard.ready.capacity() >= 50_000);
     shard.close(P0, Epoch(1));
     assert_eq!(shard.next(Now::default(), &mut Vec::new()), Next::Wait(None));
-    let left = (shard.lanes.table_bytes(), shard.ready.capacity());
-    assert!(left.0 <= 1 << 20 && left.1 == 0, "{left:?}");
+    let left = (shard.lanes.table_bytes(), shard.ready.capacity(), shard.lanes.places());
+    assert!(left.0 <= 1 << 20 && left.1 == 0 && left.2 <= 4096, "{left:?}");
 }
 
 #[test]
@@ -138,58 +139,83 @@ fn the_queue_of_ready_lanes_keeps_its_usual_room_and_all_that_is_in_it() {
 
 #[test]
 fn a_waiting_message_costs_little_beside_its_bytes() {
-    let bytes = size_of::<Item<[usize; 2]>>() + size_of::<(LaneId, super::super::lanes::Lane<[usize; 2]>)>();
-    assert!(bytes <= 300, "{bytes} bytes for a lane with one message");
+    let bytes = size_of::<Item<[usize; 2]>>() + size_of::<super::super::lanes::Lane<[usize; 2]>>() + 2 * size_of::<u32>();
+    assert!(bytes <= 190, "{bytes} bytes for a lane with one message");
 }
 
 #[test]
 fn tables_in_use_are_not_shrunk_below_their_need() {
     let mut lanes: Lanes<()> = Lanes::new(1);
     let lane = |hash| LaneId { partition: P0, hash };
-    (0..40_000).for_each(|hash| {
-        lanes.open(lane(hash));
-    });
-    let full = lanes.table_bytes();
-    (0..30_000).for_each(|hash| lanes.close(lane(hash)));
-    assert_eq!(lanes.table_bytes(), full, "a quarter is in use");
-    (30_000..39_000).for_each(|hash| lanes.close(lane(hash)));
+    let places: Vec<Place> = (0..40_000).map(|hash| lanes.open(lane(hash)).0).collect();
+    let (full, room) = (lanes.table_bytes(), lanes.places());
+    places[..30_000].iter().for_each(|place| lanes.close(*place));
+    assert_eq!((lanes.table_bytes(), lanes.places()), (full, room), "a quarter is in use");
+    places[30_000..39_000].iter().for_each(|place| lanes.close(*place));
     assert!(lanes.table_bytes() <= full / 8, "{} of {full}", lanes.table_bytes());
-    assert!((39_000..40_000).all(|hash| lanes.get(lane(hash)).is_some()));
-    assert!(lanes.get(lane(38_999)).is_none());
+    assert!(places[39_000..].iter().all(|place| lanes.get(*place).is_some()));
+    assert!(lanes.get(places[38_999]).is_none());
     assert_eq!(lanes.len(), 1_000);
+    places[39_000..].iter().for_each(|place| lanes.close(*place));
+    assert!(lanes.places() <= 4096, "{} places for no lane", lanes.places());
+}
+
+#[test]
+fn of_the_slab_stays_what_lies_before_the_last_open_lane() {
+    let mut lanes: Lanes<()> = Lanes::new(1);
+    let lane = |hash| LaneId { partition: P0, hash };
+    let places: Vec<Place> = (0..20_000).map(|hash| lanes.open(lane(hash)).0).collect();
+    places.iter().filter(|place| **place != places[99]).for_each(|place| lanes.close(*place));
+    assert!(lanes.places() <= 4096, "{} places for the hundredth lane", lanes.places());
+    let again: Vec<Place> = (0..200).map(|hash| lanes.open(lane(hash)).0).collect();
+    assert_eq!((again[99], lanes.len()), (places[99], 200), "the open one is where it was, the others are new");
+    assert!(places[..99].iter().chain(&places[100..]).all(|place| lanes.get(*place).is_none()));
+    assert!(again.iter().all(|place| lanes.get(*place).is_some()));
+}
+
+#[test]
+fn a_lane_in_the_place_of_a_closed_one_is_another() {
+    let mut lanes: Lanes<()> = Lanes::new(1);
+    let other = crate::message::Partition { topic: 0, number: 9 };
+    let (old, _) = lanes.open(LaneId { partition: P0, hash: 1 });
+    lanes.close(old);
+    let (new, _) = lanes.open(LaneId { partition: other, hash: 1 });
+    assert!(lanes.get(old).is_none() && lanes.get(new).is_some());
+    assert!(lanes.is_of(new, other) && !lanes.is_of(new, P0) && !lanes.is_of(old, other));
+    lanes.close(old);
+    assert_eq!(lanes.len(), 1, "closing it once more leaves the new one alone");
+    lanes.remove_partition(other);
+    assert_eq!((lanes.len(), lanes.get(new).is_none()), (0, true));
 }
 
 #[test]
 fn queues_of_closed_lanes_are_reused_within_limits() {
     let mut lanes: Lanes<()> = Lanes::new(1);
     let lane = |hash| LaneId { partition: P0, hash };
-    let item = || Item {
-        ticket: ticket("a0"),
-        message: (),
-        history: History::default(),
-        alone: false,
-        failure: Failure::default(),
-    };
     // A long queue is not kept.
-    lanes.open(lane(0)).queue.reserve_exact(17);
-    lanes.close(lane(0));
-    assert_eq!(lanes.open(lane(1)).queue.capacity(), 1);
+    let (long, first) = lanes.open(lane(0));
+    first.queue.reserve_exact(17);
+    lanes.close(long);
+    let (place, second) = lanes.open(lane(1));
+    assert_eq!(second.queue.capacity(), 1);
     // A short one is, empty and idle.
-    let first = lanes.open(lane(1));
-    first.queue.reserve_exact(16);
-    first.queue.push_back(item());
-    first.queue.clear();
-    (first.phase, first.follows_dead_letter) = (Phase::Running, true);
-    lanes.close(lane(1));
-    let second = lanes.open(lane(2));
-    assert_eq!((second.queue.capacity(), second.queue.len()), (16, 0));
-    assert_eq!((second.phase, second.follows_dead_letter), (Phase::Idle, false));
+    second.queue.reserve_exact(16);
+    second.queue.push_back(Item { ticket: ticket("a0"), message: (), trouble: None, alone: false });
+    (second.phase, second.follows_dead_letter) = (Phase::Running, true);
+    lanes.close(place);
+    let (_, third) = lanes.open(lane(2));
+    assert_eq!((third.queue.capacity(), third.queue.len()), (16, 0));
+    assert_eq!((third.phase, third.follows_dead_letter), (Phase::Idle, false));
     // And no more than so many.
-    for hash in 10..2_010 {
-        lanes.open(lane(hash)).queue.reserve_exact(2);
-    }
-    (10..2_010).for_each(|hash| lanes.close(lane(hash)));
-    let reused = (10..2_010).filter(|hash| lanes.open(lane(*hash)).queue.capacity() > 1).count();
+    let places: Vec<Place> = (10..2_010)
+        .map(|hash| {
+            let (place, lane) = lanes.open(lane(hash));
+            lane.queue.reserve_exact(2);
+            place
+        })
+        .collect();
+    places.into_iter().for_each(|place| lanes.close(place));
+    let reused = (10..2_010).filter(|hash| lanes.open(lane(*hash)).1.queue.capacity() > 1).count();
     assert_eq!(reused, 1_024);
 }
 
