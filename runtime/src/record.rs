@@ -1,5 +1,8 @@
 //! A record as it travels through the process: one allocation, immutable, byte for byte what the broker gave.
 
+use std::ops::Deref;
+use triomphe::ThinArc;
+
 /// Where a record was read. `topic` is the index into the pipeline's list of input topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
@@ -9,24 +12,27 @@ pub struct TopicPartition {
     pub partition: i32,
 }
 
-/// One record of an input topic.
+/// One record of an input topic, shared by whoever holds it: a clone is the same record.
 ///
-/// Key, value and headers share one buffer, so that a record costs one allocation however many headers it has.
+/// All of it is one allocation, however many headers it has.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record(ThinArc<Head, u8>);
+
+/// The fixed part of a [`Record`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct Head {
     /// Topic and partition it was read from.
     pub at: TopicPartition,
     /// Offset in that partition.
     pub offset: i64,
     /// Milliseconds since the Unix epoch, as the broker gave it; -1 where the topic has none.
     pub timestamp_ms: i64,
-    buffer: Box<[u8]>,
     key: Option<u32>,
     value: Option<u32>,
     headers: u32,
 }
 
-/// Collects the parts of a [`Record`] into its one buffer.
+/// Collects the parts of [`Record`]s, one after the other, in a buffer that it keeps.
 #[derive(Debug, Default)]
 pub struct RecordBuilder {
     buffer: Vec<u8>,
@@ -36,18 +42,29 @@ pub struct RecordBuilder {
 }
 
 const NULL: u32 = u32::MAX;
+/// A larger buffer is not kept for the next record.
+const SPARE_BYTES: usize = 64 * 1024;
 
 impl RecordBuilder {
-    /// Starts a record from its key and value; `None` is Kafka's null. Room is made for `header_bytes` more.
+    /// Starts a record from its key and value; `None` is Kafka's null.
+    #[must_use]
+    pub fn new(key: Option<&[u8]>, value: Option<&[u8]>) -> Self {
+        let mut builder = Self::default();
+        builder.restart(key, value);
+        builder
+    }
+
+    /// Starts the next record.
     ///
     /// Kafka's own limit on a record (2 GiB) keeps every length below `u32::MAX`.
-    #[must_use]
-    pub fn new(key: Option<&[u8]>, value: Option<&[u8]>, header_bytes: usize) -> Self {
-        let (k, v) = (key.unwrap_or_default(), value.unwrap_or_default());
-        let mut buffer = Vec::with_capacity(k.len() + v.len() + header_bytes);
-        buffer.extend_from_slice(k);
-        buffer.extend_from_slice(v);
-        Self { buffer, key: key.map(|k| k.len() as u32), value: value.map(|v| v.len() as u32), headers: 0 }
+    pub fn restart(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        self.buffer.clear();
+        self.buffer.shrink_to(SPARE_BYTES);
+        self.buffer.extend_from_slice(key.unwrap_or_default());
+        self.buffer.extend_from_slice(value.unwrap_or_default());
+        self.key = key.map(|k| k.len() as u32);
+        self.value = value.map(|v| v.len() as u32);
+        self.headers = 0;
     }
 
     /// Appends one header; names are bytes, since a foreign producer may have written any.
@@ -61,31 +78,49 @@ impl RecordBuilder {
 
     /// The finished record.
     #[must_use]
-    pub fn build(self, at: TopicPartition, offset: i64, timestamp_ms: i64) -> Record {
-        Record {
-            at,
-            offset,
-            timestamp_ms,
-            buffer: self.buffer.into_boxed_slice(),
-            key: self.key,
-            value: self.value,
-            headers: self.headers,
-        }
+    pub fn build(&self, at: TopicPartition, offset: i64, timestamp_ms: i64) -> Record {
+        let head = Head { at, offset, timestamp_ms, key: self.key, value: self.value, headers: self.headers };
+        Record(ThinArc::from_header_and_slice(head, &self.buffer))
+    }
+}
+
+impl Deref for Record {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        &self.0.header.header
+    }
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes = self.bytes().len();
+        f.debug_struct("Record").field("head", &**self).field("bytes", &bytes).finish_non_exhaustive()
     }
 }
 
 impl Record {
+    fn bytes(&self) -> &[u8] {
+        &self.0.slice
+    }
+
+    /// How many hold it.
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        ThinArc::strong_count(&self.0)
+    }
+
     /// The key; `None` is null, which differs from an empty key.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
-        self.key.map(|n| &self.buffer[..n as usize])
+        self.key.map(|n| &self.bytes()[..n as usize])
     }
 
     /// The value; `None` is a tombstone.
     #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
         let start = self.key.unwrap_or(0) as usize;
-        self.value.map(|n| &self.buffer[start..start + n as usize])
+        self.value.map(|n| &self.bytes()[start..start + n as usize])
     }
 
     /// How many headers there are.
@@ -98,7 +133,7 @@ impl Record {
     #[must_use]
     pub fn headers(&self) -> Headers<'_> {
         let start = (self.key.unwrap_or(0) + self.value.unwrap_or(0)) as usize;
-        Headers { rest: &self.buffer[start..] }
+        Headers { rest: &self.bytes()[start..] }
     }
 
     /// The last header of that name; the inner `None` is a header whose value is null.
@@ -111,13 +146,14 @@ impl Record {
     #[must_use]
     pub fn content_bytes(&self) -> usize {
         // Each header has two lengths before it.
-        self.buffer.len().saturating_sub(self.header_count() * 2 * size_of::<u32>())
+        self.bytes().len().saturating_sub(self.header_count() * 2 * size_of::<u32>())
     }
 
     /// Bytes this record holds in memory, its fixed part included: what the budget of `[memory] records` counts.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.buffer.len() + size_of::<Self>()
+        // Beside the head: the length, and the count of those who hold it.
+        self.bytes().len() + size_of::<Head>() + 2 * size_of::<usize>()
     }
 }
 
@@ -152,7 +188,7 @@ mod tests {
     #[test]
     fn null_and_empty_stay_apart_and_headers_keep_order() {
         let at = TopicPartition { topic: 0, partition: 3 };
-        let mut b = RecordBuilder::new(Some(b""), None, 0);
+        let mut b = RecordBuilder::new(Some(b""), None);
         b.header(b"a", Some(b"1"));
         b.header(b"\xff", None);
         b.header(b"a", Some(b""));

@@ -58,24 +58,39 @@ impl Budget {
         held
     }
 
+    /// A lot of charges; see [`Lot`].
+    #[must_use]
+    pub fn lot(&self) -> Arc<Lot> {
+        Arc::new(Lot { account: self.own.clone() })
+    }
+}
+
+/// Charges that are taken by one thread and given back by another, most of them at about the same time: they count
+/// themselves here, and not all that there are in one place, which both threads would write to for every message.
+#[derive(Debug)]
+pub struct Lot {
+    account: Arc<Account>,
+}
+
+impl Lot {
     /// Takes bytes until the charge is dropped.
     #[must_use]
-    pub fn charge(&self, bytes: usize) -> Charge {
-        self.own.taken.0.fetch_add(bytes as u64, Relaxed);
-        Charge { account: self.own.clone(), bytes: bytes as u64 }
+    pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
+        self.account.taken.0.fetch_add(bytes as u64, Relaxed);
+        Charge { lot: self.clone(), bytes: bytes as u64 }
     }
 }
 
 /// Bytes that are held. Dropping it gives them back, whatever way the message went.
 #[derive(Debug)]
 pub struct Charge {
-    account: Arc<Account>,
+    lot: Arc<Lot>,
     bytes: u64,
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.account.returned.0.fetch_add(self.bytes, Relaxed);
+        self.lot.account.returned.0.fetch_add(self.bytes, Relaxed);
     }
 }
 
@@ -86,7 +101,8 @@ mod tests {
     #[test]
     fn what_is_charged_comes_back_when_it_is_dropped() {
         let both = Budget::of_pipelines(400, 2);
-        let (a, b, c) = (both[0].charge(110), both[0].charge(20), both[1].charge(101));
+        let (one, other) = (both[0].lot(), both[1].lot());
+        let (a, b, c) = (one.charge(110), one.charge(20), other.charge(101));
         assert_eq!(both[0].held(), Held { own: 130, all: 231, beyond: 31 });
         assert_eq!(both[1].held(), Held { own: 101, all: 231, beyond: 31 });
         drop((a, c));

@@ -2,14 +2,14 @@
 
 use super::clock::Clock;
 use super::link::{Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
-use super::records::{self, Origin};
+use super::records::{self, Origin, Source};
 use super::{Trouble, show};
 use crate::admin::health::Heartbeat;
 use crate::admin::metrics::{CommitResult, DeadLetterReason, LocalHistogram, PipelineMetrics, Produced};
 use crate::broker::{Commits, OffsetCommit, Producer, Refusal};
 use crate::config::HeaderStyle;
 use crate::fail::{Point, pass};
-use crate::wasm::Send;
+use crate::wasm::{Effects, Send};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use keyrail_engine::answers::Answers;
 use keyrail_engine::handover::Gone;
@@ -133,15 +133,7 @@ impl Worker {
                     engine.received(run.partition, run.epoch, run.first, run.last, now);
                 }
             }
-            ToCommitter::Settled(works) => {
-                let mut now = now;
-                for work in works {
-                    self.publish(work, now)?;
-                    if std::mem::take(&mut self.waited) {
-                        now = self.ledger.clock.now();
-                    }
-                }
-            }
+            ToCommitter::Settled(work) => self.publish(work, now)?,
             ToCommitter::Drained { partition, epoch } => engine.drained(partition, epoch, now, &mut self.actions),
             ToCommitter::Revoke(partitions) => engine.revoke(partitions, now, &mut self.actions),
             ToCommitter::Lost(partitions) => {
@@ -154,38 +146,56 @@ impl Worker {
         self.act()
     }
 
-    /// A message's fate is decided: its effects go to the broker.
-    fn publish(&mut self, work: Work, now: Now) -> Result<(), Trouble> {
-        self.ledger.metrics.settled.add((&work.settled.fate).into(), 1);
-        if let Fate::DeadLetter(epitaph) = &work.settled.fate {
+    /// Fates are decided: what stands of their effects goes to the broker.
+    fn publish(&mut self, work: Work, mut now: Now) -> Result<(), Trouble> {
+        let Work { settled, effects, .. } = work;
+        let mut done = 0;
+        for message in settled {
+            match &message.fate {
+                Fate::Done => done += 1,
+                fate => self.count_fate(fate),
+            }
+            let timestamp_ms = message.ticket.timestamp_ms;
+            if timestamp_ms >= 0 {
+                let age_ms = u64::try_from(now.wall_ms.saturating_sub(timestamp_ms)).unwrap_or(0);
+                self.latency.observe(age_ms.saturating_mul(1000));
+            }
+            self.publish_one(message, &effects, now)?;
+            if std::mem::take(&mut self.waited) {
+                now = self.ledger.clock.now();
+            }
+        }
+        self.ledger.metrics.settled.add((&Fate::Done).into(), done);
+        Ok(())
+    }
+
+    fn count_fate(&self, fate: &Fate) {
+        self.ledger.metrics.settled.add(fate.into(), 1);
+        if let Fate::DeadLetter(epitaph) = fate {
             self.ledger.metrics.dead_letters.add(epitaph.reason.into(), 1);
         }
-        let timestamp_ms = work.settled.ticket.timestamp_ms;
-        if timestamp_ms >= 0 {
-            let age_ms = u64::try_from(now.wall_ms.saturating_sub(timestamp_ms)).unwrap_or(0);
-            self.latency.observe(age_ms.saturating_mul(1000));
-        }
-        let records = work.sends.len() as u32;
-        let record = work.settled.message.record.clone();
-        let Some(token) = self.ledger.engine.publish(work.settled, records, now, &mut self.actions) else {
-            return Ok(());
-        };
-        for send in &work.sends {
-            self.produce_output(send, &record, token)?;
+    }
+
+    fn publish_one(&mut self, message: Settled<Payload>, effects: &Effects, now: Now) -> Result<(), Trouble> {
+        let slot = message.slot;
+        let records = slot.map_or(0, |slot| effects.count(slot));
+        let source = records::Source::of(&message.message.record);
+        let token = self.ledger.engine.publish(message, records, now, &mut self.actions);
+        if let (Some(token), Some(slot)) = (token, slot) {
+            for send in effects.of(slot) {
+                self.produce_output(&send, &source, token)?;
+            }
         }
         Ok(())
     }
 
-    fn produce_output(&mut self, send: &Send, record: &crate::record::Record, token: Token) -> Result<(), Trouble> {
-        let headers = records::output_headers(send, record);
+    fn produce_output(&mut self, send: &Send<'_>, source: &Source, token: Token) -> Result<(), Trouble> {
+        let headers = records::output_headers(send, source);
         loop {
             let topic = self.ledger.names.outputs.get(send.output as usize).map_or("", String::as_str);
-            let produce = records::output(topic, send, record, &headers);
+            let produce = records::output(topic, send, source, &headers);
             match self.ledger.producer.send(&produce, token.0) {
-                Ok(true) => {
-                    pass(Point::AfterProduce);
-                    return Ok(());
-                }
+                Ok(true) => return Ok(()),
                 Ok(false) => self.wait_for_room()?,
                 Err(refusal) => return self.refused(token, refusal),
             }
@@ -265,12 +275,8 @@ impl Worker {
             match result {
                 Ok(()) => {
                     pass(Point::AfterAck);
-                    if self.is_letter(token) {
-                        letters += 1
-                    } else {
-                        outputs += 1
-                    }
-                    self.ledger.engine.acknowledged(token, now, &mut self.actions);
+                    let letter = self.ledger.engine.acknowledged(token, now, &mut self.actions);
+                    *(if letter { &mut letters } else { &mut outputs }) += 1;
                 }
                 Err(refusal) => self.refused(token, refusal)?,
             }

@@ -3,7 +3,7 @@
 //! It never waits for long and never stops polling, except while partitions are given up, and that is bounded: losing a
 //! last commit repeats messages, staying away loses the membership.
 
-use super::budget::Budget;
+use super::budget::{Budget, Lot};
 use super::clock::millis;
 use super::link::{
     Handover, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
@@ -70,6 +70,8 @@ pub(super) struct Worker {
     pub(super) held: BTreeSet<Partition>,
     routed: Vec<Vec<(Ticket, Payload)>>,
     received: Vec<Run>,
+    /// For the records of one hand-over.
+    lot: Arc<Lot>,
     records: u64,
     bytes: u64,
     released: bool,
@@ -105,11 +107,13 @@ impl Worker {
     fn new(feed: Feed) -> Self {
         let routed = (0..feed.out.shards()).map(|_| Vec::new()).collect();
         let standing = Standing::new(feed.health.clone());
+        let lot = feed.budget.lot();
         Self {
             feed,
             held: BTreeSet::new(),
             routed,
             received: Vec::new(),
+            lot,
             records: 0,
             bytes: 0,
             released: false,
@@ -188,7 +192,7 @@ impl Worker {
         self.bytes += record.content_bytes() as u64;
         if let Take::Route { shard, ticket } = take {
             let size = record.size();
-            let payload = Payload { record: Arc::new(record), _charge: self.feed.budget.charge(size + MESSAGE_BYTES) };
+            let payload = Payload { record, _charge: self.lot.charge(size + MESSAGE_BYTES) };
             self.routed[shard as usize].push((ticket, payload));
         }
     }
@@ -198,6 +202,7 @@ impl Worker {
         if self.received.is_empty() {
             return Ok(());
         }
+        self.lot = self.feed.budget.lot();
         self.feed.metrics.received.add(std::mem::take(&mut self.records));
         self.feed.metrics.received_bytes.add(std::mem::take(&mut self.bytes));
         self.feed.out.tell(ToCommitter::Received(std::mem::take(&mut self.received)))?;

@@ -7,7 +7,7 @@
 
 use super::budget::Charge;
 use crate::record::{Record, TopicPartition};
-use crate::wasm::Send;
+use crate::wasm::Effects;
 use crossbeam_channel::{Sender, TrySendError};
 use keyrail_engine::handover::{self, Inbox, Refused};
 use keyrail_engine::intake::Opened;
@@ -25,7 +25,7 @@ pub(super) const MESSAGE_BYTES: usize = 512;
 /// A record with its share of the byte budget.
 #[derive(Debug)]
 pub(super) struct Payload {
-    pub(super) record: Arc<Record>,
+    pub(super) record: Record,
     pub(super) _charge: Charge,
 }
 
@@ -42,11 +42,11 @@ pub(super) enum ToShard {
     LetterAcknowledged { partition: Partition, epoch: Epoch, offset: i64 },
 }
 
-/// A message whose fate is decided, with the effects that stand.
+/// Messages whose fate is decided, in order, with what their call staged.
 #[derive(Debug)]
 pub(super) struct Work {
-    pub(super) settled: Settled<Payload>,
-    pub(super) sends: Vec<Send>,
+    pub(super) settled: Vec<Settled<Payload>>,
+    pub(super) effects: Effects,
     pub(super) _charge: Option<Charge>,
 }
 
@@ -67,7 +67,7 @@ pub(super) enum ToCommitter {
     /// Records came; told before they go to the shards.
     Received(Vec<Run>),
     /// From a shard: fates, in order.
-    Settled(Vec<Work>),
+    Settled(Work),
     /// From a shard: it has closed the partition.
     Drained { partition: Partition, epoch: Epoch },
     /// The group takes these partitions; to be answered by [`ToConsumer::Released`].

@@ -12,28 +12,39 @@ pub(super) type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 /// Headers that follow a message wherever it goes (W3C Trace Context).
 const TRACE: [&[u8]; 2] = [b"traceparent", b"tracestate"];
 
-/// The headers of an output: the handler's own, then the message's, all or only those of its trace.
-pub(super) fn output_headers<'a>(send: &'a Send, record: &'a Record) -> Vec<Header<'a>> {
-    if send.headers.is_empty() && record.header_count() == 0 {
-        return Vec::new();
+/// What an output takes from the message it is made of.
+#[derive(Debug)]
+pub(super) struct Source {
+    timestamp_ms: i64,
+    /// Only with headers: those without, which are most, are not held for it.
+    record: Option<Record>,
+}
+
+impl Source {
+    pub(super) fn of(record: &Record) -> Self {
+        Self { timestamp_ms: record.timestamp_ms, record: (record.header_count() > 0).then(|| record.clone()) }
     }
-    let own = send.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref()));
-    let set = |name: &[u8]| send.headers.iter().any(|(own, _)| own.as_bytes() == name);
+}
+
+/// The headers of an output: the handler's own, then the message's, all or only those of its trace.
+pub(super) fn output_headers<'a>(send: &Send<'a>, source: &'a Source) -> Vec<Header<'a>> {
+    let Some(record) = &source.record else { return send.headers.clone().collect() };
+    let set = |name: &[u8]| send.headers.clone().any(|(own, _)| own == name);
     let inherited = record.headers().filter(|(name, _)| {
         let trace = TRACE.contains(name);
         (send.forward_headers || trace) && !(trace && set(name))
     });
-    own.chain(inherited).collect()
+    send.headers.clone().chain(inherited).collect()
 }
 
 /// The record of an output.
-pub(super) fn output<'a>(topic: &'a str, send: &'a Send, record: &'a Record, headers: &'a [Header<'a>]) -> Produce<'a> {
-    let own = (record.timestamp_ms >= 0).then_some(record.timestamp_ms);
+pub(super) fn output<'a>(topic: &'a str, send: &Send<'a>, source: &Source, headers: &'a [Header<'a>]) -> Produce<'a> {
+    let own = (source.timestamp_ms >= 0).then_some(source.timestamp_ms);
     Produce {
         topic,
         partition: None,
-        key: send.key.as_deref(),
-        value: send.value.as_deref(),
+        key: send.key,
+        value: send.value,
         headers,
         timestamp_ms: send.timestamp_ms.or(own),
     }

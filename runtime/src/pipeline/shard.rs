@@ -6,7 +6,7 @@ use super::link::{Payload, ToCommitter, ToShard, Work};
 use crate::admin::health::Heartbeat;
 use crate::admin::metrics::{ClosedReason, Failure as FailureKind, PipelineMetrics};
 use crate::fail::{Point, pass};
-use crate::wasm::{self, CallFailure, Delivery, Handler, Instance, Limits, Setup, SlotResult};
+use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, Setup};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use keyrail_engine::message::{self, Fate};
 use keyrail_engine::shard::{self, Next, Outcome, Plan, Settled, Shard};
@@ -66,7 +66,7 @@ impl Worker {
     fn turn(&mut self) -> Result<(), Ended> {
         self.shift.heartbeat.beat();
         let next = self.shift.engine.next(self.shift.clock.now(), &mut self.settled);
-        self.hand_on(Vec::new())?;
+        self.hand_on(Effects::default())?;
         match next {
             Next::Run(plan) => {
                 let started = Instant::now();
@@ -154,9 +154,9 @@ impl Worker {
         self.shift.metrics.call_micros.observe_time(took);
         self.shift.metrics.retries.add(retries as u64);
         match result {
-            Ok(results) => {
+            Ok(answer) => {
                 self.keep_or_recycle(instance);
-                self.complete(results, took)
+                self.complete(answer, took)
             }
             Err(failure) => {
                 self.shift.metrics.instances_closed.add(ClosedReason::from(&failure), 1);
@@ -202,14 +202,10 @@ impl Worker {
         Ok(())
     }
 
-    fn complete(&mut self, results: Vec<SlotResult>, took: Duration) -> Result<(), Ended> {
-        let mut effects = Vec::with_capacity(results.len());
-        let mut outcomes = Vec::with_capacity(results.len());
-        for result in results {
-            self.count_failure(&result.outcome);
-            outcomes.push(outcome(result.outcome));
-            effects.push((result.sends, result.staged_bytes));
-        }
+    fn complete(&mut self, answer: Answer, took: Duration) -> Result<(), Ended> {
+        let Answer { outcomes, effects } = answer;
+        outcomes.iter().for_each(|outcome| self.count_failure(outcome));
+        let outcomes = outcomes.into_iter().map(outcome).collect();
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.shift.engine.complete(outcomes, took_us, self.shift.clock.now(), &mut self.settled);
         self.hand_on(effects)
@@ -235,23 +231,20 @@ impl Worker {
         }
         let call = shard::CallFailure { timeout: matches!(failure, CallFailure::Timeout), failure: words(failure) };
         self.shift.engine.fail(call, self.shift.clock.now(), &mut self.settled);
-        self.hand_on(Vec::new())
+        self.hand_on(Effects::default())
     }
 
-    /// Sends what is settled to the committer, each with the effects of its slot.
-    fn hand_on(&mut self, mut effects: Vec<(Vec<wasm::Send>, usize)>) -> Result<(), Ended> {
+    /// Sends what is settled to the committer, with what the call staged.
+    fn hand_on(&mut self, effects: Effects) -> Result<(), Ended> {
         if self.settled.is_empty() {
             return Ok(());
         }
-        let budget = &self.shift.budget;
-        let works = self.settled.drain(..).map(|settled| {
-            log_discarded(&self.shift.setup.handler, &settled);
-            let slot = settled.slot.and_then(|slot| effects.get_mut(slot as usize));
-            let (sends, bytes) = slot.map(std::mem::take).unwrap_or_default();
-            Work { settled, sends, _charge: (bytes > 0).then(|| budget.charge(bytes)) }
-        });
-        let works: Vec<Work> = works.collect();
-        self.shift.committer.send(ToCommitter::Settled(works)).map_err(|_| Ended)
+        let room = self.settled.len();
+        let settled = std::mem::replace(&mut self.settled, Vec::with_capacity(room));
+        settled.iter().for_each(|settled| log_discarded(&self.shift.setup.handler, settled));
+        let charge = (!effects.is_empty()).then(|| self.shift.budget.lot().charge(effects.size()));
+        let work = Work { settled, effects, _charge: charge };
+        self.shift.committer.send(ToCommitter::Settled(work)).map_err(|_| Ended)
     }
 
     fn show_load(&mut self) {
@@ -293,7 +286,7 @@ fn words(failure: &CallFailure) -> message::Failure {
 /// `then = "discard"` is logged by its promise.
 fn log_discarded(pipeline: &str, settled: &Settled<Payload>) {
     if let Fate::Discarded(epitaph) = &settled.fate {
-        let message::Epitaph { reason, failure, attempts, .. } = epitaph;
+        let message::Epitaph { reason, failure, attempts, .. } = &**epitaph;
         let (at, offset) = (settled.ticket.partition, settled.ticket.offset);
         tracing::warn!(
             pipeline,

@@ -1,8 +1,9 @@
 //! What an instance's store holds: the batch of the running call and what the guest staged for it.
 
+use super::effects::{Effects, Room};
 use super::limits::{Limits, Meter};
 use super::logging::LogQuota;
-use super::message::{Delivery, Send, Setup};
+use super::message::{Delivery, Setup};
 use super::metrics::Handles;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -21,7 +22,11 @@ pub(super) struct Ctx {
 #[derive(Default)]
 pub(super) struct Call {
     pub(super) batch: Arc<Vec<Delivery>>,
-    pub(super) slots: Vec<Slot>,
+    pub(super) effects: Effects,
+    /// What the last call needed.
+    pub(super) room: Room,
+    /// What each slot's next random number follows from, once it has asked for one.
+    random: Vec<Option<u64>>,
     pub(super) now_ms: i64,
     pub(super) deadline_ms: i64,
     host_calls: u64,
@@ -29,16 +34,6 @@ pub(super) struct Call {
     pub(super) staged_bytes: u64,
     /// What the guest logged last as an error: its panic, most likely, if the call traps.
     pub(super) last_error: Option<String>,
-}
-
-/// What the guest staged for one message.
-#[derive(Default)]
-pub(super) struct Slot {
-    pub(super) sends: Vec<Send>,
-    pub(super) staged_bytes: u64,
-    /// A send was refused, since it was more than one message may stage.
-    pub(super) over_quota: bool,
-    random: Option<u64>,
 }
 
 /// A bound that the guest passed; it ends the call.
@@ -65,8 +60,8 @@ impl Ctx {
     /// Sets the stage for a call.
     pub(super) fn begin(&mut self, batch: Arc<Vec<Delivery>>, now_ms: i64, deadline_ms: i64) {
         let call = &mut self.call;
-        call.slots.clear();
-        call.slots.resize_with(batch.len(), Slot::default);
+        call.effects = Effects::new(batch.len(), call.room);
+        call.random.clear();
         call.host_calls = self.limits.host_calls.saturating_mul(batch.len().max(1) as u64);
         call.host_calls_left = call.host_calls;
         call.staged_bytes = 0;
@@ -77,7 +72,7 @@ impl Ctx {
         self.meter.begin();
     }
 
-    /// The call is over: the batch is let go. What was staged stays until [`Ctx::take_slots`] or the next call.
+    /// The call is over: the batch is let go. What was staged stays until the next call.
     pub(super) fn end(&mut self) {
         self.call.batch = Arc::default();
         self.log.end(&self.setup.handler);
@@ -111,7 +106,10 @@ impl Call {
 
     /// The next number of the slot's sequence: the same when the message is run again.
     pub(super) fn random(&mut self, index: usize, setup: &Setup) -> wasmtime::Result<u64> {
-        let state = match self.slots[index].random {
+        if self.random.len() <= index {
+            self.random.resize(self.batch.len(), None);
+        }
+        let state = match self.random[index] {
             Some(state) => state,
             None => {
                 let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
@@ -120,7 +118,7 @@ impl Call {
             }
         };
         let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.slots[index].random = Some(state);
+        self.random[index] = Some(state);
         Ok(mix(state))
     }
 }

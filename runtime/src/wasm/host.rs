@@ -195,8 +195,8 @@ mod tests {
         let host = Host::with(on_demand(), HostOptions::default()).unwrap();
         let handler = host.load("hostile", &bytes("hostile")).unwrap();
         let open = || handler.open(&setup("hostile"), &Limits::default()).unwrap();
-        let results = open().process(&mut batch(&["fine"]), NOW_MS, DEADLINE).unwrap();
-        assert_eq!(results[0].outcome, Outcome::Done);
+        let answer = open().process(&mut batch(&["fine"]), NOW_MS, DEADLINE).unwrap();
+        assert_eq!(answer.outcomes, [Outcome::Done]);
         let failure = open().process(&mut batch(&["m"]), NOW_MS, DEADLINE).unwrap_err();
         assert!(matches!(failure, CallFailure::Memory { .. }), "{failure}");
         let failure = open().process(&mut batch(&["l"]), NOW_MS, Duration::from_millis(50)).unwrap_err();

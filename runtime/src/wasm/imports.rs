@@ -2,7 +2,7 @@
 
 use super::call::{Ctx, Quota, write_id};
 use super::contract::{WireError, WireHeader, WireOutput};
-use super::message::Send;
+use super::effects::Staged;
 use wasmtime::component::{Linker, WasmList, WasmStr};
 use wasmtime::{Result, StoreContextMut};
 
@@ -79,42 +79,35 @@ fn send(store: &mut Store<'_>, index: usize, output: WireOutput) -> Result<std::
         return Ok(Err(WireError::Other("delay-ms needs timers, which are not there yet: send without it".to_owned())));
     }
     let mut bytes = size(output.key.as_ref()) + size(output.value.as_ref());
-    let mut names = Vec::with_capacity(output.headers.len());
+    let mut headers = Vec::with_capacity(output.headers.len());
     for header in &output.headers {
-        let name: Box<str> = header.name.to_str(&*store)?.into();
+        let name = header.name.to_str(&*store)?.into_owned();
         bytes += HEADER_BYTES + name.len() as u64 + size(header.value.as_ref());
-        names.push(name);
+        headers.push((name, header.value.as_ref()));
     }
     let ctx = store.data();
-    let slot = &ctx.call.slots[index];
-    let staged = slot.staged_bytes + bytes;
-    if slot.sends.len() >= ctx.limits.outputs as usize || staged > ctx.limits.output_bytes {
-        store.data_mut().call.slots[index].over_quota = true;
+    let effects = &ctx.call.effects;
+    let staged = effects.staged_bytes(index as u32) + bytes;
+    if effects.count(index as u32) >= ctx.limits.outputs || staged > ctx.limits.output_bytes {
+        store.data_mut().call.effects.note_over_quota(index);
         return Ok(Err(WireError::OverQuota));
     }
     let limit = ctx.limits.effective_call_output_bytes();
     if ctx.call.staged_bytes + bytes > limit {
         return Err(wasmtime::Error::new(Quota::Staged(limit)));
     }
-    let copy = |list: Option<WasmList<u8>>| list.map(|list| Box::from(list.as_le_slice(&*store)));
-    let send = Send {
-        // The list of outputs comes from a manifest; it is far from 2^32 long.
-        output: to as u32,
-        key: copy(output.key),
-        value: copy(output.value),
-        headers: names.into_iter().zip(output.headers).map(|(name, header)| (name, copy(header.value))).collect(),
-        forward_headers: output.forward_headers,
-        timestamp_ms: output.timestamp_ms,
-    };
+    // Out of the store, which lends the guest's bytes meanwhile.
+    let mut effects = std::mem::take(&mut store.data_mut().call.effects);
+    let lent = |list: Option<&WasmList<u8>>| list.map(|list| list.as_le_slice(&*store));
+    // The list of outputs comes from a manifest; it is far from 2^32 long.
+    let (output_index, forward_headers, timestamp_ms) = (to as u32, output.forward_headers, output.timestamp_ms);
+    let (key, value) = (lent(output.key.as_ref()), lent(output.value.as_ref()));
+    let send = Staged { output: output_index, key, value, forward_headers, timestamp_ms };
+    let headers = headers.iter().map(|(name, value)| (name.as_bytes(), lent(*value)));
+    effects.push(index, &send, headers, bytes);
     let call = &mut store.data_mut().call;
+    call.effects = effects;
     call.staged_bytes += bytes;
-    let slot = &mut call.slots[index];
-    slot.staged_bytes = staged;
-    if slot.sends.is_empty() {
-        // Most messages send once: no room for three more.
-        slot.sends.reserve_exact(1);
-    }
-    slot.sends.push(send);
     Ok(Ok(()))
 }
 

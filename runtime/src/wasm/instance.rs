@@ -2,12 +2,13 @@
 
 use super::call::{Call, Ctx, Quota};
 use super::contract::{Guest, Message, Source, WireFailure, WireOutcome, WireSetup};
+use super::effects::Effects;
 use super::error::{CallFailure, OpenErrorKind};
 use super::handler::Handler;
 use super::host::ticks;
 use super::limits::{Limits, Meter};
 use super::logging::LogQuota;
-use super::message::{Delivery, Failure, Outcome, Setup, SlotResult};
+use super::message::{Answer, Delivery, Failure, Outcome, Setup};
 use super::metrics::Handles;
 use super::text::{self, DETAIL_BYTES, clean};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Runs a batch: one result for each message, in order.
+    /// Runs a batch: one outcome for each message, in order.
     ///
     /// `batch` is lent: whatever comes of the call, it holds the same deliveries afterwards. The caller keeps it
     /// within [`Setup::max_batch`]. `now_ms` is what the guest is told as the time; `deadline` is kept to within
@@ -44,12 +45,12 @@ impl Instance {
         batch: &mut Vec<Delivery>,
         now_ms: i64,
         deadline: Duration,
-    ) -> Result<Vec<SlotResult>, CallFailure> {
+    ) -> Result<Answer, CallFailure> {
         if self.dead {
             return Err(CallFailure::Trap { detail: "the instance is dead after an earlier failure".to_owned() });
         }
         if batch.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Answer { outcomes: Vec::new(), effects: Effects::default() });
         }
         // The messages are read in place while the store lends them to host calls: hence one shared batch.
         let shared = Arc::new(std::mem::take(batch));
@@ -109,12 +110,7 @@ impl Instance {
         }
     }
 
-    fn run(
-        &mut self,
-        batch: &Arc<Vec<Delivery>>,
-        now_ms: i64,
-        deadline: Duration,
-    ) -> Result<Vec<SlotResult>, CallFailure> {
+    fn run(&mut self, batch: &Arc<Vec<Delivery>>, now_ms: i64, deadline: Duration) -> Result<Answer, CallFailure> {
         let mut messages = relend(std::mem::take(&mut self.messages));
         messages.extend(batch.iter().map(message));
         self.store.set_epoch_deadline(ticks(deadline));
@@ -128,20 +124,15 @@ impl Instance {
         if outcomes.len() != batch.len() {
             return Err(CallFailure::WrongCount { expected: batch.len(), got: outcomes.len() });
         }
-        let slots = &mut self.store.data_mut().call.slots;
-        let results = outcomes.into_iter().zip(slots.iter_mut()).map(|(outcome, slot)| {
-            let outcome = match decide(outcome) {
-                // It gave up on a message whose sends passed the limits: that is why.
-                Outcome::DeadLetter(failure) if slot.over_quota => Outcome::Oversized(failure),
-                other => other,
-            };
-            if !matches!(outcome, Outcome::Done | Outcome::Skip) {
-                return SlotResult { outcome, sends: Vec::new(), staged_bytes: 0 };
-            }
-            // `limits.output-bytes` bounds it.
-            SlotResult { outcome, sends: std::mem::take(&mut slot.sends), staged_bytes: slot.staged_bytes as usize }
+        let call = &mut self.store.data_mut().call;
+        let effects = std::mem::take(&mut call.effects);
+        call.room = effects.room();
+        let decided = outcomes.into_iter().enumerate().map(|(slot, outcome)| match decide(outcome) {
+            // It gave up on a message whose sends passed the limits: that is why.
+            Outcome::DeadLetter(failure) if effects.was_over_quota(slot) => Outcome::Oversized(failure),
+            other => other,
         });
-        Ok(results.collect())
+        Ok(Answer { outcomes: decided.collect(), effects })
     }
 }
 
@@ -159,7 +150,7 @@ fn relend<'a>(mut messages: Vec<Message<'_>>) -> Vec<Message<'a>> {
 }
 
 fn message(delivery: &Delivery) -> Message<'_> {
-    let record = &*delivery.record;
+    let record = &delivery.record;
     Message {
         source: Source::Topic(record.at.topic),
         partition: record.at.partition.cast_unsigned(),

@@ -1,7 +1,7 @@
 //! What goes into a call and what comes out of it.
 
+use super::effects::Effects;
 use crate::record::Record;
-use std::sync::Arc;
 
 /// What an instance is told when it opens, and where its sends may go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,22 +24,20 @@ pub struct Setup {
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// The record, shared with whoever holds it until it is settled.
-    pub record: Arc<Record>,
+    pub record: Record,
     /// 1 on the first run.
     pub attempt: u32,
     /// An earlier message of this key was dead-lettered or discarded.
     pub follows_dead_letter: bool,
 }
 
-/// What a handler made of one message.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SlotResult {
-    /// What the handler decided.
-    pub outcome: Outcome,
-    /// What it staged, in order. Empty unless the outcome is [`Outcome::Done`] or [`Outcome::Skip`].
-    pub sends: Vec<Send>,
-    /// Bytes of `sends`: keys, values, header names and values.
-    pub staged_bytes: usize,
+/// What came of a batch.
+#[derive(Debug)]
+pub struct Answer {
+    /// One for each message, in order.
+    pub outcomes: Vec<Outcome>,
+    /// What was staged. Only what the slots of [`Outcome::Done`] and [`Outcome::Skip`] staged is meant to stand.
+    pub effects: Effects,
 }
 
 /// A handler's decision on one message.
@@ -71,24 +69,4 @@ pub struct Failure {
     pub code: String,
     /// At most 4 KiB, cut at a character's boundary, without control characters (a line break becomes a space).
     pub detail: String,
-}
-
-/// A header's name and value; `None` is null.
-pub type Header = (Box<str>, Option<Box<[u8]>>);
-
-/// A record that a handler wants sent when its message settles.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Send {
-    /// Index into [`Setup::outputs`].
-    pub output: u32,
-    /// `None` is null.
-    pub key: Option<Box<[u8]>>,
-    /// `None` is a tombstone.
-    pub value: Option<Box<[u8]>>,
-    /// Names and values, in order.
-    pub headers: Vec<Header>,
-    /// Also copy the message's own headers.
-    pub forward_headers: bool,
-    /// Milliseconds since the Unix epoch; `None`: the message's own.
-    pub timestamp_ms: Option<i64>,
 }

@@ -9,6 +9,7 @@
 mod cache;
 mod call;
 mod contract;
+mod effects;
 mod error;
 mod format;
 mod handler;
@@ -25,10 +26,11 @@ mod text;
 mod tests;
 
 pub use contract::CONTRACT_VERSION;
+pub use effects::{Effects, Send, SendHeaders};
 pub use error::{CallFailure, LoadError, LoadErrorKind, OpenError, OpenErrorKind};
 pub use handler::{Facts, Handler};
 pub use host::{Host, HostOptions};
 pub use instance::Instance;
 pub use limits::Limits;
-pub use message::{Delivery, Failure, Header, Outcome, Send, Setup, SlotResult};
+pub use message::{Answer, Delivery, Failure, Outcome, Setup};
 pub use metrics::{HandlerMetrics, MetricKind, MetricSnapshot, MetricValue};

@@ -106,17 +106,17 @@ impl<M> Lanes<M> {
 
     /// The lane, opened if need be.
     pub(super) fn open(&mut self, id: LaneId) -> (Place, &mut Lane<M>) {
-        let Self { table, hasher, lanes, .. } = self;
-        let found = table.find(hasher.hash_one(id), |at| lanes[*at as usize].id == id);
-        let index = match found {
+        let hash = self.hasher.hash_one(id);
+        let Self { table, lanes, .. } = self;
+        let index = match table.find(hash, |at| lanes[*at as usize].id == id) {
             Some(index) => *index,
-            None => self.insert(id),
+            None => self.insert(id, hash),
         };
         let lane = &mut self.lanes[index as usize];
         (Place { index, generation: lane.generation }, lane)
     }
 
-    fn insert(&mut self, id: LaneId) -> u32 {
+    fn insert(&mut self, id: LaneId, hash: u64) -> u32 {
         self.opened = self.opened.wrapping_add(1);
         let lane = Lane {
             id,
@@ -138,7 +138,7 @@ impl<M> Lanes<M> {
             }
         };
         let Self { table, hasher, lanes, .. } = self;
-        table.insert_unique(hasher.hash_one(id), index, |at| hasher.hash_one(lanes[*at as usize].id));
+        table.insert_unique(hash, index, |at| hasher.hash_one(lanes[*at as usize].id));
         index
     }
 

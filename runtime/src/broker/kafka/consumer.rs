@@ -65,6 +65,12 @@ enum Pending {
     Revoke(Vec<TopicPartition>),
 }
 
+/// What an event that is no record tells.
+enum Told {
+    Failure(Failure, Option<TopicPartition>),
+    Rebalance(Code, Vec<TopicPartition>),
+}
+
 /// See [`super::Kafka::consumer`].
 #[derive(Debug)]
 pub(super) struct KafkaConsumer {
@@ -75,6 +81,7 @@ pub(super) struct KafkaConsumer {
     paused: BTreeSet<TopicPartition>,
     /// Index of the topic of the last record: most often the next one's too.
     last_topic: usize,
+    builder: RecordBuilder,
     repeats: Repeats,
     /// `leave` was called with nothing assigned: librdkafka will tell of no revocation.
     left_empty: bool,
@@ -100,6 +107,7 @@ impl KafkaConsumer {
             assigned: BTreeMap::new(),
             paused: BTreeSet::new(),
             last_topic: 0,
+            builder: RecordBuilder::default(),
             repeats: Repeats::default(),
             left_empty: false,
         })
@@ -188,7 +196,12 @@ impl KafkaConsumer {
 }
 
 /// Makes a record of a fetched message. `None` for what is no record (a control message).
-fn record(event: &mut Event<'_>, topics: &[CString], last_topic: &mut usize) -> Option<Result<Record, Failure>> {
+fn record(
+    event: &mut Event<'_>,
+    topics: &[CString],
+    last_topic: &mut usize,
+    builder: &mut RecordBuilder,
+) -> Option<Result<Record, Failure>> {
     let message = event.next_message()?;
     if message.code() != Code::NoError {
         return Some(Err(message.failure()));
@@ -198,12 +211,9 @@ fn record(event: &mut Event<'_>, topics: &[CString], last_topic: &mut usize) -> 
         *last_topic = topics.iter().position(|t| t.to_bytes() == name)?;
     }
     let at = TopicPartition { topic: u32::try_from(*last_topic).ok()?, partition: message.partition() };
-    let header_bytes = message.headers().map(|(n, v)| 8 + n.len() + v.map_or(0, <[u8]>::len)).sum();
-    let mut builder = RecordBuilder::new(message.key(), message.value(), header_bytes);
-    if header_bytes > 0 {
-        for (name, value) in message.headers() {
-            builder.header(name, value);
-        }
+    builder.restart(message.key(), message.value());
+    for (name, value) in message.headers() {
+        builder.header(name, value);
     }
     Some(Ok(builder.build(at, message.offset(), message.timestamp_ms())))
 }
@@ -213,17 +223,16 @@ impl Consumer for KafkaConsumer {
         if std::mem::take(&mut self.left_empty) {
             return Polled::Revoked(Vec::new());
         }
-        let shared = Arc::clone(&self.shared);
+        let Self { shared, last_topic, builder, .. } = self;
         let Some(mut event) = shared.events.poll(wait) else { return Polled::Idle };
-        match event.kind() {
-            EventKind::Fetch => match record(&mut event, &shared.topics, &mut self.last_topic) {
-                Some(Ok(record)) => Polled::Record(record),
-                Some(Err(failure)) => self.on_error(&failure, None),
-                None => Polled::Idle,
+        let told = match event.kind() {
+            EventKind::Fetch => match record(&mut event, &shared.topics, last_topic, builder) {
+                Some(Ok(record)) => return Polled::Record(record),
+                Some(Err(failure)) => Told::Failure(failure, None),
+                None => return Polled::Idle,
             },
             EventKind::Rebalance => {
-                let partitions = event.partitions().filter_map(|i| shared.find(&i)).collect();
-                self.on_rebalance(event.code(), partitions)
+                Told::Rebalance(event.code(), event.partitions().filter_map(|i| shared.find(&i)).collect())
             }
             EventKind::Error => {
                 let Err(failure) = event.result() else { return Polled::Idle };
@@ -231,13 +240,18 @@ impl Consumer for KafkaConsumer {
                     let index = shared.topics.iter().position(|t| t.to_bytes() == topic)?;
                     Some(TopicPartition { topic: u32::try_from(index).ok()?, partition })
                 });
-                self.on_error(&failure, at)
+                Told::Failure(failure, at)
             }
             EventKind::Log => match log::forward(&event) {
-                Some(failure) => self.on_error(&failure, None),
-                None => Polled::Idle,
+                Some(failure) => Told::Failure(failure, None),
+                None => return Polled::Idle,
             },
-            EventKind::Delivery | EventKind::Other => Polled::Idle,
+            EventKind::Delivery | EventKind::Other => return Polled::Idle,
+        };
+        drop(event);
+        match told {
+            Told::Failure(failure, at) => self.on_error(&failure, at),
+            Told::Rebalance(code, partitions) => self.on_rebalance(code, partitions),
         }
     }
 

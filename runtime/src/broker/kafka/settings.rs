@@ -57,8 +57,9 @@ const CONSUMER_OWNED: &[(&str, &str)] = &[
 const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     // Keys land where Java clients put them; librdkafka's own default is another hash.
     ("partitioner", "murmur2_random"),
-    // Under load batches fill anyway; when it is calm this is all that is added to a record's way.
-    ("linger.ms", "2"),
+    // Java's default as well (KIP-1030). Under load, smaller batches fill the five requests that a partition may have
+    // in flight, and librdkafka's thread then spins until an answer comes: 2 ms cost 0.5 us of CPU a message more.
+    ("linger.ms", "5"),
     // 0: for ever. In an outage records wait in order; given up and sent again they would overtake each other.
     ("message.timeout.ms", "0"),
     // Never more than a topic takes, where its limit can be asked for (`KafkaProducer`): a batch above it is refused

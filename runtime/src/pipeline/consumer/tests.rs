@@ -101,7 +101,7 @@ fn bench(polls: Vec<Polled>, limit_bytes: u64) -> Bench {
 }
 
 fn record(offset: i64) -> Polled {
-    Polled::Record(RecordBuilder::new(Some(b"k"), Some(b"v"), 0).build(AT, offset, 0))
+    Polled::Record(RecordBuilder::new(Some(b"k"), Some(b"v")).build(AT, offset, 0))
 }
 
 #[test]

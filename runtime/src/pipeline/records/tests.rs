@@ -1,19 +1,23 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 use super::*;
 use crate::record::{RecordBuilder, TopicPartition};
+use crate::wasm::Effects;
 use keyrail_engine::message::{Failure, Reason};
 
 fn record(headers: &[(&[u8], Option<&[u8]>)]) -> Record {
-    let mut builder = RecordBuilder::new(Some(b"k"), None, 0);
+    let mut builder = RecordBuilder::new(Some(b"k"), None);
     for (name, value) in headers {
         builder.header(name, *value);
     }
     builder.build(TopicPartition { topic: 0, partition: 3 }, 42, 1_700)
 }
 
-fn send(headers: &[(&str, &[u8])], forward_headers: bool) -> Send {
-    let headers = headers.iter().map(|(n, v)| ((*n).into(), Some((*v).into()))).collect();
-    Send { output: 0, key: None, value: Some(b"v"[..].into()), headers, forward_headers, timestamp_ms: None }
+/// The names and values of an output's headers: of one that the handler sent with these, from this record.
+fn output_of(headers: &[(&[u8], &[u8])], forward: bool, record: &Record) -> Vec<String> {
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, Some(*value))).collect();
+    let effects = Effects::one(b"v", &headers, forward, None);
+    let source = Source::of(record);
+    effects.of(0).flat_map(|send| names(&output_headers(&send, &source))).collect()
 }
 
 fn epitaph() -> Epitaph {
@@ -35,19 +39,23 @@ fn names(headers: &[Header<'_>]) -> Vec<String> {
 #[test]
 fn trace_headers_always_follow_and_others_on_request() {
     let r = record(&[(b"a", Some(b"1")), (b"traceparent", Some(b"t")), (b"a", None)]);
-    assert_eq!(names(&output_headers(&send(&[("x", b"y")], false), &r)), ["x=y", "traceparent=t"]);
-    assert_eq!(names(&output_headers(&send(&[], true), &r)), ["a=1", "traceparent=t", "a=null"]);
+    assert_eq!(output_of(&[(b"x", b"y")], false, &r), ["x=y", "traceparent=t"]);
+    assert_eq!(output_of(&[], true, &r), ["a=1", "traceparent=t", "a=null"]);
     // A handler that starts a span of its own has its word.
-    assert_eq!(names(&output_headers(&send(&[("traceparent", b"own")], false), &r)), ["traceparent=own"]);
-    assert!(output_headers(&send(&[], true), &record(&[])).is_empty());
+    assert_eq!(output_of(&[(b"traceparent", b"own")], false, &r), ["traceparent=own"]);
+    assert_eq!(output_of(&[], true, &record(&[])), [] as [&str; 0]);
+    assert_eq!(output_of(&[(b"x", b"y")], true, &record(&[])), ["x=y"]);
 }
 
 #[test]
 fn an_output_has_the_messages_time_unless_the_handler_gives_one() {
-    let (r, mut s) = (record(&[]), send(&[], false));
-    assert_eq!(output("t", &s, &r, &[]).timestamp_ms, Some(1_700));
-    s.timestamp_ms = Some(5);
-    assert_eq!(output("t", &s, &r, &[]).timestamp_ms, Some(5));
+    let source = Source::of(&record(&[]));
+    let times = [None, Some(5)].map(|own| {
+        let effects = Effects::one(b"v", &[], false, own);
+        let times: Vec<_> = effects.of(0).map(|send| output("t", &send, &source, &[]).timestamp_ms).collect();
+        times
+    });
+    assert_eq!(times, [[Some(1_700)], [Some(5)]]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn fails(value: &str, deadline: Duration) -> CallFailure {
     let again = instance.process(&mut bad, NOW_MS, deadline).unwrap_err();
     assert_eq!(again, CallFailure::Trap { detail: "the instance is dead after an earlier failure".to_owned() });
     drop(instance);
-    let results = open().process(&mut batch(&["fine", "fine"]), NOW_MS, DEADLINE).unwrap();
+    let results = open().results(&mut batch(&["fine", "fine"])).unwrap();
     assert!(results.iter().all(|r| r.outcome == Outcome::Done && r.sends.is_empty()), "nothing is left over");
     failure
 }
@@ -96,7 +96,7 @@ fn what_one_call_hands_over_is_bounded() {
 #[test]
 fn a_gigabyte_of_sends_stages_four_megabytes() {
     let mut instance = open("hostile");
-    let results = instance.process(&mut batch(&["s", "S"]), NOW_MS, DEADLINE).unwrap();
+    let results = instance.results(&mut batch(&["s", "S"])).unwrap();
     assert_eq!((results[0].sends.len(), results[0].staged_bytes), (4, 4 << 20), "error.over-quota by bytes");
     assert_eq!((results[1].sends.len(), results[1].staged_bytes), (1000, 1000), "error.over-quota by count");
 }
@@ -104,19 +104,19 @@ fn a_gigabyte_of_sends_stages_four_megabytes() {
 #[test]
 fn a_batch_that_stages_too_much_fails_and_each_of_its_messages_alone_does_not() {
     let mut many = batch(&["s"; 9]);
-    let failure = open("hostile").process(&mut many, NOW_MS, DEADLINE).unwrap_err();
+    let failure = open("hostile").results(&mut many).unwrap_err();
     let expected = "the batch staged more than 33554432 bytes of output";
     assert_eq!(failure, CallFailure::HostCalls { detail: expected.to_owned() });
     let mut instance = open("hostile");
     for one in many {
-        let results = instance.process(&mut vec![one], NOW_MS, DEADLINE).unwrap();
+        let results = instance.results(&mut vec![one]).unwrap();
         assert_eq!(results[0].staged_bytes, 4 << 20);
     }
 }
 
 #[test]
 fn a_long_code_and_detail_are_cut() {
-    let results = open("hostile").process(&mut batch(&["d"]), NOW_MS, DEADLINE).unwrap();
+    let results = open("hostile").results(&mut batch(&["d"])).unwrap();
     let failure = Failure { code: "a".repeat(64), detail: "a".repeat(4096) };
     assert_eq!(results[0].outcome, Outcome::DeadLetter(failure));
 }
@@ -125,8 +125,8 @@ fn a_long_code_and_detail_are_cut() {
 fn a_flood_of_log_lines_is_cut_and_counted() {
     let lines = logged(tracing::Level::INFO, || {
         let mut instance = open("hostile");
-        instance.process(&mut batch(&["g"]), NOW_MS, DEADLINE).unwrap();
-        instance.process(&mut batch(&["fine"]), NOW_MS, DEADLINE).unwrap();
+        instance.results(&mut batch(&["g"])).unwrap();
+        instance.results(&mut batch(&["fine"])).unwrap();
     });
     assert_eq!(lines.len(), 1001);
     assert_eq!(lines[999], r#"ERROR keyrail::handler: out pipeline="hostile""#);
@@ -139,7 +139,7 @@ fn an_instance_that_grew_is_worn_before_it_fails() {
     let mut instance = open("hostile");
     let mut calls = 0;
     while !instance.worn() {
-        instance.process(&mut batch(&["M"]), NOW_MS, DEADLINE).unwrap();
+        instance.results(&mut batch(&["M"])).unwrap();
         calls += 1;
     }
     assert_eq!(calls, 48, "three quarters of 64 MiB, a megabyte a call");
@@ -161,7 +161,7 @@ fn open_may_refuse_trap_or_run_too_long() {
     let detail = "slot 0 is outside the batch: there is none in `open`, in open";
     assert_eq!(fails("slot"), open_error("slot", OpenErrorKind::Failed(trap(detail))));
     let OpenErrorKind::Failed(CallFailure::Memory { .. }) = fails("memory").kind else { panic!("no memory failure") };
-    handler.open(&setup("fine"), &limits).unwrap().process(&mut batch(&["x"]), NOW_MS, DEADLINE).unwrap();
+    handler.open(&setup("fine"), &limits).unwrap().results(&mut batch(&["x"])).unwrap();
 }
 
 #[test]
@@ -174,19 +174,19 @@ fn a_guest_that_gives_the_host_bad_memory_fails() {
     assert_eq!(fails("wild"), trap("realloc return: beyond end of memory"));
     assert_eq!(fails("unaligned"), trap("realloc return: result not aligned"));
     assert_eq!(fails("endless"), CallFailure::Timeout);
-    handler.open(&setup("fine"), &Limits::default()).unwrap().process(&mut batch(&["x"]), NOW_MS, DEADLINE).unwrap();
+    handler.open(&setup("fine"), &Limits::default()).unwrap().results(&mut batch(&["x"])).unwrap();
 }
 
 #[test]
 fn a_collected_heap_counts_as_memory_and_what_is_dropped_is_free() {
     let handler = load("collected");
     let open = || handler.open(&setup("collected"), &Limits::default()).unwrap();
-    let results = open().process(&mut batch(&["fine", "exception"]), NOW_MS, DEADLINE).unwrap();
+    let results = open().results(&mut batch(&["fine", "exception"])).unwrap();
     assert!(results.iter().all(|r| r.outcome == Outcome::Done));
-    let CallFailure::Memory { detail } = open().process(&mut batch(&["keep"]), NOW_MS, DEADLINE).unwrap_err() else {
+    let CallFailure::Memory { detail } = open().results(&mut batch(&["keep"])).unwrap_err() else {
         panic!("no memory failure");
     };
     assert!(detail.contains("GC heap out of memory"), "{detail}");
-    let results = open().process(&mut batch(&["drop"]), NOW_MS, DEADLINE).unwrap();
+    let results = open().results(&mut batch(&["drop"])).unwrap();
     assert_eq!(results[0].outcome, Outcome::Done, "a gigabyte in all, a megabyte at a time");
 }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 /// The values that the probe sent for this message.
 fn ask(instance: &mut Instance, delivery: Delivery) -> Vec<Vec<u8>> {
-    let results = instance.process(&mut vec![delivery], NOW_MS, DEADLINE).unwrap();
+    let results = instance.results(&mut vec![delivery]).unwrap();
     let [SlotResult { outcome: Outcome::Done, sends, .. }] = &*results else { panic!("{results:?}") };
     sends.iter().map(|send| send.value.as_deref().unwrap().to_vec()).collect()
 }
@@ -46,12 +46,12 @@ fn random_numbers_are_the_same_when_a_message_is_run_again_and_others_for_each_a
 fn headers_are_given_as_they_are() {
     let mut probe = open("probe");
     let with = |value: &[u8], headers: &[(&[u8], Option<&[u8]>)]| {
-        let mut builder = RecordBuilder::new(None, Some(value), 0);
+        let mut builder = RecordBuilder::new(None, Some(value));
         for (name, value) in headers {
             builder.header(name, *value);
         }
         let record = builder.build(TopicPartition { topic: 0, partition: 0 }, 0, 0);
-        Delivery { record: Arc::new(record), attempt: 1, follows_dead_letter: false }
+        Delivery { record, attempt: 1, follows_dead_letter: false }
     };
     let headers: [(&[u8], Option<&[u8]>); 4] =
         [(b"h", Some(b"first")), (b"\xffx", None), (b"h", Some(b"last\0\xfe")), (b"", Some(b""))];
@@ -83,12 +83,12 @@ fn what_is_not_there_yet_says_so() {
 fn a_send_carries_all_its_parts_and_needs_a_known_output() {
     let mut probe = open("probe");
     assert_eq!(ask(&mut probe, asked("o")), [[1]], "error.unknown-output");
-    let results = probe.process(&mut batch(&["w"]), NOW_MS, DEADLINE).unwrap();
-    let expected = Send {
+    let results = probe.results(&mut batch(&["w"])).unwrap();
+    let expected = Sent {
         output: 0,
-        key: Some(Box::from(*b"h")),
+        key: Some(b"h".to_vec()),
         value: None,
-        headers: vec![("trace".into(), Some(Box::from(*b"seen"))), ("h".into(), None)],
+        headers: vec![(b"trace".to_vec(), Some(b"seen".to_vec())), (b"h".to_vec(), None)],
         forward_headers: true,
         timestamp_ms: Some(1234),
     };
@@ -99,7 +99,7 @@ fn a_send_carries_all_its_parts_and_needs_a_known_output() {
 fn outcomes_carry_what_the_handler_said_and_a_failed_message_stages_nothing() {
     let mut probe = open("probe");
     let mut batch = batch(&["k", "y\u{1b}[1mbad\n\u{0}value", "i"]);
-    let results = probe.process(&mut batch, NOW_MS, DEADLINE).unwrap();
+    let results = probe.results(&mut batch).unwrap();
     assert_eq!(results[0], SlotResult { outcome: Outcome::Skip, sends: vec![], staged_bytes: 0 });
     let failure = Failure { code: "trace".to_owned(), detail: "ybad value".to_owned() };
     let retry = Outcome::Retry { failure, delay_ms: Some(1500), outage: true };
@@ -112,7 +112,7 @@ fn metrics_are_summed_over_instances() {
     let handler = load("probe");
     for _ in 0..2 {
         let mut instance = handler.open(&setup("probe"), &Limits::default()).unwrap();
-        instance.process(&mut batch(&["g", "g"]), NOW_MS, DEADLINE).unwrap();
+        instance.results(&mut batch(&["g", "g"])).unwrap();
     }
     let expected = MetricSnapshot {
         name: "seen".to_owned(),

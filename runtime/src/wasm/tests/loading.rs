@@ -170,7 +170,7 @@ fn a_module_with_a_type_and_a_component_load_as_well() {
     for (name, bytes) in [("embedded", embedded("identity")), ("component", component), ("newer", newer)] {
         let handler = host().load(name, &bytes).unwrap();
         let mut instance = handler.open(&setup(name), &Limits::default()).unwrap();
-        let results = instance.process(&mut batch(&["a"]), NOW_MS, DEADLINE).unwrap();
+        let results = instance.results(&mut batch(&["a"])).unwrap();
         assert_eq!(results[0].sends, [send(Some(b"key"), Some(b"a"))]);
     }
 }
@@ -216,7 +216,7 @@ impl Drop for Folder {
 
 fn works(handler: &Handler) {
     let mut instance = handler.open(&setup("cached"), &Limits::default()).unwrap();
-    let results = instance.process(&mut batch(&["a"]), NOW_MS, DEADLINE).unwrap();
+    let results = instance.results(&mut batch(&["a"])).unwrap();
     assert_eq!(results[0].sends, [send(Some(b"key"), Some(b"a"))]);
 }
 
