@@ -2,7 +2,6 @@
 
 use crate::shard::Settled;
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 /// An empty table keeps room for this many publications.
@@ -18,7 +17,7 @@ pub(super) struct Publication<M> {
     /// Records without a report.
     pub(super) remaining: u32,
     /// The broker will never take one of its records.
-    pub(super) undeliverable: Option<Box<String>>,
+    pub(super) undeliverable: Option<Box<str>>,
     /// The broker refused one of its records for now: it must not settle, whatever becomes of the others.
     pub(super) refused: bool,
     /// It is a dead letter now.

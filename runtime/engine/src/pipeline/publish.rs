@@ -81,7 +81,7 @@ impl<M> Pipeline<M> {
             return self.check_revoke(now, actions);
         }
         if let Some(detail) = publication.undeliverable.take() {
-            return self.bury(token, *detail, now, actions);
+            return self.bury(token, detail.into_string(), now, actions);
         }
         let (letter, ticket, was_refused) = (publication.letter, publication.settled.ticket, publication.refusals > 0);
         self.outbox.remove(token);
@@ -129,7 +129,7 @@ impl<M> Pipeline<M> {
         let all_reported = publication.remaining == 0;
         match refusal {
             Refusal::Undeliverable(detail) => {
-                publication.undeliverable.get_or_insert_with(|| Box::new(detail));
+                publication.undeliverable.get_or_insert_with(|| detail.into_boxed_str());
                 if all_reported {
                     self.reported(token, now, actions);
                 }
