@@ -70,7 +70,6 @@ pub(super) struct Worker {
     pub(super) held: BTreeSet<Partition>,
     routed: Vec<Vec<(Ticket, Payload)>>,
     received: Vec<Run>,
-    /// For the records of one hand-over.
     lot: Arc<Lot>,
     records: u64,
     bytes: u64,
@@ -107,13 +106,12 @@ impl Worker {
     fn new(feed: Feed) -> Self {
         let routed = (0..feed.out.shards()).map(|_| Vec::new()).collect();
         let standing = Standing::new(feed.health.clone());
-        let lot = feed.budget.lot();
         Self {
+            lot: feed.budget.lot(),
             feed,
             held: BTreeSet::new(),
             routed,
             received: Vec::new(),
-            lot,
             records: 0,
             bytes: 0,
             released: false,
