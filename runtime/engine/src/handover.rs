@@ -37,13 +37,14 @@ pub struct Gone;
 pub struct Line<I: Inbox> {
     inbox: I,
     waiting: VecDeque<I::Message>,
+    sent: u64,
 }
 
 impl<I: Inbox> Line<I> {
     /// A line to this inbox, with nothing in it.
     #[must_use]
     pub const fn new(inbox: I) -> Self {
-        Self { inbox, waiting: VecDeque::new() }
+        Self { inbox, waiting: VecDeque::new(), sent: 0 }
     }
 
     /// Sends, now or later.
@@ -52,7 +53,7 @@ impl<I: Inbox> Line<I> {
     /// The other thread is gone.
     pub fn push(&mut self, message: I::Message) -> Result<(), Gone> {
         self.put(message);
-        self.flush().map(|_moved| ())
+        self.flush()
     }
 
     /// Puts a message in line, to be sent by the next [`Line::flush`].
@@ -60,15 +61,14 @@ impl<I: Inbox> Line<I> {
         self.waiting.push_back(message);
     }
 
-    /// Sends what waits, as far as there is room; tells whether anything was sent.
+    /// Sends what waits, as far as there is room.
     ///
     /// # Errors
     /// The other thread is gone.
-    pub fn flush(&mut self) -> Result<bool, Gone> {
-        let mut moved = false;
+    pub fn flush(&mut self) -> Result<(), Gone> {
         while let Some(message) = self.waiting.pop_front() {
             match self.inbox.offer(message) {
-                Ok(()) => moved = true,
+                Ok(()) => self.sent += 1,
                 Err(Refused::Full(message)) => {
                     self.waiting.push_front(message);
                     break;
@@ -76,7 +76,7 @@ impl<I: Inbox> Line<I> {
                 Err(Refused::Gone) => return Err(Gone),
             }
         }
-        Ok(moved)
+        Ok(())
     }
 
     /// Whether something waits.
@@ -91,15 +91,6 @@ impl<I: Inbox> fmt::Debug for Line<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Line").field("waiting", &self.waiting.len()).finish_non_exhaustive()
     }
-}
-
-/// What a [`Handover::flush`] came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Flushed {
-    /// Something still waits, for the ledger or a shard.
-    pub waiting: bool,
-    /// A shard took something.
-    pub moved: bool,
 }
 
 /// The consumer's lines, to the ledger and to the shards.
@@ -148,21 +139,21 @@ impl<L: Inbox, S: Inbox> Handover<L, S> {
         self.shards[shard].put(message);
     }
 
-    /// Sends what waits, as far as there is room.
+    /// Sends what waits, as far as there is room; tells whether something still waits.
     ///
     /// # Errors
     /// Another thread is gone.
-    pub fn flush(&mut self) -> Result<Flushed, Gone> {
+    pub fn flush(&mut self) -> Result<bool, Gone> {
         self.ledger.flush()?;
         if self.ledger.is_waiting() && !self.planted.has(Bug::ShardsFirst) {
-            return Ok(Flushed { waiting: true, moved: false });
+            return Ok(true);
         }
-        let mut flushed = Flushed::default();
+        let mut waiting = false;
         for line in &mut self.shards {
-            flushed.moved |= line.flush()?;
-            flushed.waiting |= line.is_waiting();
+            line.flush()?;
+            waiting |= line.is_waiting();
         }
-        Ok(flushed)
+        Ok(waiting)
     }
 
     /// Whether something waits for the ledger: then the shards wait, too.
@@ -175,6 +166,12 @@ impl<L: Inbox, S: Inbox> Handover<L, S> {
     #[must_use]
     pub fn waits_for_shard(&self, shard: usize) -> bool {
         self.shards.get(shard).is_some_and(Line::is_waiting)
+    }
+
+    /// How many messages this shard has taken.
+    #[must_use]
+    pub fn sent_to_shard(&self, shard: usize) -> u64 {
+        self.shards.get(shard).map_or(0, |line| line.sent)
     }
 }
 

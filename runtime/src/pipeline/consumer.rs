@@ -8,6 +8,7 @@ use super::clock::millis;
 use super::link::{
     Handover, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
 };
+use super::pace::Pace;
 use super::standing::Standing;
 use super::{Stopped, Trouble};
 use crate::admin::health::{Heartbeat, PipelineHealth, State};
@@ -26,16 +27,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Waits at most this long for a record, so that commands are seen.
-const POLL: Duration = Duration::from_millis(20);
 /// Records routed before the shards get them.
 const HAND_OVER: usize = 1024;
 /// And their bytes: the budget is looked at in between.
 const HAND_OVER_BYTES: u64 = 1 << 20;
-/// As long as the other threads take something this often, nothing is added to what waits for them.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// Beyond that, records are taken once in this time: a rebalance comes behind them.
-const TRICKLE: Duration = Duration::from_millis(10);
 /// Records that come within this time of fetching anew were there before.
 const KICKED: Duration = Duration::from_secs(5);
 /// Between two looks at the logs' ends.
@@ -80,8 +75,7 @@ pub(super) struct Worker {
     /// Commands that came while a revoke was waited for.
     deferred: VecDeque<ToConsumer>,
     next_look: Instant,
-    /// Not before this, while something waits.
-    next_poll: Instant,
+    pace: Pace,
 }
 
 impl std::convert::From<Gone> for Trouble {
@@ -119,21 +113,17 @@ impl Worker {
             standing,
             deferred: VecDeque::new(),
             next_look: Instant::now(),
-            next_poll: Instant::now(),
+            pace: Pace::default(),
         }
     }
 
     fn turn(&mut self) -> Result<(), Trouble> {
         self.feed.heartbeat.beat();
         self.obey()?;
-        let waiting = self.flush()?;
+        self.feed.out.flush()?;
         self.turn_gate()?;
         self.look()?;
-        if waiting && Instant::now() < self.next_poll {
-            return self.rest();
-        }
-        self.next_poll = Instant::now() + if waiting { TRICKLE } else { PATIENCE };
-        let mut wait = if waiting { Duration::ZERO } else { POLL };
+        let Some(mut wait) = self.pace.poll(&self.feed.out, Instant::now()) else { return self.rest() };
         let mut polled = 0;
         while polled < HAND_OVER && self.bytes < HAND_OVER_BYTES {
             match self.feed.consumer.poll(wait) {
@@ -211,17 +201,8 @@ impl Worker {
                 self.feed.out.give(shard, ToShard::Messages(messages));
             }
         }
-        self.flush()?;
+        self.feed.out.flush()?;
         Ok(())
-    }
-
-    /// Sends what waits, as far as there is room; tells whether something still waits.
-    fn flush(&mut self) -> Result<bool, Trouble> {
-        let flushed = self.feed.out.flush()?;
-        if flushed.moved && flushed.waiting {
-            self.next_poll = Instant::now() + PATIENCE;
-        }
-        Ok(flushed.waiting)
     }
 
     fn turn_gate(&mut self) -> Result<(), Trouble> {
@@ -348,7 +329,7 @@ impl Worker {
         }
         self.feed.metrics.assignment_epoch.set(opened.epoch.0);
         self.feed.out.tell(ToCommitter::Opened { partition, opened })?;
-        self.flush()?;
+        self.feed.out.flush()?;
         Ok(())
     }
 
@@ -412,7 +393,7 @@ impl Worker {
         let deadline = Instant::now() + Duration::from_millis(self.feed.revoke_ms) + REVOKE_SLACK;
         while !self.released {
             self.feed.heartbeat.beat();
-            self.flush()?;
+            self.feed.out.flush()?;
             if Instant::now() >= deadline {
                 let pipeline = &self.feed.pipeline;
                 tracing::warn!(pipeline, "giving up partitions took too long: what is under way runs again elsewhere");

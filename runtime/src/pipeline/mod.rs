@@ -10,6 +10,7 @@ mod consumer;
 mod link;
 mod load;
 mod opening;
+mod pace;
 #[cfg(feature = "kafka")]
 mod process;
 mod records;

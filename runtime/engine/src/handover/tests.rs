@@ -50,13 +50,13 @@ fn a_full_inbox_keeps_what_waits_in_order() {
     assert!(line.is_waiting());
     let mut got = inbox.all();
     while line.is_waiting() {
-        assert_eq!(line.flush(), Ok(true));
+        assert_eq!(line.flush(), Ok(()));
         got.extend(inbox.all());
     }
     assert_eq!(got, [0, 1, 2, 3, 4]);
     line.put(5);
     assert_eq!(inbox.take(), None, "what is put is not sent before the next flush");
-    assert_eq!((line.flush(), line.flush()), (Ok(true), Ok(false)));
+    assert_eq!((line.flush(), line.flush()), (Ok(()), Ok(())));
     assert_eq!(inbox.take(), Some(5));
     inbox.close();
     assert_eq!(line.push(6), Err(Gone));
@@ -72,12 +72,12 @@ fn a_shard_gets_nothing_while_something_waits_for_the_ledger() {
         handover.give(n as usize % 2, 10 + n);
     }
     for told in 0..2 {
-        assert_eq!(handover.flush(), Ok(Flushed { waiting: true, moved: false }));
+        assert_eq!(handover.flush(), Ok(true));
         assert!(handover.waits_for_ledger() && handover.waits_for_shard(0));
         assert_eq!((shards[0].take(), shards[1].take(), ledger.take()), (None, None, Some(told)));
     }
     // The last one fits, so the ledger has all: the shards' turn.
-    assert_eq!(handover.flush(), Ok(Flushed { waiting: false, moved: true }));
+    assert_eq!(handover.flush(), Ok(false));
     assert_eq!((ledger.all(), shards[0].all(), shards[1].all()), ([2].into(), [10, 12].into(), [11].into()));
 }
 
@@ -88,8 +88,8 @@ fn one_full_shard_holds_up_no_other() {
     for n in 0..4 {
         handover.give(n % 2, n as i32);
     }
-    assert_eq!(handover.flush(), Ok(Flushed { waiting: true, moved: true }));
-    assert_eq!(handover.flush(), Ok(Flushed { waiting: true, moved: false }));
+    assert_eq!((handover.flush(), handover.flush()), (Ok(true), Ok(true)));
+    assert_eq!([0, 1, 2].map(|shard| handover.sent_to_shard(shard)), [1, 2, 0]);
     assert!(!handover.waits_for_ledger() && handover.waits_for_shard(0) && !handover.waits_for_shard(1));
     assert_eq!((shards[0].all(), shards[1].all()), ([0].into(), [1, 3].into()));
     shards[1].close();

@@ -65,7 +65,7 @@ impl Consumer for Scripted {
 
 struct Bench {
     worker: Worker,
-    shard: Receiver<ToShard>,
+    shards: Vec<Receiver<ToShard>>,
     committer: Receiver<ToCommitter>,
     commands: Sender<ToConsumer>,
     told: Arc<Mutex<Vec<String>>>,
@@ -73,7 +73,11 @@ struct Bench {
 
 /// A worker with one shard. The committer's inbox has room for one message, the shard's for many.
 fn bench(polls: Vec<Polled>, limit_bytes: u64) -> Bench {
-    let (to_shard, shard) = bounded(64);
+    bench_with(1, polls, limit_bytes)
+}
+
+fn bench_with(shards: u32, polls: Vec<Polled>, limit_bytes: u64) -> Bench {
+    let (to_shards, shard_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(64)).unzip();
     let (to_committer, committer) = bounded(1);
     let (commands, inbox) = bounded(64);
     let told: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -81,13 +85,13 @@ fn bench(polls: Vec<Polled>, limit_bytes: u64) -> Bench {
     let budget = Budget::of_pipelines(limit_bytes, 1).remove(0);
     let feed = Feed {
         consumer: Box::new(Scripted { polls: polls.into(), told: told.clone() }),
-        intake: Intake::new(Policy::default(), 1, 0),
+        intake: Intake::new(Policy::default(), shards, 0),
         gate: Gate::new(budget.share()),
         budget,
         topics: vec!["in".to_owned()],
         from: From::Earliest,
         on_loss: OnLoss::Stop,
-        out: Handover::new(Outlet(to_committer), [Outlet(to_shard)]),
+        out: Handover::new(Outlet(to_committer), to_shards.into_iter().map(Outlet)),
         over: RaiseOver(Over::default()),
         inbox,
         metrics: Metrics::new().pipeline("t"),
@@ -97,11 +101,36 @@ fn bench(polls: Vec<Polled>, limit_bytes: u64) -> Bench {
         revoke_ms: 1_000,
         pipeline: "t".to_owned(),
     };
-    Bench { worker: Worker::new(feed), shard, committer, commands, told }
+    Bench { worker: Worker::new(feed), shards: shard_inboxes, committer, commands, told }
 }
 
 fn record(offset: i64) -> Polled {
     Polled::Record(RecordBuilder::new(Some(b"k"), Some(b"v")).build(AT, offset, 0))
+}
+
+#[test]
+fn a_shard_that_stands_still_does_not_slow_the_others() {
+    const RECORDS: i64 = 100_000;
+    let mut polls = vec![Polled::Assigned(vec![AT])];
+    polls.extend((0..RECORDS).map(|offset| {
+        Polled::Record(RecordBuilder::new(Some(&offset.to_le_bytes()), Some(b"v")).build(AT, offset, 0))
+    }));
+    let mut bench = bench_with(2, polls, 1 << 30);
+    let started = Instant::now();
+    let mut taken = 0;
+    // Half of the messages are the other shard's, which takes none.
+    while taken < RECORDS * 2 / 5 && started.elapsed() < Duration::from_secs(60) {
+        bench.worker.turn().unwrap();
+        bench.committer.try_iter().for_each(drop);
+        for message in bench.shards[1].try_iter() {
+            if let ToShard::Messages(messages) = message {
+                taken += messages.len() as i64;
+            }
+        }
+    }
+    let took = started.elapsed();
+    assert!(taken >= RECORDS * 2 / 5 && took < Duration::from_secs(4), "{taken} messages in {took:?}");
+    assert!(bench.shards[0].is_full());
 }
 
 #[test]
@@ -122,7 +151,7 @@ fn a_shard_gets_no_message_that_the_ledger_has_not_heard_of() {
             hear(event);
         }
         let mut seen = Vec::new();
-        while let Ok(message) = bench.shard.try_recv() {
+        while let Ok(message) = bench.shards[0].try_recv() {
             if let ToShard::Messages(messages) = message {
                 seen.extend(messages.iter().map(|(ticket, _)| ticket.offset));
             }
@@ -170,7 +199,7 @@ fn a_full_budget_pauses_what_is_open_and_half_of_it_resumes() {
     for _ in 0..20 {
         bench.worker.turn().unwrap();
         bench.committer.try_iter().for_each(drop);
-        held.extend(bench.shard.try_iter());
+        held.extend(bench.shards[0].try_iter());
     }
     assert_eq!(*bench.told.lock().unwrap(), ["assign 1", "pause 1"]);
     held.clear();
