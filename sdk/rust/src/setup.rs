@@ -40,6 +40,11 @@ impl Setup {
         self.data.config.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// All of the manifest's `[config]`, names and values: to refuse what is not known.
+    pub fn config_all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.data.config.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// A value of the manifest's `[config]`, parsed; `None` if it is absent. The error names the key.
     pub fn config_as<T>(&self, name: &str) -> Result<Option<T>, ConfigError>
     where
