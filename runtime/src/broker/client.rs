@@ -82,4 +82,8 @@ pub trait Reader: Send {
     /// nothing came. Where retention took what was to be read next, it goes on with what is there, so a jump of offsets is
     /// no error.
     fn next(&mut self, wait: Duration, records: &mut Vec<Record>) -> Result<(), BrokerError>;
+
+    /// Whether all of a partition below `end` that can be read now has come out of [`Reader::next`]: the rest is gone, no
+    /// record at all (markers of transactions), or of a transaction that is still open.
+    fn has_passed(&self, at: TopicPartition, end: i64) -> bool;
 }

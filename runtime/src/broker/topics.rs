@@ -34,6 +34,21 @@ pub struct TopicProblem {
     pub command: Option<String>,
 }
 
+/// Room for the headers that a dead letter gets, beside the record itself.
+const DEAD_LETTER_HEADERS_BYTES: i64 = 64 * 1024;
+
+/// The settings of a topic for dead letters, by Kafka's names. `limit` is the input's `max.message.bytes`, where known:
+/// what fits the input must fit with its new headers. Retention stays the broker's.
+#[must_use]
+pub fn dead_letter_settings(limit: Option<i64>) -> Vec<(String, String)> {
+    let mut settings = vec![("cleanup.policy".to_owned(), "delete".to_owned())];
+    if let Some(limit) = limit {
+        let with_headers = limit.saturating_add(DEAD_LETTER_HEADERS_BYTES).min(i64::from(i32::MAX));
+        settings.push(("max.message.bytes".to_owned(), with_headers.to_string()));
+    }
+    settings
+}
+
 /// The name nearest to `name`, if one is near enough to be what was meant.
 pub fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     all.map(|other| (distance(name, other), other)).filter(|(d, _)| *d <= 1 + name.len() / 4).min().map(|(_, n)| n)

@@ -8,7 +8,7 @@
 use super::commits::KafkaCommits;
 use super::errors::{Place, Repeats};
 use super::log;
-use super::native::{Client, Code, Event, EventKind, Failure, Item, OffsetEdge, PartitionList, Queue};
+use super::native::{Client, Code, Event, EventKind, Failure, Item, Message, OffsetEdge, PartitionList, Queue};
 use crate::broker::{BrokerError, BrokerErrorKind, Commits, Committed, Consumer, LogBounds, Polled};
 use crate::record::{Record, RecordBuilder, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,6 +195,11 @@ impl KafkaConsumer {
     }
 }
 
+fn first_offset(event: &Event<'_>) -> Result<i64, Failure> {
+    let first = event.offsets()?.into_iter().next();
+    first.map_or_else(|| Err(Failure::new(Code::Underflow, "an answer without partitions")), |(_, _, offset)| offset)
+}
+
 /// Makes a record of a fetched message. `None` for what is no record (a control message).
 fn record(
     event: &mut Event<'_>,
@@ -211,11 +216,16 @@ fn record(
         *last_topic = topics.iter().position(|t| t.to_bytes() == name)?;
     }
     let at = TopicPartition { topic: u32::try_from(*last_topic).ok()?, partition: message.partition() };
+    Some(Ok(copy(&message, at, builder)))
+}
+
+/// Copies a message out of librdkafka.
+pub(super) fn copy(message: &Message<'_>, at: TopicPartition, builder: &mut RecordBuilder) -> Record {
     builder.restart(message.key(), message.value());
     for (name, value) in message.headers() {
         builder.header(name, value);
     }
-    Some(Ok(builder.build(at, message.offset(), message.timestamp_ms())))
+    builder.build(at, message.offset(), message.timestamp_ms())
 }
 
 impl Consumer for KafkaConsumer {
@@ -355,7 +365,7 @@ impl Consumer for KafkaConsumer {
         let until = Instant::now() + wait;
         let ask = |edge| {
             let left = until.saturating_duration_since(Instant::now());
-            self.ask(&doing, left, |c, q| c.list_offset((name, at.partition), edge, q, left), |e| e.offset())
+            self.ask(&doing, left, |c, q| c.list_offsets(&[(name, at.partition)], edge, q, left), first_offset)
         };
         Ok(LogBounds { start: ask(OffsetEdge::Start)?, end: ask(OffsetEdge::End)? })
     }

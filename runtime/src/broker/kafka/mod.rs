@@ -1,5 +1,7 @@
 //! Kafka, through librdkafka. What is known of its behaviour stands beside the code that depends on it.
 
+mod client;
+mod commands;
 mod commits;
 mod consumer;
 mod errors;
@@ -8,6 +10,7 @@ mod log;
 mod native;
 mod pace;
 mod producer;
+mod reader;
 mod settings;
 mod topics;
 
@@ -107,6 +110,11 @@ impl Kafka {
     /// Questions about topics, and their creation.
     pub fn topics(&self) -> Result<Topics, BrokerError> {
         Ok(Topics::new(self.client(ClientKind::Producer, &self.settings.admin())?, self.settings.place.clone()))
+    }
+
+    /// For commands.
+    pub fn commands(&self) -> Result<Box<dyn crate::broker::client::Client>, BrokerError> {
+        Ok(Box::new(client::KafkaClient::new(self.clone())?))
     }
 
     fn client(&self, kind: ClientKind, properties: &[(String, String)]) -> Result<Arc<Client>, BrokerError> {

@@ -54,6 +54,13 @@ const CONSUMER_OWNED: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "false"),
 ];
 
+/// Over [`CONSUMER_OWNED`], for a client that belongs to no group.
+const READER_OWNED: &[(&str, &str)] = &[
+    // What retention took is passed over.
+    ("auto.offset.reset", "earliest"),
+    ("enable.partition.eof", "true"),
+];
+
 const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     // Keys land where Java clients put them; librdkafka's own default is another hash.
     ("partitioner", "murmur2_random"),
@@ -135,6 +142,11 @@ impl Settings {
         let default = PRODUCER_DEFAULTS.iter().find(|(n, _)| *n == "batch.size").map(|(_, v)| *v);
         let set = self.user.get("batch.size").map(String::as_str).or(default);
         set.and_then(|v| v.trim().parse().ok()).unwrap_or(u64::from(u16::MAX))
+    }
+
+    /// Properties of a client that reads without a group.
+    pub(super) fn reader(&self) -> Vec<(String, String)> {
+        self.finish(self.start(CONSUMER_DEFAULTS), CONSUMER_OWNED, ClientKind::Consumer, READER_OWNED)
     }
 
     /// Properties of a client that asks about topics.

@@ -3,13 +3,10 @@
 use super::errors::is_verdict;
 use super::native::{Client, Code, Event, EventKind, Failure, NewTopic, Queue, TopicDescription};
 use super::{Place, log};
-use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole, nearest};
+use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole, dead_letter_settings, nearest};
 use crate::broker::{BrokerError, BrokerErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Room for the headers that a dead letter gets, beside the record itself.
-const DEAD_LETTER_HEADERS_BYTES: i64 = 64 * 1024;
 
 /// What the broker says of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +51,11 @@ impl Topics {
 
     /// The names of all topics that this user may see.
     pub fn names(&self, wait: Duration) -> Result<Vec<String>, BrokerError> {
+        Ok(self.all(wait)?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The same, each with how many partitions it has.
+    pub(super) fn all(&self, wait: Duration) -> Result<Vec<(String, i32)>, BrokerError> {
         self.client.all_topics(wait).map_err(|f| self.told("listing topics", f))
     }
 
@@ -101,37 +103,40 @@ impl Topics {
         settings: &[(String, String)],
         wait: Duration,
     ) -> Result<(), BrokerError> {
-        let new = NewTopic { name, partitions, replication: -1, settings };
-        let existed = |f: &Failure| f.code == Code::TopicAlreadyExists;
+        self.make(name, Some(partitions), settings, wait).map(drop)
+    }
+
+    /// The same; `None` takes the broker's own number of partitions. `false`: it existed already.
+    pub(super) fn make(
+        &self,
+        name: &str,
+        partitions: Option<i32>,
+        settings: &[(String, String)],
+        wait: Duration,
+    ) -> Result<bool, BrokerError> {
+        let new = NewTopic { name, partitions: partitions.unwrap_or(-1), replication: -1, settings };
         let until = Instant::now() + wait;
-        self.ask(
+        let made = self.ask(
             &format!("creating topic {name:?}"),
             wait,
             |c, q| c.create_topic(&new, q, wait),
-            |event| event.created().or_else(|f| if existed(&f) { Ok(()) } else { Err(f) }),
+            |event| match event.created() {
+                Ok(()) => Ok(true),
+                Err(f) if f.code == Code::TopicAlreadyExists => Ok(false),
+                Err(f) => Err(f),
+            },
         )?;
         // The controller has it; the broker asked next may not know it yet.
         while self.describe(&[name], wait)?.iter().all(|i| i.partitions.is_none()) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(())
+        Ok(made)
     }
 
     /// The command that creates a topic, for who may.
     #[must_use]
     pub fn create_command(&self, name: &str, partitions: i32, settings: &[(String, String)]) -> String {
-        let mut command = self.command(&format!("--create --topic {name} --partitions {partitions}"));
-        for (key, value) in settings {
-            command.push_str(&format!(" --config {key}={value}"));
-        }
-        command
-    }
-
-    fn command(&self, rest: &str) -> String {
-        // Logins and certificates are the person's own; they stand in a file that Kafka's tools read.
-        let secured = !self.place.security_protocol.eq_ignore_ascii_case("plaintext");
-        let config = if secured { " --command-config client.properties" } else { "" };
-        format!("kafka-topics.sh --bootstrap-server {}{config} {rest}", self.place.bootstrap)
+        self.place.create_command(name, Some(partitions), settings)
     }
 
     /// Looks for every topic needed and makes missing dead-letter topics. Gives what a person must put right; an
@@ -208,18 +213,12 @@ impl Topics {
         }
     }
 
-    /// Retention stays the broker's; what fits the input must fit here with its new headers.
     fn dead_letter_settings(&self, input: &str, wait: Duration) -> Vec<(String, String)> {
-        let mut settings = vec![("cleanup.policy".to_owned(), "delete".to_owned())];
         // Without the right to ask, the broker's default limit stands, as it does for the input most often.
         let limit = self.settings(input, wait).ok().and_then(|all| {
             all.iter().find(|(n, _)| n == "max.message.bytes").and_then(|(_, v)| v.parse::<i64>().ok())
         });
-        if let Some(limit) = limit {
-            let with_headers = limit.saturating_add(DEAD_LETTER_HEADERS_BYTES).min(i64::from(i32::MAX));
-            settings.push(("max.message.bytes".to_owned(), with_headers.to_string()));
-        }
-        settings
+        dead_letter_settings(limit)
     }
 
     fn check_dead_letter(&self, name: &str, has: i32, needs: i32, wait: Duration) -> Option<TopicProblem> {
@@ -233,7 +232,7 @@ impl Topics {
         if has < needs {
             return problem(
                 format!("has {has} partitions, its input {needs}: add some, since dead letters keep their partition"),
-                Some(self.command(&format!("--alter --topic {name} --partitions {needs}"))),
+                Some(self.place.add_partitions_command(name, &needs.to_string())),
             );
         }
         let policy = self.settings(name, wait).ok()?.into_iter().find(|(n, _)| n == "cleanup.policy")?.1;
@@ -249,7 +248,7 @@ impl Topics {
 
     /// Sends a request and waits for its answer, with the client's errors in view: a refused login is told at once
     /// rather than as a time-out.
-    fn ask<T>(
+    pub(super) fn ask<T>(
         &self,
         doing: &str,
         wait: Duration,

@@ -25,11 +25,18 @@ pub(in super::super) struct TopicDescription {
 /// A topic's name, and its settings by name.
 pub(in super::super) type TopicSettings = (String, Result<Vec<(String, String)>, Failure>);
 
+/// Topic, partition, and its offset or why it is not told.
+pub(in super::super) type PartitionOffset = (String, i32, Result<i64, Failure>);
+
 /// Options of one request; freed on drop.
-struct Options(*mut c::rd_kafka_AdminOptions_t);
+pub(super) struct Options(*mut c::rd_kafka_AdminOptions_t);
 
 impl Options {
-    fn new(client: &Client, op: c::rd_kafka_admin_op_t, wait: Duration) -> Result<Self, Failure> {
+    pub(super) fn ptr(&self) -> *mut c::rd_kafka_AdminOptions_t {
+        self.0
+    }
+
+    pub(super) fn new(client: &Client, op: c::rd_kafka_admin_op_t, wait: Duration) -> Result<Self, Failure> {
         let mut why = [0 as c_char; 256];
         // SAFETY: the client and `why` are live for the calls.
         let options = Self(unsafe { c::rd_kafka_AdminOptions_new(client.rk(), op) });
@@ -57,7 +64,7 @@ fn c_name(name: &str) -> Result<CString, Failure> {
 ///
 /// # Safety
 /// `all` is null or points to `count` pointers to live objects.
-unsafe fn array<'a, T>(all: *mut *const T, count: usize) -> &'a [*const T] {
+pub(super) unsafe fn array<'a, T>(all: *mut *const T, count: usize) -> &'a [*const T] {
     // SAFETY: the caller vouches for it.
     if all.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(all.cast_const(), count) } }
 }
@@ -118,10 +125,10 @@ impl Client {
         Ok(())
     }
 
-    /// Asks for one end of a partition's log, open transactions included; read the answer with [`Event::offset`].
-    pub(in super::super) fn list_offset(
+    /// Asks for one offset of each partition, open transactions included; read the answer with [`Event::offsets`].
+    pub(in super::super) fn list_offsets(
         &self,
-        at: (&CStr, i32),
+        partitions: &[(&CStr, i32)],
         edge: OffsetEdge,
         answers: &Queue,
         wait: Duration,
@@ -132,11 +139,15 @@ impl Client {
         // SAFETY: the options are live.
         Failure::take(unsafe { c::rd_kafka_AdminOptions_set_isolation_level(options.0, level) })?;
         let spec = match edge {
-            OffsetEdge::Start => c::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
-            OffsetEdge::End => c::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
+            OffsetEdge::Start => c::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST as i64,
+            OffsetEdge::End => c::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64,
+            // Negative ones are names of other edges.
+            OffsetEdge::Time(ms) => ms.max(0),
         };
-        let mut list = PartitionList::with_capacity(1);
-        list.push(at.0, at.1, spec as i64);
+        let mut list = PartitionList::with_capacity(partitions.len());
+        for (topic, partition) in partitions {
+            list.push(topic, *partition, spec);
+        }
         // SAFETY: all is live for the call, which copies the list.
         unsafe { c::rd_kafka_ListOffsets(self.rk(), list.ptr(), options.0, answers.ptr()) };
         Ok(())
@@ -164,17 +175,19 @@ impl Client {
         Ok(())
     }
 
-    /// The names of all topics that this user may see. Blocks up to `wait`.
-    pub(in super::super) fn all_topics(&self, wait: Duration) -> Result<Vec<String>, Failure> {
+    /// The names of all topics that this user may see, and how many partitions each has. Blocks up to `wait`.
+    pub(in super::super) fn all_topics(&self, wait: Duration) -> Result<Vec<(String, i32)>, Failure> {
         let mut metadata = null();
         // SAFETY: the client is live; on success the metadata is ours, read and freed here.
         unsafe {
             Failure::check(c::rd_kafka_metadata(self.rk(), 1, null_mut(), &mut metadata, millis(wait)))?;
+            let count = usize::try_from((*metadata).topic_cnt).unwrap_or(0);
             let topics =
-                std::slice::from_raw_parts((*metadata).topics, usize::try_from((*metadata).topic_cnt).unwrap_or(0));
-            let names = topics.iter().map(|t| text(t.topic)).collect();
+                if count == 0 { &[] } else { std::slice::from_raw_parts((*metadata).topics.cast_const(), count) };
+            let known = topics.iter().filter(|t| Code::from(t.err) == Code::NoError && t.partition_cnt > 0);
+            let all = known.map(|t| (text(t.topic), t.partition_cnt)).collect();
             c::rd_kafka_metadata_destroy(metadata);
-            Ok(names)
+            Ok(all)
         }
     }
 }
@@ -228,8 +241,8 @@ impl Event<'_> {
         }
     }
 
-    /// The result of [`Client::list_offset`].
-    pub(in super::super) fn offset(&self) -> Result<i64, Failure> {
+    /// The result of [`Client::list_offsets`].
+    pub(in super::super) fn offsets(&self) -> Result<Vec<PartitionOffset>, Failure> {
         self.result()?;
         let mut count = 0;
         // SAFETY: as in `created`.
@@ -239,10 +252,11 @@ impl Event<'_> {
                 return Err(Failure::new(Code::InvalidType, "an answer of another kind"));
             }
             let infos = array(c::rd_kafka_ListOffsets_result_infos(result, &mut count), count);
-            let info = infos.first().ok_or_else(|| Failure::new(Code::Underflow, "an answer without partitions"))?;
-            let at = &*c::rd_kafka_ListOffsetsResultInfo_topic_partition(*info);
-            Failure::check(at.err)?;
-            Ok(at.offset)
+            let told = infos.iter().map(|info| {
+                let at = &*c::rd_kafka_ListOffsetsResultInfo_topic_partition(*info);
+                (text(at.topic), at.partition, Failure::check(at.err).map(|()| at.offset))
+            });
+            Ok(told.collect())
         }
     }
 

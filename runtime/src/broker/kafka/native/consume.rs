@@ -6,11 +6,13 @@ use std::ptr::null;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Which end of a partition's log.
+/// Which offset of a partition's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum OffsetEdge {
     Start,
     End,
+    /// The first whose timestamp, in milliseconds since the epoch, is this or later; -1 where there is none.
+    Time(i64),
 }
 
 impl Client {

@@ -55,6 +55,38 @@ impl Queue {
     }
 }
 
+/// Messages that [`Queue::take`] asks for at once.
+const AT_ONCE: usize = 1024;
+
+impl Queue {
+    /// Hands out messages read into this queue by [`super::Topic::start`], waiting at most `wait` for the first. Among
+    /// them are errors, and ends of partitions as [`Code::PartitionEOF`]. Gives how many there were, 0 to 1024.
+    pub(in super::super) fn take(&self, wait: Duration, mut each: impl FnMut(&Message<'_>)) -> usize {
+        let mut taken = 0;
+        let mut room = [null_mut(); AT_ONCE];
+        // IMPORTANT: one first and then what is there, because the call waits until it has as many as it may give.
+        for (some, wait) in [(1, wait), (AT_ONCE - 1, Duration::ZERO)] {
+            // SAFETY: the queue is live, and there is room for as many pointers as told.
+            let count = unsafe { c::rd_kafka_consume_batch_queue(self.ptr(), millis(wait), room.as_mut_ptr(), some) };
+            let count = usize::try_from(count).unwrap_or(0).min(some);
+            for message in &room[..count] {
+                // SAFETY: librdkafka gave it; it is ours until it is freed here, and not lent any longer.
+                unsafe {
+                    if let Some(message) = message.as_ref() {
+                        each(&Message(message));
+                    }
+                    c::rd_kafka_message_destroy(*message);
+                }
+            }
+            taken += count;
+            if count == 0 {
+                break;
+            }
+        }
+        taken
+    }
+}
+
 impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: owned, and the client is alive until after this.

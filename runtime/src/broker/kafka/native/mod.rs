@@ -7,6 +7,7 @@
 mod admin;
 mod consume;
 mod event;
+mod groups;
 mod list;
 mod produce;
 

@@ -1,11 +1,11 @@
-//! A producer's calls.
+//! Topics looked up once: a producer's calls, and a reader's that has no group.
 
-use super::{Client, Code, Failure, c};
+use super::{Client, Code, Failure, Queue, c};
 use std::ffi::{CString, c_void};
 use std::ptr::{NonNull, null, null_mut};
 use std::sync::Arc;
 
-/// A topic to produce to, looked up once.
+/// A topic to write or read, looked up once.
 #[derive(Debug)]
 pub(in super::super) struct Topic {
     topic: NonNull<c::rd_kafka_topic_t>,
@@ -73,6 +73,26 @@ impl Topic {
         // SAFETY: the client is live and the name is copied; null says that the name is refused.
         let topic = unsafe { c::rd_kafka_topic_new(client.rk(), c_name.as_ptr(), null_mut()) };
         Ok(Self { topic: NonNull::new(topic).ok_or_else(bad)?, client: Arc::clone(client) })
+    }
+
+    /// Begins to read a partition into a queue, without a group.
+    pub(in super::super) fn start(&self, partition: i32, offset: i64, into: &Queue) -> Result<(), Failure> {
+        // SAFETY: topic and queue are live, and the queue is this client's.
+        match unsafe { c::rd_kafka_consume_start_queue(self.topic.as_ptr(), partition, offset, into.ptr()) } {
+            0 => Ok(()),
+            // SAFETY: reads this thread's last error.
+            _ => Failure::check(unsafe { c::rd_kafka_last_error() }),
+        }
+    }
+
+    /// Ends what [`Topic::start`] began; what was fetched is thrown away.
+    pub(in super::super) fn stop(&self, partition: i32) -> Result<(), Failure> {
+        // SAFETY: as in `start`.
+        match unsafe { c::rd_kafka_consume_stop(self.topic.as_ptr(), partition) } {
+            0 => Ok(()),
+            // SAFETY: as in `start`.
+            _ => Failure::check(unsafe { c::rd_kafka_last_error() }),
+        }
     }
 
     /// Queues a message; all bytes are copied.
