@@ -1,9 +1,19 @@
 //! The command line: parses, dispatches, and turns results into exit codes.
 
+mod broker;
 mod check;
+mod format;
+mod lag;
+mod line;
+mod place;
 mod report;
 mod run;
+mod send;
 mod signals;
+mod table;
+mod tail;
+mod terminal;
+mod topics;
 
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -52,6 +62,25 @@ enum Command {
     ///
     /// Each fault comes with its cure. Exits 1 if there is any.
     Check(CheckArgs),
+    /// Send records to a topic, from JSON lines
+    ///
+    /// One record a line: {"key":"k1","value":"text","headers":{"h":"v"},"timestamp":1700000000000}. Bytes that are no
+    /// UTF-8 are {"base64":"..."}, a tombstone's value is null, a repeated header name has a list, "partition" names one.
+    /// Only what the broker has acknowledged counts as sent. What `keyrail tail` prints, this takes.
+    Send(send::SendArgs),
+    /// Print records of topics as JSON lines
+    ///
+    /// Prints what comes from now on, until Ctrl-C. With --from it prints what is there and ends, unless --follow is
+    /// given. Only committed records are shown. Order holds within a partition.
+    Tail(tail::TailArgs),
+    /// Show how far each pipeline is behind, in records and in time
+    ///
+    /// From the brokers alone, workers or not. Markers of transactions count as records, as everywhere in Kafka.
+    Lag(lag::LagArgs),
+    /// Show which topics the pipelines need, and which of them are missing or unfit
+    ///
+    /// Exits 1 if any is missing or unfit.
+    Topics(topics::TopicsArgs),
 }
 
 /// Where the configuration comes from.
@@ -91,6 +120,10 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match cli.command {
         Command::Run(config) => run::run(&config),
         Command::Check(args) => check::check(&args.config, args.json, args.resolved).map(ExitCode::from),
+        Command::Send(args) => send::send(&args).map(ExitCode::from),
+        Command::Tail(args) => tail::tail(&args).map(ExitCode::from),
+        Command::Lag(args) => lag::lag(&args).map(ExitCode::from),
+        Command::Topics(args) => topics::topics(&args).map(ExitCode::from),
     };
     result.unwrap_or_else(|error| {
         // The log may be JSON for a machine or not be set up yet; whoever started the command reads this. If even that

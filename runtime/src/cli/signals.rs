@@ -13,18 +13,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 
 /// Listens on a thread of its own until the process ends. A stop that takes longer than `grace` is forced.
 pub(super) fn listen(stop: Stop, health: Arc<Health>, grace: Duration) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .context("no runtime for signals")?;
-    let signals = {
-        let _entered = runtime.enter();
-        [("SIGTERM", SignalKind::terminate()), ("SIGINT", SignalKind::interrupt())]
-            .into_iter()
-            .map(|(name, kind)| signal(kind).map(|s| (name, s)).with_context(|| format!("can't listen for {name}")))
-            .collect::<anyhow::Result<Vec<_>>>()?
-    };
+    let (runtime, signals) = catch()?;
     let serve = move || {
         runtime.block_on(async {
             let tasks: Vec<_> = signals
@@ -40,6 +29,51 @@ pub(super) fn listen(stop: Stop, health: Arc<Health>, grace: Duration) -> anyhow
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(serve).context("no thread for signals")?;
     Ok(())
+}
+
+/// For commands that don't run pipelines: a flag that the first SIGINT or SIGTERM raises. The second ends the process.
+pub(super) fn interrupted() -> anyhow::Result<Stop> {
+    let (runtime, signals) = catch()?;
+    let stop = Stop::new();
+    let raised = stop.clone();
+    let serve = move || {
+        runtime.block_on(async {
+            for (_, mut signal) in signals {
+                let stop = raised.clone();
+                drop(tokio::spawn(async move {
+                    let mut first: Option<Instant> = None;
+                    while signal.recv().await.is_some() {
+                        if first.is_some_and(|first| first.elapsed() >= SAME) {
+                            end("a second signal: ending at once");
+                        }
+                        first.get_or_insert_with(Instant::now);
+                        stop.request();
+                    }
+                }));
+            }
+            std::future::pending::<()>().await;
+        });
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(serve).context("no thread for signals")?;
+    Ok(stop)
+}
+
+type Signals = Vec<(&'static str, Signal)>;
+
+/// From here on the signals no longer end the process by themselves.
+fn catch() -> anyhow::Result<(tokio::runtime::Runtime, Signals)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("no runtime for signals")?;
+    let entered = runtime.enter();
+    let signals = [("SIGTERM", SignalKind::terminate()), ("SIGINT", SignalKind::interrupt())]
+        .into_iter()
+        .map(|(name, kind)| signal(kind).map(|s| (name, s)).with_context(|| format!("can't listen for {name}")))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    drop(entered);
+    Ok((runtime, signals))
 }
 
 /// A second signal this soon is the same request: `timeout` and some supervisors signal a process and then its group.

@@ -7,6 +7,7 @@
 mod blocked;
 mod bytes;
 mod client;
+mod commands;
 mod feed;
 mod judge;
 mod keys;

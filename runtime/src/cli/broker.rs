@@ -1,0 +1,76 @@
+//! The client that a command speaks through, by the configuration.
+
+use anyhow::Context as _;
+use keyrail::broker::client::{Client, Topic};
+use keyrail::broker::topics::nearest;
+use keyrail::config::Host;
+
+/// Connects to the broker that the configuration names.
+#[cfg(feature = "kafka")]
+pub(super) fn open(host: &Host) -> anyhow::Result<Box<dyn Client>> {
+    Ok(kafka(host)?.commands()?)
+}
+
+/// Connects to the broker that the configuration names.
+#[cfg(not(feature = "kafka"))]
+pub(super) fn open(_: &Host) -> anyhow::Result<Box<dyn Client>> {
+    anyhow::bail!("this build has no broker: build it with the cargo feature \"kafka\"")
+}
+
+/// `[kafka]`.
+#[cfg(feature = "kafka")]
+pub(super) fn kafka(host: &Host) -> anyhow::Result<keyrail::broker::kafka::Kafka> {
+    keyrail::broker::kafka::Kafka::new(&host.kafka)
+        .map_err(|errors| anyhow::anyhow!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+}
+
+/// keyrail.toml, without the pipelines.
+pub(super) fn host(config: &super::Config) -> anyhow::Result<Host> {
+    keyrail::config::load_host(&config.config, &config.set, &super::variable)
+        .map_err(|faults| anyhow::anyhow!("the configuration has faults\n{faults}"))
+}
+
+/// Why a topic that is not there may be meant to be another one.
+pub(super) fn missing(name: &str, place: &str, all: &[Topic], cure: &str) -> String {
+    let near = nearest(name, all.iter().map(|topic| topic.name.as_str()).filter(|other| *other != name));
+    let cure = match near {
+        Some(near) => {
+            format!("did you mean {near:?}?{}", if cure.is_empty() { String::new() } else { format!(" Or {cure}") })
+        }
+        None if cure.is_empty() => "`keyrail topics` shows what the pipelines need".to_owned(),
+        None => cure.to_owned(),
+    };
+    format!("there is no topic {name:?} at {place}; {cure}")
+}
+
+/// The topics named, all of which must be there.
+pub(super) fn topics(client: &mut dyn Client, names: &[String], cure: &str) -> anyhow::Result<Vec<Topic>> {
+    let place = client.place();
+    let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
+    let found = |name: &String| {
+        let found = all.iter().find(|topic| topic.name == *name);
+        found.cloned().ok_or_else(|| anyhow::anyhow!(missing(name, &place, &all, cure)))
+    };
+    names.iter().map(found).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_is_not_there_names_the_nearest() {
+        let all = ["orders", "payments"].map(|name| Topic { name: name.to_owned(), partitions: 1 });
+        assert_eq!(
+            missing("ordres", "h:9092", &all, ""),
+            "there is no topic \"ordres\" at h:9092; did you mean \"orders\"?"
+        );
+        assert_eq!(
+            missing("ordres", "h:9092", &all, "--create makes it"),
+            "there is no topic \"ordres\" at h:9092; did you mean \"orders\"? Or --create makes it"
+        );
+        assert!(
+            missing("x", "h:9092", &all, "").ends_with("at h:9092; `keyrail topics` shows what the pipelines need")
+        );
+    }
+}

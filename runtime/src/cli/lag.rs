@@ -1,0 +1,333 @@
+//! `keyrail lag`: how far each pipeline is behind, from the brokers alone.
+
+use super::table::{Column, Table, Tone};
+use super::terminal::{self, grouped, say};
+use super::{Config, Exit, broker, place, variable};
+use anyhow::Context as _;
+use clap::Args;
+use keyrail::broker::client::{ANSWER_WAIT, Client, Topic};
+use keyrail::broker::topics::nearest;
+use keyrail::broker::{BrokerError, BrokerErrorKind, Committed, LogBounds};
+use keyrail::config::{self, From, Pipeline};
+use keyrail::record::TopicPartition;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+/// How long one look for records takes at most.
+const LOOK: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Args)]
+pub(super) struct LagArgs {
+    /// Only this pipeline
+    pipeline: Option<String>,
+    #[command(flatten)]
+    config: Config,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    pipelines: &'a [PipelineLag],
+}
+
+/// How one pipeline stands.
+#[derive(Debug, Serialize)]
+struct PipelineLag {
+    pipeline: String,
+    group: String,
+    /// Of all partitions whose lag is known.
+    lag: i64,
+    /// The largest of the partitions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lag_seconds: Option<f64>,
+    partitions: Vec<PartitionLag>,
+    /// Input topics that are not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct PartitionLag {
+    topic: String,
+    partition: i32,
+    /// `None`: the group never committed this partition.
+    committed: Option<i64>,
+    start: i64,
+    end: i64,
+    /// `None`: nothing is waiting for a group that starts at the end and never ran.
+    lag: Option<i64>,
+    /// How long ago the first record that waits was written; 0 where none waits, `None` where it is not known.
+    lag_seconds: Option<f64>,
+}
+
+pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
+    let (host, pipelines) = config::load(&args.config.config, &args.config.set, &variable)
+        .map_err(|faults| anyhow::anyhow!("the configuration has faults\n{faults}"))?;
+    let chosen = choose(&pipelines, args.pipeline.as_deref())?;
+    let mut client = broker::open(&host)?;
+    let place = client.place();
+    let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
+    let mut lags = Vec::new();
+    for pipeline in chosen {
+        lags.push(lag_of(client.as_mut(), pipeline, &all)?);
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let json = serde_json::to_string(&Page { pipelines: &lags })? + "\n";
+        out.write_all(json.as_bytes())
+    } else {
+        out.write_all(table(&lags).render(terminal::width(), terminal::colours()).as_bytes())
+    }
+    .context("can't write the lag")?;
+    for lag in &lags {
+        for name in &lag.missing {
+            say(&format!("keyrail: {}: {}", lag.pipeline, broker::missing(name, &place, &all, "")));
+        }
+    }
+    Ok(Exit::of(lags.iter().all(|lag| lag.missing.is_empty())))
+}
+
+fn choose<'a>(pipelines: &'a [Pipeline], name: Option<&str>) -> anyhow::Result<Vec<&'a Pipeline>> {
+    let Some(name) = name else { return Ok(pipelines.iter().collect()) };
+    if let Some(found) = pipelines.iter().find(|pipeline| pipeline.name == name) {
+        return Ok(vec![found]);
+    }
+    let names = || pipelines.iter().map(|pipeline| pipeline.name.as_str());
+    let cure = match nearest(name, names()) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("there are: {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    anyhow::bail!("there is no pipeline {name:?}; {cure}")
+}
+
+fn lag_of(client: &mut dyn Client, pipeline: &Pipeline, all: &[Topic]) -> Result<PipelineLag, BrokerError> {
+    let mut lag = PipelineLag {
+        pipeline: pipeline.name.clone(),
+        group: pipeline.group.clone(),
+        lag: 0,
+        lag_seconds: None,
+        partitions: Vec::new(),
+        missing: Vec::new(),
+    };
+    let mut waiting = Vec::new();
+    for (index, name) in (0_u32..).zip(&pipeline.input) {
+        let Some(topic) = all.iter().find(|topic| topic.name == *name) else {
+            lag.missing.push(name.clone());
+            continue;
+        };
+        let partitions: Vec<i32> = (0..topic.partitions).collect();
+        let places: Vec<_> =
+            partitions.iter().map(|partition| TopicPartition { topic: index, partition: *partition }).collect();
+        // IMPORTANT: what is committed before the ends, so that nothing is ahead of its end.
+        let committed = client.committed(&pipeline.group, &pipeline.input, &places)?;
+        let bounds = client.bounds(name, &partitions)?;
+        let ever = committed.iter().any(|committed| committed.offset.is_some());
+        for ((at, committed), bounds) in places.into_iter().zip(committed).zip(bounds) {
+            let first = first_waiting(&committed, bounds, ever || pipeline.from == From::Earliest);
+            if let Some(first) = first.filter(|first| *first < bounds.end) {
+                waiting.push((lag.partitions.len(), at, first, bounds.end));
+            }
+            lag.partitions.push(PartitionLag {
+                topic: name.clone(),
+                partition: at.partition,
+                committed: committed.offset,
+                start: bounds.start,
+                end: bounds.end,
+                lag: first.map(|first| bounds.end - first),
+                lag_seconds: first.map(|_| 0.0),
+            });
+        }
+    }
+    let times = times(client, &pipeline.input, &waiting)?;
+    let now = place::now_ms();
+    for (row, at, ..) in waiting {
+        lag.partitions[row].lag_seconds = match times.get(&at) {
+            Some(Some(time)) => Some(now.saturating_sub(*time).max(0) as f64 / 1000.0),
+            // Only markers of transactions are left.
+            Some(None) => Some(0.0),
+            None => None,
+        };
+    }
+    lag.lag = lag.partitions.iter().filter_map(|p| p.lag).sum();
+    lag.lag_seconds = lag.partitions.iter().filter_map(|p| p.lag_seconds).reduce(f64::max);
+    Ok(lag)
+}
+
+/// The first offset that waits: what was committed, or where the group would start. `None`: it would start at the end.
+fn first_waiting(committed: &Committed, bounds: LogBounds, from_start: bool) -> Option<i64> {
+    match committed.offset {
+        Some(offset) => Some(offset.clamp(bounds.start, bounds.end.max(bounds.start))),
+        None => from_start.then_some(bounds.start),
+    }
+}
+
+/// When the first waiting record of each partition was written. `Some(None)`: none waits that can be read. Not in it: the
+/// broker did not tell in time, or the record has no time.
+fn times(
+    client: &mut dyn Client,
+    topics: &[String],
+    waiting: &[(usize, TopicPartition, i64, i64)],
+) -> Result<BTreeMap<TopicPartition, Option<i64>>, BrokerError> {
+    let mut found = BTreeMap::new();
+    if waiting.is_empty() {
+        return Ok(found);
+    }
+    let starts: Vec<_> = waiting.iter().map(|(_, at, first, _)| (*at, *first)).collect();
+    let mut reader = client.read(topics, &starts)?;
+    let mut timeless = Vec::new();
+    let mut records = Vec::new();
+    let until = Instant::now() + ANSWER_WAIT;
+    while found.len() + timeless.len() < waiting.len() && Instant::now() < until {
+        records.clear();
+        match reader.next(LOOK, &mut records) {
+            Err(error) if error.kind != BrokerErrorKind::Retry => return Err(error),
+            _ => {}
+        }
+        for record in &records {
+            if found.contains_key(&record.at) || timeless.contains(&record.at) {
+                continue;
+            }
+            if record.timestamp_ms < 0 {
+                timeless.push(record.at);
+            } else {
+                found.insert(record.at, Some(record.timestamp_ms));
+            }
+        }
+        for (_, at, _, end) in waiting {
+            if !found.contains_key(at) && !timeless.contains(at) && reader.has_passed(*at, *end) {
+                found.insert(*at, None);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn table(lags: &[PipelineLag]) -> Table {
+    let mut table = Table::new(&[
+        Column("pipeline", false),
+        Column("topic", false),
+        Column("partition", true),
+        Column("committed", true),
+        Column("end", true),
+        Column("lag", true),
+        Column("behind", true),
+    ]);
+    let plain = |text: String| (text, Tone::Plain);
+    let number = |n: Option<i64>| n.map_or_else(|| "-".to_owned(), grouped);
+    for lag in lags {
+        for row in &lag.partitions {
+            table.row([
+                plain(lag.pipeline.clone()),
+                plain(row.topic.clone()),
+                plain(row.partition.to_string()),
+                plain(number(row.committed)),
+                plain(grouped(row.end)),
+                (number(row.lag), tone(row.lag)),
+                plain(behind(row.lag_seconds)),
+            ]);
+        }
+        for topic in &lag.missing {
+            let nothing = || plain("-".to_owned());
+            let missing = ("missing".to_owned(), Tone::Bad);
+            table.row([
+                plain(lag.pipeline.clone()),
+                plain(topic.clone()),
+                nothing(),
+                nothing(),
+                nothing(),
+                missing,
+                nothing(),
+            ]);
+        }
+        let empty = || plain(String::new());
+        table.row([
+            plain(lag.pipeline.clone()),
+            plain("total".to_owned()),
+            empty(),
+            empty(),
+            empty(),
+            (grouped(lag.lag), tone(Some(lag.lag))),
+            plain(behind(lag.lag_seconds)),
+        ]);
+    }
+    table
+}
+
+fn tone(lag: Option<i64>) -> Tone {
+    match lag {
+        Some(0) => Tone::Good,
+        Some(_) => Tone::Warning,
+        None => Tone::Plain,
+    }
+}
+
+/// Seconds for people.
+fn behind(seconds: Option<f64>) -> String {
+    let Some(seconds) = seconds else { return "-".to_owned() };
+    let whole = seconds as u64;
+    match whole {
+        0 if seconds > 0.0 => "<1s".to_owned(),
+        0..60 => format!("{whole}s"),
+        60..3_600 => format!("{}m {:02}s", whole / 60, whole % 60),
+        3_600..86_400 => format!("{}h {:02}m", whole / 3_600, whole / 60 % 60),
+        _ => format!("{}d {:02}h", whole / 86_400, whole / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn committed(offset: Option<i64>) -> Committed {
+        Committed { offset, metadata: String::new() }
+    }
+
+    #[test]
+    fn what_waits_depends_on_what_was_committed_and_where_a_group_starts() {
+        let bounds = LogBounds { start: 10, end: 20 };
+        assert_eq!(first_waiting(&committed(Some(15)), bounds, false), Some(15));
+        // Retention took what was committed, or the topic was made anew.
+        assert_eq!(first_waiting(&committed(Some(3)), bounds, false), Some(10));
+        assert_eq!(first_waiting(&committed(Some(99)), bounds, false), Some(20));
+        assert_eq!(first_waiting(&committed(None), bounds, true), Some(10));
+        assert_eq!(first_waiting(&committed(None), bounds, false), None);
+    }
+
+    #[test]
+    fn the_table_fits_a_terminal_of_40_columns() {
+        let row = PartitionLag {
+            topic: "orders".to_owned(),
+            partition: 3,
+            committed: None,
+            start: 0,
+            end: 1_234_567,
+            lag: Some(1_234_567),
+            lag_seconds: Some(90_061.5),
+        };
+        let lag = PipelineLag {
+            pipeline: "payments".to_owned(),
+            group: "payments".to_owned(),
+            lag: 1_234_567,
+            lag_seconds: Some(90_061.5),
+            partitions: vec![row],
+            missing: vec!["ordres".to_owned()],
+        };
+        let narrow = table(std::slice::from_ref(&lag)).render(Some(40), false);
+        assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
+        assert!(narrow.contains("\n  lag       1,234,567\n  behind    1d 01h\n"), "{narrow}");
+        let wide = table(&[lag]).render(Some(80), false);
+        assert!(wide.contains("payments  orders          3          -  1,234,567  1,234,567  1d 01h\n"), "{wide}");
+        assert!(wide.contains("missing"), "{wide}");
+    }
+
+    #[test]
+    fn seconds_for_people() {
+        let told = |seconds: f64| behind(Some(seconds));
+        assert_eq!([told(0.0), told(0.2), told(59.9), told(200.0)], ["0s", "<1s", "59s", "3m 20s"]);
+        assert_eq!([told(7_500.0), told(90_000.0), behind(None)], ["2h 05m", "1d 01h", "-".to_owned().as_str()]);
+    }
+}

@@ -1,0 +1,126 @@
+//! `keyrail topics`: what the pipelines need, and what of it is there.
+
+mod commands;
+mod needs;
+
+use super::table::{Column, Table, Tone};
+use super::{Config, Exit, broker, terminal, variable};
+use anyhow::Context as _;
+use clap::Args;
+use commands::Commands;
+use keyrail::broker::client::{Client, NewTopic};
+use keyrail::config;
+use needs::{Need, State};
+use serde::Serialize;
+use std::io::Write as _;
+
+#[derive(Debug, Args)]
+pub(super) struct TopicsArgs {
+    #[command(flatten)]
+    config: Config,
+    /// Print the commands that make what is missing and mend what differs, and run none
+    #[arg(long, conflicts_with_all = ["create", "json"])]
+    print: bool,
+    /// Make what is missing
+    #[arg(long)]
+    create: bool,
+    /// Partitions of inputs and outputs that are missing; the broker's default otherwise. Dead letters get as many as
+    /// their input
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    topics: &'a [Need],
+}
+
+pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
+    let (host, pipelines) = config::load(&args.config.config, &args.config.set, &variable)
+        .map_err(|faults| anyhow::anyhow!("the configuration has faults\n{faults}"))?;
+    let mut client = broker::open(&host)?;
+    let place = client.place();
+    let ask = || format!("can't ask {place} for its topics");
+    let mut needs = needs::collect(&pipelines);
+    needs::examine(client.as_mut(), &mut needs, args.partitions).with_context(ask)?;
+    if args.create {
+        create(client.as_mut(), &mut needs, args.partitions).with_context(ask)?;
+    }
+    let commands = Commands::of(&host)?;
+    let text = if args.print {
+        print(&needs, &commands)
+    } else if args.json {
+        serde_json::to_string(&Page { topics: &needs })? + "\n"
+    } else {
+        table(&needs).render(terminal::width(), terminal::colours()) + &hints(&needs, args.create)
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("can't write the topics")?;
+    Ok(Exit::of(args.print || needs.iter().all(|need| matches!(need.state, State::Exists | State::Created))))
+}
+
+/// Makes what is missing. Inputs come first, since dead letters are made after them.
+fn create(client: &mut dyn Client, needs: &mut [Need], partitions: Option<i32>) -> anyhow::Result<()> {
+    for n in 0..needs.len() {
+        if needs[n].state != State::Missing {
+            continue;
+        }
+        // The inputs of before are there now, and their settings with them.
+        needs::examine(client, needs, partitions)?;
+        let need = &needs[n];
+        let new =
+            NewTopic { name: need.topic.clone(), partitions: need.make_partitions, settings: need.make_settings() };
+        client.create_topic(&new).with_context(|| format!("can't make the topic {:?}", need.topic))?;
+        needs[n].made = true;
+    }
+    needs::examine(client, needs, partitions)?;
+    Ok(())
+}
+
+fn print(needs: &[Need], commands: &Commands) -> String {
+    let mut text = String::new();
+    for need in needs {
+        for line in commands.of_need(need) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn table(needs: &[Need]) -> Table {
+    let mut table = Table::new(&[
+        Column("topic", false),
+        Column("state", false),
+        Column("partitions", true),
+        Column("needed as", false),
+        Column("settings", false),
+    ]);
+    let plain = |text: String| (text, Tone::Plain);
+    for need in needs {
+        let tone = match need.state {
+            State::Exists | State::Created => Tone::Good,
+            State::Missing => Tone::Bad,
+            State::Differs => Tone::Warning,
+        };
+        table.row([
+            plain(need.topic.clone()),
+            (need.state.text().to_owned(), tone),
+            plain(need.partitions.map_or_else(|| "-".to_owned(), |n| n.to_string())),
+            plain(need.uses()),
+            plain(need.settings_told()),
+        ]);
+    }
+    table
+}
+
+fn hints(needs: &[Need], created: bool) -> String {
+    let any = |state: State| needs.iter().any(|need| need.state == state);
+    match (any(State::Missing), any(State::Differs)) {
+        (true, _) if !created => "`keyrail topics --create` makes what is missing, --print shows how\n".to_owned(),
+        (_, true) => "`keyrail topics --print` shows how to mend what differs\n".to_owned(),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,236 @@
+//! The topics that pipelines need, each once, and how it stands.
+
+use keyrail::broker::client::Client;
+use keyrail::broker::topics::dead_letter_settings;
+use keyrail::broker::{BrokerError, BrokerErrorKind};
+use keyrail::config::Pipeline;
+use serde::Serialize;
+
+const LARGEST: &str = "max.message.bytes";
+const POLICY: &str = "cleanup.policy";
+
+/// How a topic stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    /// There, and fit.
+    Exists,
+    /// Made by this command.
+    Created,
+    /// Not there.
+    Missing,
+    /// There, and something about it does not fit.
+    Differs,
+}
+
+impl State {
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Exists => "exists",
+            Self::Created => "created",
+            Self::Missing => "missing",
+            Self::Differs => "differs",
+        }
+    }
+}
+
+/// What a pipeline uses a topic for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Use {
+    pub(super) pipeline: String,
+    /// `input`, `output` or `dead letters`.
+    pub(super) role: &'static str,
+    /// Of dead letters: the topic that they come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) input: Option<String>,
+}
+
+/// Something about a topic that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Difference {
+    /// `partitions`, or a setting by Kafka's name.
+    pub(super) setting: &'static str,
+    pub(super) has: String,
+    pub(super) needs: String,
+}
+
+/// A topic that pipelines need.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Need {
+    pub(super) topic: String,
+    pub(super) state: State,
+    /// `None` while it is missing.
+    pub(super) partitions: Option<i32>,
+    pub(super) needed_by: Vec<Use>,
+    /// What does not fit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) differs: Vec<Difference>,
+    /// What it is made with: partitions (`None`: the broker's default) and settings.
+    #[serde(skip)]
+    pub(super) make_partitions: Option<i32>,
+    #[serde(rename = "settings")]
+    pub(super) make: Vec<Setting>,
+    #[serde(skip)]
+    pub(super) made: bool,
+}
+
+/// A setting that is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Setting {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+impl Need {
+    fn new(topic: &str) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            state: State::Missing,
+            partitions: None,
+            needed_by: Vec::new(),
+            differs: Vec::new(),
+            make_partitions: None,
+            make: Vec::new(),
+            made: false,
+        }
+    }
+
+    /// The input whose dead letters go here.
+    fn letters_of(&self) -> Option<&str> {
+        self.needed_by.iter().find_map(|other| other.input.as_deref())
+    }
+
+    pub(super) fn make_settings(&self) -> Vec<(String, String)> {
+        self.make.iter().map(|setting| (setting.name.clone(), setting.value.clone())).collect()
+    }
+
+    pub(super) fn uses(&self) -> String {
+        let told = self.needed_by.iter().map(|one| format!("{} of {}", one.role, one.pipeline));
+        told.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What differs, or what it would be made with.
+    pub(super) fn settings_told(&self) -> String {
+        let differs = self.differs.iter().map(|d| format!("{} is {}, needs {}", d.setting, d.has, d.needs));
+        let made = self.make.iter().map(|setting| format!("{}={}", setting.name, setting.value));
+        if self.differs.is_empty() { made.collect::<Vec<_>>() } else { differs.collect() }.join(", ")
+    }
+}
+
+/// Each topic once, inputs before outputs before dead letters.
+pub(super) fn collect(pipelines: &[Pipeline]) -> Vec<Need> {
+    let mut needs: Vec<Need> = Vec::new();
+    let mut add = |topic: &str, pipeline: &Pipeline, role, input: Option<&String>| {
+        let one = Use { pipeline: pipeline.name.clone(), role, input: input.cloned() };
+        let place = needs.iter().position(|need| need.topic == topic).unwrap_or_else(|| {
+            needs.push(Need::new(topic));
+            needs.len() - 1
+        });
+        if !needs[place].needed_by.contains(&one) {
+            needs[place].needed_by.push(one);
+        }
+    };
+    for pipeline in pipelines {
+        pipeline.input.iter().for_each(|topic| add(topic, pipeline, "input", None));
+    }
+    for pipeline in pipelines {
+        pipeline.outputs.iter().for_each(|(_, topic)| add(topic, pipeline, "output", None));
+    }
+    for pipeline in pipelines {
+        for (input, topic) in pipeline.input.iter().zip(&pipeline.dead_letter.topics) {
+            add(topic, pipeline, "dead letters", Some(input));
+        }
+    }
+    needs
+}
+
+/// Looks at each topic. `partitions` is what inputs and outputs are made with.
+pub(super) fn examine(client: &mut dyn Client, needs: &mut [Need], partitions: Option<i32>) -> Result<(), BrokerError> {
+    let all = client.topics()?;
+    let count = |name: &str| all.iter().find(|topic| topic.name == name).map(|topic| topic.partitions);
+    for need in needs {
+        need.partitions = count(&need.topic);
+        need.differs.clear();
+        need.make_partitions = partitions;
+        if let Some(input) = need.letters_of().map(str::to_owned) {
+            let needed = need.needed_by.iter().filter_map(|one| count(one.input.as_deref()?)).max();
+            need.make_partitions = needed.or(partitions);
+            let limit = match count(&input) {
+                Some(_) => number(&settings(client, &input)?, LARGEST),
+                None => None,
+            };
+            let wanted = dead_letter_settings(limit).into_iter();
+            need.make = wanted.map(|(name, value)| Setting { name, value }).collect();
+            if let Some(has) = need.partitions {
+                let settings = settings(client, &need.topic)?;
+                need.differs = differences(has, needed, &settings, limit);
+            }
+        }
+        need.state = match need.partitions {
+            None => State::Missing,
+            Some(_) if !need.differs.is_empty() => State::Differs,
+            Some(_) if need.made => State::Created,
+            Some(_) => State::Exists,
+        };
+    }
+    Ok(())
+}
+
+type Settings = Vec<(String, String)>;
+
+/// Nothing without the right to ask: what is not known is not called wrong.
+fn settings(client: &mut dyn Client, topic: &str) -> Result<Settings, BrokerError> {
+    match client.settings(topic) {
+        Err(error) if error.kind == BrokerErrorKind::Operator => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+fn number(settings: &Settings, name: &str) -> Option<i64> {
+    settings.iter().find(|(n, _)| n == name).and_then(|(_, value)| value.parse().ok())
+}
+
+/// Where a topic for dead letters does not fit its input.
+fn differences(has: i32, needed: Option<i32>, settings: &Settings, input_limit: Option<i64>) -> Vec<Difference> {
+    let mut found = Vec::new();
+    if let Some(needed) = needed.filter(|needed| has < *needed) {
+        found.push(Difference { setting: "partitions", has: has.to_string(), needs: needed.to_string() });
+    }
+    if let Some((_, policy)) = settings.iter().find(|(name, value)| name == POLICY && value.contains("compact")) {
+        found.push(Difference { setting: POLICY, has: policy.clone(), needs: "delete".to_owned() });
+    }
+    let (limit, input_limit) = (number(settings, LARGEST), input_limit);
+    if let (Some(limit), Some(input_limit)) = (limit, input_limit)
+        && limit < input_limit
+    {
+        found.push(Difference { setting: LARGEST, has: limit.to_string(), needs: input_limit.to_string() });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(all: &[(&str, &str)]) -> Settings {
+        all.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn dead_letters_need_as_many_partitions_no_compaction_and_room() {
+        let told = |has, settings: &Settings| {
+            let all = differences(has, Some(6), settings, Some(1000));
+            all.into_iter().map(|d| format!("{} {} {}", d.setting, d.has, d.needs)).collect::<Vec<_>>()
+        };
+        let fit = pairs(&[("cleanup.policy", "delete"), ("max.message.bytes", "1000")]);
+        assert_eq!(told(6, &fit), [""; 0]);
+        assert_eq!(told(7, &fit), [""; 0]);
+        let unfit = pairs(&[("cleanup.policy", "compact,delete"), ("max.message.bytes", "999")]);
+        assert_eq!(
+            told(1, &unfit),
+            ["partitions 1 6", "cleanup.policy compact,delete delete", "max.message.bytes 999 1000"]
+        );
+        // What may not be asked is not called wrong.
+        assert_eq!(told(6, &Vec::new()), [""; 0]);
+    }
+}
