@@ -100,8 +100,8 @@ pub trait Commits: Send {
     fn start(&mut self, offsets: &[OffsetCommit]) -> Result<(), BrokerError>;
     /// The result of the commit started last, once it is there.
     fn finished(&mut self) -> Option<Result<(), BrokerError>>;
-    /// Commits and waits for the answer: for revoke and shutdown, when nobody polls.
-    fn now(&mut self, offsets: &[OffsetCommit]) -> Result<(), BrokerError>;
+    /// Commits and waits for the answer, at most `wait`: for revoke and shutdown, when nobody polls.
+    fn now(&mut self, offsets: &[OffsetCommit], wait: Duration) -> Result<(), BrokerError>;
 }
 
 /// A record to produce, borrowed from whoever stages it.
@@ -159,9 +159,9 @@ pub struct BrokerError {
 /// Error kinds, named by what the caller does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BrokerErrorKind {
-    /// Try again; it may pass (no broker, time-out, rebalance in progress).
+    /// Try again; it may pass (no broker, time-out).
     Retry,
-    /// The group moved on without this member: the operation must not be repeated as it was.
+    /// The group moved on without this member, or is about to: the operation must not be repeated as it was.
     Superseded,
     /// A person must act (wrong password, missing rights, missing topic).
     Operator,

@@ -1,12 +1,13 @@
 //! The committer thread: keeps the ledger, produces effects, commits.
 
 use super::clock::Clock;
+use super::grace::Bounds;
 use super::link::{Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
 use super::records::{self, Origin, Source};
 use super::{Trouble, show};
 use crate::admin::health::Heartbeat;
 use crate::admin::metrics::{CommitResult, DeadLetterReason, LocalHistogram, PipelineMetrics, Produced};
-use crate::broker::{Commits, OffsetCommit, Producer, Refusal};
+use crate::broker::{BrokerError, BrokerErrorKind, Commits, OffsetCommit, Producer, Refusal};
 use crate::config::HeaderStyle;
 use crate::fail::{Point, pass};
 use crate::wasm::{Effects, Send};
@@ -38,6 +39,7 @@ pub(super) struct Ledger {
     pub(super) shards: Vec<Line<ToShard>>,
     pub(super) consumer: Line<ToConsumer>,
     pub(super) over: Over,
+    pub(super) bounds: Bounds,
     pub(super) names: Names,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<PipelineMetrics>,
@@ -65,6 +67,8 @@ struct Worker {
     reports: Vec<(u64, Result<(), Refusal>)>,
     latency: LocalHistogram,
     answers: Answers<()>,
+    /// When the last revoke began.
+    revoked: Instant,
     next_show: Instant,
     /// Set by [`Worker::wait_for_room`]: the time read before is over.
     waited: bool,
@@ -79,6 +83,7 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
         reports: Vec::new(),
         latency,
         answers: Answers::new(),
+        revoked: Instant::now(),
         next_show: Instant::now(),
         waited: false,
     };
@@ -135,10 +140,13 @@ impl Worker {
             }
             ToCommitter::Settled(work) => self.publish(work, now)?,
             ToCommitter::Drained { partition, epoch } => engine.drained(partition, epoch, now, &mut self.actions),
-            ToCommitter::Revoke(partitions) => engine.revoke(partitions, now, &mut self.actions),
+            ToCommitter::Revoke(partitions) => {
+                self.revoked = Instant::now();
+                engine.revoke(partitions, now, &mut self.actions);
+            }
             ToCommitter::Lost(partitions) => {
                 engine.lost(&partitions, &mut self.actions);
-                self.tell_consumer(ToConsumer::Released)?;
+                self.tell_consumer(ToConsumer::Released { unfinished: None })?;
             }
             ToCommitter::Gate(closed) => engine.gate(closed, now),
             ToCommitter::Watermarks(ends) => ends.into_iter().for_each(|(at, end)| engine.watermark(at, end)),
@@ -298,15 +306,14 @@ impl Worker {
             result
         });
         let Some((number, result)) = found else { return };
-        self.note_commit(&result);
+        self.note_commit(&result, false);
         self.ledger.engine.commit_finished(number, result.is_ok());
     }
 
-    fn note_commit(&self, result: &Result<(), crate::broker::BrokerError>) {
+    fn note_commit(&self, result: &Result<(), BrokerError>, last: bool) {
         self.ledger.metrics.committed(if result.is_ok() { CommitResult::Ok } else { CommitResult::Failed });
         if let Err(error) = result {
-            let pipeline = &self.ledger.names.pipeline;
-            tracing::warn!(pipeline, %error, "a commit failed; its offsets are in the next one");
+            show::commit_failed(&self.ledger.names, error, last);
         }
     }
 
@@ -384,7 +391,7 @@ impl Worker {
         match self.ledger.commits.start(&broker_offsets(offsets)) {
             Ok(()) => self.answers.sent(number, ()),
             Err(error) => {
-                self.note_commit(&Err(error));
+                self.note_commit(&Err(error), false);
                 self.ledger.engine.commit_finished(number, false);
             }
         }
@@ -393,13 +400,22 @@ impl Worker {
     fn release(&mut self, offsets: &[CommitOffset]) -> Result<(), Trouble> {
         self.answers.forget();
         pass(Point::BeforeLastCommit);
+        let bounds = self.ledger.bounds;
+        let late = self.revoked.elapsed() >= bounds.drain;
+        let mut unfinished = late.then(|| format!("messages or their records were under way for {:?}", bounds.drain));
         if !offsets.is_empty() {
-            let result = self.ledger.commits.now(&broker_offsets(offsets));
-            self.note_commit(&result);
+            let result = self.ledger.commits.now(&broker_offsets(offsets), bounds.left_for_commit(self.revoked));
+            self.note_commit(&result, true);
+            // What the group has given to others is not this process's to commit.
+            if let Err(error) = result
+                && error.kind != BrokerErrorKind::Superseded
+            {
+                unfinished = Some(format!("the last commit failed: {error}"));
+            }
         }
         pass(Point::AfterLastCommit);
         self.ledger.engine.released();
-        self.tell_consumer(ToConsumer::Released)
+        self.tell_consumer(ToConsumer::Released { unfinished })
     }
 
     fn show(&mut self) {

@@ -4,7 +4,7 @@
 //! last commit repeats messages, staying away loses the membership.
 
 use super::budget::{Budget, Lot};
-use super::clock::millis;
+use super::grace::Bounds;
 use super::link::{
     Handover, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
 };
@@ -35,8 +35,6 @@ const HAND_OVER_BYTES: u64 = 1 << 20;
 const KICKED: Duration = Duration::from_secs(5);
 /// Between two looks at the logs' ends.
 const LOOK: Duration = Duration::from_secs(1);
-/// Beside the ledger's own bound on a revoke: how long its answer may take more.
-const REVOKE_SLACK: Duration = Duration::from_secs(5);
 
 /// What the consumer thread works with.
 pub(super) struct Feed {
@@ -55,7 +53,7 @@ pub(super) struct Feed {
     pub(super) health: Arc<PipelineHealth>,
     pub(super) heartbeat: Heartbeat,
     pub(super) stop: Stop,
-    pub(super) revoke_ms: u64,
+    pub(super) bounds: Bounds,
     pub(super) pipeline: String,
 }
 
@@ -69,6 +67,8 @@ pub(super) struct Worker {
     records: u64,
     bytes: u64,
     released: bool,
+    /// Why what was given up last is not committed as it should be.
+    unfinished: Option<String>,
     /// Partitions that were silent in spite of lag, and when they were fetched anew.
     kicked: BTreeMap<Partition, Instant>,
     standing: Standing,
@@ -109,6 +109,7 @@ impl Worker {
             records: 0,
             bytes: 0,
             released: false,
+            unfinished: None,
             kicked: BTreeMap::new(),
             standing,
             deferred: VecDeque::new(),
@@ -254,7 +255,7 @@ impl Worker {
                         self.tell(result);
                     }
                 }
-                ToConsumer::Released => self.released = true,
+                ToConsumer::Released { unfinished } => self.note_release(unfinished),
             }
         }
         Ok(())
@@ -386,11 +387,16 @@ impl Worker {
         Ok(())
     }
 
+    fn note_release(&mut self, unfinished: Option<String>) {
+        self.released = true;
+        self.unfinished = unfinished;
+    }
+
     /// Tells the ledger, and waits until it has given the partitions up.
     fn until_released(&mut self, gone: &[Partition], told: ToCommitter) -> Result<(), Trouble> {
         self.released = false;
         self.feed.out.tell(told)?;
-        let deadline = Instant::now() + Duration::from_millis(self.feed.revoke_ms) + REVOKE_SLACK;
+        let deadline = Instant::now() + self.feed.bounds.answer;
         while !self.released {
             self.feed.heartbeat.beat();
             self.feed.out.flush()?;
@@ -401,7 +407,7 @@ impl Worker {
                 return Err(Trouble::Again("a revoke was not answered in time".to_owned()));
             }
             match self.feed.inbox.recv_timeout(Duration::from_millis(1)) {
-                Ok(ToConsumer::Released) => self.released = true,
+                Ok(ToConsumer::Released { unfinished }) => self.note_release(unfinished),
                 Ok(other) => self.deferred.push_back(other),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(Gone.into()),
@@ -451,6 +457,9 @@ impl Worker {
             tracing::info!(pipeline = self.feed.pipeline, partitions = open.len(), "giving up all partitions");
             let gone = self.close(&open);
             self.until_released(&gone, ToCommitter::Revoke(gone.clone()))?;
+            if let Some(why) = self.unfinished.take() {
+                return Err(Trouble::Again(why));
+            }
         }
         pass(Point::AfterStop);
         Ok(Stopped)
@@ -465,16 +474,6 @@ impl Worker {
             tracing::warn!(pipeline = self.feed.pipeline, %error, "the consumer has trouble");
         }
     }
-}
-
-/// How long the consumer thread may be silent before it counts as dead.
-pub(super) fn heartbeat_limit(revoke_ms: u64) -> Duration {
-    Duration::from_millis(revoke_ms) + REVOKE_SLACK + Duration::from_secs(60)
-}
-
-/// The ledger's bound on a revoke, from the time a stop may take.
-pub(super) fn revoke_ms(grace: Duration) -> u64 {
-    millis(grace).saturating_sub(3_000).clamp(1_000, 20_000)
 }
 
 #[cfg(test)]

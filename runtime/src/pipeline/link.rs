@@ -92,7 +92,10 @@ pub(super) enum ToConsumer {
     /// It has lag and delivers nothing.
     Stalled { partition: Partition, position: i64 },
     /// What was revoked is committed and given up; what was lost is given up.
-    Released,
+    Released {
+        /// Why it was not in good order: not all that ran is finished, or the commit failed.
+        unfinished: Option<String>,
+    },
 }
 
 impl ToConsumer {
@@ -103,7 +106,7 @@ impl ToConsumer {
             | Self::Resume(partition)
             | Self::Rewind { partition, .. }
             | Self::Stalled { partition, .. } => Some(*partition),
-            Self::Released => None,
+            Self::Released { .. } => None,
         }
     }
 }

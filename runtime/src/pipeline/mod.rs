@@ -7,6 +7,7 @@ mod budget;
 mod clock;
 mod committer;
 mod consumer;
+mod grace;
 mod link;
 mod load;
 mod opening;
@@ -31,6 +32,7 @@ use crate::config;
 use crate::wasm::{Handler, Limits, Setup};
 use clock::Clock;
 use crossbeam_channel::bounded;
+use grace::Bounds;
 use keyrail_engine::intake::{From, Intake};
 use keyrail_engine::pipeline::{Pipeline, Timing};
 use keyrail_engine::shard::Shard;
@@ -102,11 +104,20 @@ pub(crate) enum Trouble {
     Ended,
 }
 
+/// Why a pipeline does not run any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It can't go on before a person acts.
+    Person(String),
+    /// It was asked to stop and did not in good order: what is not committed runs again.
+    Stop(String),
+}
+
 /// Keeps a pipeline running until a stop is asked for or a person must act, and says what to do then.
 ///
 /// # Errors
-/// The reason why it can't go on.
-pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), String> {
+/// The reason why it can't go on, or why it did not stop in good order.
+pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
     let name = &parts.manifest.name;
     let health = shared.health.pipeline(name);
     let metrics = shared.metrics.pipeline(name);
@@ -122,11 +133,14 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), String> {
         let why = match trouble {
             Trouble::Operator(why) => {
                 health.set(State::NotReady(why.clone()));
-                return Err(why);
+                return Err(Failure::Person(why));
             }
             Trouble::Again(why) => why,
             Trouble::Ended => "one of its threads ended".to_owned(),
         };
+        if shared.stop.requested() {
+            return Err(Failure::Stop(why));
+        }
         if started.elapsed() > RAN_WELL {
             wait = RESTART_FIRST;
         }
@@ -195,7 +209,8 @@ fn build(
     let manifest = &parts.manifest;
     let clock = Clock::new();
     let shards = shared.shards.max(1);
-    let revoke_ms = consumer::revoke_ms(shared.grace);
+    let bounds = Bounds::within(shared.grace);
+    let revoke_ms = clock::millis(bounds.drain);
     let (to_committer, committer_inbox) = bounded(INBOX);
     let (to_consumer, consumer_inbox) = bounded(CONSUMER_INBOX);
     let (to_shards, shard_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(INBOX)).unzip();
@@ -227,6 +242,7 @@ fn build(
         shards: outlets().map(Line::new).collect(),
         consumer: Line::new(Outlet(to_consumer)),
         over: over.clone(),
+        bounds,
         names: names(manifest, &parts.handler),
         clock,
         metrics: metrics.clone(),
@@ -248,9 +264,9 @@ fn build(
         inbox: consumer_inbox,
         metrics: metrics.clone(),
         health: health.clone(),
-        heartbeat: health.heartbeat("consumer", consumer::heartbeat_limit(revoke_ms)),
+        heartbeat: health.heartbeat("consumer", bounds.silence()),
         stop: shared.stop.clone(),
-        revoke_ms,
+        bounds,
         pipeline: manifest.name.clone(),
     };
     Built { shifts, ledger, feed }

@@ -1,6 +1,6 @@
 //! All pipelines of a process, on Kafka.
 
-use super::{Budget, Clients, Parts, Shared, load, supervise};
+use super::{Budget, Clients, Failure, Parts, Shared, load, supervise};
 use crate::admin::health::{Health, State};
 use crate::admin::metrics::Metrics;
 use crate::admin::stop::Stop;
@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(2);
 pub enum Ended {
     /// All of them drained and committed, as they were asked to.
     Stopped,
-    /// At least one could not go on; the log says why.
+    /// At least one could not go on, or did not stop in good order; the log says why.
     Failed,
 }
 
@@ -93,10 +93,16 @@ pub fn run(
     Ok(if ends.into_iter().all(|ok| ok) { Ended::Stopped } else { Ended::Failed })
 }
 
-fn ended((name, end): (&str, std::thread::Result<Result<(), String>>)) -> bool {
+fn ended((name, end): (&str, std::thread::Result<Result<(), Failure>>)) -> bool {
     match end {
         Ok(Ok(())) => return true,
-        Ok(Err(why)) => tracing::error!(pipeline = name, why, "the pipeline has stopped: a person must act"),
+        Ok(Err(Failure::Person(why))) => {
+            tracing::error!(pipeline = name, why, "the pipeline has stopped: a person must act");
+        }
+        Ok(Err(Failure::Stop(why))) => {
+            let told = "the pipeline did not stop in good order: what is not committed runs again";
+            tracing::error!(pipeline = name, why, "{told}");
+        }
         Err(_) => tracing::error!(pipeline = name, "the pipeline's supervisor panicked"),
     }
     false

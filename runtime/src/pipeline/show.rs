@@ -5,6 +5,7 @@ use super::clock::wall_ms;
 use super::committer::Names;
 use super::link::to_broker;
 use crate::admin::metrics::{BlockReason, PauseReason, PipelineMetrics};
+use crate::broker::{BrokerError, BrokerErrorKind};
 use keyrail_engine::message::{Now, Partition};
 use keyrail_engine::pipeline::Pipeline;
 
@@ -71,4 +72,49 @@ pub(super) fn unblocked(metrics: &PipelineMetrics, names: &Names, partition: Par
     let topic = names.inputs.get(partition.topic as usize).map_or("?", String::as_str);
     tracing::info!(pipeline = names.pipeline, topic, partition = partition.number, "the partition goes on");
     metrics.partitions(|table| table.update(to_broker(partition), |row| row.blocked = None));
+}
+
+/// A commit was not taken. `last`: of partitions that are given up.
+pub(super) fn commit_failed(names: &Names, error: &BrokerError, last: bool) {
+    let (pipeline, (expected, told)) = (&names.pipeline, commit_words(error.kind, last));
+    if expected {
+        tracing::info!(pipeline, %error, "{told}");
+    } else {
+        tracing::warn!(pipeline, %error, "{told}");
+    }
+}
+
+/// Whether it happens in a healthy group, and the words.
+const fn commit_words(kind: BrokerErrorKind, last: bool) -> (bool, &'static str) {
+    match (kind, last) {
+        (BrokerErrorKind::Superseded, false) => {
+            (true, "no commit while the group rebalances; its offsets are in a later one")
+        }
+        (BrokerErrorKind::Superseded, true) => (
+            true,
+            "the group rebalanced before the last commit: what it held runs again with whoever has the partitions",
+        ),
+        (_, false) => (false, "a commit failed; its offsets are in the next one"),
+        (_, true) => (false, "the last commit failed: what it held runs again with whoever gets the partitions"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use BrokerErrorKind::{Fatal, Operator, Retry, Superseded};
+
+    #[test]
+    fn a_commit_that_a_rebalance_hinders_is_no_warning() {
+        for last in [false, true] {
+            let (expected, told) = commit_words(Superseded, last);
+            assert!(expected && told.contains("rebalance"), "{told}");
+            for kind in [Retry, Operator, Fatal] {
+                let (expected, told) = commit_words(kind, last);
+                assert!(!expected && told.contains("commit failed"), "{told}");
+            }
+        }
+        // After the last commit there is no next one.
+        assert!(commit_words(Retry, false).1.contains("next") && !commit_words(Retry, true).1.contains("next"));
+    }
 }

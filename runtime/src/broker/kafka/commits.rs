@@ -7,8 +7,6 @@ use keyrail_engine::answers::Answers;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// How long [`Commits::now`] waits for the broker's answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(10);
 const DOING: &str = "committing offsets";
 
 /// See [`crate::broker::Consumer::commits`]. Weak, so that a commit never keeps a dropped consumer in its group.
@@ -79,17 +77,17 @@ impl Commits for KafkaCommits {
         found.map(|(_, result)| result)
     }
 
-    fn now(&mut self, offsets: &[OffsetCommit]) -> Result<(), BrokerError> {
+    fn now(&mut self, offsets: &[OffsetCommit], wait: Duration) -> Result<(), BrokerError> {
         if offsets.is_empty() {
             return Ok(());
         }
         let shared = self.shared()?;
         let answers = Queue::new(&shared.client);
         shared.client.commit(&list(&shared, offsets)?, &answers).map_err(|f| shared.place.explain(DOING, &f))?;
-        match answers.poll(ANSWER_WAIT) {
+        match answers.poll(wait) {
             Some(event) => answer(&shared, &event),
             None => {
-                let late = Failure::new(Code::OperationTimedOut, format!("no answer within {ANSWER_WAIT:?}"));
+                let late = Failure::new(Code::OperationTimedOut, format!("no answer within {wait:?}"));
                 Err(shared.place.explain(DOING, &late))
             }
         }

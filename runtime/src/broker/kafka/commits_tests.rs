@@ -54,7 +54,7 @@ fn an_answer_that_comes_late_is_never_the_next_commits() {
         assert_eq!(commits.finished(), None, "one answer for one commit");
         // The last commit of a revoke has its own answer, too, and leaves the other one's alone.
         commits.start(&offset(3)).unwrap();
-        assert!(commits.now(&offset(4)).unwrap_err().message.contains("t [4]"));
+        assert!(commits.now(&offset(4), LIMIT).unwrap_err().message.contains("t [4]"));
         assert!(refused(commits.as_mut()).contains("t [3]"));
     }
 }
@@ -66,7 +66,7 @@ fn a_commit_of_nothing_is_answered_at_once_and_one_of_a_closed_consumer_is_refus
     commits.start(&offset(1)).unwrap();
     commits.start(&[]).unwrap();
     assert_eq!((commits.finished(), commits.finished()), (Some(Ok(())), None));
-    assert_eq!(commits.now(&[]), Ok(()));
+    assert_eq!(commits.now(&[], LIMIT), Ok(()));
     commits.start(&offset(0)).unwrap();
     drop(consumer);
     let closed = finish(commits.as_mut()).unwrap_err();

@@ -17,7 +17,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// How long a dropped consumer may take to leave its group before it is abandoned to its own thread.
-const CLOSE_WAIT: Duration = Duration::from_secs(10);
+const CLOSE_WAIT: Duration = Duration::from_secs(3);
 /// How long librdkafka may take to start a seek: it asks no broker for it.
 const SEEK_WAIT: Duration = Duration::from_secs(5);
 
@@ -425,7 +425,7 @@ impl Drop for KafkaConsumer {
         match spawned {
             // Nothing is ever sent: the channel closes when the thread is done.
             Ok(_) => {
-                if closed.recv_timeout(CLOSE_WAIT + Duration::from_secs(2)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                if closed.recv_timeout(CLOSE_WAIT + Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Timeout) {
                     tracing::warn!("the Kafka consumer did not stop in time and is abandoned");
                 }
             }

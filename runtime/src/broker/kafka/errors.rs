@@ -57,11 +57,12 @@ impl Place {
             Code::UnsupportedSASLMechanism => {
                 (Operator, format!("{at} doesn't offer this login: check \"sasl.mechanism\" in [kafka]"))
             }
-            Code::IllegalGeneration
-            | Code::UnknownMemberId
-            | Code::StaleMemberEpoch
-            | Code::FencedMemberEpoch
-            | Code::AssignmentLost => (Superseded, "the group gave this member's partitions away".to_owned()),
+            Code::IllegalGeneration | Code::RebalanceInProgress => {
+                (Superseded, "the group rebalances: what this member keeps can be committed again after it".to_owned())
+            }
+            Code::UnknownMemberId | Code::StaleMemberEpoch | Code::FencedMemberEpoch | Code::AssignmentLost => {
+                (Superseded, "the group gave this member's partitions away".to_owned())
+            }
             Code::PollExceeded => (
                 Superseded,
                 "this process did not poll for \"max.poll.interval.ms\" and left the group; it joins again".to_owned(),
@@ -193,6 +194,21 @@ impl Repeats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rebalance_takes_nothing_away_yet_and_an_unknown_member_has_lost_all() {
+        let told = |code| Place::default().explain("committing offsets", &Failure::new(code, "why"));
+        for code in [Code::IllegalGeneration, Code::RebalanceInProgress] {
+            let error = told(code);
+            assert_eq!(error.kind, BrokerErrorKind::Superseded, "{code:?}");
+            assert!(error.message.contains("rebalances") && !error.message.contains("away"), "{error}");
+        }
+        for code in [Code::UnknownMemberId, Code::FencedMemberEpoch, Code::AssignmentLost] {
+            let error = told(code);
+            assert_eq!(error.kind, BrokerErrorKind::Superseded, "{code:?}");
+            assert!(error.message.ends_with("the group gave this member's partitions away"), "{error}");
+        }
+    }
 
     #[test]
     fn a_damaged_batch_is_the_ways_fault_and_a_refused_record_its_own() {

@@ -98,7 +98,7 @@ fn bench_with(shards: u32, polls: Vec<Polled>, limit_bytes: u64) -> Bench {
         heartbeat: health.heartbeat("consumer", Duration::from_secs(600)),
         health,
         stop: Stop::new(),
-        revoke_ms: 1_000,
+        bounds: Bounds::within(Duration::from_secs(2)),
         pipeline: "t".to_owned(),
     };
     Bench { worker: Worker::new(feed), shards: shard_inboxes, committer, commands, told }
@@ -177,7 +177,7 @@ fn what_the_ledger_asked_for_does_not_meet_a_later_assignment() {
         while let Ok(event) = drain.recv() {
             if matches!(event, ToCommitter::Revoke(_)) {
                 commands.send(ToConsumer::Pause(to_engine(AT))).unwrap();
-                commands.send(ToConsumer::Released).unwrap();
+                commands.send(ToConsumer::Released { unfinished: None }).unwrap();
             }
         }
     });
@@ -205,4 +205,35 @@ fn a_full_budget_pauses_what_is_open_and_half_of_it_resumes() {
     held.clear();
     bench.worker.turn().unwrap();
     assert_eq!(*bench.told.lock().unwrap(), ["assign 1", "pause 1", "resume 1"]);
+}
+
+/// What the consumer thread says at a stop, when its ledger answers so, or not at all.
+fn stop(answer: Option<ToConsumer>) -> Result<Stopped, Trouble> {
+    let mut bench = bench(vec![Polled::Assigned(vec![AT])], 1 << 20);
+    bench.worker.turn().unwrap();
+    let (inbox, commands) = (bench.committer, bench.commands);
+    let ledger = std::thread::spawn(move || {
+        while let Ok(event) = inbox.recv() {
+            if let (ToCommitter::Revoke(_), Some(answer)) = (event, &answer) {
+                let ToConsumer::Released { unfinished } = answer else { unreachable!() };
+                commands.send(ToConsumer::Released { unfinished: unfinished.clone() }).unwrap();
+            }
+        }
+    });
+    let end = bench.worker.leave();
+    ledger.join().unwrap();
+    end
+}
+
+#[test]
+fn a_stop_that_was_not_in_good_order_is_no_success() {
+    assert!(stop(Some(ToConsumer::Released { unfinished: None })).is_ok());
+    let why = |end| match end {
+        Err(Trouble::Again(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why(stop(Some(ToConsumer::Released { unfinished: Some("no commit".to_owned()) }))), "no commit");
+    let began = Instant::now();
+    assert!(why(stop(None)).contains("in time"));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }

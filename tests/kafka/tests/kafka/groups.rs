@@ -98,7 +98,7 @@ fn revocation_waits(test: &str, assignor: Assignor) {
         committed = committed.or_else(|| commits.finished());
     }
     assert_eq!(committed, Some(Ok(())));
-    assert_eq!(commits.now(&all), Ok(()));
+    assert_eq!(commits.now(&all, ANSWER), Ok(()));
     a.unassign(&revoked).unwrap();
 
     let (mut kept, mut got) = (4 - revoked.len(), Vec::new());
@@ -168,7 +168,7 @@ fn what_is_lost_is_told_as_lost_and_refuses_commits() {
         });
     }
     let commit = OffsetCommit { at: at(0), offset: 1, metadata: String::new() };
-    let refused = commits.now(&[commit]).unwrap_err();
+    let refused = commits.now(&[commit], ANSWER).unwrap_err();
     assert_eq!(refused.kind, BrokerErrorKind::Superseded, "{refused}");
     consumer.unassign(&lost).unwrap();
     assert_eq!(take_assignment(consumer.as_mut(), 0).len(), 4, "it joins again");
@@ -217,12 +217,12 @@ fn leaving_revokes_what_is_assigned_and_says_so_when_nothing_is() {
     });
     assert_eq!(revoked.len(), given.len());
     let commit = OffsetCommit { at: at(2), offset: 1, metadata: "last".to_owned() };
-    assert_eq!(commits.now(&[commit]), Ok(()), "the last commit, before leaving");
+    assert_eq!(commits.now(&[commit], ANSWER), Ok(()), "the last commit, before leaving");
     consumer.unassign(&revoked).unwrap();
     drop(consumer);
-    assert_eq!(commits.now(&[]), Ok(()));
+    assert_eq!(commits.now(&[], ANSWER), Ok(()));
     let late = OffsetCommit { at: at(2), offset: 9, metadata: String::new() };
-    assert_eq!(commits.now(&[late]).unwrap_err().kind, BrokerErrorKind::Superseded);
+    assert_eq!(commits.now(&[late], ANSWER).unwrap_err().kind, BrokerErrorKind::Superseded);
 
     let mut empty = join(&kafka, &group, &topic);
     empty.leave();

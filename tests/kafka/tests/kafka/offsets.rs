@@ -125,7 +125,7 @@ fn commits_carry_metadata_and_what_was_never_committed_is_none() {
 
     let too_long = OffsetCommit { at: at(1), offset: 1, metadata: "m".repeat(4097) };
     let fine = OffsetCommit { at: at(0), offset: 0, metadata: String::new() };
-    let refused = commits.now(&[fine, too_long]).unwrap_err();
+    let refused = commits.now(&[fine, too_long], ANSWER).unwrap_err();
     assert_eq!(refused.kind, BrokerErrorKind::Operator, "{refused}");
     assert!(refused.message.contains(&topic) && refused.message.contains("offset.metadata.max.bytes"), "{refused}");
     assert_eq!(consumer.committed(&[at(1)], LIMIT).unwrap(), [of(None, "")]);

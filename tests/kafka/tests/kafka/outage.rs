@@ -77,7 +77,7 @@ fn what_was_sent_before_a_kill_arrives_after_the_restart_in_order() {
     let told = told.expect("a word about the outage");
     assert_eq!(told.kind, BrokerErrorKind::Retry, "{told}");
     assert!(producer.trouble().is_some());
-    let refused = commits.now(&[OffsetCommit { at: at(0), offset: 5, metadata: String::new() }]).unwrap_err();
+    let refused = commits.now(&[OffsetCommit { at: at(0), offset: 5, metadata: String::new() }], ANSWER).unwrap_err();
     assert_eq!(refused.kind, BrokerErrorKind::Retry, "{refused}");
     rig.restart(1).unwrap();
     let sent = send(producer.as_mut(), &mut reports, Duration::from_millis(500));

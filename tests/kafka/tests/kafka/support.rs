@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Nothing on one machine takes longer than this, unless it is broken.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// For one answer of a broker.
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 
 pub(crate) fn plain(rig: &keyrail_kafka_tests::Kafka) -> Kafka {
     connect(&rig.properties(Security::Plain), &[])

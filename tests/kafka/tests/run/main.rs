@@ -18,6 +18,7 @@ mod outages;
 mod points;
 mod refusals;
 mod stage;
+mod stops;
 mod storms;
 mod topics;
 mod watched;
