@@ -55,8 +55,8 @@ struct Cli {
 enum Command {
     /// Run every pipeline of the plugin folder until told to stop
     ///
-    /// SIGTERM or SIGINT drains what is in flight, commits and exits 0, within `shutdown-grace`. A second one exits at
-    /// once; what was not committed runs again.
+    /// SIGTERM or SIGINT drains what is in flight, commits and exits 0, within `shutdown-grace`; where that fails it exits
+    /// 1. A second one exits at once; what was not committed runs again.
     Run(Config),
     /// Find every fault that `run` would: configuration, manifests, handlers, topics
     ///

@@ -38,6 +38,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What the consumer thread works with.
 pub(super) struct Feed {
+    /// Dropped first: while the consumer leaves its group, the other threads end.
+    #[allow(dead_code, reason = "dropping it is its work")]
+    pub(super) over: RaiseOver,
     pub(super) consumer: Box<dyn Consumer>,
     pub(super) intake: Intake,
     pub(super) gate: Gate,
@@ -46,8 +49,6 @@ pub(super) struct Feed {
     pub(super) from: From,
     pub(super) on_loss: OnLoss,
     pub(super) out: Handover,
-    #[allow(dead_code, reason = "dropping it is its work")]
-    pub(super) over: RaiseOver,
     pub(super) inbox: Receiver<ToConsumer>,
     pub(super) metrics: Arc<PipelineMetrics>,
     pub(super) health: Arc<PipelineHealth>,
@@ -458,6 +459,7 @@ impl Worker {
             let gone = self.close(&open);
             self.until_released(&gone, ToCommitter::Revoke(gone.clone()))?;
             if let Some(why) = self.unfinished.take() {
+                tracing::warn!(pipeline = self.feed.pipeline, why, "all partitions are given up, not in good order");
                 return Err(Trouble::Again(why));
             }
         }

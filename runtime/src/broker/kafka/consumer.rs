@@ -425,7 +425,8 @@ impl Drop for KafkaConsumer {
         match spawned {
             // Nothing is ever sent: the channel closes when the thread is done.
             Ok(_) => {
-                if closed.recv_timeout(CLOSE_WAIT + Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                if closed.recv_timeout(CLOSE_WAIT + Duration::from_millis(500)) == Err(mpsc::RecvTimeoutError::Timeout)
+                {
                     tracing::warn!("the Kafka consumer did not stop in time and is abandoned");
                 }
             }

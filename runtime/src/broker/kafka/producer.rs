@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How many reports one [`Producer::poll`] collects at least before it returns, if they are there.
 const REPORTS_AT_ONCE: usize = 10_000;
 /// How long a dropped producer may take to stop before it is abandoned to its own thread.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
+const CLOSE_WAIT: Duration = Duration::from_secs(3);
 
 type Reports = Vec<(u64, Result<(), Refusal>)>;
 

@@ -19,7 +19,9 @@ fn must_fail(stage: &Stage<'_>, worker: &mut Worker, grace: Duration, why: &str)
     let status = worker.wait(grace + MARGIN);
     stage.say(&format!("ended {:.1} s after SIGTERM: {status}", began.elapsed().as_secs_f64()));
     assert_eq!(status.code(), Some(1), "{}", worker.tail());
-    assert!(worker.log().contains(why), "nothing of {why:?}\n{}", worker.tail());
+    for words in ["not in good order", why] {
+        assert!(worker.log().contains(words), "nothing of {words:?}\n{}", worker.tail());
+    }
 }
 
 #[test]
@@ -45,7 +47,6 @@ fn a_stop_that_does_not_wait_for_a_long_call_fails_and_says_so() {
     let mut worker = Worker::start_with(&stage, 0, &["shutdown-grace=\"8s\""]);
     worker.wait_metric("keyrail_partitions_assigned", &[], |n| n == 6.0);
     send_all(kafka, &stage.input, &records("loop"));
-    worker.wait_metric("keyrail_messages_received_total", &[], |n| n == 20.0);
-    must_fail(&stage, &mut worker, Duration::from_secs(8), "the pipeline did not stop in good order");
-    assert!(worker.log().contains("under way for 4s"), "{}", worker.tail());
+    worker.wait_metric("keyrail_records_received_total", &[], |n| n == 20.0);
+    must_fail(&stage, &mut worker, Duration::from_secs(8), "under way for");
 }
