@@ -38,6 +38,8 @@ pub struct Found<'a> {
     pub known_partitions: Option<u32>,
     /// How many partitions the topic has.
     pub partitions: u32,
+    /// Which log it is; see [`Metadata::log`].
+    pub log: u64,
 }
 
 /// How a partition starts.
@@ -53,6 +55,11 @@ pub struct Opened {
     pub sequence: u64,
     /// Goes into the metadata of its commits.
     pub partitions: u32,
+    /// And this; see [`Metadata::log`].
+    pub log: u64,
+    /// What was committed is of an earlier topic of this name: it says nothing of this one, which starts at its beginning.
+    /// What the group had not read of that one is lost, and nobody knows how much that is.
+    pub anew: bool,
     /// Nothing was committed before: the start itself must be, so that it stays.
     pub fresh: bool,
     /// Offsets `.0..1` that the group had not read and that are gone, or that it had read and that came anew.
@@ -140,6 +147,13 @@ impl Intake {
 
     /// Starts a partition that the group assigned.
     pub fn open(&mut self, partition: Partition, found: &Found<'_>, from: From) -> Opened {
+        // Also where it claims more than this log holds.
+        let of = found.committed.map_or(0, |at| Metadata::decode(found.metadata, at, i64::MAX).map_or(0, |m| m.log));
+        let anew = of != 0 && found.log != 0 && of != found.log;
+        if anew {
+            let bare = Found { committed: None, metadata: "", known_partitions: None, ..*found };
+            return Opened { anew, ..self.open(partition, &bare, From::Earliest) };
+        }
         let (metadata, unusable) = match found.committed {
             Some(offset) => match Metadata::decode(found.metadata, offset, found.log_end) {
                 Ok(metadata) => (metadata, None),
@@ -163,6 +177,8 @@ impl Intake {
             settled,
             sequence: metadata.sequence,
             partitions,
+            log: found.log,
+            anew: false,
             fresh,
             loss,
             unusable,

@@ -1,7 +1,7 @@
 //! What stands in the metadata of a committed offset: which offsets above it are settled already.
 //!
-//! The text is `kr2.` and URL-safe base64 of: sequence number, known partitions, who holds it, then the lengths of alternating runs,
-//! unsettled first, counted from the committed offset, all as LEB128; the first four bytes of their SHA-256 come last,
+//! The text is `kr3.` and URL-safe base64 of: sequence number, known partitions, who holds it, which log it is of, then the
+//! lengths of alternating runs, unsettled first, counted from the committed offset, all as LEB128; the first four bytes of their SHA-256 come last,
 //! so that foreign or damaged text is told apart. Brokers limit metadata to 4096 bytes (`offset.metadata.max.bytes`).
 
 use crate::ranges::Ranges;
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 /// Longest text that [`Metadata::encode`] makes: the broker's default limit.
 pub const MAX_TEXT_BYTES: usize = 4096;
-const PREFIX: &str = "kr2.";
+const PREFIX: &str = "kr3.";
 const CHECK_BYTES: usize = 4;
 const MAX_DATA_BYTES: usize = (MAX_TEXT_BYTES - PREFIX.len()) / 4 * 3 - CHECK_BYTES;
 
@@ -29,6 +29,8 @@ pub struct Metadata {
     /// `None`: the partition was given up in good order, and nothing of it ran. Otherwise a process holds it, and this
     /// many messages were still to run alone; see [`Careful`](crate::intake::Careful).
     pub held: Option<u32>,
+    /// Tells the topic's log from that of an earlier or later topic of the same name; 0 when unknown.
+    pub log: u64,
     /// Offsets above the committed one that are settled.
     pub settled: Ranges,
 }
@@ -53,6 +55,7 @@ impl Metadata {
         put(&mut data, self.sequence);
         put(&mut data, u64::from(self.partitions));
         put(&mut data, self.held.map_or(0, |messages| u64::from(messages) + 1));
+        put(&mut data, self.log);
         let mut at = offset;
         for (start, end) in self.settled.iter() {
             let mark = data.len();
@@ -88,6 +91,7 @@ impl Metadata {
         let partitions = take(&mut data).and_then(|n| u32::try_from(n).ok()).ok_or(Unusable::Damaged)?;
         let held = take(&mut data).ok_or(Unusable::Damaged)?;
         let held = held.checked_sub(1).map(u32::try_from).transpose().map_err(|_| Unusable::Damaged)?;
+        let log = take(&mut data).ok_or(Unusable::Damaged)?;
         let mut settled = Ranges::new();
         let mut at = offset;
         while !data.is_empty() {
@@ -99,7 +103,7 @@ impl Metadata {
             settled.push(start, end);
             at = end;
         }
-        Ok(Self { sequence, partitions, held, settled })
+        Ok(Self { sequence, partitions, held, log, settled })
     }
 }
 

@@ -90,6 +90,16 @@ pub trait Consumer: Send {
     fn commits(&self) -> Box<dyn Commits>;
     /// High watermarks that the broker last told of, where known: for lag and stall detection. Never blocks.
     fn watermarks(&mut self) -> Vec<(TopicPartition, i64)>;
+    /// Tells the topic's log from that of an earlier or later topic of the same name, as far as [`Consumer::partition_count`]
+    /// was told; 0 when unknown.
+    fn log_of(&self, _topic: u32) -> u64 {
+        0
+    }
+    /// Subscribed topics that were found to be deleted and made anew since this was asked last: what was read of them, and
+    /// what is committed, is of another log. Fed by [`Consumer::watermarks`] and [`Consumer::partition_count`]. Never blocks.
+    fn made_anew(&mut self) -> Vec<u32> {
+        Vec::new()
+    }
     /// Asks to leave the group; `Revoked` follows from `poll`, and after its `unassign` the consumer may be dropped.
     fn leave(&mut self);
 }

@@ -24,7 +24,7 @@ use keyrail_engine::handover::Gone;
 use keyrail_engine::intake::{Careful, From, Intake, Opened, Take};
 use keyrail_engine::message::{Partition, Ticket};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Records routed before the shards get them.
@@ -47,6 +47,8 @@ pub(super) struct Feed {
     pub(super) budget: Budget,
     pub(super) topics: Vec<String>,
     pub(super) from: From,
+    /// Inputs that were found to be made anew: where nothing is committed, they start at their beginning.
+    pub(super) anew: Arc<Mutex<BTreeSet<u32>>>,
     pub(super) on_loss: OnLoss,
     pub(super) out: Handover,
     pub(super) inbox: Receiver<ToConsumer>,
@@ -238,7 +240,7 @@ impl Worker {
         self.standing.look();
         let ends: Vec<_> = self.feed.consumer.watermarks().into_iter().map(|(at, end)| (to_engine(at), end)).collect();
         self.feed.out.tell(ToCommitter::Watermarks(ends))?;
-        Ok(())
+        self.check_logs()
     }
 
     /// Does what the ledger asks for.
@@ -313,6 +315,8 @@ impl Worker {
             settled,
             sequence: 0,
             partitions: 0,
+            log: 0,
+            anew: false,
             fresh: false,
             loss: None,
             unusable: None,

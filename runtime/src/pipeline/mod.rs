@@ -37,8 +37,9 @@ use keyrail_engine::intake::{From, Intake};
 use keyrail_engine::pipeline::{Pipeline, Timing};
 use keyrail_engine::shard::Shard;
 use link::{Handover, Line, Outlet, Over, RaiseOver};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -124,9 +125,10 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
     metrics.partitions(|table| table.set_topics(&parts.manifest.input));
     metrics.add_extra(parts.handler.metrics().clone());
     let mut wait = RESTART_FIRST;
+    let anew = Arc::default();
     loop {
         let started = Instant::now();
-        let trouble = match once(parts, shared, &health, &metrics) {
+        let trouble = match once(parts, shared, &health, &metrics, &anew) {
             Ok(Stopped) => return Ok(()),
             Err(trouble) => trouble,
         };
@@ -159,10 +161,12 @@ fn once(
     shared: &Shared,
     health: &Arc<PipelineHealth>,
     metrics: &Arc<PipelineMetrics>,
+    anew: &Arc<Mutex<BTreeSet<u32>>>,
 ) -> Result<Stopped, Trouble> {
     let consumer = parts.clients.consumer().map_err(trouble)?;
     let producer = parts.clients.producer().map_err(trouble)?;
-    let built = build(parts, shared, health, metrics, consumer, producer);
+    let mut built = build(parts, shared, health, metrics, consumer, producer);
+    built.feed.anew = anew.clone();
     let name = &parts.manifest.name;
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     for (number, shift) in built.shifts.into_iter().enumerate() {
@@ -258,6 +262,7 @@ fn build(
             config::From::Earliest => From::Earliest,
             config::From::Latest => From::Latest,
         },
+        anew: Arc::default(),
         on_loss: manifest.on_loss,
         out: Handover::new(Outlet(to_committer), outlets()),
         over: RaiseOver(over),

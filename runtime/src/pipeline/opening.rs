@@ -12,7 +12,8 @@ use keyrail_engine::intake::{Found, From, Opened};
 use keyrail_engine::message::Partition;
 use keyrail_engine::metadata::Metadata;
 use keyrail_engine::shard::NOTHING_SEEN;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// One question to the broker.
@@ -26,6 +27,7 @@ impl Worker {
         let deadline = Instant::now() + OPEN;
         let committed = self.until(deadline, |w| w.feed.consumer.committed(partitions, ASK))?;
         let known = self.known_partitions(partitions, &committed, deadline)?;
+        self.check_logs()?;
         let mut starts = Vec::with_capacity(partitions.len());
         for (at, committed) in partitions.iter().zip(&committed) {
             let bounds = self.until(deadline, |w| w.feed.consumer.bounds(*at, ASK))?;
@@ -88,8 +90,10 @@ impl Worker {
             log_end: bounds.end,
             known_partitions,
             partitions,
+            log: self.feed.consumer.log_of(partition.topic),
         };
-        let opened = self.feed.intake.open(partition, &found, self.feed.from);
+        let from = if self.anew().contains(&partition.topic) { From::Earliest } else { self.feed.from };
+        let opened = self.feed.intake.open(partition, &found, from);
         let (topic, number) = (self.topic(partition), partition.number);
         if let Some(why) = opened.unusable {
             tracing::warn!(
@@ -112,7 +116,43 @@ impl Worker {
         if let Some(loss) = opened.loss {
             self.report_loss(partition, loss)?;
         }
+        if opened.anew {
+            self.report_anew(partition.topic)?;
+        }
         Ok(opened)
+    }
+
+    /// Whatever was read of a topic that was made anew, and is committed, is of another log: nothing of it may go on.
+    pub(super) fn check_logs(&mut self) -> Result<(), Trouble> {
+        let topics = self.feed.consumer.made_anew();
+        let Some(first) = topics.first().copied() else { return Ok(()) };
+        self.anew().extend(&topics);
+        topics.iter().try_for_each(|topic| self.report_anew(*topic))?;
+        let name = self.topic(Partition { topic: first, number: 0 });
+        Err(Trouble::Again(format!("{name} was deleted and made anew")))
+    }
+
+    fn anew(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        // A set of numbers is sound whatever happened to who held the lock.
+        self.feed.anew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report_anew(&self, topic: u32) -> Result<(), Trouble> {
+        let topic = self.topic(Partition { topic, number: 0 });
+        self.feed.metrics.loss_intervals.add(1);
+        tracing::error!(
+            pipeline = self.feed.pipeline,
+            topic,
+            "input was lost: the topic was deleted and made anew, and what had not been read of the old one is gone; the new \
+             one is read from its start"
+        );
+        match self.feed.on_loss {
+            OnLoss::Continue => Ok(()),
+            OnLoss::Stop => Err(Trouble::Operator(format!(
+                "{topic} was deleted and made anew; on-loss = \"stop\" stops the pipeline: set on-loss = \"continue\" to read \
+                 the new one from its start, or reset the group's offset with kafka-consumer-groups"
+            ))),
+        }
     }
 
     /// Input is gone that the group had not read, or the log was made anew. Never silent.
@@ -139,7 +179,11 @@ impl Worker {
     pub(super) fn out_of_range(&mut self, at: TopicPartition) -> Result<(), Trouble> {
         let partition = to_engine(at);
         let Some(position) = self.feed.intake.position(partition) else { return Ok(()) };
-        let bounds = self.until(Instant::now() + OPEN, |w| w.feed.consumer.bounds(at, ASK))?;
+        let deadline = Instant::now() + OPEN;
+        // It may be another topic's log by now.
+        self.until(deadline, |w| w.feed.consumer.partition_count(at.topic, ASK))?;
+        self.check_logs()?;
+        let bounds = self.until(deadline, |w| w.feed.consumer.bounds(at, ASK))?;
         if (bounds.start..=bounds.end).contains(&position) {
             // It was so for a moment only (a follower that lags behind): go on where it stands.
             return self.feed.consumer.seek(at, position).map_err(|e| trouble("reading on", &e));

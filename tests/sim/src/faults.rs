@@ -232,7 +232,7 @@ fn hostile(offset: i64, present: &str, env: &mut Env) -> String {
         0 => String::new(),
         1 => "not ours".to_string(),
         2 => format!("{present}A"),
-        3 => "kr2.".to_string(),
-        _ => Metadata { sequence: u64::MAX, partitions: u32::MAX, held: None, settled }.encode(offset),
+        3 => "kr3.".to_string(),
+        _ => Metadata { sequence: u64::MAX, partitions: u32::MAX, held: None, log: 0, settled }.encode(offset),
     }
 }

@@ -12,8 +12,15 @@ fn intake() -> Intake {
 }
 
 /// A log of 100..200 in a topic of four partitions, and no commit.
-const FOUND: Found<'static> =
-    Found { committed: None, metadata: "", log_start: 100, log_end: 200, known_partitions: None, partitions: 4 };
+const FOUND: Found<'static> = Found {
+    committed: None,
+    metadata: "",
+    log_start: 100,
+    log_end: 200,
+    known_partitions: None,
+    partitions: 4,
+    log: 0,
+};
 
 /// How partition 0 starts, without what `Found` says plainly.
 fn opened(found: &Found<'_>, from: From) -> Opened {
@@ -25,7 +32,7 @@ fn commit(offset: i64, metadata: &str) -> Found<'_> {
 }
 
 fn map(offset: i64, settled: &[(i64, i64)]) -> String {
-    Metadata { sequence: 7, partitions: 3, held: None, settled: ranges(settled) }.encode(offset)
+    Metadata { sequence: 7, partitions: 3, held: None, log: 0, settled: ranges(settled) }.encode(offset)
 }
 
 #[test]
@@ -37,6 +44,8 @@ fn a_group_without_commit_starts_where_the_manifest_says_and_never_at_0() {
         settled: Ranges::new(),
         sequence: 0,
         partitions: 4,
+        log: 0,
+        anew: false,
         fresh: true,
         loss: None,
         unusable: None,
@@ -70,6 +79,8 @@ fn a_commit_is_gone_on_from_with_its_map() {
         settled: ranges(&[(152, 155), (160, 161)]),
         sequence: 7,
         partitions: 3,
+        log: 0,
+        anew: false,
         fresh: false,
         loss: None,
         unusable: None,
@@ -99,7 +110,7 @@ fn an_operators_reset_has_no_metadata_and_is_believed() {
 fn metadata_that_cannot_be_believed_is_an_empty_map_and_said() {
     let past_the_end = map(150, &[(152, 201)]);
     for (text, why) in
-        [("by hand", Unusable::Foreign), ("kr2.???", Unusable::Damaged), (&past_the_end, Unusable::PastEnd)]
+        [("by hand", Unusable::Foreign), ("kr3.???", Unusable::Damaged), (&past_the_end, Unusable::PastEnd)]
     {
         let opened = opened(&commit(150, text), From::Earliest);
         assert_eq!((opened.start, opened.unusable, opened.sequence, opened.partitions), (150, Some(why), 0, 4));
@@ -272,7 +283,7 @@ fn no_shards_are_one() {
 
 #[test]
 fn after_an_unclean_stop_what_may_have_run_runs_alone() {
-    let text = |held| Metadata { sequence: 7, partitions: 3, held, settled: ranges(&[(152, 155)]) }.encode(150);
+    let text = |held| Metadata { sequence: 7, partitions: 3, held, log: 0, settled: ranges(&[(152, 155)]) }.encode(150);
     let careful = |held, log_end| {
         let text = text(held);
         let opened = opened(&Found { log_end, ..commit(150, &text) }, From::Earliest);
@@ -293,10 +304,34 @@ fn after_an_unclean_stop_what_may_have_run_runs_alone() {
 #[test]
 fn what_runs_alone_is_marked_also_after_a_rewind() {
     let mut intake = intake();
-    let text = Metadata { sequence: 7, partitions: 3, held: Some(0), settled: Ranges::new() }.encode(150);
+    let text = Metadata { sequence: 7, partitions: 3, held: Some(0), log: 0, settled: Ranges::new() }.encode(150);
     intake.open(P0, &Found { log_end: 152, ..commit(150, &text) }, From::Earliest);
     let alone = |intake: &mut Intake, offset| routed(intake.take(P0, offset, &Msg::keyed("k"))).1.alone;
     assert!(alone(&mut intake, 150) && alone(&mut intake, 151) && !alone(&mut intake, 152));
     intake.rewind(P0, 151, Ranges::new());
     assert!(alone(&mut intake, 151) && !alone(&mut intake, 152));
+}
+
+#[test]
+fn a_commit_of_an_earlier_topic_says_nothing_of_this_one() {
+    let text = |log, settled: &[(i64, i64)]| {
+        Metadata { sequence: 7, partitions: 3, held: Some(0), log, settled: ranges(settled) }.encode(150)
+    };
+    let open = |text: &str, log, from| opened(&Found { log, ..commit(150, text) }, from);
+    for from in [From::Earliest, From::Latest] {
+        let same = open(&text(5, &[(152, 155)]), 5, from);
+        assert_eq!((same.start, same.anew, same.log, same.sequence), (150, false, 5, 7));
+        // Also where it claims more than the new log holds; that log may be shorter or longer than the old one.
+        for settled in [&[(152, 155)][..], &[(152, 9_000)]] {
+            let other = open(&text(5, settled), 6, from);
+            assert_eq!((other.start, other.anew, other.log, other.fresh), (100, true, 6, true));
+            assert_eq!((other.settled, other.sequence, other.partitions), (Ranges::new(), 0, 4));
+            assert_eq!((other.loss, other.unusable, other.careful), (None, None, Careful::default()));
+        }
+        // Where either is unknown (a broker that tells no ids, an operator's reset), nothing is concluded.
+        for (text, log) in [(text(0, &[]), 6), (text(5, &[]), 0), (String::new(), 6), (String::from("foreign"), 6)] {
+            let opened = open(&text, log, from);
+            assert_eq!((opened.start, opened.anew, opened.log), (150, false, log));
+        }
+    }
 }

@@ -25,13 +25,14 @@ fn forged(numbers: &[u64]) -> String {
 fn what_is_written_is_read_back() {
     let cases: &[(i64, Metadata)] = &[
         (0, Metadata::default()),
-        (7, Metadata { sequence: 1, partitions: 0, held: None, settled: ranges(&[(8, 9)]) }),
+        (7, Metadata { sequence: 1, partitions: 0, held: None, log: 0, settled: ranges(&[(8, 9)]) }),
         (
             7,
             Metadata {
                 sequence: u64::MAX,
                 partitions: u32::MAX,
                 held: None,
+                log: 0,
                 settled: ranges(&[(8, 9), (10, 12), (500, 501)]),
             },
         ),
@@ -42,12 +43,19 @@ fn what_is_written_is_read_back() {
                 sequence: 0,
                 partitions: 3,
                 held: None,
+                log: 0,
                 settled: ranges(&[(40_000, 90_000), (5_000_000_000, 9_000_000_000)]),
             },
         ),
         (
             i64::MAX - 3,
-            Metadata { sequence: 2, partitions: 1, held: None, settled: ranges(&[(i64::MAX - 2, i64::MAX)]) },
+            Metadata {
+                sequence: 2,
+                partitions: 1,
+                held: None,
+                log: u64::MAX,
+                settled: ranges(&[(i64::MAX - 2, i64::MAX)]),
+            },
         ),
     ];
     for (offset, metadata) in cases {
@@ -66,6 +74,7 @@ fn any_map_that_fits_survives() {
             sequence: dice.roll(u64::MAX),
             partitions: dice.roll(1 << 32) as u32,
             held: dice.roll(1 << 33).checked_sub(1 << 32).map(|held| held as u32),
+            log: 0,
             settled: dice.ranges(offset, count, longest),
         };
         let text = metadata.encode(offset);
@@ -78,7 +87,7 @@ fn any_map_that_fits_survives() {
 fn overflow_keeps_the_lower_part_and_the_limit() {
     for width in [1, 100, 300, 1 << 40] {
         let list: Vec<(i64, i64)> = (0..5_000).map(|n| (n * 3 * width + width, n * 3 * width + 2 * width)).collect();
-        let metadata = Metadata { sequence: 300, partitions: 9, held: None, settled: ranges(&list) };
+        let metadata = Metadata { sequence: 300, partitions: 9, held: None, log: 0, settled: ranges(&list) };
         let text = metadata.encode(0);
         assert!(text.len() <= MAX_TEXT_BYTES, "{}", text.len());
         // No more than the last run's room is wasted.
@@ -92,11 +101,12 @@ fn overflow_keeps_the_lower_part_and_the_limit() {
 
 #[test]
 fn a_map_of_exactly_the_limit_is_written_whole() {
-    // Sequence, partitions and holder take a byte each, each run of one offset two.
-    let runs = (MAX_DATA_BYTES - 3) / 2;
+    // Sequence, partitions and holder take a byte each, the log and each run of one offset two.
+    let runs = (MAX_DATA_BYTES - 5) / 2;
     let list: Vec<(i64, i64)> = (0..runs as i64 + 1).map(|n| (2 * n + 1, 2 * n + 2)).collect();
     for count in [runs, runs + 1] {
-        let text = Metadata { sequence: 30, partitions: 1, held: None, settled: ranges(&list[..count]) }.encode(0);
+        let text =
+            Metadata { sequence: 30, partitions: 1, held: None, log: 200, settled: ranges(&list[..count]) }.encode(0);
         assert_eq!(text.len(), MAX_TEXT_BYTES);
         assert_eq!(Metadata::decode(&text, 0, i64::MAX).unwrap().settled, ranges(&list[..runs]));
     }
@@ -109,7 +119,7 @@ fn no_metadata_is_an_empty_map() {
 
 #[test]
 fn foreign_damaged_and_hostile_text_is_refused() {
-    let good = Metadata { sequence: 5, partitions: 2, held: None, settled: ranges(&[(8, 10)]) }.encode(7);
+    let good = Metadata { sequence: 5, partitions: 2, held: None, log: 0, settled: ranges(&[(8, 10)]) }.encode(7);
     assert!(Metadata::decode(&good, 7, 10).is_ok());
     let mut flipped = good.clone().into_bytes();
     flipped[5] = if flipped[5] == b'A' { b'B' } else { b'A' };
@@ -118,9 +128,9 @@ fn foreign_damaged_and_hostile_text_is_refused() {
     let cases: &[(&str, String, Unusable)] = &[
         ("the text of Kafka Streams", "AAAAAAAB".into(), Unusable::Foreign),
         ("an operator's note", "reset by hand".into(), Unusable::Foreign),
-        ("our prefix and no base64", "kr2.***".into(), Unusable::Damaged),
-        ("our prefix alone", "kr2.".into(), Unusable::Damaged),
-        ("too short for a check", "kr2.AAAA".into(), Unusable::Damaged),
+        ("our prefix and no base64", "kr3.***".into(), Unusable::Damaged),
+        ("our prefix alone", "kr3.".into(), Unusable::Damaged),
+        ("too short for a check", "kr3.AAAA".into(), Unusable::Damaged),
         ("one character changed", flipped, Unusable::Damaged),
         ("cut short", good[..good.len() - 4].into(), Unusable::Damaged),
         ("no sequence", text_of(&[]), Unusable::Damaged),
@@ -128,13 +138,14 @@ fn foreign_damaged_and_hostile_text_is_refused() {
         ("more partitions than a u32", forged(&[1, 1 << 32]), Unusable::Damaged),
         ("no holder", forged(&[1, 1]), Unusable::Damaged),
         ("a holder with more than a u32", forged(&[1, 1, (1 << 32) + 1]), Unusable::Damaged),
-        ("half a run", forged(&[1, 1, 0, 4]), Unusable::Damaged),
-        ("an empty gap", forged(&[1, 1, 0, 0, 4]), Unusable::Damaged),
-        ("an empty run", forged(&[1, 1, 0, 4, 0]), Unusable::Damaged),
-        ("a run of 2^31", forged(&[1, 1, 0, 1, run]), Unusable::PastEnd),
-        ("one past the end", forged(&[1, 1, 0, 1, 3]), Unusable::PastEnd),
-        ("past the last offset there can be", forged(&[1, 1, 0, i64::MAX as u64]), Unusable::PastEnd),
-        ("a run larger than an i64", forged(&[1, 1, 0, u64::MAX]), Unusable::Damaged),
+        ("no log", forged(&[1, 1, 0]), Unusable::Damaged),
+        ("half a run", forged(&[1, 1, 0, 5, 4]), Unusable::Damaged),
+        ("an empty gap", forged(&[1, 1, 0, 5, 0, 4]), Unusable::Damaged),
+        ("an empty run", forged(&[1, 1, 0, 5, 4, 0]), Unusable::Damaged),
+        ("a run of 2^31", forged(&[1, 1, 0, 5, 1, run]), Unusable::PastEnd),
+        ("one past the end", forged(&[1, 1, 0, 5, 1, 3]), Unusable::PastEnd),
+        ("past the last offset there can be", forged(&[1, 1, 0, 5, i64::MAX as u64]), Unusable::PastEnd),
+        ("a run larger than an i64", forged(&[1, 1, 0, 5, u64::MAX]), Unusable::Damaged),
         ("an endless number", text_of(&[0x80; 40]), Unusable::Damaged),
         (
             "a number of 65 bits",
@@ -146,7 +157,7 @@ fn foreign_damaged_and_hostile_text_is_refused() {
     for (what, text, expected) in cases {
         assert_eq!(Metadata::decode(text, 7, 10), Err(*expected), "{what}");
     }
-    assert_eq!(Metadata::decode(&forged(&[1, 1, 0, 1, 2]), 7, 10).unwrap().settled, ranges(&[(8, 10)]));
+    assert_eq!(Metadata::decode(&forged(&[1, 1, 0, 5, 1, 2]), 7, 10).unwrap().settled, ranges(&[(8, 10)]));
 }
 
 #[test]

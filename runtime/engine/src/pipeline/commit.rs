@@ -74,8 +74,8 @@ impl<M> Pipeline<M> {
                 continue;
             }
             let held = if in_good_order { None } else { task.held(&progress) };
-            let (sequence, known) = (task.sequence + 1, task.partitions);
-            let metadata = Metadata { sequence, partitions: known, held, settled: progress.settled.clone() }
+            let (sequence, known, log) = (task.sequence + 1, task.partitions, task.log);
+            let metadata = Metadata { sequence, partitions: known, held, log, settled: progress.settled.clone() }
                 .encode(progress.point);
             let was_paused = task.is_paused();
             task.map_bytes = metadata.len() as u32;

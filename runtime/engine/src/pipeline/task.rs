@@ -42,6 +42,7 @@ pub(super) struct Task {
     pub(super) committed: Option<Progress>,
     pub(super) sequence: u64,
     pub(super) partitions: u32,
+    pub(super) log: u64,
     /// What runs alone first, since the partition was not given up in good order.
     careful: Careful,
     /// Something changed since the last commit was planned.
@@ -107,6 +108,7 @@ impl Task {
             committed: None,
             sequence: opened.sequence,
             partitions: opened.partitions,
+            log: opened.log,
             careful: opened.careful,
             dirty: opened.fresh || opened.unmarked,
             publications: 0,
@@ -131,6 +133,7 @@ impl Task {
         self.committed = old.committed;
         self.sequence = old.sequence;
         self.partitions = old.partitions;
+        self.log = old.log;
         self.careful = old.careful;
         self.refusals = old.refusals;
         self.refused_at = old.refused_at;

@@ -221,6 +221,8 @@ fn opened(epoch: u64, start: i64, more: &[&str]) -> Opened {
         settled,
         sequence,
         partitions: 4,
+        log: 200,
+        anew: false,
         fresh,
         loss: None,
         unusable: None,

@@ -9,6 +9,7 @@ use super::commits::KafkaCommits;
 use super::errors::{Place, Repeats};
 use super::log;
 use super::native::{Client, Code, Event, EventKind, Failure, Item, Message, OffsetEdge, PartitionList, Queue};
+use super::watch::Watch;
 use crate::broker::{BrokerError, BrokerErrorKind, Commits, Committed, Consumer, LogBounds, Polled};
 use crate::record::{Record, RecordBuilder, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,7 @@ pub(super) struct KafkaConsumer {
     repeats: Repeats,
     /// `leave` was called with nothing assigned: librdkafka will tell of no revocation.
     left_empty: bool,
+    watch: Watch,
 }
 
 impl KafkaConsumer {
@@ -110,6 +112,7 @@ impl KafkaConsumer {
             builder: RecordBuilder::default(),
             repeats: Repeats::default(),
             left_empty: false,
+            watch: Watch::default(),
         })
     }
 
@@ -372,16 +375,18 @@ impl Consumer for KafkaConsumer {
 
     fn partition_count(&mut self, topic: u32, wait: Duration) -> Result<i32, BrokerError> {
         let name = self.shared.name(topic)?.to_string_lossy();
-        self.ask(
+        let mut found = None;
+        let count = self.ask(
             &format!("asking for the partitions of {name:?}"),
             wait,
             |c, q| c.describe_topics(&[&name], q, wait),
             |event| {
                 let none = || Failure::new(Code::Underflow, "an answer without topics");
-                event.described()?.pop().ok_or_else(none)?.partitions.map(i64::from)
+                found.insert(event.described()?.pop().ok_or_else(none)?).partitions.clone().map(i64::from)
             },
-        )
-        .map(|n| i32::try_from(n).unwrap_or(i32::MAX))
+        );
+        found.iter().for_each(|topic| self.watch.note(topic));
+        count.map(|n| i32::try_from(n).unwrap_or(i32::MAX))
     }
 
     fn commits(&self) -> Box<dyn Commits> {
@@ -389,10 +394,23 @@ impl Consumer for KafkaConsumer {
     }
 
     fn watermarks(&mut self) -> Vec<(TopicPartition, i64)> {
+        let names: Vec<_> = self.shared.topics.iter().map(|name| name.to_string_lossy()).collect();
+        let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+        self.watch.turn(&self.shared.client, &names);
         let known = |at: &TopicPartition| {
             Some((*at, self.shared.client.cached_end(self.shared.name(at.topic).ok()?, at.partition)?))
         };
         self.assigned.keys().filter_map(known).collect()
+    }
+
+    fn log_of(&self, topic: u32) -> u64 {
+        self.shared.name(topic).map_or(0, |name| self.watch.short_id(&name.to_string_lossy()))
+    }
+
+    fn made_anew(&mut self) -> Vec<u32> {
+        let anew = self.watch.take();
+        let index = |name: &String| self.shared.topics.iter().position(|t| t.to_bytes() == name.as_bytes());
+        anew.iter().filter_map(|name| u32::try_from(index(name)?).ok()).collect()
     }
 
     fn leave(&mut self) {

@@ -13,6 +13,7 @@ mod producer;
 mod reader;
 mod settings;
 mod topics;
+mod watch;
 
 pub use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole};
 pub use topics::{TopicInfo, Topics};

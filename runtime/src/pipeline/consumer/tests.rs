@@ -9,7 +9,6 @@ use crate::pipeline::link::{Outlet, Over};
 use crate::record::RecordBuilder;
 use crossbeam_channel::{Sender, bounded};
 use keyrail_engine::policy::Policy;
-use std::sync::Mutex;
 
 const AT: TopicPartition = TopicPartition { topic: 0, partition: 0 };
 
@@ -90,6 +89,7 @@ fn bench_with(shards: u32, polls: Vec<Polled>, limit_bytes: u64) -> Bench {
         budget,
         topics: vec!["in".to_owned()],
         from: From::Earliest,
+        anew: Arc::default(),
         on_loss: OnLoss::Stop,
         out: Handover::new(Outlet(to_committer), to_shards.into_iter().map(Outlet)),
         over: RaiseOver(Over::default()),

@@ -57,47 +57,94 @@ fn partitions_added_to_a_running_group_from_latest_are_read_from_their_start() {
     added("partitions_added_to_a_running_group_from_latest_are_read_from_their_start", "from = \"latest\"");
 }
 
-/// After 100 messages the topic is made anew, and gets 50. The group's offsets went with the old. A worker that saw it gone
-/// says so; one that was frozen meanwhile finds the log shorter than what it has read.
-fn made_anew(test: &'static str, frozen: bool) {
+/// How a worker may meet a topic that was made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Anew {
+    /// It saw it gone: the group's offsets went with the old one.
+    Seen,
+    /// It was frozen meanwhile, and finds a log shorter than what it has read.
+    Shorter,
+    /// It was frozen meanwhile, and finds a log that goes on where it was.
+    Longer,
+}
+
+/// After 100 messages the topic is made anew, and gets more.
+fn made_anew(test: &'static str, from: &str, anew: Anew) {
     let Some(kafka) = broker(test) else { return };
-    let top = "on-loss = \"continue\"";
-    let setup = Setup { partitions: 1, top, kafka: if frozen { "" } else { QUICK }, ..Setup::default() };
-    let stage = Stage::new(test, kafka, &setup);
-    send_all(kafka, &stage.input, &numbered(0, 100, 0));
+    let top = format!("from = \"{from}\"\non-loss = \"continue\"");
+    let lines = if anew == Anew::Seen { QUICK } else { "" };
+    let stage = Stage::new(test, kafka, &Setup { partitions: 1, top: &top, kafka: lines, ..Setup::default() });
     let mut worker = Worker::start(&stage, 0);
+    worker.wait_metric("keyrail_partitions_assigned", &[], |n| n == 1.0);
+    send_all(kafka, &stage.input, &numbered(0, 100, 0));
     stage.wait_settled(&[&worker], 0, LIMIT);
-    if frozen {
+    if anew != Anew::Seen {
         worker.signal("STOP");
     }
     delete_topic(kafka, &stage.input);
-    if !frozen {
+    if anew == Anew::Seen {
         worker.wait_log("no such topic at", LIMIT);
     }
     kafka.create_topic(&stage.input, 1, &[]).unwrap();
-    send_all(kafka, &stage.input, &numbered(100, 50, 0));
-    if frozen {
+    let count = if anew == Anew::Longer { 300 } else { 50 };
+    send_all(kafka, &stage.input, &numbered(100, count, 0));
+    if anew != Anew::Seen {
         worker.signal("CONT");
     }
-    if frozen {
-        worker.wait_log("input was lost", LIMIT);
-    }
-    stage.wait_settled(&[&worker], 0, LIMIT);
     let until = Instant::now() + LIMIT;
-    // The old offset stands for a moment where nobody saw the topic gone: it is past the new log's end.
-    while counts(&stage) != expected(150) {
-        assert!(Instant::now() < until, "{:?}\n{}", counts(&stage), worker.tail());
+    let all = expected(100 + count);
+    while !all.keys().all(|id| counts(&stage).contains_key(id)) {
+        assert!(Instant::now() < until, "{} of {} ids came\n{}", counts(&stage).len(), all.len(), worker.tail());
         std::thread::sleep(Duration::from_millis(200));
     }
+    stage.wait_settled(&[&worker], 0, LIMIT);
+    worker.wait_log("input was lost", LIMIT);
+    assert!(worker.metric("keyrail_loss_intervals_total", &[]) >= 1.0, "{}", worker.tail());
+    let came: usize = counts(&stage).values().sum();
+    stage.say(&format!("{from}, {anew:?}: {} ids, {came} records", all.len()));
+    // What of the new log was read before its change was noticed comes again.
+    assert!(came <= all.len() + if anew == Anew::Longer { 200 } else { 0 }, "{came} records\n{}", worker.tail());
     worker.stop(Duration::from_secs(15));
 }
 
 #[test]
 fn a_topic_that_was_seen_gone_is_read_from_its_new_start() {
-    made_anew("a_topic_that_was_seen_gone_is_read_from_its_new_start", false);
+    for from in ["earliest", "latest"] {
+        made_anew("a_topic_that_was_seen_gone_is_read_from_its_new_start", from, Anew::Seen);
+    }
 }
 
 #[test]
 fn a_topic_made_anew_unseen_is_told_and_read_from_its_new_start() {
-    made_anew("a_topic_made_anew_unseen_is_told_and_read_from_its_new_start", true);
+    for (from, anew) in [("earliest", Anew::Shorter), ("earliest", Anew::Longer), ("latest", Anew::Longer)] {
+        made_anew("a_topic_made_anew_unseen_is_told_and_read_from_its_new_start", from, anew);
+    }
+}
+
+#[test]
+fn a_topic_made_anew_stops_a_pipeline_that_is_to_stop_at_a_loss() {
+    let test = "a_topic_made_anew_stops_a_pipeline_that_is_to_stop_at_a_loss";
+    let Some(kafka) = broker(test) else { return };
+    let stage = Stage::new(test, kafka, &Setup { partitions: 1, ..Setup::default() });
+    send_all(kafka, &stage.input, &numbered(0, 100, 0));
+    let mut worker = Worker::start(&stage, 0);
+    stage.wait_settled(&[&worker], 0, LIMIT);
+    worker.signal("STOP");
+    delete_topic(kafka, &stage.input);
+    kafka.create_topic(&stage.input, 1, &[]).unwrap();
+    send_all(kafka, &stage.input, &numbered(100, 300, 0));
+    worker.signal("CONT");
+    assert_eq!(worker.wait(LIMIT).code(), Some(1), "{}", worker.tail());
+    for word in ["made anew", "on-loss", stage.input.as_str()] {
+        assert!(worker.log().contains(word), "nothing of {word:?}\n{}", worker.tail());
+    }
+    // As it is told to, it reads all of the new one.
+    stage.write_manifest(&Setup { partitions: 1, top: "on-loss = \"continue\"", ..Setup::default() });
+    let mut worker = Worker::start(&stage, 0);
+    let until = Instant::now() + LIMIT;
+    while !expected(400).keys().all(|id| counts(&stage).contains_key(id)) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(expected(400).keys().all(|id| counts(&stage).contains_key(id)), "{}", worker.tail());
+    worker.stop(Duration::from_secs(15));
 }

@@ -196,6 +196,8 @@ impl Consumer {
             settled,
             sequence: 0,
             partitions: 0,
+            log: 0,
+            anew: false,
             fresh: false,
             loss: None,
             unusable: None,
@@ -303,6 +305,7 @@ impl Consumer {
             log_end: log.end(),
             known_partitions,
             partitions,
+            log: 0,
         };
         let from = env.settings.from;
         let opened = self.intake.open(partition, &found, from);

@@ -336,3 +336,16 @@ fn regression_a_partition_that_is_being_revoked_does_not_start_anew() {
          status 0 => @4 point 10 next 10 unsettled 0",
     );
 }
+
+#[test]
+fn commits_tell_which_log_they_are_of_also_after_a_rewind() {
+    let mut pipeline: Pipeline<i64> = Pipeline::new(Policy::default(), 2, TIMING);
+    let mut actions = Vec::new();
+    pipeline.opened(P0, &opened(1, 10, &["fresh"]), now(0), &mut actions);
+    pipeline.opened(P0, &Opened { log: 0, ..opened(2, 10, &["fresh"]) }, now(0), &mut actions);
+    pipeline.revoke(vec![P0], now(0), &mut actions);
+    pipeline.tick(now(TIMING.revoke_ms), &mut actions);
+    let Some(Action::CommitAndRelease { offsets, .. }) = actions.last() else { panic!("{actions:?}") };
+    let metadata = Metadata::decode(&offsets[0].metadata, offsets[0].offset, i64::MAX).unwrap();
+    assert_eq!(metadata.log, 200);
+}

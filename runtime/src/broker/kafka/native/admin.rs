@@ -19,6 +19,8 @@ pub(in super::super) struct NewTopic<'a> {
 #[derive(Debug)]
 pub(in super::super) struct TopicDescription {
     pub(in super::super) name: String,
+    /// Never used twice in a cluster; `None` where there is none (the topic is not there, or the broker knows no ids).
+    pub(in super::super) id: Option<(i64, i64)>,
     pub(in super::super) partitions: Result<i32, Failure>,
 }
 
@@ -232,7 +234,12 @@ impl Event<'_> {
                     let error = c::rd_kafka_TopicDescription_error(*topic);
                     let failure =
                         (!error.is_null()).then(|| Failure::borrow(error)).filter(|f| f.code != Code::NoError);
+                    let id = c::rd_kafka_TopicDescription_topic_id(*topic);
+                    let id = (!id.is_null()).then(|| {
+                        (c::rd_kafka_Uuid_most_significant_bits(id), c::rd_kafka_Uuid_least_significant_bits(id))
+                    });
                     TopicDescription {
+                        id: id.filter(|id| *id != (0, 0)),
                         name: text(c::rd_kafka_TopicDescription_name(*topic)),
                         partitions: failure.map_or(Ok(i32::try_from(partitions).unwrap_or(i32::MAX)), Err),
                     }
