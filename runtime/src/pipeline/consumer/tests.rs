@@ -230,7 +230,7 @@ fn a_stop_that_was_not_in_good_order_is_no_success() {
     assert!(stop(Some(ToConsumer::Released { unfinished: None })).is_ok());
     let why = |end| match end {
         Err(Trouble::Again(why)) => why,
-        other => panic!("{other:?}"),
+        other => format!("{other:?}"),
     };
     assert_eq!(why(stop(Some(ToConsumer::Released { unfinished: Some("no commit".to_owned()) }))), "no commit");
     let began = Instant::now();
