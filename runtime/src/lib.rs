@@ -4,6 +4,7 @@ pub mod admin;
 pub mod broker;
 pub mod config;
 pub mod fail;
+mod nearest;
 pub mod pipeline;
 pub mod record;
 pub mod wasm;

@@ -136,6 +136,12 @@ impl Record {
         Headers { rest: &self.bytes()[start..] }
     }
 
+    /// Bytes that a walk over all headers passes.
+    #[must_use]
+    pub fn header_bytes(&self) -> usize {
+        self.headers().rest.len()
+    }
+
     /// The last header of that name; the inner `None` is a header whose value is null.
     #[must_use]
     pub fn header(&self, name: &[u8]) -> Option<Option<&[u8]>> {

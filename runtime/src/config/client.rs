@@ -1,9 +1,10 @@
 //! `[kafka]`: librdkafka's properties, passed through but for those that Keyrail must own.
 
 use super::document::{Entry, Value, entry, join};
-use super::fault::{Place, nearest};
+use super::fault::Place;
 use super::properties::{Kind, PROPERTIES, Property, find};
 use super::reader::{Reader, cure_of_choice};
+use crate::nearest::nearest;
 use std::collections::BTreeMap;
 
 /// Properties that Keyrail owns, and what to do instead.

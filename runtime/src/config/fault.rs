@@ -159,59 +159,9 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// The candidate that was most likely meant, if one is near enough.
-pub(super) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let plain = |name: &str| name.to_lowercase().replace('_', "-");
-    let wanted = plain(written);
-    let allowed = (wanted.chars().count() / 3).clamp(1, 4);
-    let near = candidates.into_iter().map(|name| (distance(&wanted, &plain(name)), name)).min_by_key(|(far, _)| *far);
-    near.filter(|(far, _)| *far <= allowed).map(|(_, name)| name)
-}
-
-/// Edits between two words: insert, delete, replace, swap of neighbours.
-fn distance(a: &str, b: &str) -> usize {
-    // Words are short (keys, topics); what is not is not worth the square of its length.
-    const LONGEST: usize = 100;
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(LONGEST).collect(), b.chars().take(LONGEST).collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let mut least = (above[j] + usize::from(x != y)).min(above[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && a[i - 1] == *y && *x == b[j - 1] {
-                least = least.min(before[j - 1] + 1);
-            }
-            row.push(least);
-        }
-        before = std::mem::replace(&mut above, row);
-    }
-    above.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Place, distance, nearest};
-
-    #[test]
-    fn edits_are_counted() {
-        for (a, b, edits) in
-            [("", "", 0), ("abc", "", 3), ("abc", "acb", 1), ("atempts", "attempts", 1), ("kitten", "sitting", 3)]
-        {
-            assert_eq!(distance(a, b), edits, "{a} {b}");
-            assert_eq!(distance(b, a), edits, "{b} {a}");
-        }
-    }
-
-    #[test]
-    fn nearest_takes_slips_and_leaves_strangers() {
-        let keys = ["max-messages", "max-bytes", "max-wait", "then"];
-        assert_eq!(nearest("max_messages", keys), Some("max-messages"));
-        assert_eq!(nearest("maxMessages", keys), Some("max-messages"));
-        assert_eq!(nearest("max-byte", keys), Some("max-bytes"));
-        assert_eq!(nearest("colour", keys), None);
-        assert_eq!(nearest("on", keys), None);
-    }
+    use super::Place;
 
     #[test]
     fn control_characters_are_told_not_sent() {

@@ -1,10 +1,11 @@
 //! NAME.toml: from the table as written to [`Pipeline`].
 
 use super::document::{Variables, join, parse};
-use super::fault::{Fault, Place, nearest};
+use super::fault::{Fault, Place};
 use super::reader::{Reader, Text};
 use super::schema::{self, PIPELINE};
 use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Pipeline, topic};
+use crate::nearest::nearest;
 use keyrail_engine::policy::{Absent, Dedup, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent};
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,8 +1,9 @@
 //! Reads typed values out of a table, telling each fault and going on with the default, so that all come out at once.
 
 use super::document::{Entry, Node, Table, Value, entry, join};
-use super::fault::{Fault, Place, nearest};
+use super::fault::{Fault, Place};
 use super::units;
+use crate::nearest::nearest;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 

@@ -1,7 +1,8 @@
 //! Which keys there are. What they mean and which values they take is for `host.rs` and `manifest.rs`.
 
 use super::document::{Table, Value, join};
-use super::fault::{Fault, nearest};
+use super::fault::Fault;
+use crate::nearest::nearest;
 
 /// What stands under a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

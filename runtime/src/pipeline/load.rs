@@ -2,8 +2,7 @@
 
 use super::{limits, setup};
 use crate::config;
-use crate::wasm::{Handler, Host};
-use sha2::{Digest as _, Sha256};
+use crate::wasm::{Handler, Host, hex, sha256_hex};
 use std::sync::Arc;
 
 /// Why a handler can't be used.
@@ -35,14 +34,14 @@ pub fn load(host: &Arc<Host>, manifest: &config::Pipeline) -> Result<Handler, Un
         problem: format!("can't be read: {e}"),
         cure: format!("put it there, or name another in {file}"),
     })?;
-    let digest = Sha256::digest(&bytes);
-    if manifest.sha256.is_some_and(|wanted| wanted[..] != digest[..]) {
+    let digest = sha256_hex(&bytes);
+    if manifest.sha256.is_some_and(|wanted| hex(&wanted) != digest) {
         return Err(Unfit {
-            problem: format!("sha256 is {digest:x}, and {file} demands another"),
+            problem: format!("sha256 is {digest}, and {file} demands another"),
             cure: "put the file there that was meant, or correct sha256".to_owned(),
         });
     }
-    let handler = host.load(&manifest.name, &bytes).map_err(|e| told(e.kind.to_string()))?;
+    let handler = host.load_known(&manifest.name, &bytes, digest).map_err(|e| told(e.kind.to_string()))?;
     drop(handler.open(&setup(manifest), &limits(manifest)).map_err(|e| told(e.to_string()))?);
     Ok(handler)
 }

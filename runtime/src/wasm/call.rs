@@ -8,6 +8,9 @@ use super::metrics::Handles;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
+/// A record's sender chooses how many headers it has, and the handler how often it looks one up.
+const WALK_BYTES: usize = 16 << 10;
+
 /// The data of an instance's store.
 pub(super) struct Ctx {
     pub(super) setup: Arc<Setup>,
@@ -91,6 +94,17 @@ impl Call {
         }
     }
 
+    /// As [`Call::enter`], for a call that walks over the slot's headers: it counts once more for each [`WALK_BYTES`].
+    pub(super) fn walk(&mut self, slot: u32) -> wasmtime::Result<usize> {
+        let index = self.enter(slot)?;
+        let more = (self.batch[index].record.header_bytes() / WALK_BYTES) as u64;
+        self.host_calls_left = self
+            .host_calls_left
+            .checked_sub(more)
+            .ok_or_else(|| wasmtime::Error::new(Quota::Calls(self.host_calls)))?;
+        Ok(index)
+    }
+
     /// Counts a call into the host on behalf of a slot; a slot outside the batch is a trap.
     pub(super) fn enter(&mut self, slot: u32) -> wasmtime::Result<usize> {
         self.charge()?;
@@ -150,4 +164,34 @@ fn mix(state: u64) -> u64 {
     let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
+    use super::*;
+    use crate::record::{RecordBuilder, TopicPartition};
+
+    fn call(header_bytes: usize, host_calls: u64) -> Call {
+        let mut builder = RecordBuilder::new(None, Some(&[0; 100_000]));
+        // Each has two lengths before it.
+        builder.header(b"h", Some(&vec![0; header_bytes - 9]));
+        let record = builder.build(TopicPartition { topic: 0, partition: 0 }, 0, 0);
+        let delivery = Delivery { record, attempt: 1, follows_dead_letter: false };
+        Call { batch: Arc::new(vec![delivery]), host_calls, host_calls_left: host_calls, ..Call::default() }
+    }
+
+    #[test]
+    fn a_walk_over_many_headers_counts_as_many_calls() {
+        for (bytes, walks) in
+            [(20, 60), (WALK_BYTES - 1, 60), (WALK_BYTES, 30), (5 * WALK_BYTES + 1, 10), (60 * WALK_BYTES, 0)]
+        {
+            let mut call = call(bytes, 60);
+            for walk in 0..walks {
+                assert!(call.walk(0).is_ok(), "{bytes} bytes, walk {walk}");
+            }
+            let refused = call.walk(0).unwrap_err().to_string();
+            assert_eq!(refused, "more than 60 calls into the host", "{bytes} bytes");
+        }
+    }
 }

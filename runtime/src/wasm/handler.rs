@@ -84,9 +84,8 @@ impl Handler {
         Instance::open(self, setup, limits).map_err(|kind| OpenError { handler: setup.handler.clone(), kind })
     }
 
-    pub(super) fn load(host: &Arc<Host>, bytes: &[u8]) -> Result<Self, LoadErrorKind> {
+    pub(super) fn load(host: &Arc<Host>, bytes: &[u8], digest: String) -> Result<Self, LoadErrorKind> {
         let shape = format::look(bytes)?;
-        let digest = sha256_hex(bytes);
         let kept = host.cache.as_ref().and_then(|cache| cache.get(&host.engine, &digest));
         let (component, new) = match kept {
             Some(component) => (component, false),
@@ -188,11 +187,11 @@ fn check_guest(
 }
 
 /// SHA-256 in lower-case hexadecimal.
-pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()

@@ -4,7 +4,7 @@ use super::cache::Cache;
 use super::call::Ctx;
 use super::contract;
 use super::error::{LoadError, LoadErrorKind};
-use super::handler::Handler;
+use super::handler::{Handler, sha256_hex};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -70,7 +70,12 @@ impl Host {
     /// # Errors
     /// Says what the file has and what it needs.
     pub fn load(self: &Arc<Self>, name: &str, bytes: &[u8]) -> Result<Handler, LoadError> {
-        Handler::load(self, bytes).map_err(|kind| LoadError { handler: name.to_owned(), kind })
+        self.load_known(name, bytes, sha256_hex(bytes))
+    }
+
+    /// As [`Host::load`], of bytes whose digest is known: [`Handler::digest`].
+    pub(crate) fn load_known(self: &Arc<Self>, name: &str, bytes: &[u8], digest: String) -> Result<Handler, LoadError> {
+        Handler::load(self, bytes, digest).map_err(|kind| LoadError { handler: name.to_owned(), kind })
     }
 }
 

@@ -33,7 +33,7 @@ fn context(linker: &mut Linker<Ctx>) -> Result<()> {
     })?;
     context.func_wrap("headers", |mut store: Store<'_>, (slot,): (u32,)| {
         let call = &mut store.data_mut().call;
-        let index = call.enter(slot)?;
+        let index = call.walk(slot)?;
         let headers = call.batch[index].record.headers();
         let headers = headers.map(|(name, value)| WireHeader {
             name: String::from_utf8_lossy(name).into_owned(),
@@ -42,7 +42,7 @@ fn context(linker: &mut Linker<Ctx>) -> Result<()> {
         Ok((headers.collect::<Vec<_>>(),))
     })?;
     context.func_wrap("header-value", |mut store: Store<'_>, (slot, name): (u32, WasmStr)| {
-        let index = store.data_mut().call.enter(slot)?;
+        let index = store.data_mut().call.walk(slot)?;
         let name = name.to_str(&store)?;
         let value = store.data().call.batch[index].record.header(name.as_bytes()).flatten();
         Ok((value.map(<[u8]>::to_vec),))

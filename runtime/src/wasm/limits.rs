@@ -17,7 +17,8 @@ pub struct Limits {
     /// Bytes that all messages of a call may stage together; a batch that needs more fails and is to be run one by
     /// one. Less than `output_bytes` counts as `output_bytes`.
     pub call_output_bytes: u64,
-    /// Calls that the guest may make into the host, for each message of a batch (and in `open`).
+    /// Calls that the guest may make into the host, for each message of a batch (and in `open`). One that looks at headers
+    /// counts once more for each 16 KiB of them.
     pub host_calls: u64,
     /// Bytes that the guest may hand to the host in one such call, or return from one batch. Less than twice
     /// `output_bytes` counts as that.

@@ -29,6 +29,7 @@ pub use contract::CONTRACT_VERSION;
 pub use effects::{Effects, Send, SendHeaders};
 pub use error::{CallFailure, LoadError, LoadErrorKind, OpenError, OpenErrorKind};
 pub use handler::{Facts, Handler};
+pub(crate) use handler::{hex, sha256_hex};
 pub use host::{Host, HostOptions};
 pub use instance::Instance;
 pub use limits::Limits;
