@@ -235,5 +235,5 @@ fn a_stop_that_was_not_in_good_order_is_no_success() {
     assert_eq!(why(stop(Some(ToConsumer::Released { unfinished: Some("no commit".to_owned()) }))), "no commit");
     let began = Instant::now();
     assert!(why(stop(None)).contains("in time"));
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

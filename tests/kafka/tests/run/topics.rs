@@ -57,6 +57,19 @@ fn partitions_added_to_a_running_group_from_latest_are_read_from_their_start() {
     added("partitions_added_to_a_running_group_from_latest_are_read_from_their_start", "from = \"latest\"");
 }
 
+/// Waits until each id came.
+fn wait_for_all(stage: &Stage<'_>, worker: &Worker, count: usize) {
+    let until = Instant::now() + LIMIT;
+    loop {
+        let came = counts(stage);
+        if expected(count).keys().all(|id| came.contains_key(id)) {
+            return;
+        }
+        assert!(Instant::now() < until, "{} of {count} ids came\n{}", came.len(), worker.tail());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 /// How a worker may meet a topic that was made anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Anew {
@@ -91,12 +104,8 @@ fn made_anew(test: &'static str, from: &str, anew: Anew) {
     if anew != Anew::Seen {
         worker.signal("CONT");
     }
-    let until = Instant::now() + LIMIT;
     let all = expected(100 + count);
-    while !all.keys().all(|id| counts(&stage).contains_key(id)) {
-        assert!(Instant::now() < until, "{} of {} ids came\n{}", counts(&stage).len(), all.len(), worker.tail());
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    wait_for_all(&stage, &worker, all.len());
     stage.wait_settled(&[&worker], 0, LIMIT);
     worker.wait_log("input was lost", LIMIT);
     assert!(worker.metric("keyrail_loss_intervals_total", &[]) >= 1.0, "{}", worker.tail());
@@ -141,10 +150,6 @@ fn a_topic_made_anew_stops_a_pipeline_that_is_to_stop_at_a_loss() {
     // As it is told to, it reads all of the new one.
     stage.write_manifest(&Setup { partitions: 1, top: "on-loss = \"continue\"", ..Setup::default() });
     let mut worker = Worker::start(&stage, 0);
-    let until = Instant::now() + LIMIT;
-    while !expected(400).keys().all(|id| counts(&stage).contains_key(id)) && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    assert!(expected(400).keys().all(|id| counts(&stage).contains_key(id)), "{}", worker.tail());
+    wait_for_all(&stage, &worker, 400);
     worker.stop(Duration::from_secs(15));
 }
