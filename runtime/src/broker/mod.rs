@@ -5,12 +5,28 @@
 //! [`Consumer::unassign`], so draining and the last commit happen in between, outside any callback.
 
 pub mod client;
+pub mod embedded;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod partitioner;
 pub mod topics;
 
 use crate::record::{Record, TopicPartition};
 use std::time::Duration;
+use topics::{NeededTopic, TopicProblem};
+
+/// A broker as a process has it: it makes the clients of pipelines. Shared by all their threads.
+pub trait Broker: Send + Sync {
+    /// What it is, for messages: the brokers' address or the folder.
+    fn place(&self) -> String;
+    /// A member of `group`, subscribed to `topics`; [`TopicPartition::topic`] is the index into them.
+    fn consumer(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>, BrokerError>;
+    /// A producer for these topics; to others it may write more slowly, or not at all.
+    fn producer(&self, topics: &[&str]) -> Result<Box<dyn Producer>, BrokerError>;
+    /// Looks for every topic needed and makes those that it may. Gives what a person must put right; an error means that
+    /// the question itself could not be answered within `wait`.
+    fn ensure(&self, needed: &[NeededTopic], wait: Duration) -> Result<Vec<TopicProblem>, BrokerError>;
+}
 
 /// What one call of [`Consumer::poll`] brought.
 #[derive(Debug)]

@@ -5,7 +5,8 @@ use super::report::{Report, Verdict};
 use super::{Config, Exit, variable};
 use anyhow::Context as _;
 use keyrail::admin::http::check_address;
-use keyrail::config::{Faults, Host, Pipeline, load};
+use keyrail::broker::embedded;
+use keyrail::config::{BrokerKind, Faults, Host, Pipeline, load};
 use keyrail::pipeline;
 use keyrail::wasm::{self, Handler, HostOptions};
 use std::io::Write as _;
@@ -19,8 +20,17 @@ pub(super) fn check(config: &Config, json: bool, show: bool) -> anyhow::Result<E
         }
         admin(&host, &mut report);
         handlers(&pipelines, &mut report);
-        #[cfg(feature = "kafka")]
-        topics::check(&host, &pipelines, &mut report);
+        match host.broker {
+            #[cfg(feature = "kafka")]
+            BrokerKind::Kafka => topics::check(&host, &pipelines, &mut report),
+            #[cfg(not(feature = "kafka"))]
+            BrokerKind::Kafka => {
+                let message = "this build does not know Kafka".to_owned();
+                report.add(Verdict::Fault, "broker", "kafka", message).cure =
+                    "build it with the cargo feature \"kafka\", or set broker = \"embedded\"".to_owned();
+            }
+            BrokerKind::Embedded => embedded(&host, &pipelines, &mut report),
+        }
     }
     let text = if json { report.json()? + "\n" } else { report.to_string() };
     std::io::stdout().write_all(text.as_bytes()).context("can't write the report")?;
@@ -101,6 +111,36 @@ fn unsupported(handler: &Handler, name: &str, report: &mut Report) {
             let message = format!("imports {what}, which is not there yet: each call of it answers with an error");
             report.add(Verdict::Warning, "handler", name, message).cure =
                 format!("nothing, if the handler never uses {what}; else it fails wherever it does");
+        }
+    }
+}
+
+/// Looks into the folder if there is one; what is missing in it `run` makes.
+fn embedded(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
+    let options = pipeline::embedded_options(host);
+    let name = options.dir.display().to_string();
+    let known = if embedded::exists(&options) {
+        match embedded::client(&options).and_then(|mut client| client.topics()) {
+            Ok(topics) => {
+                report.add(Verdict::Ok, "broker", &name, format!("answers, {} topics", topics.len()));
+                topics
+            }
+            Err(error) => {
+                report.add(Verdict::Fault, "broker", &name, error.message);
+                return;
+            }
+        }
+    } else {
+        report.add(Verdict::Ok, "broker", &name, "not there yet: `keyrail run` makes it".to_owned());
+        Vec::new()
+    };
+    for pipeline in pipelines {
+        let outputs = pipeline.outputs.iter().map(|(_, topic)| (topic, "output"));
+        let letters = pipeline.dead_letter.topics.iter().map(|topic| (topic, "dead letters"));
+        for (topic, role) in pipeline.input.iter().map(|topic| (topic, "input")).chain(outputs).chain(letters) {
+            let there = known.iter().any(|known| known.name == *topic);
+            let missing = if there { "" } else { "; not there yet: `keyrail run` makes it" };
+            report.add(Verdict::Ok, "topic", topic, format!("{role} of {}{missing}", pipeline.name));
         }
     }
 }

@@ -7,6 +7,7 @@ use keyrail::admin::logging::{self, LogFormat, LogLevel};
 use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
 use keyrail::config::{Format, Host, Logging, Pipeline, load};
+use keyrail::pipeline::{self, Ended};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -32,7 +33,6 @@ pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs the pipelines until they end or `stop` is requested, and gives the exit code.
-#[cfg(feature = "kafka")]
 fn start(
     host: &Host,
     pipelines: Vec<Pipeline>,
@@ -40,20 +40,8 @@ fn start(
     metrics: Arc<Metrics>,
     stop: Stop,
 ) -> anyhow::Result<ExitCode> {
-    use keyrail::pipeline::{self, Ended};
     let ended = pipeline::run(host, pipelines, health, metrics, stop)?;
     Ok(super::Exit::of(ended == Ended::Stopped).into())
-}
-
-#[cfg(not(feature = "kafka"))]
-fn start(
-    _host: &Host,
-    _pipelines: Vec<Pipeline>,
-    _health: Arc<Health>,
-    _metrics: Arc<Metrics>,
-    _stop: Stop,
-) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("this build has no broker: build it with the cargo feature \"kafka\"")
 }
 
 fn set_up_log(logging: Logging) -> anyhow::Result<()> {

@@ -72,8 +72,8 @@ pub fn is_secret(property: &str) -> bool {
     ["password", "passphrase", "secret"].iter().any(|part| property.contains(part)) || whole.contains(&property)
 }
 
-/// Reads the section. No value of it is ever repeated in a fault.
-pub(super) fn read(reader: &mut Reader<'_, '_>) -> BTreeMap<String, String> {
+/// Reads the section, which must name the brokers if it is `used`. No value of it is ever repeated in a fault.
+pub(super) fn read(reader: &mut Reader<'_, '_>, used: bool) -> BTreeMap<String, String> {
     let written = reader.strings("kafka");
     let mut properties = BTreeMap::new();
     for (entry, value) in &written {
@@ -92,7 +92,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>) -> BTreeMap<String, String> {
     }
     let servers = ["bootstrap.servers", "metadata.broker.list"];
     let misspelt = written.iter().any(|(entry, _)| nearest(&entry.name, servers).is_some());
-    if !misspelt && !servers.iter().any(|name| mentions(reader, name)) && reader.is_table_or_absent("kafka") {
+    if used && !misspelt && !servers.iter().any(|name| mentions(reader, name)) && reader.is_table_or_absent("kafka") {
         let cure = "write it below [kafka], as \"bootstrap.servers\" = \"localhost:9092\"";
         reader.fault("kafka.\"bootstrap.servers\"", "missing", cure);
     }

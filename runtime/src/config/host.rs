@@ -5,7 +5,7 @@ use super::document::{Table, Variables, parse, set};
 use super::fault::{Fault, Faults};
 use super::reader::Reader;
 use super::schema::{self, HOST};
-use super::{Format, Host, Level, Logging};
+use super::{BrokerKind, Embedded, Format, Host, Level, Logging};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +13,8 @@ use std::time::Duration;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const HOUR_MS: u64 = 3_600_000;
+/// More would be rows and wake-ups without use on one machine; Kafka is for that.
+const MOST_PARTITIONS: u32 = 1024;
 
 /// What became of a file.
 pub(super) struct Resolved {
@@ -45,9 +47,12 @@ pub(super) fn resolve(file: &str, text: &str, dir: &Path, sets: &[String], varia
 
 fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host {
     let mut reader = Reader::new(file, table, faults);
-    reader.choice("broker", (), &[("kafka", Ok(())), ("embedded", Err("write \"kafka\" and [kafka]"))]);
+    let kinds = [("kafka", Ok(BrokerKind::Kafka)), ("embedded", Ok(BrokerKind::Embedded))];
+    let broker = reader.choice("broker", BrokerKind::Kafka, &kinds);
     Host {
-        kafka: client::read(&mut reader),
+        broker,
+        kafka: client::read(&mut reader, broker == BrokerKind::Kafka),
+        embedded: embedded(&mut reader, dir),
         plugins_dir: folder(&mut reader, "plugins.dir", "./plugins", dir),
         store_dir: folder(&mut reader, "store.dir", "./state", dir),
         records_bytes: reader.size("memory.records", 256 * MIB, 64 * KIB..=MIB * MIB),
@@ -64,6 +69,15 @@ fn folder(reader: &mut Reader<'_, '_>, key: &str, default: &'static str, dir: &P
     let path = start.join(written.text.strip_prefix("./").unwrap_or(&written.text));
     // An empty path is no folder.
     if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
+}
+
+fn embedded(reader: &mut Reader<'_, '_>, dir: &Path) -> Embedded {
+    let syncs = [("full", Ok(true)), ("normal", Ok(false))];
+    Embedded {
+        dir: folder(reader, "embedded.dir", "./data", dir),
+        partitions: reader.whole("embedded.partitions", 8, 1..=MOST_PARTITIONS),
+        sync_full: reader.choice("embedded.sync", true, &syncs),
+    }
 }
 
 fn admin_listen(reader: &mut Reader<'_, '_>) -> SocketAddr {

@@ -36,8 +36,12 @@ use std::time::Duration;
 /// keyrail.toml as resolved.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Host {
+    /// What stands behind the topics.
+    pub broker: BrokerKind,
     /// librdkafka properties, known ones only and none that Keyrail owns. Holds secrets: see [`is_secret`].
     pub kafka: BTreeMap<String, String>,
+    /// The embedded broker; of use only if `broker` says so.
+    pub embedded: Embedded,
     /// The folder of the pipelines.
     pub plugins_dir: PathBuf,
     /// The folder of what can be made anew: compiled handlers.
@@ -50,6 +54,26 @@ pub struct Host {
     pub logging: Logging,
     /// How long a stop may take before it is forced.
     pub shutdown_grace: Duration,
+}
+
+/// `broker`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerKind {
+    /// Apache Kafka, by `[kafka]`.
+    Kafka,
+    /// One folder of this machine, by `[embedded]`.
+    Embedded,
+}
+
+/// `[embedded]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Embedded {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Partitions of a topic that is made without saying how many; at least 1.
+    pub partitions: u32,
+    /// `sync = "full"`: what is acknowledged survives a loss of power, and not only the end of the process.
+    pub sync_full: bool,
 }
 
 /// `[logging]`.

@@ -2,7 +2,7 @@
 
 use super::document::{join, quote};
 use super::units::{show_duration, show_size};
-use super::{Format, From, HeaderStyle, Host, OnLoss, Pipeline, is_secret};
+use super::{BrokerKind, Format, From, HeaderStyle, Host, OnLoss, Pipeline, is_secret};
 use keyrail_engine::policy::{Absent, Dedup, IdFrom, NullKey, OrderBy, Policy, Spent};
 use std::fmt::Display;
 use std::path::Path;
@@ -43,13 +43,20 @@ fn literal(value: &str) -> String {
 
 pub(super) fn host(host: &Host) -> String {
     let mut page = Page(String::new());
-    page.text("broker", "kafka");
+    let embedded = host.broker == BrokerKind::Embedded;
+    page.text("broker", if embedded { "embedded" } else { "kafka" });
     page.duration("shutdown-grace", ms(host.shutdown_grace));
-    page.section("kafka");
+    if !embedded || !host.kafka.is_empty() {
+        page.section("kafka");
+    }
     for (name, value) in &host.kafka {
         let value = if is_secret(name) { HIDDEN.to_owned() } else { literal(value) };
         page.text(&quote(name), &value);
     }
+    page.section("embedded");
+    page.text("dir", &literal(&host.embedded.dir.display().to_string()));
+    page.plain("partitions", host.embedded.partitions);
+    page.text("sync", if host.embedded.sync_full { "full" } else { "normal" });
     page.section("plugins");
     page.text("dir", &literal(&host.plugins_dir.display().to_string()));
     page.section("store");

@@ -22,7 +22,6 @@ use Rule::{Free, Key, Later, Section};
 /// The known keys of a kind of file, by path.
 pub(super) type Schema = [(&'static str, Rule)];
 
-const KAFKA_ONLY: &str = "Kafka is the only broker for now; remove it";
 const IN_PLACE: &str = "retries wait in memory for now; remove it";
 
 /// Keys of keyrail.toml.
@@ -30,7 +29,10 @@ pub(super) static HOST: &Schema = &[
     ("broker", Key),
     ("shutdown-grace", Key),
     ("kafka", Free),
-    ("embedded", Later(KAFKA_ONLY)),
+    ("embedded", Section),
+    ("embedded.dir", Key),
+    ("embedded.partitions", Key),
+    ("embedded.sync", Key),
     ("plugins", Section),
     ("plugins.dir", Key),
     ("plugins.poll", Later("the folder is read once at the start; remove it and restart")),

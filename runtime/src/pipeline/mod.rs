@@ -12,7 +12,6 @@ mod link;
 mod load;
 mod opening;
 mod pace;
-#[cfg(feature = "kafka")]
 mod process;
 mod records;
 mod shard;
@@ -21,13 +20,12 @@ mod standing;
 
 pub use budget::Budget;
 pub use load::{Unfit, load};
-#[cfg(feature = "kafka")]
-pub use process::{Ended, StartError, run};
+pub use process::{Ended, StartError, broker, embedded_options, run};
 
 use crate::admin::health::{Health, PipelineHealth, State};
 use crate::admin::metrics::{Metrics, PipelineMetrics};
 use crate::admin::stop::Stop;
-use crate::broker::{BrokerError, BrokerErrorKind, Consumer, Producer};
+use crate::broker::{Broker, BrokerError, BrokerErrorKind, Consumer, Producer};
 use crate::config;
 use crate::wasm::{Handler, Limits, Setup};
 use clock::Clock;
@@ -55,14 +53,6 @@ const RESTART_MAX: Duration = Duration::from_secs(30);
 /// A pipeline that ran this long starts its waits anew.
 const RAN_WELL: Duration = Duration::from_secs(60);
 
-/// Makes the clients of one pipeline.
-pub trait Clients: Send + Sync {
-    /// A member of the group, subscribed to the inputs.
-    fn consumer(&self) -> Result<Box<dyn Consumer>, BrokerError>;
-    /// A producer.
-    fn producer(&self) -> Result<Box<dyn Producer>, BrokerError>;
-}
-
 /// Everything that one pipeline is made of.
 pub struct Parts {
     /// Its manifest.
@@ -70,7 +60,7 @@ pub struct Parts {
     /// Its handler.
     pub handler: Handler,
     /// Makes its clients.
-    pub clients: Box<dyn Clients>,
+    pub broker: Arc<dyn Broker>,
     /// Its part in the byte budget.
     pub budget: Budget,
 }
@@ -163,8 +153,9 @@ fn once(
     metrics: &Arc<PipelineMetrics>,
     anew: &Arc<Mutex<BTreeSet<u32>>>,
 ) -> Result<Stopped, Trouble> {
-    let consumer = parts.clients.consumer().map_err(trouble)?;
-    let producer = parts.clients.producer().map_err(trouble)?;
+    let manifest = &parts.manifest;
+    let consumer = parts.broker.consumer(&manifest.group, &manifest.input).map_err(trouble)?;
+    let producer = parts.broker.producer(&written(manifest)).map_err(trouble)?;
     let mut built = build(parts, shared, health, metrics, consumer, producer);
     built.feed.anew = anew.clone();
     let name = &parts.manifest.name;
@@ -194,6 +185,15 @@ fn once(
         Ok(result) if !panicked => result,
         _ => Err(Trouble::Again("one of its threads panicked; the log says where".to_owned())),
     }
+}
+
+/// All topics that the pipeline produces to.
+fn written(manifest: &config::Pipeline) -> Vec<&str> {
+    let outputs = manifest.outputs.iter().map(|(_, topic)| topic.as_str());
+    let mut all: Vec<&str> = outputs.chain(manifest.dead_letter.topics.iter().map(String::as_str)).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 struct Built {

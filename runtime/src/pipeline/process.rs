@@ -1,12 +1,13 @@
-//! All pipelines of a process, on Kafka.
+//! All pipelines of a process, on its broker.
 
-use super::{Budget, Clients, Failure, Parts, Shared, load, supervise};
+use super::{Budget, Failure, Parts, Shared, load, supervise};
 use crate::admin::health::{Health, State};
 use crate::admin::metrics::Metrics;
 use crate::admin::stop::Stop;
-use crate::broker::kafka::{ConsumerOptions, Kafka, NeededTopic, TopicProblem, TopicRole};
-use crate::broker::{BrokerError, BrokerErrorKind, Consumer, Producer};
-use crate::config;
+use crate::broker::embedded::{self, Embedded};
+use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole};
+use crate::broker::{Broker, BrokerErrorKind};
+use crate::config::{self, BrokerKind};
 use crate::wasm::{self, HostOptions};
 use std::fmt;
 use std::sync::Arc;
@@ -14,8 +15,6 @@ use std::time::{Duration, Instant};
 
 /// One question to the broker.
 const ASK: Duration = Duration::from_secs(10);
-/// The question how large a batch may be, which may stay without an answer.
-const LIMITS: Duration = Duration::from_secs(5);
 /// Between two attempts to reach a broker that does not answer.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -41,25 +40,6 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-struct KafkaClients {
-    kafka: Kafka,
-    group: String,
-    topics: Vec<String>,
-    /// All that is produced to.
-    written: Vec<String>,
-}
-
-impl Clients for KafkaClients {
-    fn consumer(&self) -> Result<Box<dyn Consumer>, BrokerError> {
-        self.kafka.consumer(&self.group, &self.topics, ConsumerOptions::default())
-    }
-
-    fn producer(&self) -> Result<Box<dyn Producer>, BrokerError> {
-        let written: Vec<&str> = self.written.iter().map(String::as_str).collect();
-        self.kafka.producer(&written, LIMITS)
-    }
-}
-
 /// Runs all pipelines until a stop is asked for and all are drained, or until none can go on.
 ///
 /// # Errors
@@ -71,9 +51,9 @@ pub fn run(
     metrics: Arc<Metrics>,
     stop: Stop,
 ) -> Result<Ended, StartError> {
-    let kafka = Kafka::new(&host.kafka).map_err(|all| StartError(all.into_iter().map(|e| e.message).collect()))?;
-    let parts = prepare(host, &kafka, pipelines)?;
-    if !topics_are_there(&kafka, &parts, &health, &stop)? {
+    let broker = broker(host)?;
+    let parts = prepare(host, &broker, pipelines)?;
+    if !topics_are_there(broker.as_ref(), &parts, &health, &stop)? {
         return Ok(Ended::Stopped);
     }
     let shared = Shared {
@@ -93,6 +73,42 @@ pub fn run(
     Ok(if ends.into_iter().all(|ok| ok) { Ended::Stopped } else { Ended::Failed })
 }
 
+/// The broker that the host names.
+///
+/// # Errors
+/// Its properties are not fit, this build lacks it, or its folder can't be opened.
+pub fn broker(host: &config::Host) -> Result<Arc<dyn Broker>, StartError> {
+    match host.broker {
+        BrokerKind::Kafka => kafka(host),
+        BrokerKind::Embedded => {
+            let opened = Embedded::open(&embedded_options(host)).map_err(|e| StartError(vec![e.message]))?;
+            Ok(Arc::new(opened))
+        }
+    }
+}
+
+/// `[embedded]` as the broker takes it.
+#[must_use]
+pub fn embedded_options(host: &config::Host) -> embedded::Options {
+    embedded::Options {
+        dir: host.embedded.dir.clone(),
+        partitions: i32::try_from(host.embedded.partitions).unwrap_or(i32::MAX),
+        durable: host.embedded.sync_full,
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn kafka(host: &config::Host) -> Result<Arc<dyn Broker>, StartError> {
+    let kafka = crate::broker::kafka::Kafka::new(&host.kafka);
+    Ok(Arc::new(kafka.map_err(|all| StartError(all.into_iter().map(|e| e.message).collect()))?))
+}
+
+#[cfg(not(feature = "kafka"))]
+fn kafka(_: &config::Host) -> Result<Arc<dyn Broker>, StartError> {
+    let cure = "build it with the cargo feature \"kafka\", or set broker = \"embedded\"";
+    Err(StartError(vec![format!("this build does not know Kafka: {cure}")]))
+}
+
 fn ended((name, end): (&str, std::thread::Result<Result<(), Failure>>)) -> bool {
     match end {
         Ok(Ok(())) => return true,
@@ -109,7 +125,11 @@ fn ended((name, end): (&str, std::thread::Result<Result<(), Failure>>)) -> bool 
 }
 
 /// Loads every handler; all that are unfit are told at once.
-fn prepare(host: &config::Host, kafka: &Kafka, pipelines: Vec<config::Pipeline>) -> Result<Vec<Parts>, StartError> {
+fn prepare(
+    host: &config::Host,
+    broker: &Arc<dyn Broker>,
+    pipelines: Vec<config::Pipeline>,
+) -> Result<Vec<Parts>, StartError> {
     let options = HostOptions { cache_dir: Some(host.store_dir.join("code")) };
     let engine = wasm::Host::new(options).map_err(|e| StartError(vec![e.to_string()]))?;
     let (mut parts, mut unfit) = (Vec::new(), Vec::new());
@@ -120,10 +140,7 @@ fn prepare(host: &config::Host, kafka: &Kafka, pipelines: Vec<config::Pipeline>)
             Ok(handler) => {
                 let took_ms = started.elapsed().as_millis() as u64;
                 tracing::info!(pipeline = manifest.name, digest = handler.digest(), took_ms, "the handler is loaded");
-                let (group, topics) = (manifest.group.clone(), manifest.input.clone());
-                let clients =
-                    Box::new(KafkaClients { kafka: kafka.clone(), group, topics, written: written(&manifest) });
-                parts.push(Parts { manifest, handler, clients, budget });
+                parts.push(Parts { manifest, handler, broker: broker.clone(), budget });
             }
             Err(why) => unfit.push(format!("{}: {why}", manifest.handler.display())),
         }
@@ -131,20 +148,11 @@ fn prepare(host: &config::Host, kafka: &Kafka, pipelines: Vec<config::Pipeline>)
     if unfit.is_empty() { Ok(parts) } else { Err(StartError(unfit)) }
 }
 
-fn written(manifest: &config::Pipeline) -> Vec<String> {
-    let mut all: Vec<String> = manifest.outputs.iter().map(|(_, topic)| topic.clone()).collect();
-    all.extend(manifest.dead_letter.topics.iter().cloned());
-    all.sort();
-    all.dedup();
-    all
-}
-
 /// Looks for every topic, and makes missing dead-letter topics. `false`: a stop was asked for while no broker answered.
-fn topics_are_there(kafka: &Kafka, parts: &[Parts], health: &Health, stop: &Stop) -> Result<bool, StartError> {
+fn topics_are_there(broker: &dyn Broker, parts: &[Parts], health: &Health, stop: &Stop) -> Result<bool, StartError> {
     let needed: Vec<NeededTopic> = parts.iter().flat_map(|p| needed(&p.manifest)).collect();
-    let topics = kafka.topics().map_err(|e| StartError(vec![e.message]))?;
     loop {
-        match topics.ensure(&needed, ASK) {
+        match broker.ensure(&needed, ASK) {
             Ok(problems) if problems.is_empty() => return Ok(true),
             Ok(problems) => return Err(StartError(problems.into_iter().map(told).collect())),
             Err(error) if error.kind == BrokerErrorKind::Operator => return Err(StartError(vec![error.message])),

@@ -18,13 +18,16 @@ mod watch;
 pub use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole};
 pub use topics::{TopicInfo, Topics};
 
-use crate::broker::{BrokerError, BrokerErrorKind, Consumer, Producer};
+use crate::broker::{Broker, BrokerError, BrokerErrorKind, Consumer, Producer};
 use errors::Place;
 use native::{Client, ClientKind};
 use settings::Settings;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The question how large a batch may be, which may stay without an answer.
+const LIMITS: Duration = Duration::from_secs(5);
 
 /// How a group shares out partitions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -122,5 +125,23 @@ impl Kafka {
         let properties: Vec<_> = properties.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         Client::new(kind, &properties)
             .map_err(|why| BrokerError { kind: BrokerErrorKind::Operator, message: format!("[kafka]: {why}") })
+    }
+}
+
+impl Broker for Kafka {
+    fn place(&self) -> String {
+        self.bootstrap().to_owned()
+    }
+
+    fn consumer(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.consumer(group, topics, ConsumerOptions::default())
+    }
+
+    fn producer(&self, topics: &[&str]) -> Result<Box<dyn Producer>, BrokerError> {
+        self.producer(topics, LIMITS)
+    }
+
+    fn ensure(&self, needed: &[NeededTopic], wait: Duration) -> Result<Vec<TopicProblem>, BrokerError> {
+        self.topics()?.ensure(needed, wait)
     }
 }

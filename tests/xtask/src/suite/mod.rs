@@ -18,8 +18,11 @@ const PROGRAM_LIMIT: Duration = Duration::from_secs(1800);
 /// The longest that all of CI may take; the build of what we stand on is most of it.
 const BUILD_LIMIT: Duration = Duration::from_secs(2700);
 /// Tests that need what set-up could not get, by folder, and the parts that they need.
-const NEEDS: [(&str, &[&str]); 2] =
-    [("tests/kafka", &["java", "kafka", "guests"]), ("tests/faults", &["java", "kafka", "guests"])];
+const NEEDS: [(&str, &[&str]); 3] = [
+    ("tests/embedded", &["guests"]),
+    ("tests/kafka", &["java", "kafka", "guests"]),
+    ("tests/faults", &["java", "kafka", "guests"]),
+];
 
 /// Switches on the engine's planted bugs.
 const PLANTS_BUGS: &str = "tests/sim";

@@ -43,9 +43,10 @@ pub(crate) const FILE_LINES: usize = 500;
 pub(crate) const FUNCTION_LINES: usize = 70;
 
 /// Who may import what. Everyone else goes through the types of the module named.
-const IMPORTS: [(&str, &[&str]); 12] = [
+const IMPORTS: [(&str, &[&str]); 13] = [
     ("rdkafka", &["runtime/src/broker/kafka", "tests/kafka/", "tests/bench/"]),
     ("rdkafka_sys", &["runtime/src/broker/kafka"]),
+    ("rusqlite", &["runtime/src/broker/embedded/sqlite/"]),
     ("wasmtime", &["runtime/src/wasm/"]),
     ("wit_component", &["runtime/src/wasm/"]),
     ("wit_parser", &["runtime/src/wasm/"]),

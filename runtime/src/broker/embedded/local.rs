@@ -1,0 +1,178 @@
+//! What commands ask, in the process that holds the folder.
+
+use super::Inner;
+use super::block::Unpacker;
+use super::cursor::{Cursors, Step};
+use super::errors::{operator, retry};
+use super::producer::EmbeddedProducer;
+use super::sqlite::Reading;
+use super::store::{Store, WRITE_WAIT};
+use super::writer::Request;
+use crate::broker::client::{Client, NewTopic, Reader, Topic};
+use crate::broker::{BrokerError, Committed, LogBounds, Produce, Producer as _, Refusal};
+use crate::record::{Record, TopicPartition};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Records that one call of a reader gives.
+const AT_ONCE: usize = 4096;
+
+/// See [`super::Embedded::client`].
+#[derive(Debug)]
+pub(super) struct LocalClient {
+    store: Arc<Store>,
+    default_partitions: i32,
+    /// Keeps the folder open.
+    inner: Option<Arc<Inner>>,
+    reading: Reading,
+}
+
+impl LocalClient {
+    /// The connections to the socket use it too; they end before the folder is closed, and do not keep it open.
+    pub(super) fn new(
+        store: Arc<Store>,
+        default_partitions: i32,
+        inner: Option<Arc<Inner>>,
+    ) -> Result<Self, BrokerError> {
+        let reading = Reading::open(store.dir())?;
+        Ok(Self { store, default_partitions, inner, reading })
+    }
+
+    fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+}
+
+impl Client for LocalClient {
+    fn place(&self) -> String {
+        self.store().dir().display().to_string()
+    }
+
+    fn topics(&mut self) -> Result<Vec<Topic>, BrokerError> {
+        let topic = |(name, topic): (&String, &Arc<super::store::TopicState>)| Topic {
+            name: name.clone(),
+            partitions: topic.count(),
+        };
+        Ok(self.store().catalog().iter().map(topic).collect())
+    }
+
+    fn settings(&mut self, topic: &str) -> Result<Vec<(String, String)>, BrokerError> {
+        Ok(self.store().topic(topic)?.settings.all())
+    }
+
+    fn create_topic(&mut self, topic: &NewTopic) -> Result<bool, BrokerError> {
+        let default = self.default_partitions;
+        self.store().ask(|answer| Request::Create(topic.clone(), default, answer))
+    }
+
+    fn bounds(&mut self, topic: &str, partitions: &[i32]) -> Result<Vec<LogBounds>, BrokerError> {
+        let topic = self.store().topic(topic)?;
+        partitions.iter().map(|number| Ok(topic.partition(*number)?.bounds())).collect()
+    }
+
+    fn offsets_at(&mut self, topic: &str, partitions: &[i32], time_ms: i64) -> Result<Vec<i64>, BrokerError> {
+        let topic = self.store().topic(topic)?;
+        let offset = |number: &i32| {
+            let bounds = topic.partition(*number)?.bounds();
+            let found = self.reading.block_at_time((topic.id, *number), bounds.start, time_ms)?;
+            let Some(stored) = found else { return Ok(bounds.end) };
+            let damaged = |d| operator(format!("topic {:?}, partition {number}: a block is damaged: {d}", topic.name));
+            let mut unpacker = Unpacker::new(stored.data, stored.base).map_err(damaged)?;
+            while let Some(entry) = unpacker.next().map_err(damaged)? {
+                if entry.parts.timestamp_ms >= time_ms {
+                    return Ok(entry.offset);
+                }
+            }
+            Ok(bounds.end)
+        };
+        partitions.iter().map(offset).collect()
+    }
+
+    fn read(&mut self, topics: &[String], starts: &[(TopicPartition, i64)]) -> Result<Box<dyn Reader>, BrokerError> {
+        let mut cursors = Cursors::new(self.store().clone())?;
+        for (at, start) in starts {
+            let topic = topics.get(at.topic as usize);
+            let topic = topic.ok_or_else(|| operator(format!("topic index {} is none of the list", at.topic)))?;
+            cursors.add(*at, topic, *start)?;
+        }
+        Ok(Box::new(LocalReader { cursors, _inner: self.inner.clone() }))
+    }
+
+    fn produce(&mut self, records: &[Produce<'_>]) -> Result<Vec<Result<(), Refusal>>, BrokerError> {
+        let mut producer = EmbeddedProducer::new(self.store().clone());
+        let mut results = vec![Ok(()); records.len()];
+        let mut reports = Vec::new();
+        let until = Instant::now() + WRITE_WAIT;
+        let mut next = 0;
+        while next < records.len() || producer.in_flight() > 0 {
+            while let Some(record) = records.get(next) {
+                match producer.send(record, next as u64) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(refusal) => results[next] = Err(refusal),
+                }
+                next += 1;
+            }
+            producer.poll(Duration::from_millis(100), &mut reports);
+            for (token, result) in reports.drain(..) {
+                results[token as usize] = result;
+            }
+            if Instant::now() >= until {
+                let dir = self.store().dir().display();
+                return Err(retry(format!("{dir}: the disk did not answer within {WRITE_WAIT:?}")));
+            }
+        }
+        Ok(results)
+    }
+
+    fn groups(&mut self) -> Result<Vec<String>, BrokerError> {
+        let mut groups = self.reading.groups()?;
+        groups.extend(self.store().groups());
+        groups.sort_unstable();
+        groups.dedup();
+        Ok(groups)
+    }
+
+    fn committed(
+        &mut self,
+        group: &str,
+        topics: &[String],
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Committed>, BrokerError> {
+        let committed = |at: &TopicPartition| {
+            let topic = topics.get(at.topic as usize);
+            let topic = topic.ok_or_else(|| operator(format!("topic index {} is none of the list", at.topic)))?;
+            self.reading.committed(group, (self.store().topic(topic)?.id, at.partition))
+        };
+        partitions.iter().map(committed).collect()
+    }
+}
+
+struct LocalReader {
+    cursors: Cursors,
+    /// Keeps the folder open.
+    _inner: Option<Arc<Inner>>,
+}
+
+impl Reader for LocalReader {
+    fn next(&mut self, wait: Duration, records: &mut Vec<Record>) -> Result<(), BrokerError> {
+        let until = Instant::now() + wait;
+        let before = records.len();
+        while records.len() - before < AT_ONCE {
+            let seen = self.cursors.store().seen();
+            self.cursors.store().check()?;
+            match self.cursors.step() {
+                Step::Record(record) => records.push(record),
+                Step::OutOfRange(at) => {
+                    let Some(bounds) = self.cursors.bounds(at) else { continue };
+                    // Past the end there was never anything; before the start there is nothing any more.
+                    self.cursors.seek(at, bounds.start);
+                }
+                Step::Trouble(error) => return Err(error),
+                Step::Nothing if records.len() > before || !self.cursors.store().wait(seen, until) => break,
+                Step::Nothing => {}
+            }
+        }
+        Ok(())
+    }
+}
