@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use keyrail::admin::health::Health;
+use keyrail::admin::logging::{self, LogFormat};
 use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
 use keyrail::broker::Produce;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 /// Runs what a keyrail.toml says until standard input ends.
 pub(super) fn run(file: &Path) -> Result<()> {
+    logging::init(&"warn".parse()?, LogFormat::Text)?;
     let stop = Stop::new();
     let asked = stop.clone();
     std::thread::spawn(move || {

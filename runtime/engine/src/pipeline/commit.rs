@@ -79,7 +79,10 @@ impl<M> Pipeline<M> {
                 .encode(progress.point);
             let was_paused = task.is_paused();
             task.map_bytes = metadata.len() as u32;
-            task.map_full = metadata.len() > if task.map_full { MAP_FREE_BYTES } else { MAP_FULL_BYTES };
+            let limit = if task.map_full { MAP_FREE_BYTES } else { MAP_FULL_BYTES };
+            // After a restart what is to be read next may lie below the map's end, and only reading it makes the map smaller.
+            let is_read = progress.settled.iter().last().is_none_or(|(_, end)| end <= task.tracker.next());
+            task.map_full = is_read && metadata.len() > limit;
             task.tell_pause(was_paused, *partition, actions);
             offsets.push(CommitOffset { partition: *partition, offset: progress.point, metadata });
             states.push((*partition, task.epoch, progress));

@@ -231,6 +231,21 @@ fn a_map_near_its_limit_holds_back_new_records_until_it_is_smaller() {
     assert_eq!(settle(&mut rig, &mut core::iter::once(9_001)).1, "");
 }
 
+/// Found by kills on the embedded broker: the pause came before the first record, and nothing was ever read again.
+#[test]
+fn a_partition_that_starts_with_a_full_map_is_read_up_to_the_map_s_end_before_it_is_held_back() {
+    let map: String = (1..2_600).step_by(2).map(|o| format!(" {o}..{}", o + 1)).collect();
+    let mut rig = check(&format!("open 0 1 0{map} =>\n recv 0 1 0 2 =>\n pub 2 0 => -\n at 100 =>"));
+    let told = rig.obey("tick");
+    assert!(told.starts_with("commit 1:"), "{}", &told[..60]);
+    rig.obey("commit 1 ok");
+    // All that was settled before is read: from here on only new records would come.
+    for (command, answer) in [("recv 0 1 3 2599", ""), ("pub 4 0", "-"), ("at 200", "")] {
+        assert_eq!(rig.obey(command), answer);
+    }
+    assert!(rig.obey("tick").starts_with("pause 0, commit 2:"));
+}
+
 #[test]
 fn a_map_that_shrinks_while_the_partition_waits_for_a_rewind_resumes_nothing() {
     let mut rig = check("open 0 1 0 =>\n recv 0 1 0 9999 =>\n pub 9999 1 => t1\n pub 1500 1 => t2");
