@@ -3,18 +3,19 @@
 use anyhow::Context as _;
 use keyrail::broker::client::{Client, Topic};
 use keyrail::broker::topics::nearest;
-use keyrail::config::Host;
+use keyrail::config::{BrokerKind, Host};
 
 /// Connects to the broker that the configuration names.
-#[cfg(feature = "kafka")]
 pub(super) fn open(host: &Host) -> anyhow::Result<Box<dyn Client>> {
-    Ok(kafka(host)?.commands()?)
-}
-
-/// Connects to the broker that the configuration names.
-#[cfg(not(feature = "kafka"))]
-pub(super) fn open(_: &Host) -> anyhow::Result<Box<dyn Client>> {
-    anyhow::bail!("this build has no broker: build it with the cargo feature \"kafka\"")
+    match host.broker {
+        #[cfg(feature = "kafka")]
+        BrokerKind::Kafka => Ok(kafka(host)?.commands()?),
+        #[cfg(not(feature = "kafka"))]
+        BrokerKind::Kafka => anyhow::bail!(
+            "this build does not know Kafka: build it with the cargo feature \"kafka\", or set broker = \"embedded\""
+        ),
+        BrokerKind::Embedded => Ok(keyrail::broker::embedded::client(&keyrail::pipeline::embedded_options(host))?),
+    }
 }
 
 /// `[kafka]`.

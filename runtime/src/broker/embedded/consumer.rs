@@ -191,6 +191,11 @@ impl Consumer for EmbeddedConsumer {
         self.cursors.partitions().into_iter().filter_map(end).collect()
     }
 
+    fn log_of(&self, topic: u32) -> u64 {
+        let found = self.name(topic).and_then(|name| self.membership.store.topic(name));
+        found.map_or(0, |topic| topic.id.unsigned_abs())
+    }
+
     fn leave(&mut self) {
         self.leaving = true;
         self.pending = None;
@@ -261,11 +266,11 @@ impl Commits for EmbeddedCommits {
         Some(result)
     }
 
-    fn now(&mut self, offsets: &[OffsetCommit]) -> Result<(), BrokerError> {
+    fn now(&mut self, offsets: &[OffsetCommit], wait: Duration) -> Result<(), BrokerError> {
         if offsets.is_empty() {
             return Ok(());
         }
         let membership = self.membership()?;
-        membership.store.write(membership.write(offsets)?)
+        membership.store.write(membership.write(offsets)?, wait)
     }
 }

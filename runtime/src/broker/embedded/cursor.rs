@@ -106,6 +106,11 @@ impl Cursors {
         true
     }
 
+    /// The offset that is looked for next.
+    pub(super) fn position(&self, at: TopicPartition) -> Option<i64> {
+        self.all.get(&at).map(|cursor| cursor.next)
+    }
+
     pub(super) fn bounds(&self, at: TopicPartition) -> Option<LogBounds> {
         self.all.get(&at).map(|cursor| cursor.state.bounds())
     }

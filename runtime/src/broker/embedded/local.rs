@@ -175,4 +175,8 @@ impl Reader for LocalReader {
         }
         Ok(())
     }
+
+    fn has_passed(&self, at: TopicPartition, end: i64) -> bool {
+        self.cursors.position(at).is_none_or(|next| next >= end)
+    }
 }

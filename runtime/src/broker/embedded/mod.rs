@@ -18,7 +18,7 @@ mod store;
 mod writer;
 
 use super::client::{Client, NewTopic};
-use super::topics::{NeededTopic, TopicProblem, TopicRole};
+use super::topics::{NeededTopic, TopicProblem, TopicRole, dead_letter_settings};
 use super::{Broker, BrokerError, BrokerErrorKind, Consumer, Producer};
 use crossbeam_channel::Sender;
 use errors::operator;
@@ -30,9 +30,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use store::{Catalog, PartitionState, Store, TopicState};
 use writer::Request;
-
-/// Room for the headers that a dead letter gets, beside the record itself.
-const DEAD_LETTER_HEADERS_BYTES: i64 = 64 * 1024;
 
 /// How long a process that holds a folder for a moment, or does not answer yet, is waited for.
 const HOLDER_WAIT: Duration = Duration::from_secs(3);
@@ -142,10 +139,7 @@ impl Embedded {
         if let Ok(letters) = store.topic(name) {
             return Ok(unfit(&letters, &input));
         }
-        let limit = input.settings.max_message_bytes.saturating_add(DEAD_LETTER_HEADERS_BYTES);
-        let limit = limit.min(settings::LARGEST_MESSAGE).to_string();
-        let settings =
-            vec![("cleanup.policy".to_owned(), "delete".to_owned()), ("max.message.bytes".to_owned(), limit)];
+        let settings = dead_letter_settings(Some(input.settings.max_message_bytes));
         self.make(name, Some(input.count()), settings)?;
         Ok(None)
     }

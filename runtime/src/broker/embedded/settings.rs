@@ -9,6 +9,8 @@ const LONGEST_NAME: usize = 249;
 pub(crate) const MOST_PARTITIONS: i32 = 1024;
 /// No record is larger, whatever the topic allows: a block and a frame of the socket hold one at least.
 pub(crate) const LARGEST_MESSAGE: i64 = 32 << 20;
+/// A dead letter of the largest message has headers more.
+const LETTER_ROOM: i64 = 1 << 20;
 const NAMES: &str =
     "cleanup.policy, delete.retention.ms, max.message.bytes, min.cleanable.dirty.ratio, retention.bytes, retention.ms";
 
@@ -77,7 +79,7 @@ impl Settings {
             "retention.ms" => self.retention_ms = limit(number(-1, i64::MAX)?),
             "retention.bytes" => self.retention_bytes = limit(number(-1, i64::MAX)?),
             "delete.retention.ms" => self.delete_retention_ms = number(0, i64::MAX)?,
-            "max.message.bytes" => self.max_message_bytes = number(0, LARGEST_MESSAGE)?,
+            "max.message.bytes" => self.max_message_bytes = number(0, LARGEST_MESSAGE + LETTER_ROOM)?,
             "min.cleanable.dirty.ratio" => {
                 let ratio = value.parse::<f64>().ok().filter(|n| (0.0..=1.0).contains(n));
                 self.dirty_ratio = ratio.ok_or_else(|| operator(format!("{name} = {value:?}: 0 to 1 is needed")))?;

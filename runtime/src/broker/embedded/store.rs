@@ -196,15 +196,21 @@ impl Store {
 
     /// Hands over a request and waits for its answer.
     pub(crate) fn ask<T: Send + 'static>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, BrokerError> {
+        self.ask_within(WRITE_WAIT, request)
+    }
+
+    fn ask_within<T: Send + 'static>(
+        &self,
+        wait: Duration,
+        request: impl FnOnce(Answer<T>) -> Request,
+    ) -> Result<T, BrokerError> {
         let (told, heard) = bounded(1);
         // Nobody hears it when the wait below is over; then the outcome is told as unknown already.
         self.submit(request(Box::new(move |result| drop(told.try_send(result)))))?;
-        heard.recv_timeout(WRITE_WAIT).unwrap_or_else(|e| {
+        heard.recv_timeout(wait).unwrap_or_else(|e| {
             let dir = self.dir.display();
             Err(if e.is_timeout() {
-                retry(format!(
-                    "{dir}: the disk did not answer within {WRITE_WAIT:?}; whether it was written is not known"
-                ))
+                retry(format!("{dir}: the disk did not answer within {wait:?}; whether it was written is not known"))
             } else {
                 self.check().err().unwrap_or_else(|| fatal(format!("{dir}: the broker was closed meanwhile")))
             })
@@ -212,8 +218,8 @@ impl Store {
     }
 
     /// Writes atomically and waits until it is durable.
-    pub(crate) fn write(&self, write: Write) -> Result<(), BrokerError> {
-        self.ask(|answer| Request::Write(write, answer))
+    pub(crate) fn write(&self, write: Write, wait: Duration) -> Result<(), BrokerError> {
+        self.ask_within(wait, |answer| Request::Write(write, answer))
     }
 }
 

@@ -8,18 +8,15 @@ pub(super) enum Commands {
     #[cfg(feature = "kafka")]
     Kafka(keyrail::broker::kafka::Kafka),
     /// Everything else is made by this very command.
-    #[cfg(not(feature = "kafka"))]
     Own,
 }
 
 impl Commands {
     pub(super) fn of(host: &Host) -> anyhow::Result<Self> {
-        #[cfg(feature = "kafka")]
-        return Ok(Self::Kafka(super::broker::kafka(host)?));
-        #[cfg(not(feature = "kafka"))]
-        {
-            let _ = host;
-            Ok(Self::Own)
+        match host.broker {
+            #[cfg(feature = "kafka")]
+            keyrail::config::BrokerKind::Kafka => Ok(Self::Kafka(super::broker::kafka(host)?)),
+            _ => Ok(Self::Own),
         }
     }
 
@@ -39,9 +36,7 @@ impl Commands {
                 });
                 mend.collect()
             }
-            #[cfg(not(feature = "kafka"))]
             (Self::Own, State::Missing) => vec!["keyrail topics --create".to_owned()],
-            #[cfg(not(feature = "kafka"))]
             (Self::Own, State::Differs) => {
                 vec![format!("# {}: {}", need.topic, need.settings_told())]
             }

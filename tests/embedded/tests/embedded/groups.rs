@@ -32,7 +32,7 @@ fn a_group_goes_on_where_it_left_off_with_its_metadata() {
             }
         };
         assert_eq!((result, commits.finished()), (Ok(()), None));
-        commits.now(&[commit(partition, 5, "m5")]).unwrap();
+        commits.now(&[commit(partition, 5, "m5")], WAIT).unwrap();
         assert_eq!(client.groups().unwrap(), ["g"]);
         let of = [at(0, partition), at(0, 1 - partition)];
         let told = client.committed("g", &["t".to_owned()], &of).unwrap();
@@ -60,14 +60,14 @@ fn a_second_member_stands_by_until_the_first_has_left() {
     first.leave();
     let Polled::Revoked(gone) = next(first.as_mut()) else { panic!("no revocation") };
     assert_eq!(gone, [at(0, 0)]);
-    late.now(&[commit(0, 0, "last")]).unwrap();
+    late.now(&[commit(0, 0, "last")], WAIT).unwrap();
     first.unassign(&gone).unwrap();
     assert_eq!(join(second.as_mut()), [at(0, 0)]);
-    let refused = late.now(&[commit(0, 0, "too late")]).unwrap_err();
+    let refused = late.now(&[commit(0, 0, "too late")], WAIT).unwrap_err();
     assert_eq!(refused.kind, BrokerErrorKind::Superseded);
     assert_eq!(second.committed(&[at(0, 0)], WAIT).unwrap()[0].metadata, "last");
     drop(first);
-    assert_eq!(late.now(&[commit(0, 0, "")]).unwrap_err().kind, BrokerErrorKind::Superseded);
+    assert_eq!(late.now(&[commit(0, 0, "")], WAIT).unwrap_err().kind, BrokerErrorKind::Superseded);
 }
 
 #[test]

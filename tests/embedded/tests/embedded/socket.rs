@@ -36,7 +36,7 @@ fn a_command_beside_the_process_does_all_that_one_inside_does() {
     assert_eq!(client.offsets_at("t", &[0, 1], before).unwrap(), [0, 1]);
     let mut consumer = broker.consumer("g", &["t".to_owned()]).unwrap();
     join(consumer.as_mut());
-    consumer.commits().now(&[OffsetCommit { at: at(0, 1), offset: 1, metadata: "m".to_owned() }]).unwrap();
+    consumer.commits().now(&[OffsetCommit { at: at(0, 1), offset: 1, metadata: "m".to_owned() }], WAIT).unwrap();
     assert_eq!(client.groups().unwrap(), ["g"]);
     let committed = client.committed("g", &["t".to_owned()], &[at(0, 0), at(0, 1)]).unwrap();
     assert_eq!((committed[0].offset, committed[1].offset, committed[1].metadata.as_str()), (None, Some(1), "m"));

@@ -261,6 +261,10 @@ impl Reader for SocketReader {
         }
         Ok(())
     }
+
+    fn has_passed(&self, at: TopicPartition, end: i64) -> bool {
+        self.next.get(&(at.topic, at.partition)).is_none_or(|next| *next >= end)
+    }
 }
 
 impl SocketReader {
