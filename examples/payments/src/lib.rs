@@ -18,8 +18,10 @@ fn handle(message: &Message, ctx: &Context) -> Outcome {
     if ctx.setup().config("currency") != Some(&order.currency) {
         return Err(dead_letter("wrong-currency", order.currency));
     }
-    if ctx.header("bank").as_deref() == Some(b"down") {
-        return Err(retry("bank-down", "the bank does not answer").outage());
+    match ctx.header("bank").as_deref() {
+        Some(b"down") => return Err(retry("bank-down", "the bank does not answer").outage()),
+        Some(b"busy") if message.attempt() < 3 => return Err(retry("bank-busy", "the bank asks to come back")),
+        _ => {}
     }
     info!(order = order.id.as_str(), cents = order.cents; "paid");
     ctx.send("receipts", serde_json::to_vec(&order)?).header("payment-id", ctx.id()).dispatch()?;

@@ -48,6 +48,16 @@ fn a_bank_that_is_down_costs_no_attempt() {
 }
 
 #[test]
+fn a_busy_bank_asks_to_come_back_twice() {
+    let outcomes = [1, 2, 3].map(|attempt| {
+        let run = host().run(handle, Input::new(ORDER).header("bank", "busy").attempt(attempt));
+        run.outcome.map_err(|problem| (problem.code().to_owned(), problem.is_outage()))
+    });
+    let busy = || Err(("bank-busy".to_owned(), false));
+    assert_eq!(outcomes, [busy(), busy(), Ok(Done)]);
+}
+
+#[test]
 fn a_manifest_without_currency_is_refused() {
     assert_eq!(open(&host().setup()), Ok(()));
     let refused = open(&Host::new().setup()).expect_err("no currency").to_string();

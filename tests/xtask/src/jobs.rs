@@ -1,14 +1,15 @@
 //! Commands that set up and then hand over to another program.
 
-use crate::place::{Member, Place, read};
+use crate::place::{Member, Place, make, read};
 use crate::run::{End, From, cargo_status, stream};
-use crate::say::say;
+use crate::say::{elapsed, say};
 use crate::setup;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+const DEMO_BUILD_LIMIT: Duration = Duration::from_secs(1800);
 const DENY_LIMIT: Duration = Duration::from_secs(300);
 const MUTANTS_LIMIT: Duration = Duration::from_secs(6 * 3600);
 /// The share of mutants of the engine that its tests must catch.
@@ -22,6 +23,31 @@ pub(crate) fn sim(place: &Place, args: &[String]) -> Result<ExitCode, String> {
     say("building the simulator");
     let mut cargo = cargo(place, &["run", "--quiet", "--package", &member.name, "--bin", "sim", "--"]);
     hand_over(cargo.args(args))
+}
+
+/// `cargo xtask demo`: builds what it needs, which is less than the tests do, and starts it.
+pub(crate) fn demo(place: &Place, args: &[String]) -> Result<ExitCode, String> {
+    let member = need(place, "examples/demo")?;
+    let guests = setup::demo(place)?;
+    say("building Keyrail without Kafka's client library (a first build takes minutes)");
+    let began = elapsed();
+    // In the profile of the tests: what it stands on is optimised, and the build takes a third of a release's.
+    let mut build =
+        cargo(place, &["build", "--package", "keyrail", "--no-default-features", "--package", &member.name, "--bins"]);
+    match stream("build", &mut build, DEMO_BUILD_LIMIT, show)? {
+        End::Exited(status) if status.success() => {}
+        End::Exited(_) => return Ok(ExitCode::FAILURE),
+        End::TimedOut => return Err(format!("the build took more than {} s", DEMO_BUILD_LIMIT.as_secs())),
+    }
+    say(&format!("built in {} s", (elapsed() - began).as_secs()));
+    let folder = place.target.join("demo");
+    make(&folder)?;
+    // A copy: the next build of the tests puts another Keyrail in its place.
+    let (built, keyrail) = (place.target.join("debug/keyrail"), folder.join("keyrail"));
+    std::fs::copy(&built, &keyrail).map_err(|e| format!("cannot copy {}: {e}", built.display()))?;
+    let mut demo = Command::new(place.target.join("debug").join(&member.name));
+    demo.args(args).env("KEYRAIL_BIN", keyrail).env("KEYRAIL_GUESTS", guests).env("KEYRAIL_DEMO", folder);
+    hand_over(&mut demo)
 }
 
 /// `cargo xtask bench`: the bench in release, with Kafka and the guests.

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask COMMAND
 
+  demo [--orders N]     Keyrail in a minute, on the embedded broker: handlers, dead letters, and three kills
   test [--all] [FILTER] set-up, then every test, then a summary; --all makes a skip a failure
   tidy                  the style rules alone
   setup                 fetch and build what the tests need: system packages, Kafka, WebAssembly target, guests
@@ -55,6 +56,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode, String> {
         }
         "guests" => no_more(rest).and_then(|()| setup::guests(&place)).map(drop)?,
         "kafka" => broker::command(&place, rest)?,
+        "demo" => return jobs::demo(&place, rest),
         "test" => return suite::command(&place, rest),
         "tidy" => return no_more(rest).and_then(|()| tidy(&place)),
         "sim" => return jobs::sim(&place, rest),

@@ -72,6 +72,15 @@ pub(crate) fn all(place: &Place) -> Result<Ready, String> {
     Ok(ready)
 }
 
+/// What the demo needs: a C compiler and the guests.
+pub(crate) fn demo(place: &Place) -> Result<PathBuf, String> {
+    let _lock = lock(place)?;
+    say("set-up: a C compiler");
+    system::compiler()?;
+    say("set-up: WebAssembly guests");
+    guests::build(place)
+}
+
 /// The guests alone.
 pub(crate) fn guests(place: &Place) -> Result<PathBuf, String> {
     let _lock = lock(place)?;

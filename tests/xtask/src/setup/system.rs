@@ -57,7 +57,16 @@ const BUILD: [(Probe, Package); 5] = [
 
 /// A compiler and the headers that the build needs.
 pub(crate) fn build_tools() -> Result<(), String> {
-    let missing = || BUILD.iter().filter(|(there, _)| !there()).map(|(_, package)| *package).collect::<Vec<_>>();
+    have(&BUILD)
+}
+
+/// The compiler alone, which is there on most machines: then no package is installed, and nobody need be root.
+pub(crate) fn compiler() -> Result<(), String> {
+    have(&BUILD[..1])
+}
+
+fn have(all: &[(Probe, Package)]) -> Result<(), String> {
+    let missing = || all.iter().filter(|(there, _)| !there()).map(|(_, package)| *package).collect::<Vec<_>>();
     install(&missing())?;
     let still: Vec<_> = missing().iter().map(|p| p.what).collect();
     if still.is_empty() { Ok(()) } else { Err(format!("still not found after installing it: {}", still.join(", "))) }

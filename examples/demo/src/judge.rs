@@ -1,0 +1,97 @@
+//! What became of the story, by the records that are there in the end and nothing else.
+
+use crate::story::Story;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The verdict.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Orders with a receipt.
+    pub(crate) paid: usize,
+    /// Orders with a dead letter.
+    pub(crate) dead: usize,
+    /// Orders with neither.
+    pub(crate) lost: Vec<String>,
+    /// Orders whose first receipt came after that of a later order of the same customer.
+    pub(crate) out_of_order: Vec<String>,
+    /// Receipts beyond the first of their order: what was under way at a kill runs again.
+    pub(crate) again: usize,
+    /// Receipts and dead letters that nobody sent an order for, or that the order should not have led to.
+    pub(crate) strange: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether the promise was kept.
+    pub(crate) fn is_good(&self) -> bool {
+        self.lost.is_empty() && self.out_of_order.is_empty() && self.strange.is_empty()
+    }
+}
+
+/// Judges receipts, by customer and in the order in which they lie in their partition, and dead letters, by order id.
+pub(crate) fn judge(story: &Story, receipts: &BTreeMap<String, Vec<String>>, letters: &[String]) -> Verdict {
+    let mut verdict = Verdict::default();
+    let known: BTreeSet<&str> = story.payable.values().flatten().map(String::as_str).collect();
+    let none = Vec::new();
+    for (customer, sent) in &story.payable {
+        let got = receipts.get(customer).unwrap_or(&none);
+        let mut first: BTreeMap<&str, usize> = BTreeMap::new();
+        for (place, id) in got.iter().enumerate() {
+            first.entry(id).or_insert(place);
+        }
+        let (mut last, mut paid) = (0, 0);
+        for id in sent {
+            match first.get(id.as_str()) {
+                None => verdict.lost.push(id.clone()),
+                Some(place) => {
+                    paid += 1;
+                    if *place < last {
+                        verdict.out_of_order.push(id.clone());
+                    }
+                    last = last.max(*place);
+                }
+            }
+        }
+        verdict.paid += paid;
+        verdict.again += got.iter().filter(|id| known.contains(id.as_str())).count() - paid;
+    }
+    let hopeless: BTreeSet<&str> = story.hopeless.iter().map(String::as_str).collect();
+    let dead: BTreeSet<&str> = letters.iter().map(String::as_str).collect();
+    verdict.dead = dead.intersection(&hopeless).count();
+    verdict.lost.extend(hopeless.difference(&dead).map(|id| (*id).to_owned()));
+    verdict.strange.extend(dead.difference(&hopeless).map(|id| (*id).to_owned()));
+    verdict.strange.extend(receipts.values().flatten().filter(|id| !known.contains(id.as_str())).cloned());
+    verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn story() -> Story {
+        let ids = |all: &[&str]| all.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let payable = BTreeMap::from([("a".to_owned(), ids(&["a/1", "a/2", "a/3"])), ("b".to_owned(), ids(&["b/1"]))]);
+        Story { payable, hopeless: ids(&["a/4"]), ..Story::default() }
+    }
+
+    fn verdict(a: &[&str], b: &[&str], letters: &[&str]) -> Verdict {
+        let ids = |all: &[&str]| all.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        judge(&story(), &BTreeMap::from([("a".to_owned(), ids(a)), ("b".to_owned(), ids(b))]), &ids(letters))
+    }
+
+    #[test]
+    fn a_kept_promise_is_good_also_with_repeats_after_a_kill() {
+        let clean = verdict(&["a/1", "a/2", "a/3"], &["b/1"], &["a/4"]);
+        assert_eq!((clean.paid, clean.dead, clean.again, clean.is_good()), (4, 1, 0, true));
+        let killed = verdict(&["a/1", "a/2", "a/1", "a/2", "a/3"], &["b/1"], &["a/4", "a/4"]);
+        assert_eq!((killed.paid, killed.dead, killed.again, killed.is_good()), (4, 1, 2, true));
+    }
+
+    #[test]
+    fn a_broken_one_is_not() {
+        assert_eq!(verdict(&["a/1", "a/3"], &["b/1"], &["a/4"]).lost, ["a/2"]);
+        assert_eq!(verdict(&["a/1", "a/2", "a/3"], &["b/1"], &[]).lost, ["a/4"]);
+        assert_eq!(verdict(&["a/2", "a/1", "a/2", "a/3"], &["b/1"], &["a/4"]).out_of_order, ["a/2"]);
+        assert_eq!(verdict(&["a/1", "a/2", "a/3"], &["b/1", "c/9"], &["a/4"]).strange, ["c/9"]);
+        assert_eq!(verdict(&["a/1", "a/2", "a/3"], &["b/1"], &["a/4", "a/1"]).strange, ["a/1"]);
+    }
+}
