@@ -179,7 +179,7 @@ fn tell(place: &Place, story: &Story, counts: Counts, verdict: &judge::Verdict, 
     let (keyrail, config) = (place.keyrail.display(), place.config());
     let config = config.display();
     screen.print(&format!(
-        "\nTo try next:\n  {keyrail} tail {LETTERS} --from earliest --no-follow -c {config}\n  \
+        "\nTo try next:\n  {keyrail} tail {LETTERS} --from earliest -c {config}\n  \
          {keyrail} lag -c {config}\n  {keyrail} run -c {config}\n"
     ));
 }

@@ -73,7 +73,7 @@ impl Place {
     /// All records of a topic, each as the JSON that `keyrail tail` prints.
     pub(crate) fn records(&self, topic: &str) -> Result<Vec<serde_json::Value>> {
         let mut child = self
-            .command(&["tail", topic, "--from", "earliest", "--no-follow"])
+            .command(&["tail", topic, "--from", "earliest"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
