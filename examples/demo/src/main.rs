@@ -123,10 +123,10 @@ fn play(place: &Place, story: &Story, screen: &mut Screen) -> Result<Counts> {
 fn counts(metrics: &BTreeMap<String, u64>) -> Counts {
     let of = |name: &str| metrics.get(name).copied().unwrap_or(0);
     Counts {
-        done: of("keyrail_settled_total.done"),
-        duplicates: of("keyrail_settled_total.duplicate"),
+        done: of("keyrail_messages_settled_total.done"),
+        duplicates: of("keyrail_messages_settled_total.duplicate"),
         retries: of("keyrail_retries_total"),
-        dead: of("keyrail_settled_total.dead-lettered"),
+        dead: of("keyrail_messages_settled_total.dead_lettered"),
     }
 }
 

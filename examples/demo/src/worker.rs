@@ -188,13 +188,16 @@ mod tests {
 
     #[test]
     fn a_metrics_page_is_summed_by_name_and_fate() {
-        let page = "# HELP x y\nkeyrail_settled_total{pipeline=\"p\",fate=\"done\"} 5\n\
-                    keyrail_settled_total{pipeline=\"q\",fate=\"done\"} 2\nkeyrail_settled_total{fate=\"dead\"} 1\n\
+        let page = "# HELP x y\nkeyrail_messages_settled_total{pipeline=\"p\",fate=\"done\"} 5\n\
+                    keyrail_messages_settled_total{pipeline=\"q\",fate=\"done\"} 2\nkeyrail_messages_settled_total{fate=\"dead\"} 1\n\
                     keyrail_up 1\nnonsense\n";
         let sums = sums(page);
         let of = |name: &str| sums.get(name).copied();
-        assert_eq!(of("keyrail_settled_total"), Some(8));
-        assert_eq!((of("keyrail_settled_total.done"), of("keyrail_settled_total.dead")), (Some(7), Some(1)));
+        assert_eq!(of("keyrail_messages_settled_total"), Some(8));
+        assert_eq!(
+            (of("keyrail_messages_settled_total.done"), of("keyrail_messages_settled_total.dead")),
+            (Some(7), Some(1))
+        );
         assert_eq!((of("keyrail_up"), of("nonsense")), (Some(1), None));
     }
 }
