@@ -2,19 +2,30 @@
 
 use anyhow::Context as _;
 use keyrail::broker::client::{Client, Topic};
+use keyrail::broker::embedded::{self, Embedded};
 use keyrail::broker::topics::nearest;
 use keyrail::config::{BrokerKind, Host};
 
-/// Connects to the broker that the configuration names.
-pub(super) fn open(host: &Host) -> anyhow::Result<Box<dyn Client>> {
+#[cfg(not(feature = "kafka"))]
+pub(super) const NO_KAFKA: &str =
+    "this build has no Kafka: build it with the cargo feature \"kafka\", or set broker = \"embedded\"";
+
+/// Connects to the broker that the configuration names. `create`: the embedded broker's folder is made if it is not there.
+pub(super) fn open(host: &Host, create: bool) -> anyhow::Result<Box<dyn Client>> {
     match host.broker {
+        BrokerKind::Embedded => {
+            let options = keyrail::pipeline::embedded_options(host);
+            // Making it takes the folder; where a process holds it already, it is there.
+            let made = if create && !embedded::exists(&options) { Some(Embedded::open(&options)?) } else { None };
+            Ok(match made {
+                Some(made) => made.client()?,
+                None => embedded::client(&options)?,
+            })
+        }
         #[cfg(feature = "kafka")]
         BrokerKind::Kafka => Ok(kafka(host)?.commands()?),
         #[cfg(not(feature = "kafka"))]
-        BrokerKind::Kafka => anyhow::bail!(
-            "this build does not know Kafka: build it with the cargo feature \"kafka\", or set broker = \"embedded\""
-        ),
-        BrokerKind::Embedded => Ok(keyrail::broker::embedded::client(&keyrail::pipeline::embedded_options(host))?),
+        BrokerKind::Kafka => anyhow::bail!(NO_KAFKA),
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
     let (host, pipelines) = config::load(&args.config.config, &args.config.set, &variable)
         .map_err(|faults| anyhow::anyhow!("the configuration has faults\n{faults}"))?;
     let chosen = choose(&pipelines, args.pipeline.as_deref())?;
-    let mut client = broker::open(&host)?;
+    let mut client = broker::open(&host, false)?;
     let place = client.place();
     let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
     let mut lags = Vec::new();

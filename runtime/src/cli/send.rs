@@ -90,7 +90,7 @@ pub(super) fn send(args: &SendArgs) -> anyhow::Result<Exit> {
     for file in args.files.iter().filter(|file| !lines::is_stdin(file)) {
         std::fs::File::open(file).with_context(|| format!("can't read {}", file.display()))?;
     }
-    let mut client = broker::open(&host)?;
+    let mut client = broker::open(&host, args.create)?;
     let partitions = topic(args, client.as_mut())?;
     if let Some(partition) = args.partition.filter(|partition| *partition >= partitions) {
         anyhow::bail!("there is no partition {partition}: the topic {:?} has {partitions}, from 0", args.topic);

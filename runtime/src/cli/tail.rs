@@ -8,6 +8,7 @@ use clap::Args;
 use keyrail::admin::stop::Stop;
 use keyrail::broker::client::{ANSWER_WAIT, Client, Reader, Topic};
 use keyrail::broker::{BrokerError, BrokerErrorKind};
+use keyrail::config::BrokerKind;
 use keyrail::record::{Record, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
@@ -74,7 +75,7 @@ struct Span {
 
 pub(super) fn tail(args: &TailArgs) -> anyhow::Result<Exit> {
     let host = broker::host(&args.config)?;
-    let mut client = broker::open(&host)?;
+    let mut client = broker::open(&host, false)?;
     let topics = broker::topics(client.as_mut(), &args.topics, "")?;
     let mut spans = Vec::new();
     for (index, topic) in topics.iter().enumerate() {
@@ -91,6 +92,8 @@ pub(super) fn tail(args: &TailArgs) -> anyhow::Result<Exit> {
         args,
         format: args.raw.then(|| Format::raw(args.key_separator.as_ref())).or_else(|| args.format.clone()),
         spans: spans.iter().map(|span| (span.at, *span)).collect(),
+        // Of the embedded broker the process has ended then, and to take its folder would keep it from starting again.
+        comes_back: host.broker == BrokerKind::Kafka,
         left: args.count.unwrap_or(u64::MAX),
         out: Vec::with_capacity(2 * BUFFER),
     };
@@ -155,6 +158,8 @@ struct Tail<'a> {
     /// `None`: JSON.
     format: Option<Format>,
     spans: BTreeMap<TopicPartition, Span>,
+    /// After an outage the reader goes on by itself.
+    comes_back: bool,
     /// So many more records.
     left: u64,
     out: Vec<u8>,
@@ -170,7 +175,7 @@ impl Tail<'_> {
     ) -> Result<(), Ended> {
         let mut records = Vec::new();
         let mut known: Vec<Topic> = topics.to_vec();
-        let mut quiet = Quiet::new(follows(self.args));
+        let mut quiet = Quiet::new(follows(self.args), self.comes_back);
         let mut look_at = Instant::now() + NEW_PARTITIONS;
         while !stop.requested() {
             records.clear();
@@ -231,13 +236,14 @@ impl Tail<'_> {
 /// How long nothing has come, and why.
 struct Quiet {
     follows: bool,
+    comes_back: bool,
     since: Instant,
     told: Option<String>,
 }
 
 impl Quiet {
-    fn new(follows: bool) -> Self {
-        Self { follows, since: Instant::now(), told: None }
+    fn new(follows: bool, comes_back: bool) -> Self {
+        Self { follows, comes_back, since: Instant::now(), told: None }
     }
 
     /// An outage is told once and waited for by who follows; who wants what is there waits only so long.
@@ -247,7 +253,7 @@ impl Quiet {
         }
         match read {
             Ok(()) => {}
-            Err(error) if error.kind == BrokerErrorKind::Retry => {
+            Err(error) if error.kind == BrokerErrorKind::Retry && self.comes_back => {
                 if self.follows && self.told.is_none() {
                     say(&format!("keyrail: {error}; waiting"));
                 }

@@ -41,7 +41,7 @@ struct Page<'a> {
 pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
     let (host, pipelines) = config::load(&args.config.config, &args.config.set, &variable)
         .map_err(|faults| anyhow::anyhow!("the configuration has faults\n{faults}"))?;
-    let mut client = broker::open(&host)?;
+    let mut client = broker::open(&host, args.create)?;
     let place = client.place();
     let ask = || format!("can't ask {place} for its topics");
     let mut needs = needs::collect(&pipelines);
@@ -49,9 +49,8 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
     if args.create {
         create(client.as_mut(), &mut needs, args.partitions).with_context(ask)?;
     }
-    let commands = Commands::of(&host)?;
     let text = if args.print {
-        print(&needs, &commands)
+        Commands::of(&host)?.print(&needs, args.partitions)
     } else if args.json {
         serde_json::to_string(&Page { topics: &needs })? + "\n"
     } else {
@@ -77,17 +76,6 @@ fn create(client: &mut dyn Client, needs: &mut [Need], partitions: Option<i32>) 
     }
     needs::examine(client, needs, partitions)?;
     Ok(())
-}
-
-fn print(needs: &[Need], commands: &Commands) -> String {
-    let mut text = String::new();
-    for need in needs {
-        for line in commands.of_need(need) {
-            text.push_str(&line);
-            text.push('\n');
-        }
-    }
-    text
 }
 
 fn table(needs: &[Need]) -> Table {
