@@ -12,11 +12,12 @@ use std::time::Duration;
 
 const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
-/// Builds every guest and returns the folder with their modules.
-pub(crate) fn build(place: &Place) -> Result<PathBuf, String> {
+/// Builds every guest, or the one of that name, and returns the folder with their modules.
+pub(crate) fn build(place: &Place, only: Option<&str>) -> Result<PathBuf, String> {
     let folder = place.target.join("guests");
     make(&folder)?;
-    let guests: Vec<_> = place.members()?.into_iter().filter(|m| m.guest).collect();
+    let guests: Vec<_> =
+        place.members()?.into_iter().filter(|m| m.guest && only.is_none_or(|name| m.name == name)).collect();
     if guests.is_empty() {
         say("no crate of the workspace is marked as a guest ([package.metadata.keyrail] guest = true)");
         return Ok(folder);

@@ -68,23 +68,23 @@ pub(crate) fn all(place: &Place) -> Result<Ready, String> {
         ready.kafka_home = ready.keep("kafka", kafka::home(place, &java));
     }
     say("set-up: WebAssembly guests");
-    ready.guests = ready.keep("guests", guests::build(place));
+    ready.guests = ready.keep("guests", guests::build(place, None));
     Ok(ready)
 }
 
-/// What the demo needs: a C compiler and the guests.
+/// What the demo needs: a C compiler and its handler.
 pub(crate) fn demo(place: &Place) -> Result<PathBuf, String> {
     let _lock = lock(place)?;
     say("set-up: a C compiler");
     system::compiler()?;
-    say("set-up: WebAssembly guests");
-    guests::build(place)
+    say("set-up: the handler, as WebAssembly");
+    guests::build(place, Some("payments"))
 }
 
 /// The guests alone.
 pub(crate) fn guests(place: &Place) -> Result<PathBuf, String> {
     let _lock = lock(place)?;
-    guests::build(place)
+    guests::build(place, None)
 }
 
 /// Java and Kafka alone, for a broker by hand.
