@@ -203,7 +203,10 @@ impl Worker {
             let topic = self.ledger.names.outputs.get(send.output as usize).map_or("", String::as_str);
             let produce = records::output(topic, send, source, &headers);
             match self.ledger.producer.send(&produce, token.0) {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    pass(Point::AfterProduce);
+                    return Ok(());
+                }
                 Ok(false) => self.wait_for_room()?,
                 Err(refusal) => return self.refused(token, refusal),
             }
