@@ -204,10 +204,25 @@ impl Intake {
         }
     }
 
-    /// Starts a partition anew from `start`, within the same ownership: what is under way belongs to the past.
-    pub fn rewind(&mut self, partition: Partition, start: i64, settled: Ranges) -> Epoch {
+    /// Starts a partition anew from `start`, within the same ownership: what is under way belongs to the past. What it
+    /// gives tells where it starts and nothing of a commit: the ledger goes on with what it knows.
+    pub fn rewind(&mut self, partition: Partition, start: i64, settled: Ranges) -> Opened {
         let alone_below = self.feeds.get(&partition).map_or(0, |feed| feed.alone_below);
-        self.begin(partition, start, settled, alone_below)
+        let epoch = self.begin(partition, start, settled.clone(), alone_below);
+        Opened {
+            epoch,
+            start,
+            settled,
+            sequence: 0,
+            partitions: 0,
+            log: 0,
+            anew: false,
+            fresh: false,
+            loss: None,
+            unusable: None,
+            careful: Careful::default(),
+            unmarked: false,
+        }
     }
 
     fn begin(&mut self, partition: Partition, start: i64, skip: Ranges, alone_below: i64) -> Epoch {

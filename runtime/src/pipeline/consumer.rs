@@ -21,7 +21,7 @@ use crate::record::{Record, TopicPartition};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use keyrail_engine::budget::{Gate, Turn};
 use keyrail_engine::handover::Gone;
-use keyrail_engine::intake::{Careful, From, Intake, Opened, Take};
+use keyrail_engine::intake::{From, Intake, Opened, Take};
 use keyrail_engine::message::{Partition, Ticket};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -307,22 +307,8 @@ impl Worker {
                 partition.number
             )));
         }
-        let epoch = self.feed.intake.rewind(partition, start, settled.clone());
+        let opened = self.feed.intake.rewind(partition, start, settled);
         pass(Point::AfterRewind);
-        let opened = Opened {
-            epoch,
-            start,
-            settled,
-            sequence: 0,
-            partitions: 0,
-            log: 0,
-            anew: false,
-            fresh: false,
-            loss: None,
-            unusable: None,
-            careful: Careful::default(),
-            unmarked: false,
-        };
         self.announce(partition, opened, start)
     }
 

@@ -213,7 +213,7 @@ fn epochs_are_never_used_twice_and_name_the_present_assignment() {
     assert_eq!(intake.take(P0, 150, &Msg::keyed("k")), Take::Stale);
     assert_eq!(intake.open_partitions(), [(P1, other)]);
     let again = intake.open(P0, &FOUND, From::Earliest).epoch;
-    let rewound = intake.rewind(P0, 120, ranges(&[(122, 123)]));
+    let rewound = intake.rewind(P0, 120, ranges(&[(122, 123)])).epoch;
     assert!(first < other && other < again && again < rewound);
     assert_eq!(intake.epoch(P0), Some(rewound));
     assert_eq!(routed(intake.take(P0, 120, &Msg::keyed("k"))).1.epoch, rewound);

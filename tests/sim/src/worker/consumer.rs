@@ -9,7 +9,7 @@ use crate::settings::Settings;
 use crate::trace::Who;
 use keyrail_engine::budget::{Gate, Held, Share, Turn};
 use keyrail_engine::handover::Handover;
-use keyrail_engine::intake::{Careful, Found, From, Intake, Opened, Take};
+use keyrail_engine::intake::{Found, From, Intake, Opened, Take};
 use keyrail_engine::message::{Epoch, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::NOTHING_SEEN;
@@ -189,21 +189,7 @@ impl Consumer {
             return;
         }
         *feed = Feed { position: start, paused: feed.paused, stuck: false };
-        let epoch = self.intake.rewind(partition, start, settled.clone());
-        let opened = Opened {
-            epoch,
-            start,
-            settled,
-            sequence: 0,
-            partitions: 0,
-            log: 0,
-            anew: false,
-            fresh: false,
-            loss: None,
-            unusable: None,
-            careful: Careful::default(),
-            unmarked: false,
-        };
+        let opened = self.intake.rewind(partition, start, settled);
         let skips_below = env.oracle.skipped_by(mail.process, index_of(partition));
         self.tell_opened(partition, opened, (skips_below, start), mail, env);
     }
