@@ -3,6 +3,7 @@
 use crate::client::{Rec, Writer, read_all};
 use crate::judge::{Expected, Verdict, judge};
 use crate::stage::Stage;
+use crate::worker::Worker;
 use keyrail_kafka_tests::Kafka;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -129,5 +130,15 @@ impl Feed {
     pub(crate) fn finish(self) -> Account {
         self.stop.store(true, SeqCst);
         self.thread.join().expect("the feed failed")
+    }
+
+    /// Ends it, waits until all of it is settled, stops the workers in good order, and judges effects and dead letters.
+    pub(crate) fn settle(self, stage: &Stage<'_>, workers: &mut [Worker], limit: Duration) -> (Verdict, Verdict) {
+        let account = self.finish();
+        stage.wait_settled(&workers.iter().collect::<Vec<_>>(), 0, limit);
+        for worker in workers {
+            worker.stop(Duration::from_secs(20));
+        }
+        account.judge(stage)
     }
 }

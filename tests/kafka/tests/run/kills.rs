@@ -110,12 +110,7 @@ fn freeze(test: &'static str, setup: &Setup<'_>, repeats: usize) {
         }
         stage.say(&format!("worker {number} was frozen and works again"));
     }
-    let account = feed.finish();
-    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS);
-    for worker in &mut all {
-        worker.stop(Duration::from_secs(20));
-    }
-    let (outputs, letters) = account.judge(&stage);
+    let (outputs, letters) = feed.settle(&stage, &mut all, PROGRESS);
     outputs.must_hold(FREEZES * repeats);
     letters.must_hold(FREEZES * repeats / 100);
 }
@@ -137,12 +132,7 @@ fn a_worker_told_to_stop_drains_and_repeats_nothing() {
         assert!(took < Duration::from_secs(10), "a drain of nearly nothing took {took:?}");
         all[round % 2] = Worker::start(&stage, round % 2);
     }
-    let account = feed.finish();
-    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS);
-    for worker in &mut all {
-        worker.stop(Duration::from_secs(20));
-    }
-    let (outputs, letters) = account.judge(&stage);
+    let (outputs, letters) = feed.settle(&stage, &mut all, PROGRESS);
     outputs.must_hold_strictly(0);
     letters.must_hold_strictly(0);
 }

@@ -43,12 +43,7 @@ fn a_slow_line_repeats_nothing_and_keeps_order() {
         proxy.delay(Duration::from_millis(milliseconds));
         std::thread::sleep(Duration::from_secs(3));
     }
-    let account = feed.finish();
-    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS);
-    for worker in &mut all {
-        worker.stop(Duration::from_secs(20));
-    }
-    let (outputs, letters) = account.judge(&stage);
+    let (outputs, letters) = feed.settle(&stage, &mut all, PROGRESS);
     outputs.must_hold_strictly(0);
     letters.must_hold_strictly(0);
 }
@@ -83,13 +78,8 @@ fn a_line_that_passes_nothing_or_one_way_only_costs_its_worker_the_partitions_an
         std::thread::sleep(Duration::from_millis(800));
         proxy.cut();
     }
-    let account = feed.finish();
-    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS);
-    for worker in &mut all {
-        worker.stop(Duration::from_secs(20));
-    }
     // The line to a worker was silent, so two may have written at once.
-    let (outputs, letters) = account.judge(&stage);
+    let (outputs, letters) = feed.settle(&stage, &mut all, PROGRESS);
     outputs.must_hold((faults.len() + CUTS) * REPEATS);
     letters.must_hold((faults.len() + CUTS) * REPEATS / 100);
 }

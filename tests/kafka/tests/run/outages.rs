@@ -166,12 +166,7 @@ fn a_group_whose_coordinator_moves_loses_nothing() {
             break;
         }
     }
-    let account = feed.finish();
-    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, LIMIT);
-    for worker in &mut all {
-        worker.stop(Duration::from_secs(20));
-    }
-    let (outputs, letters) = account.judge(&stage);
+    let (outputs, letters) = feed.settle(&stage, &mut all, LIMIT);
     outputs.must_hold(MOVES * 1000);
     letters.must_hold(MOVES * 10);
 }

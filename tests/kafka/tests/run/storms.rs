@@ -34,12 +34,7 @@ fn storm(test: &'static str, lines: &str) {
     ));
     assert!(rounds >= 6, "{rounds} rounds: joining and leaving takes too long");
     assert!(revoked >= f64::from(rounds), "{revoked} revokes: the members were not disturbed");
-    let account = feed.finish();
-    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS);
-    for worker in &mut all {
-        worker.stop(Duration::from_secs(20));
-    }
-    let (outputs, letters) = account.judge(&stage);
+    let (outputs, letters) = feed.settle(&stage, &mut all, PROGRESS);
     outputs.must_hold_strictly(0);
     letters.must_hold_strictly(0);
 }
