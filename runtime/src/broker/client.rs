@@ -4,7 +4,7 @@
 //! [`ANSWER_WAIT`]. Topics are told by name here; only what is read in bulk uses the index into a list, as
 //! [`super::Consumer`] does.
 
-use super::{BrokerError, Committed, LogBounds, Produce, Refusal};
+use super::{BrokerError, Committed, LogBounds, Produce, Refusal, operator};
 use crate::record::{Record, TopicPartition};
 use std::time::Duration;
 
@@ -74,6 +74,12 @@ pub trait Client: Send {
         topics: &[String],
         partitions: &[TopicPartition],
     ) -> Result<Vec<Committed>, BrokerError>;
+}
+
+/// The name of a partition's topic in such a list.
+pub(super) fn name_of(topics: &[String], at: TopicPartition) -> Result<&String, BrokerError> {
+    let none = || operator(format!("topic index {} is none of the list of {}", at.topic, topics.len()));
+    topics.get(at.topic as usize).ok_or_else(none)
 }
 
 /// Reads partitions side by side, each in the order of its offsets.

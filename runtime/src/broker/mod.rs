@@ -195,6 +195,11 @@ pub enum BrokerErrorKind {
     Fatal,
 }
 
+/// An error that a person must act on.
+pub(crate) fn operator(message: impl Into<String>) -> BrokerError {
+    BrokerError { kind: BrokerErrorKind::Operator, message: message.into() }
+}
+
 impl std::fmt::Display for BrokerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)

@@ -2,9 +2,7 @@
 
 use crate::broker::{BrokerError, BrokerErrorKind, Refusal};
 
-pub(crate) fn operator(message: impl Into<String>) -> BrokerError {
-    BrokerError { kind: BrokerErrorKind::Operator, message: message.into() }
-}
+pub(crate) use crate::broker::operator;
 
 pub(crate) fn retry(message: impl Into<String>) -> BrokerError {
     BrokerError { kind: BrokerErrorKind::Retry, message: message.into() }

@@ -8,7 +8,7 @@ use super::producer::EmbeddedProducer;
 use super::sqlite::Reading;
 use super::store::{Store, WRITE_WAIT};
 use super::writer::Request;
-use crate::broker::client::{Client, NewTopic, Reader, Topic};
+use crate::broker::client::{Client, NewTopic, Reader, Topic, name_of};
 use crate::broker::{BrokerError, Committed, LogBounds, Produce, Producer as _, Refusal};
 use crate::record::{Record, TopicPartition};
 use std::sync::Arc;
@@ -91,9 +91,7 @@ impl Client for LocalClient {
     fn read(&mut self, topics: &[String], starts: &[(TopicPartition, i64)]) -> Result<Box<dyn Reader>, BrokerError> {
         let mut cursors = Cursors::new(self.store().clone())?;
         for (at, start) in starts {
-            let topic = topics.get(at.topic as usize);
-            let topic = topic.ok_or_else(|| operator(format!("topic index {} is none of the list", at.topic)))?;
-            cursors.add(*at, topic, *start)?;
+            cursors.add(*at, name_of(topics, *at)?, *start)?;
         }
         Ok(Box::new(LocalReader { cursors, _inner: self.inner.clone() }))
     }
@@ -140,9 +138,8 @@ impl Client for LocalClient {
         partitions: &[TopicPartition],
     ) -> Result<Vec<Committed>, BrokerError> {
         let committed = |at: &TopicPartition| {
-            let topic = topics.get(at.topic as usize);
-            let topic = topic.ok_or_else(|| operator(format!("topic index {} is none of the list", at.topic)))?;
-            self.reading.committed(group, (self.store().topic(topic)?.id, at.partition))
+            let topic = self.store().topic(name_of(topics, *at)?)?;
+            self.reading.committed(group, (topic.id, at.partition))
         };
         partitions.iter().map(committed).collect()
     }

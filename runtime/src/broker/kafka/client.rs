@@ -5,8 +5,8 @@ use super::errors::Place;
 use super::native::{Code, Failure, OffsetEdge, PartitionList};
 use super::reader::KafkaReader;
 use super::topics::Topics;
-use crate::broker::client::{ANSWER_WAIT, Client, NewTopic, Reader, Topic};
-use crate::broker::{BrokerError, BrokerErrorKind, Committed, LogBounds, Produce, Producer, Refusal};
+use crate::broker::client::{ANSWER_WAIT, Client, NewTopic, Reader, Topic, name_of};
+use crate::broker::{BrokerError, BrokerErrorKind, Committed, LogBounds, Produce, Producer, Refusal, operator};
 use crate::record::TopicPartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -23,10 +23,6 @@ pub(super) struct KafkaClient {
     topics: Topics,
     /// Made for the topics that were written so far.
     producer: Option<Writer>,
-}
-
-fn operator(message: String) -> BrokerError {
-    BrokerError { kind: BrokerErrorKind::Operator, message }
 }
 
 pub(super) fn c_topic(name: &str) -> Result<CString, BrokerError> {
@@ -221,9 +217,4 @@ impl Client for KafkaClient {
         };
         partitions.iter().map(of).collect()
     }
-}
-
-fn name_of(topics: &[String], at: TopicPartition) -> Result<&str, BrokerError> {
-    let name = topics.get(at.topic as usize).map(String::as_str);
-    name.ok_or_else(|| operator(format!("topic index {} is none of the list of {}", at.topic, topics.len())))
 }

@@ -1,6 +1,15 @@
 //! librdkafka's log lines, into tracing.
 
-use super::native::{Code, Event, Failure};
+use super::native::{Code, Event, EventKind, Failure};
+
+/// What the client itself tells beside answers and records: its errors, and its log, whose lines are written here.
+pub(super) fn failure(event: &Event<'_>) -> Option<Failure> {
+    match event.kind() {
+        EventKind::Log => forward(event),
+        EventKind::Error => event.result().err(),
+        _ => None,
+    }
+}
 
 /// Writes a log event's line; levels are syslog's. Gives the error that librdkafka told here and nowhere else.
 pub(super) fn forward(event: &Event<'_>) -> Option<Failure> {

@@ -5,7 +5,7 @@ use super::client::c_topic;
 use super::consumer::copy;
 use super::errors::{Place, Repeats, is_verdict};
 use super::log;
-use super::native::{ClientKind, Code, EventKind, Failure, Message, Queue, Topic};
+use super::native::{ClientKind, Code, Failure, Message, Queue, Topic};
 use crate::broker::client::Reader;
 use crate::broker::{BrokerError, BrokerErrorKind};
 use crate::record::{Record, RecordBuilder, TopicPartition};
@@ -104,12 +104,7 @@ impl KafkaReader {
     fn look(&mut self) -> Option<BrokerError> {
         let mut told = None;
         while let Some(event) = self.main.poll(Duration::ZERO) {
-            let failure = match event.kind() {
-                EventKind::Log => log::forward(&event),
-                EventKind::Error => event.result().err(),
-                _ => None,
-            };
-            let Some(failure) = failure else { continue };
+            let Some(failure) = log::failure(&event) else { continue };
             let error = self.place.explain("reading", &failure);
             let is_new = self.repeats.is_new(failure.code, error.kind, Instant::now());
             if is_new || is_verdict(failure.code) {

@@ -2,7 +2,7 @@
 
 use super::native::{self, ClientKind};
 use super::{Assignor, Place};
-use crate::broker::{BrokerError, BrokerErrorKind};
+use crate::broker::{BrokerError, operator};
 use std::collections::BTreeMap;
 
 /// Properties that the user may not set, and why or what to use instead.
@@ -85,10 +85,6 @@ const PRODUCER_OWNED: &[(&str, &str)] = &[("enable.idempotence", "true"), ("acks
 pub(super) struct Settings {
     user: BTreeMap<String, String>,
     pub(super) place: Place,
-}
-
-fn operator(message: String) -> BrokerError {
-    BrokerError { kind: BrokerErrorKind::Operator, message }
 }
 
 impl Settings {

@@ -1,7 +1,7 @@
 //! Topics that a pipeline needs: looked up, compared, created, or the command to create them.
 
 use super::errors::is_verdict;
-use super::native::{Client, Code, Event, EventKind, Failure, NewTopic, Queue, TopicDescription};
+use super::native::{Client, Code, Event, Failure, NewTopic, Queue, TopicDescription};
 use super::{Place, log};
 use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole, dead_letter_settings, nearest};
 use crate::broker::{BrokerError, BrokerErrorKind};
@@ -290,12 +290,7 @@ impl Topics {
     fn drain(&self, doing: &str, cause: &mut Option<BrokerError>) -> bool {
         let mut is_final = false;
         while let Some(event) = self.main.poll(Duration::ZERO) {
-            let failure = match event.kind() {
-                EventKind::Log => log::forward(&event),
-                EventKind::Error => event.result().err(),
-                _ => None,
-            };
-            let Some(failure) = failure else { continue };
+            let Some(failure) = log::failure(&event) else { continue };
             is_final |= is_verdict(failure.code);
             let error = self.place.explain(doing, &failure);
             // The first cause stays, unless a later one is for a person to act on.
