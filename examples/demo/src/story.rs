@@ -1,5 +1,6 @@
 //! The stream of orders, made from a seed: who pays what, and what goes wrong on the way.
 
+use keyrail_engine::retry::split_mix;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -82,15 +83,11 @@ impl Story {
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
 struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % below
+        split_mix(&mut self.0) % below
     }
 
     fn one_in(&mut self, many: u64) -> bool {

@@ -167,12 +167,11 @@ impl<M> Lanes<M> {
     }
 
     pub(super) fn remove_partition(&mut self, partition: Partition) {
-        let of_it = |lane: &&Lane<M>| lane.open && lane.id.partition == partition;
-        let gone: Vec<LaneId> = self.lanes.iter().filter(of_it).map(|lane| lane.id).collect();
-        for id in gone {
-            let (place, _) = self.open(id);
-            self.close(place);
-        }
+        let of_it = |lane: &Lane<M>| lane.open && lane.id.partition == partition;
+        let all = self.lanes.iter().enumerate().filter(|(_, lane)| of_it(lane));
+        let gone: Vec<Place> =
+            all.map(|(index, lane)| Place { index: index as u32, generation: lane.generation }).collect();
+        gone.into_iter().for_each(|place| self.close(place));
     }
 
     /// Gives memory back once a burst is over: the table never stays above eight times its need, and of the slab what
