@@ -170,15 +170,20 @@ impl Cursors {
                 return Err(Step::OutOfRange(at));
             }
             let found = self.reading.blocks((cursor.topic.id, at.partition), cursor.next, TURN_BYTES);
-            let blocks: VecDeque<Stored> = found
+            let mut blocks: VecDeque<Stored> = found
                 .map_err(|error| {
                     cursor.rests_until = Some(Instant::now() + REST);
                     Step::Trouble(error)
                 })?
                 .into();
+            // The writer's transaction may be in the database a moment before its end is told. Read now, the position
+            // would lie past the end that all others know of.
+            let told = blocks.partition_point(|block| block.last < bounds.end);
+            let early = told < blocks.len();
+            blocks.truncate(told);
             if blocks.is_empty() {
                 // Compaction took all that was left, unless it was retention, which the next look sees.
-                if cursor.state.bounds().start <= cursor.next {
+                if !early && cursor.state.bounds().start <= cursor.next {
                     cursor.next = bounds.end;
                 }
                 continue;

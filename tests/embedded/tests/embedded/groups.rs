@@ -1,9 +1,10 @@
 //! Groups: who holds the partitions, where they left off, what is noticed.
 
 use crate::support::{Folder, WAIT, at, deliver, join, next, produce, send, take, text, topic};
+use keyrail::broker::embedded::{Embedded, Options};
 use keyrail::broker::topics::{NeededTopic, TopicRole};
 use keyrail::broker::{Broker as _, BrokerErrorKind, OffsetCommit, Polled};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn commit(partition: i32, offset: i64, metadata: &str) -> OffsetCommit {
     OffsetCommit { at: at(0, partition), offset, metadata: metadata.to_owned() }
@@ -138,4 +139,38 @@ fn missing_topics_are_made_and_unfit_ones_told() {
     assert_eq!(told, expected);
     let settings = client.settings("in.dlq").unwrap();
     assert!(settings.contains(&("max.message.bytes".to_owned(), (1_048_588 + 65_536).to_string())));
+}
+
+/// What is written stands in the database a moment before its end is told. A reader as quick as this one sees that moment
+/// some times in a thousand writes.
+#[test]
+fn a_reader_that_is_quicker_than_the_writer_never_leaves_the_log() {
+    const WRITES: i64 = 3_000;
+    let folder = Folder::new();
+    let broker = Embedded::open(&Options { durable: false, ..folder.options() }).unwrap();
+    topic(broker.client().unwrap().as_mut(), "t", 1, &[]);
+    let mut consumer = broker.consumer("g", &["t".to_owned()]).unwrap();
+    join(consumer.as_mut());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..WRITES {
+                deliver(&broker, &[produce("t", "k", "v")]);
+            }
+        });
+        let until = Instant::now() + Duration::from_secs(60);
+        let mut expected = 0;
+        while expected < WRITES {
+            assert!(Instant::now() < until, "{expected} came");
+            match consumer.poll(Duration::ZERO) {
+                Polled::Record(record) => {
+                    assert_eq!(record.offset, expected);
+                    expected += 1;
+                    let end = consumer.bounds(at(0, 0), WAIT).unwrap().end;
+                    assert!(expected <= end, "{expected} lies past the end {end}");
+                }
+                Polled::Idle => {}
+                other => panic!("at {expected}: {other:?}"),
+            }
+        }
+    });
 }
