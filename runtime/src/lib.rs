@@ -7,4 +7,5 @@ pub mod fail;
 mod nearest;
 pub mod pipeline;
 pub mod record;
+pub mod rollout;
 pub mod wasm;

@@ -61,6 +61,11 @@ impl Gate {
         Self { share, closed: false }
     }
 
+    /// The limit is shared otherwise from now on: pipelines came or went.
+    pub fn share(&mut self, share: Share) {
+        self.share = share;
+    }
+
     /// Tells what changes now that this much is held. One record larger than the limit still passes an open gate:
     /// nothing may be too large to be fetched. Checked before each record, all pipelines together never hold more than
     /// the limit and one record each.

@@ -131,6 +131,9 @@ pub struct Epitaph {
     pub attempts: u32,
     /// When it first failed, milliseconds since the Unix epoch.
     pub first_failed_ms: i64,
+    /// The handler's version that failed it, as [`Shard::serve`](crate::shard::Shard::serve) was told; `None` where no
+    /// version is to blame.
+    pub version: Option<u32>,
 }
 
 /// How a message ended.

@@ -8,7 +8,7 @@ mod complete;
 mod lanes;
 
 pub use batch::{Delivery, Next, Plan};
-pub use complete::{CallFailure, Outcome, Report, Settled};
+pub use complete::{CallFailure, Outcome, Report, Retried, Settled};
 
 use crate::dedup::Seen;
 use crate::message::{Epitaph, Epoch, Failure, Fate, Now, Partition, Reason, Ticket};
@@ -56,6 +56,10 @@ pub struct Shard<M> {
     fresh_bytes: u64,
     /// Smoothed cost of one message, in microseconds; 0 until measured.
     cost_us: u64,
+    /// See [`Shard::serve`].
+    version: u32,
+    /// See [`Shard::tell_retries`].
+    retried: Option<Vec<Retried>>,
 }
 
 /// How full a shard is: for metrics.
@@ -94,7 +98,25 @@ impl<M> Shard<M> {
             fresh_messages: 0,
             fresh_bytes: 0,
             cost_us: 0,
+            version: 0,
+            retried: None,
         }
+    }
+
+    /// From the next batch on this version of the handler serves; dead letters name the one that failed them. Versions
+    /// are whatever numbers the caller counts them by; the first is 0.
+    pub fn serve(&mut self, version: u32) {
+        self.version = version;
+    }
+
+    /// From now on [`Shard::retried`] tells what will run again.
+    pub fn tell_retries(&mut self) {
+        self.retried.get_or_insert_default();
+    }
+
+    /// What failed in the last call and will run again, once; empty unless [`Shard::tell_retries`] was called.
+    pub fn retried(&mut self) -> Vec<Retried> {
+        self.retried.as_mut().map(core::mem::take).unwrap_or_default()
     }
 
     /// A partition starts, or starts anew with `settled` above its start. Must come before its first message.
@@ -191,7 +213,13 @@ impl<M> Shard<M> {
         let Item { ticket, message, trouble, .. } = item;
         let Trouble { history, failure } = trouble.map(|t| *t).unwrap_or_default();
         let first_failed_ms = history.first_failed_ms.unwrap_or(now.wall_ms);
-        let epitaph = Box::new(Epitaph { reason, failure, attempts: history.attempts, first_failed_ms });
+        let epitaph = Box::new(Epitaph {
+            reason,
+            failure,
+            attempts: history.attempts,
+            first_failed_ms,
+            version: Some(self.version),
+        });
         self.mark_seen(&ticket, now);
         let discard = self.policy.retry.then == crate::policy::Spent::Discard
             && matches!(reason, Reason::Attempts | Reason::Age | Reason::Trap | Reason::Timeout | Reason::Oversized);

@@ -45,6 +45,11 @@ impl Health {
         new
     }
 
+    /// This pipeline is gone, and counts no more.
+    pub fn remove(&self, name: &str) {
+        lock(&self.pipelines).retain(|pipeline| pipeline.name != name);
+    }
+
     /// The process was told to stop: from now on it is not ready.
     pub fn stopping(&self) {
         self.stopping.store(true, Relaxed);

@@ -6,8 +6,8 @@ use keyrail::admin::http::AdminServer;
 use keyrail::admin::logging::{self, LogFormat, LogLevel};
 use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
-use keyrail::config::{Format, Host, Logging, Pipeline, load};
-use keyrail::pipeline::{self, Ended};
+use keyrail::config::{Format, Logging, load};
+use keyrail::pipeline::{self, Ended, Surroundings};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -27,21 +27,10 @@ pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let admin = AdminServer::start(host.admin_listen, health.clone(), metrics.clone())?;
     signals::listen(stop.clone(), health.clone(), host.shutdown_grace)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pipelines = pipelines.len(), "keyrail starts");
-    let exit = start(&host, pipelines, health, metrics, stop);
+    let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: None };
+    let ended = pipeline::run(&host, pipelines, surroundings);
     drop(admin);
-    exit
-}
-
-/// Runs the pipelines until they end or `stop` is requested, and gives the exit code.
-fn start(
-    host: &Host,
-    pipelines: Vec<Pipeline>,
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
-    stop: Stop,
-) -> anyhow::Result<ExitCode> {
-    let ended = pipeline::run(host, pipelines, health, metrics, stop)?;
-    Ok(super::Exit::of(ended == Ended::Stopped).into())
+    Ok(super::Exit::of(ended? == Ended::Stopped).into())
 }
 
 fn set_up_log(logging: Logging) -> anyhow::Result<()> {

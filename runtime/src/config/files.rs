@@ -5,6 +5,7 @@ use super::fault::{Fault, Faults, Place};
 use super::host::Resolved;
 use super::manifest::{Manifest, Source};
 use super::{Host, Pipeline, host, manifest, together};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -62,24 +63,58 @@ fn host(path: &Path, sets: &[String], variables: Variables<'_>) -> Resolved {
 /// # Errors
 /// Every fault of every file at once.
 pub fn load_pipelines(dir: &Path, variables: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Pipeline>, Faults> {
+    let (files, pipelines, mut faults) = read_folder(dir, variables)?;
+    if files.is_empty() {
+        let cure = "put NAME.toml and its handler there, or set plugins.dir";
+        faults.push(Place::whole(&dir.display().to_string()).fault("", "no pipeline in it", cure));
+    }
+    Faults::unless(pipelines, faults)
+}
+
+/// What a folder of pipelines holds at one moment: those that are fit, beside those that are not.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Pipelines without a fault, in the order of their names.
+    pub fit: Vec<Pipeline>,
+    /// Faults of the others, by the pipeline's name.
+    pub unfit: BTreeMap<String, Faults>,
+}
+
+/// As [`load_pipelines`], but a fault of one file does not touch the others, and there need not be any.
+///
+/// # Errors
+/// The folder itself can't be read.
+pub fn find_pipelines(dir: &Path, variables: &dyn Fn(&str) -> Option<String>) -> Result<Found, Faults> {
+    let (files, pipelines, faults) = read_folder(dir, variables)?;
+    let mut by_file: BTreeMap<String, Vec<Fault>> = BTreeMap::new();
+    for fault in faults {
+        by_file.entry(fault.file.clone()).or_default().push(fault);
+    }
+    let fit = pipelines.into_iter().filter(|p| !by_file.contains_key(&p.manifest.display().to_string())).collect();
+    let unfit = files.into_iter().filter_map(|(file, name)| Some((name, Faults::of(by_file.remove(&file)?)))).collect();
+    Ok(Found { fit, unfit })
+}
+
+/// Files and names of all manifests, read or not; those that make a pipeline; and what is wrong.
+type Folder = (Vec<(String, String)>, Vec<Pipeline>, Vec<Fault>);
+
+fn read_folder(dir: &Path, variables: Variables<'_>) -> Result<Folder, Faults> {
     let names = list(dir).map_err(|error| {
         let cure = "make it, or set plugins.dir in keyrail.toml";
         Faults::of(vec![Place::whole(&dir.display().to_string()).fault("", reason(&error), cure)])
     })?;
     let mut faults = Vec::new();
-    let mut files = Vec::new();
-    for name in names.iter().filter(|name| is_manifest(name)) {
-        let path = dir.join(name);
+    let (mut files, mut texts) = (Vec::new(), Vec::new());
+    for file in names.iter().filter(|name| is_manifest(name)) {
+        let path = dir.join(file);
+        let (shown, name) = (path.display().to_string(), file.trim_end_matches(".toml").to_owned());
         if let Some(text) = read(&path, "mend or remove it", &mut faults) {
-            files.push((path.display().to_string(), name.trim_end_matches(".toml").to_owned(), text));
+            texts.push((shown.clone(), name.clone(), text));
         }
+        files.push((shown, name));
     }
-    if files.is_empty() && faults.is_empty() {
-        let cure = "put NAME.toml and its handler there, or set plugins.dir";
-        faults.push(Place::whole(&dir.display().to_string()).fault("", "no pipeline in it", cure));
-    }
-    let pipelines = resolve(&files, dir, &names, &|path| path.is_file(), variables, &mut faults);
-    Faults::unless(pipelines, faults)
+    let pipelines = resolve(&texts, dir, &names, &|path| path.is_file(), variables, &mut faults);
+    Ok((files, pipelines, faults))
 }
 
 /// Resolves manifests given as file, name and text.

@@ -54,6 +54,7 @@ fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host 
         kafka: client::read(&mut reader, broker == BrokerKind::Kafka),
         embedded: embedded(&mut reader, dir),
         plugins_dir: folder(&mut reader, "plugins.dir", "./plugins", dir),
+        plugins_poll: Duration::from_millis(reader.duration("plugins.poll", 5_000, 100..=HOUR_MS)),
         store_dir: folder(&mut reader, "store.dir", "./state", dir),
         records_bytes: reader.size("memory.records", 256 * MIB, 64 * KIB..=MIB * MIB),
         admin_listen: admin_listen(&mut reader),

@@ -22,9 +22,20 @@ mod variables;
 #[cfg(test)]
 mod tests;
 
+/// A manifest of the folder `plugins`, without a look at the disk.
+#[cfg(test)]
+pub(crate) fn for_tests(name: &str, text: &str) -> Pipeline {
+    let text = format!("guarantee = \"at-least-once\"\n{text}");
+    let files = [(format!("plugins/{name}.toml"), name.to_owned(), text)];
+    let mut faults = Vec::new();
+    let mut all = files::resolve(&files, std::path::Path::new("plugins"), &[], &|_| true, &|_| None, &mut faults);
+    assert_eq!(faults, []);
+    all.remove(0)
+}
+
 pub use client::is_secret;
 pub use fault::{Fault, Faults};
-pub use files::{load, load_host, load_pipelines};
+pub use files::{Found, find_pipelines, load, load_host, load_pipelines};
 
 use keyrail_engine::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +55,8 @@ pub struct Host {
     pub embedded: Embedded,
     /// The folder of the pipelines.
     pub plugins_dir: PathBuf,
+    /// Between two looks at it, beside those that events of the file system ask for.
+    pub plugins_poll: Duration,
     /// The folder of what can be made anew: compiled handlers.
     pub store_dir: PathBuf,
     /// Bytes of records fetched and not yet settled, all pipelines together, at most.

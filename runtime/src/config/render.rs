@@ -59,6 +59,7 @@ pub(super) fn host(host: &Host) -> String {
     page.text("sync", if host.embedded.sync_full { "full" } else { "normal" });
     page.section("plugins");
     page.text("dir", &literal(&host.plugins_dir.display().to_string()));
+    page.duration("poll", ms(host.plugins_poll));
     page.section("store");
     page.text("dir", &literal(&host.store_dir.display().to_string()));
     page.section("memory");

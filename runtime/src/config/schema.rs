@@ -35,7 +35,7 @@ pub(super) static HOST: &Schema = &[
     ("embedded.sync", Key),
     ("plugins", Section),
     ("plugins.dir", Key),
-    ("plugins.poll", Later("the folder is read once at the start; remove it and restart")),
+    ("plugins.poll", Key),
     ("store", Section),
     ("store.dir", Key),
     ("memory", Section),

@@ -4,7 +4,8 @@ use super::clock::Clock;
 use super::grace::Bounds;
 use super::link::{Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
 use super::records::{self, Origin, Source};
-use super::{Trouble, show};
+use super::witness::{Told, Witness};
+use super::{Serving, Trouble, show};
 use crate::admin::health::Heartbeat;
 use crate::admin::metrics::{CommitResult, DeadLetterReason, LocalHistogram, PipelineMetrics, Produced};
 use crate::broker::{BrokerError, BrokerErrorKind, Commits, OffsetCommit, Producer, Refusal};
@@ -44,6 +45,7 @@ pub(super) struct Ledger {
     pub(super) clock: Clock,
     pub(super) metrics: Arc<PipelineMetrics>,
     pub(super) heartbeat: Heartbeat,
+    pub(super) witness: Option<Arc<dyn Witness>>,
 }
 
 /// Names that records and logs carry.
@@ -51,8 +53,7 @@ pub(super) struct Ledger {
 pub(super) struct Names {
     pub(super) pipeline: String,
     pub(super) group: String,
-    /// Name and digest.
-    pub(super) handler: String,
+    pub(super) serving: Arc<Serving>,
     pub(super) inputs: Vec<String>,
     /// Topics of the outputs.
     pub(super) outputs: Vec<String>,
@@ -186,6 +187,9 @@ impl Worker {
 
     fn publish_one(&mut self, message: Settled<Payload>, effects: &Effects, now: Now) -> Result<(), Trouble> {
         let slot = message.slot;
+        if let Some(witness) = &self.ledger.witness {
+            witness.tell(&Told::settled(&self.ledger.names, &message, effects));
+        }
         let records = slot.map_or(0, |slot| effects.count(slot));
         let source = records::Source::of(&message.message.record);
         let token = self.ledger.engine.publish(message, records, now, &mut self.actions);
@@ -235,10 +239,11 @@ impl Worker {
             };
             let record = &message.record;
             let (topic, letters) = (record.at.topic as usize, &names.letters);
+            let handler = format!("{}@{}", names.pipeline, names.serving.digest(epitaph.version));
             let origin = Origin {
                 topic: names.inputs.get(topic).map_or("", String::as_str),
                 group: &names.group,
-                handler: &names.handler,
+                handler: &handler,
                 style: names.style,
                 short,
             };

@@ -210,6 +210,9 @@ impl Worker {
     }
 
     fn turn_gate(&mut self) -> Result<(), Trouble> {
+        if let Some(share) = self.feed.budget.refresh() {
+            self.feed.gate.share(share);
+        }
         let held = self.feed.budget.held();
         self.feed.metrics.budget_used_bytes.set(held.own);
         let Some(turn) = self.feed.gate.check(&held) else { return Ok(()) };

@@ -23,25 +23,63 @@ impl std::fmt::Display for Unfit {
 
 impl std::error::Error for Unfit {}
 
-/// Reads, verifies, compiles and opens a manifest's handler; the instance opened as a probe is thrown away.
+/// A handler's file as it was read: what is hashed is what is compiled.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Code {
+    bytes: Vec<u8>,
+    digest: String,
+}
+
+impl Code {
+    /// Reads a manifest's handler and compares it with what the manifest demands.
+    ///
+    /// # Errors
+    /// It can't be read, or is another than the manifest's `sha256` names.
+    pub fn read(manifest: &config::Pipeline) -> Result<Self, Unfit> {
+        let file = manifest.manifest.display();
+        let bytes = std::fs::read(&manifest.handler).map_err(|e| Unfit {
+            problem: format!("can't be read: {e}"),
+            cure: format!("put it there, or name another in {file}"),
+        })?;
+        let digest = sha256_hex(&bytes);
+        if manifest.sha256.is_some_and(|wanted| hex(&wanted) != digest) {
+            return Err(Unfit {
+                problem: format!("sha256 is {digest}, and {file} demands another"),
+                cure: "put the file there that was meant, or correct sha256".to_owned(),
+            });
+        }
+        Ok(Self { bytes, digest })
+    }
+
+    /// The SHA-256 of the file, in lower-case hexadecimal.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Verifies, compiles and opens the handler; the instance opened as a probe is thrown away.
+    ///
+    /// # Errors
+    /// Says what the file has and what it needs.
+    pub fn load(self, host: &Arc<Host>, manifest: &config::Pipeline) -> Result<Handler, Unfit> {
+        let told = |problem: String| Unfit { problem, cure: String::new() };
+        let handler =
+            host.load_known(&manifest.name, &self.bytes, self.digest).map_err(|e| told(e.kind.to_string()))?;
+        drop(handler.open(&setup(manifest), &limits(manifest)).map_err(|e| told(e.to_string()))?);
+        Ok(handler)
+    }
+}
+
+impl std::fmt::Debug for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Code").field("digest", &self.digest).field("bytes", &self.bytes.len()).finish()
+    }
+}
+
+/// Reads and loads a manifest's handler; see [`Code`].
 ///
 /// # Errors
 /// Says what the file has and what it needs.
 pub fn load(host: &Arc<Host>, manifest: &config::Pipeline) -> Result<Handler, Unfit> {
-    let told = |problem: String| Unfit { problem, cure: String::new() };
-    let file = manifest.manifest.display();
-    let bytes = std::fs::read(&manifest.handler).map_err(|e| Unfit {
-        problem: format!("can't be read: {e}"),
-        cure: format!("put it there, or name another in {file}"),
-    })?;
-    let digest = sha256_hex(&bytes);
-    if manifest.sha256.is_some_and(|wanted| hex(&wanted) != digest) {
-        return Err(Unfit {
-            problem: format!("sha256 is {digest}, and {file} demands another"),
-            cure: "put the file there that was meant, or correct sha256".to_owned(),
-        });
-    }
-    let handler = host.load_known(&manifest.name, &bytes, digest).map_err(|e| told(e.kind.to_string()))?;
-    drop(handler.open(&setup(manifest), &limits(manifest)).map_err(|e| told(e.to_string()))?);
-    Ok(handler)
+    Code::read(manifest)?.load(host, manifest)
 }

@@ -14,20 +14,24 @@ mod opening;
 mod pace;
 mod process;
 mod records;
+mod serving;
 mod shard;
 mod show;
 mod standing;
+pub mod witness;
 
-pub use budget::Budget;
-pub use load::{Unfit, load};
-pub use process::{Ended, StartError, broker, embedded_options, run};
+pub use budget::{Budget, Pool};
+pub use load::{Code, Unfit, load};
+pub(crate) use process::ensure_topics;
+pub use process::{Ended, StartError, Surroundings, broker, embedded_options, run};
+pub use serving::Serving;
 
 use crate::admin::health::{Health, PipelineHealth, State};
 use crate::admin::metrics::{Metrics, PipelineMetrics};
 use crate::admin::stop::Stop;
 use crate::broker::{Broker, BrokerError, BrokerErrorKind, Consumer, Producer};
 use crate::config;
-use crate::wasm::{Handler, Limits, Setup};
+use crate::wasm::{Limits, Setup};
 use clock::Clock;
 use crossbeam_channel::bounded;
 use grace::Bounds;
@@ -40,6 +44,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use witness::Witness;
 
 /// Places in an inbox of the consumer.
 const CONSUMER_INBOX: usize = 256;
@@ -57,8 +62,8 @@ const RAN_WELL: Duration = Duration::from_secs(60);
 pub struct Parts {
     /// Its manifest.
     pub manifest: config::Pipeline,
-    /// Its handler.
-    pub handler: Handler,
+    /// Its handler, which may be swapped while it runs.
+    pub serving: Arc<Serving>,
     /// Makes its clients.
     pub broker: Arc<dyn Broker>,
     /// Its part in the byte budget.
@@ -78,6 +83,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Raised when the process is to stop.
     pub stop: Stop,
+    /// Is told of every message's fate, if anybody.
+    pub witness: Option<Arc<dyn Witness>>,
 }
 
 /// A pipeline ended because it was asked to.
@@ -113,7 +120,7 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
     let health = shared.health.pipeline(name);
     let metrics = shared.metrics.pipeline(name);
     metrics.partitions(|table| table.set_topics(&parts.manifest.input));
-    metrics.add_extra(parts.handler.metrics().clone());
+    metrics.set_handler(parts.serving.present().1.metrics().clone());
     let mut wait = RESTART_FIRST;
     let anew = Arc::default();
     loop {
@@ -227,7 +234,8 @@ fn build(
         engine: Shard::new(shard_policy.clone(), seed()),
         inbox,
         committer: to_committer.clone(),
-        handler: parts.handler.clone(),
+        serving: parts.serving.clone(),
+        witness: shared.witness.clone(),
         setup: setup(manifest),
         limits: limits(manifest),
         clock,
@@ -247,7 +255,8 @@ fn build(
         consumer: Line::new(Outlet(to_consumer)),
         over: over.clone(),
         bounds,
-        names: names(manifest, &parts.handler),
+        names: names(manifest, parts.serving.clone()),
+        witness: shared.witness.clone(),
         clock,
         metrics: metrics.clone(),
         heartbeat: health.heartbeat("committer", Duration::from_secs(120)),
@@ -297,13 +306,11 @@ pub fn limits(manifest: &config::Pipeline) -> Limits {
     Limits { memory_bytes: own.memory_bytes, outputs: own.outputs, output_bytes: own.output_bytes, ..Limits::default() }
 }
 
-fn names(manifest: &config::Pipeline, handler: &Handler) -> committer::Names {
-    let digest = handler.digest();
-    let short = digest.get(..12).unwrap_or(digest);
+fn names(manifest: &config::Pipeline, serving: Arc<Serving>) -> committer::Names {
     committer::Names {
         pipeline: manifest.name.clone(),
         group: manifest.group.clone(),
-        handler: format!("{}@{short}", manifest.name),
+        serving,
         inputs: manifest.input.clone(),
         outputs: manifest.outputs.iter().map(|(_, topic)| topic.clone()).collect(),
         letters: manifest.dead_letter.topics.clone(),

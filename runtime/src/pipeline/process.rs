@@ -1,6 +1,7 @@
 //! All pipelines of a process, on its broker.
 
-use super::{Budget, Failure, Parts, Shared, load, supervise};
+use super::load;
+use super::witness::Witness;
 use crate::admin::health::{Health, State};
 use crate::admin::metrics::Metrics;
 use crate::admin::stop::Stop;
@@ -8,6 +9,7 @@ use crate::broker::embedded::{self, Embedded};
 use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole};
 use crate::broker::{Broker, BrokerErrorKind};
 use crate::config::{self, BrokerKind};
+use crate::rollout::{self, Fleet, Ready};
 use crate::wasm::{self, HostOptions};
 use std::fmt;
 use std::sync::Arc;
@@ -40,37 +42,57 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Runs all pipelines until a stop is asked for and all are drained, or until none can go on.
+/// What [`run`] is given beside the configuration.
+pub struct Surroundings {
+    /// For the admin server.
+    pub health: Arc<Health>,
+    /// For the admin server.
+    pub metrics: Arc<Metrics>,
+    /// Raised when the process is to stop.
+    pub stop: Stop,
+    /// The environment, for `${NAME}` in manifests that come later.
+    pub variables: fn(&str) -> Option<String>,
+    /// Is told of every message's fate, if anybody. Who watches also waits for the folder to be mended where `run` would
+    /// end.
+    pub witness: Option<Arc<dyn Witness>>,
+}
+
+/// Runs these pipelines, and follows their folder, until a stop is asked for and all are drained, or until none can go on.
 ///
 /// # Errors
 /// A handler, a property or a topic is not fit; nothing was consumed then. A broker that does not answer is waited for.
 pub fn run(
     host: &config::Host,
     pipelines: Vec<config::Pipeline>,
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
-    stop: Stop,
+    surroundings: Surroundings,
 ) -> Result<Ended, StartError> {
+    let Surroundings { health, metrics, stop, variables, witness } = surroundings;
     let broker = broker(host)?;
-    let parts = prepare(host, &broker, pipelines)?;
-    if !topics_are_there(broker.as_ref(), &parts, &health, &stop)? {
+    let options = HostOptions { cache_dir: Some(host.store_dir.join("code")) };
+    let engine = wasm::Host::new(options).map_err(|e| StartError(vec![e.to_string()]))?;
+    let all = prepare(&engine, pipelines)?;
+    if !topics_are_there(broker.as_ref(), &all, &health, &stop)? {
         return Ok(Ended::Stopped);
     }
-    let shared = Shared {
+    let mut fleet = Fleet::new(rollout::Setup {
+        dir: host.plugins_dir.clone(),
+        poll: host.plugins_poll,
+        variables,
+        records_bytes: host.records_bytes,
+        patient: witness.is_some(),
+        broker,
+        engine,
         grace: host.shutdown_grace,
         shards: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
         health,
         metrics,
         stop,
-    };
-    let ends = std::thread::scope(|scope| {
-        let threads: Vec<_> = parts
-            .iter()
-            .map(|parts| (parts.manifest.name.as_str(), scope.spawn(|| supervise(parts, &shared))))
-            .collect();
-        threads.into_iter().map(|(name, thread)| (name, thread.join())).map(ended).collect::<Vec<_>>()
+        witness,
     });
-    Ok(if ends.into_iter().all(|ok| ok) { Ended::Stopped } else { Ended::Failed })
+    for ready in all {
+        fleet.start(ready);
+    }
+    Ok(if fleet.run() { Ended::Stopped } else { Ended::Failed })
 }
 
 /// The broker that the host names.
@@ -109,56 +131,34 @@ fn kafka(_: &config::Host) -> Result<Arc<dyn Broker>, StartError> {
     Err(StartError(vec![format!("this build does not know Kafka: {cure}")]))
 }
 
-fn ended((name, end): (&str, std::thread::Result<Result<(), Failure>>)) -> bool {
-    match end {
-        Ok(Ok(())) => return true,
-        Ok(Err(Failure::Person(why))) => {
-            tracing::error!(pipeline = name, why, "the pipeline has stopped: a person must act");
-        }
-        Ok(Err(Failure::Stop(why))) => {
-            let told = "the pipeline did not stop in good order: what is not committed runs again";
-            tracing::error!(pipeline = name, why, "{told}");
-        }
-        Err(_) => tracing::error!(pipeline = name, "the pipeline's supervisor panicked"),
-    }
-    false
-}
-
 /// Loads every handler; all that are unfit are told at once.
-fn prepare(
-    host: &config::Host,
-    broker: &Arc<dyn Broker>,
-    pipelines: Vec<config::Pipeline>,
-) -> Result<Vec<Parts>, StartError> {
-    let options = HostOptions { cache_dir: Some(host.store_dir.join("code")) };
-    let engine = wasm::Host::new(options).map_err(|e| StartError(vec![e.to_string()]))?;
-    let (mut parts, mut unfit) = (Vec::new(), Vec::new());
-    let budgets = Budget::of_pipelines(host.records_bytes, pipelines.len());
-    for (manifest, budget) in pipelines.into_iter().zip(budgets) {
+fn prepare(engine: &Arc<wasm::Host>, pipelines: Vec<config::Pipeline>) -> Result<Vec<Ready>, StartError> {
+    let (mut all, mut unfit) = (Vec::new(), Vec::new());
+    for manifest in pipelines {
         let started = Instant::now();
-        match load(&engine, &manifest) {
+        match load(engine, &manifest) {
             Ok(handler) => {
                 let took_ms = started.elapsed().as_millis() as u64;
                 tracing::info!(pipeline = manifest.name, digest = handler.digest(), took_ms, "the handler is loaded");
-                parts.push(Parts { manifest, handler, broker: broker.clone(), budget });
+                all.push(Ready { manifest, handler });
             }
             Err(why) => unfit.push(format!("{}: {why}", manifest.handler.display())),
         }
     }
-    if unfit.is_empty() { Ok(parts) } else { Err(StartError(unfit)) }
+    if unfit.is_empty() { Ok(all) } else { Err(StartError(unfit)) }
 }
 
 /// Looks for every topic, and makes missing dead-letter topics. `false`: a stop was asked for while no broker answered.
-fn topics_are_there(broker: &dyn Broker, parts: &[Parts], health: &Health, stop: &Stop) -> Result<bool, StartError> {
-    let needed: Vec<NeededTopic> = parts.iter().flat_map(|p| needed(&p.manifest)).collect();
+fn topics_are_there(broker: &dyn Broker, all: &[Ready], health: &Health, stop: &Stop) -> Result<bool, StartError> {
+    let needed: Vec<NeededTopic> = all.iter().flat_map(|ready| needed(&ready.manifest)).collect();
     loop {
         match broker.ensure(&needed, ASK) {
             Ok(problems) if problems.is_empty() => return Ok(true),
             Ok(problems) => return Err(StartError(problems.into_iter().map(told).collect())),
             Err(error) if error.kind == BrokerErrorKind::Operator => return Err(StartError(vec![error.message])),
             Err(error) => {
-                for part in parts {
-                    health.pipeline(&part.manifest.name).set(State::NotReady(error.message.clone()));
+                for ready in all {
+                    health.pipeline(&ready.manifest.name).set(State::NotReady(error.message.clone()));
                 }
                 tracing::warn!(%error, "waiting for the broker");
                 if stop.wait(RETRY) {
@@ -167,6 +167,16 @@ fn topics_are_there(broker: &dyn Broker, parts: &[Parts], health: &Health, stop:
             }
         }
     }
+}
+
+/// Looks for the topics of one pipeline, and makes those that it may.
+///
+/// # Errors
+/// What a person must put right, or that no broker answered.
+pub(crate) fn ensure_topics(broker: &dyn Broker, manifest: &config::Pipeline, wait: Duration) -> Result<(), String> {
+    let problems = broker.ensure(&needed(manifest), wait).map_err(|error| error.message)?;
+    let problems: Vec<String> = problems.into_iter().map(told).collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
 
 fn needed(manifest: &config::Pipeline) -> Vec<NeededTopic> {

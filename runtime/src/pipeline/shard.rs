@@ -2,10 +2,13 @@
 
 use super::budget::Budget;
 use super::clock::Clock;
-use super::link::{Payload, ToCommitter, ToShard, Work};
+use super::link::{Payload, ToCommitter, ToShard, Work, to_broker};
+use super::serving::Serving;
+use super::witness::{Told, Witness};
 use crate::admin::health::Heartbeat;
 use crate::admin::metrics::{ClosedReason, Failure as FailureKind, PipelineMetrics};
 use crate::fail::{Point, pass};
+use crate::record::Record;
 use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, Setup};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use keyrail_engine::message::{self, Fate};
@@ -25,7 +28,8 @@ pub(super) struct Shift {
     pub(super) engine: Shard<Payload>,
     pub(super) inbox: Receiver<ToShard>,
     pub(super) committer: Sender<ToCommitter>,
-    pub(super) handler: Handler,
+    pub(super) serving: Arc<Serving>,
+    pub(super) witness: Option<Arc<dyn Witness>>,
     pub(super) setup: Setup,
     pub(super) limits: Limits,
     pub(super) clock: Clock,
@@ -39,6 +43,9 @@ struct Ended;
 
 struct Worker {
     shift: Shift,
+    /// The version that `engine` and `instance` are of, and its number.
+    handler: Handler,
+    version: u32,
     instance: Option<Instance>,
     deliveries: Vec<Delivery>,
     settled: Vec<Settled<Payload>>,
@@ -56,8 +63,20 @@ struct Shares {
 
 /// Runs until the pipeline's other threads have dropped their ends of the channels.
 pub(super) fn run(shift: Shift) {
-    let mut worker =
-        Worker { shift, instance: None, deliveries: Vec::new(), settled: Vec::new(), shares: Shares::default() };
+    let (version, handler) = shift.serving.present();
+    let mut worker = Worker {
+        shift,
+        handler,
+        version,
+        instance: None,
+        deliveries: Vec::new(),
+        settled: Vec::new(),
+        shares: Shares::default(),
+    };
+    worker.shift.engine.serve(version);
+    if worker.shift.witness.is_some() {
+        worker.shift.engine.tell_retries();
+    }
     while worker.turn().is_ok() {}
     worker.show_load();
 }
@@ -132,7 +151,20 @@ impl Worker {
         Ok(())
     }
 
+    /// Between two batches a new version takes over.
+    fn follow(&mut self) {
+        if self.shift.serving.number() == self.version {
+            return;
+        }
+        (self.version, self.handler) = self.shift.serving.present();
+        self.shift.engine.serve(self.version);
+        if self.instance.take().is_some() {
+            self.shift.metrics.instances_closed.add(ClosedReason::Swapped, 1);
+        }
+    }
+
     fn call(&mut self, plan: Plan) -> Result<(), Ended> {
+        self.follow();
         let Some(mut instance) = self.instance.take().or_else(|| self.open()) else {
             return self.no_instance();
         };
@@ -149,6 +181,10 @@ impl Worker {
         let result = instance.process(&mut self.deliveries, now.wall_ms, Duration::from_millis(plan.deadline_ms));
         let took = started.elapsed();
         pass(Point::AfterCall);
+        let records: Vec<Record> = match &self.shift.witness {
+            Some(_) => self.deliveries.iter().map(|delivery| delivery.record.clone()).collect(),
+            None => Vec::new(),
+        };
         self.deliveries.clear();
         self.shift.metrics.batch_messages.observe(u64::from(plan.messages));
         self.shift.metrics.call_micros.observe_time(took);
@@ -156,12 +192,12 @@ impl Worker {
         match result {
             Ok(answer) => {
                 self.keep_or_recycle(instance);
-                self.complete(answer, took)
+                self.complete(answer, took, &records)
             }
             Err(failure) => {
                 self.shift.metrics.instances_closed.add(ClosedReason::from(&failure), 1);
                 drop(instance);
-                self.fail(&failure, plan.messages)
+                self.fail(&failure, plan.messages, &records)
             }
         }
     }
@@ -175,7 +211,7 @@ impl Worker {
     }
 
     fn open(&mut self) -> Option<Instance> {
-        match self.shift.handler.open(&self.shift.setup, &self.shift.limits) {
+        match self.handler.open(&self.shift.setup, &self.shift.limits) {
             Ok(instance) => {
                 self.shift.metrics.instances_opened.add(1);
                 Some(instance)
@@ -202,12 +238,13 @@ impl Worker {
         Ok(())
     }
 
-    fn complete(&mut self, answer: Answer, took: Duration) -> Result<(), Ended> {
+    fn complete(&mut self, answer: Answer, took: Duration, records: &[Record]) -> Result<(), Ended> {
         let Answer { outcomes, effects } = answer;
         outcomes.iter().for_each(|outcome| self.count_failure(outcome));
         let outcomes = outcomes.into_iter().map(outcome).collect();
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.shift.engine.complete(outcomes, took_us, self.shift.clock.now(), &mut self.settled);
+        self.tell_retries(records);
         self.hand_on(effects)
     }
 
@@ -221,7 +258,7 @@ impl Worker {
         self.shift.metrics.attempts_failed.add(kind, 1);
     }
 
-    fn fail(&mut self, failure: &CallFailure, messages: u32) -> Result<(), Ended> {
+    fn fail(&mut self, failure: &CallFailure, messages: u32, records: &[Record]) -> Result<(), Ended> {
         self.shift.metrics.attempts_failed.add(FailureKind::from(failure), 1);
         let pipeline = &self.shift.setup.handler;
         if messages > 1 {
@@ -231,7 +268,20 @@ impl Worker {
         }
         let call = shard::CallFailure { timeout: matches!(failure, CallFailure::Timeout), failure: words(failure) };
         self.shift.engine.fail(call, self.shift.clock.now(), &mut self.settled);
+        self.tell_retries(records);
         self.hand_on(Effects::default())
+    }
+
+    /// Tells the witness, if there is one, what of the batch that `records` held runs again.
+    fn tell_retries(&mut self, records: &[Record]) {
+        let Some(witness) = &self.shift.witness else { return };
+        let now_ms = self.shift.clock.now().steady_ms;
+        for retried in self.shift.engine.retried() {
+            let (at, offset) = (to_broker(retried.ticket.partition), retried.ticket.offset);
+            if let Some(record) = records.iter().find(|record| record.at == at && record.offset == offset) {
+                witness.tell(&Told::retried(&self.shift.setup, record, &retried, now_ms));
+            }
+        }
     }
 
     /// Sends what is settled to the committer, with what the call staged.

@@ -9,7 +9,7 @@ use keyrail::broker::Produce;
 use keyrail::broker::client::NewTopic;
 use keyrail::broker::embedded;
 use keyrail::config;
-use keyrail::pipeline::{self, Ended};
+use keyrail::pipeline::{self, Ended, Surroundings};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Runs what a keyrail.toml says until standard input ends.
 pub(super) fn run(file: &Path) -> Result<()> {
-    logging::init(&"warn".parse()?, LogFormat::Text)?;
+    let level = std::env::var("KEYRAIL_RIG_LOG").unwrap_or_else(|_| "warn".to_owned());
+    logging::init(&level.parse()?, LogFormat::Text)?;
     let stop = Stop::new();
     let asked = stop.clone();
     std::thread::spawn(move || {
@@ -33,7 +34,9 @@ pub(super) fn run(file: &Path) -> Result<()> {
 
 fn pipelines(file: &Path, stop: Stop) -> Result<()> {
     let (host, pipelines) = config::load(file, &[], &|_| None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
-    let ended = pipeline::run(&host, pipelines, Arc::new(Health::new()), Arc::new(Metrics::new()), stop)?;
+    let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
+    let surroundings = Surroundings { health, metrics, stop, variables: |_| None, witness: None };
+    let ended = pipeline::run(&host, pipelines, surroundings)?;
     ensure!(ended == Ended::Stopped, "a pipeline could not go on");
     Ok(())
 }

@@ -199,7 +199,8 @@ impl<M> Pipeline<M> {
         }
         let failure = Failure { code: "undeliverable".into(), detail };
         let attempts = publication.settled.attempts;
-        let epitaph = Epitaph { reason: Reason::Undeliverable, failure, attempts, first_failed_ms: now.wall_ms };
+        let first_failed_ms = now.wall_ms;
+        let epitaph = Epitaph { reason: Reason::Undeliverable, failure, attempts, first_failed_ms, version: None };
         publication.settled.fate = Fate::DeadLetter(Box::new(epitaph));
         publication.letter = true;
         publication.remaining = 1;

@@ -232,7 +232,13 @@ fn opened(epoch: u64, start: i64, more: &[&str]) -> Opened {
 }
 
 fn epitaph() -> Box<Epitaph> {
-    Box::new(Epitaph { reason: Reason::Attempts, failure: Failure::default(), attempts: 3, first_failed_ms: 5 })
+    Box::new(Epitaph {
+        reason: Reason::Attempts,
+        failure: Failure::default(),
+        attempts: 3,
+        first_failed_ms: 5,
+        version: None,
+    })
 }
 
 fn settled(offset: &str, more: &[&str], fate: Fate) -> Settled<i64> {

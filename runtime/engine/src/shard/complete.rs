@@ -54,6 +54,19 @@ pub struct Settled<M> {
     pub attempts: u32,
 }
 
+/// A message that failed and will run again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retried {
+    /// Its papers.
+    pub ticket: Ticket,
+    /// What it failed with.
+    pub failure: Failure,
+    /// Runs that failed so far.
+    pub failures: u32,
+    /// When it is due, in milliseconds of the steady clock.
+    pub due_ms: u64,
+}
+
 /// What a call's end brought, beside what is settled: for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Report {
@@ -207,6 +220,7 @@ impl<M> Shard<M> {
                     match due {
                         retry::Next::At(due) => {
                             report.retried += 1;
+                            self.note_retry(&slot, due);
                             let due = if self.policy.has(Bug::RetryAtOnce) { now.steady_ms } else { due };
                             self.wait(slot, due, &mut undone);
                         }
@@ -224,6 +238,12 @@ impl<M> Shard<M> {
         self.put_back(undone);
         self.let_go(&touched);
         report
+    }
+
+    fn note_retry(&mut self, slot: &Slot<M>, due_ms: u64) {
+        let (Some(told), Some(trouble)) = (&mut self.retried, &slot.item.trouble) else { return };
+        let (ticket, failure, failures) = (slot.item.ticket, trouble.failure.clone(), trouble.history.failures);
+        told.push(Retried { ticket, failure, failures, due_ms });
     }
 
     fn note_failure(

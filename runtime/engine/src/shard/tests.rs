@@ -25,6 +25,7 @@ mod failures;
 mod lanes;
 mod ownership;
 mod repeats;
+mod told;
 
 use super::*;
 use crate::message::MessageId;

@@ -82,6 +82,7 @@ catalog! {
     RecordsLost Counter "keyrail_records_lost_total" "Offsets in those ranges";
     DedupIds Gauge "keyrail_dedup_ids_remembered" "Message ids remembered";
     DedupForgotten Counter "keyrail_dedup_ids_forgotten_total" "Message ids forgotten, by reason";
+    Rollouts Counter "keyrail_rollouts_total" "Changes of a pipeline's files, by what became of them";
     InstancesOpened Counter "keyrail_handler_instances_opened_total" "Instances of the handler opened";
     InstancesClosed Counter "keyrail_handler_instances_closed_total" "Instances of the handler closed, by reason";
     HandlerSeriesDropped Gauge "keyrail_handler_series_dropped" "Series of handlers' own metrics left out of this page";

@@ -63,11 +63,10 @@ pub(super) struct Extra {
 }
 
 impl Extra {
-    pub(super) fn collect(&mut self, pipeline: &str, sources: &[Arc<dyn ExtraMetrics>]) {
+    pub(super) fn collect(&mut self, pipeline: &str, source: Option<&Arc<dyn ExtraMetrics>>) {
+        let Some(source) = source else { return };
         let mut samples = Vec::new();
-        for source in sources {
-            source.render(&mut samples);
-        }
+        source.render(&mut samples);
         for sample in &samples {
             if !self.add(pipeline, sample) {
                 self.dropped += 1;

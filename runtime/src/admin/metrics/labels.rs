@@ -194,5 +194,20 @@ labels! {
         Trapped = "trapped",
         /// It was stopped at its deadline.
         Timeout = "timeout",
+        /// Another version of the handler took over.
+        Swapped = "swapped",
+    }
+    /// What became of a change in the folder of the pipelines.
+    Rollout {
+        /// A pipeline was added.
+        Started = "started",
+        /// Its handler was swapped while it ran.
+        Swapped = "swapped",
+        /// Its manifest changed: it was drained and started anew.
+        Restarted = "restarted",
+        /// It was removed, and drained.
+        Drained = "drained",
+        /// The change is not fit to run; what ran before goes on.
+        Refused = "refused",
     }
 }

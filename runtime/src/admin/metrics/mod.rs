@@ -16,7 +16,7 @@ mod value;
 pub use extra::{ExtraMetrics, Sample, SampleValue};
 pub use labels::{
     BlockReason, ClosedReason, CommitResult, CounterBy, DeadLetterReason, Failure, Fate, ForgottenReason, Label,
-    PauseReason, Produced, Rebalance, RefusedReason,
+    PauseReason, Produced, Rebalance, RefusedReason, Rollout,
 };
 pub use page::Format;
 pub use partitions::{PartitionTable, PartitionValues};
@@ -66,6 +66,11 @@ impl Metrics {
         new
     }
 
+    /// This pipeline is shown no more.
+    pub fn remove(&self, name: &str) {
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).retain(|pipeline| pipeline.name != name);
+    }
+
     /// The whole page.
     #[must_use]
     pub fn render(&self, format: Format) -> String {
@@ -77,7 +82,7 @@ impl Metrics {
         page.put(Id::BudgetLimit, &[], self.budget_limit_bytes.get());
         for pipeline in &pipelines {
             pipeline.render(&mut page, now_ms);
-            extra.collect(&pipeline.name, &pipeline.extra());
+            extra.collect(&pipeline.name, pipeline.handler().as_ref());
         }
         page.put(Id::HandlerSeriesDropped, &[], extra.dropped());
         page.put_real(Id::ProcessStart, &[], self.started_s);
@@ -139,6 +144,8 @@ pub struct PipelineMetrics {
     pub loss_intervals: Counter,
     /// Offsets in those ranges.
     pub records_lost: Counter,
+    /// Changes of the pipeline's files by what became of them; the fleet owns it.
+    pub rollouts: CounterBy<Rollout>,
     /// Ids remembered; shards share it.
     pub dedup_ids: Gauge,
     /// Ids forgotten by reason.
@@ -149,7 +156,7 @@ pub struct PipelineMetrics {
     pub instances_closed: CounterBy<ClosedReason>,
     last_commit_ms: Gauge,
     table: Mutex<PartitionTable>,
-    extra: Mutex<Vec<Arc<dyn ExtraMetrics>>>,
+    handler: Mutex<Option<Arc<dyn ExtraMetrics>>>,
 }
 
 impl PipelineMetrics {
@@ -178,13 +185,14 @@ impl PipelineMetrics {
             stalls: Counter::default(),
             loss_intervals: Counter::default(),
             records_lost: Counter::default(),
+            rollouts: CounterBy::default(),
             dedup_ids: Gauge::default(),
             dedup_forgotten: CounterBy::default(),
             instances_opened: Counter::default(),
             instances_closed: CounterBy::default(),
             last_commit_ms: Gauge::default(),
             table: Mutex::default(),
-            extra: Mutex::default(),
+            handler: Mutex::default(),
         }
     }
 
@@ -207,13 +215,14 @@ impl PipelineMetrics {
         change(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Adds metrics that somebody else keeps (the handler's own) to this pipeline's page.
-    pub fn add_extra(&self, extra: Arc<dyn ExtraMetrics>) {
-        self.extra.lock().unwrap_or_else(PoisonError::into_inner).push(extra);
+    /// Shows the metrics that the handler keeps itself on this pipeline's page. Those of an earlier version go: counters
+    /// start at 0, as after a restart.
+    pub fn set_handler(&self, own: Arc<dyn ExtraMetrics>) {
+        *self.handler.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
     }
 
-    fn extra(&self) -> Vec<Arc<dyn ExtraMetrics>> {
-        self.extra.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn handler(&self) -> Option<Arc<dyn ExtraMetrics>> {
+        self.handler.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn render(&self, page: &mut Page, now_ms: u64) {
@@ -247,6 +256,7 @@ impl PipelineMetrics {
         self.put_by(page, Id::Commits, "result", &self.commits);
         self.put_by(page, Id::Produced, "kind", &self.produced);
         self.put_by(page, Id::Refused, "reason", &self.refused);
+        self.put_by(page, Id::Rollouts, "result", &self.rollouts);
         self.put_by(page, Id::DedupForgotten, "reason", &self.dedup_forgotten);
         self.put_by(page, Id::InstancesClosed, "reason", &self.instances_closed);
         let committed_ms = self.last_commit_ms.get();

@@ -204,7 +204,7 @@ fn sample(name: &str, labels: &[(&str, &str)], value: SampleValue) -> Sample {
 #[test]
 fn a_handlers_own_metrics_can_not_break_the_page() {
     let metrics = Metrics::new();
-    metrics.pipeline("a").add_extra(Arc::new(Fixed(vec![
+    metrics.pipeline("a").set_handler(Arc::new(Fixed(vec![
         sample("seen", &[("k", "x\n\"y")], SampleValue::Counter(2.0)),
         sample("seen", &[("k", "x\n\"y")], SampleValue::Counter(3.0)),
         sample(
@@ -217,7 +217,7 @@ fn a_handlers_own_metrics_can_not_break_the_page() {
         sample("bad", &[], SampleValue::Histogram { bounds: vec![2.0, 1.0], counts: vec![0, 0, 0], sum: 0.0 }),
         sample("worse", &[], SampleValue::Histogram { bounds: vec![1.0], counts: vec![], sum: 0.0 }),
     ])));
-    metrics.pipeline("b").add_extra(Arc::new(Fixed(vec![
+    metrics.pipeline("b").set_handler(Arc::new(Fixed(vec![
         sample("size", &[], SampleValue::Gauge(1.0)),
         sample("seen", &[], SampleValue::Counter(7.0)),
     ])));
@@ -250,7 +250,7 @@ fn a_handlers_own_metrics_can_not_break_the_page() {
 fn handlers_together_have_a_limit() {
     let many = (0..10_050).map(|i| sample("n", &[("i", &i.to_string())], SampleValue::Gauge(1.0))).collect();
     let metrics = Metrics::new();
-    metrics.pipeline("a").add_extra(Arc::new(Fixed(many)));
+    metrics.pipeline("a").set_handler(Arc::new(Fixed(many)));
     assert!(metrics.render(Format::Prometheus).contains("keyrail_handler_series_dropped 50\n"));
 }
 

@@ -5,6 +5,7 @@ use super::*;
 use crate::admin::health::Health;
 use crate::admin::metrics::Metrics;
 use crate::broker::{BrokerError, Commits, Committed, LogBounds};
+use crate::pipeline::Pool;
 use crate::pipeline::link::{Outlet, Over};
 use crate::record::RecordBuilder;
 use crossbeam_channel::{Sender, bounded};
@@ -81,7 +82,7 @@ fn bench_with(shards: u32, polls: Vec<Polled>, limit_bytes: u64) -> Bench {
     let (commands, inbox) = bounded(64);
     let told: Arc<Mutex<Vec<String>>> = Arc::default();
     let health = Health::new().pipeline("t");
-    let budget = Budget::of_pipelines(limit_bytes, 1).remove(0);
+    let budget = Pool::new(limit_bytes).join();
     let feed = Feed {
         consumer: Box::new(Scripted { polls: polls.into(), told: told.clone() }),
         intake: Intake::new(Policy::default(), shards, 0),

@@ -22,7 +22,7 @@ fn output_of(headers: &[(&[u8], &[u8])], forward: bool, record: &Record) -> Vec<
 
 fn epitaph() -> Epitaph {
     let failure = Failure { code: "bad".into(), detail: "no amount".into() };
-    Epitaph { reason: Reason::Attempts, failure, attempts: 16, first_failed_ms: 99 }
+    Epitaph { reason: Reason::Attempts, failure, attempts: 16, first_failed_ms: 99, version: None }
 }
 
 fn origin(style: HeaderStyle, short: bool) -> Origin<'static> {

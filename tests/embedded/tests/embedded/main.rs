@@ -9,4 +9,5 @@ mod log;
 mod run;
 mod socket;
 mod support;
+mod swap;
 mod tidy;

@@ -11,14 +11,20 @@ use std::time::{Duration, Instant};
 
 const RECORDS: usize = 30_000;
 const KEYS: usize = 300;
-const PARTITIONS: i32 = 4;
+pub(crate) const PARTITIONS: i32 = 4;
+
+/// Where the handlers for tests are, if they are built.
+pub(crate) fn guests(test: &str) -> Option<PathBuf> {
+    let guests = std::env::var_os("KEYRAIL_GUESTS").map(PathBuf::from);
+    if guests.is_none() {
+        skip(test, "KEYRAIL_GUESTS is not set; cargo xtask test sets it");
+    }
+    guests
+}
 
 /// A folder with keyrail.toml and the copying handler. `None`: the guests are not built.
 fn stage(test: &str) -> Option<Folder> {
-    let Some(guests) = std::env::var_os("KEYRAIL_GUESTS").map(PathBuf::from) else {
-        skip(test, "KEYRAIL_GUESTS is not set; cargo xtask test sets it");
-        return None;
-    };
+    let guests = guests(test)?;
     let folder = Folder::new();
     let plugins = folder.path().join("plugins");
     std::fs::create_dir(&plugins).unwrap();
@@ -31,11 +37,11 @@ fn stage(test: &str) -> Option<Folder> {
     Some(folder)
 }
 
-fn options(folder: &Folder) -> Options {
+pub(crate) fn options(folder: &Folder) -> Options {
     Options { partitions: PARTITIONS, ..folder.options() }
 }
 
-fn start(folder: &Folder) -> Child {
+pub(crate) fn start(folder: &Folder) -> Child {
     let mut child = Command::new(env!("CARGO_BIN_EXE_embedded-rig"))
         .arg("run")
         .arg(folder.path().join("keyrail.toml"))
@@ -57,13 +63,13 @@ fn fill(folder: &Folder) {
     send(client.as_mut(), &records);
 }
 
-fn written(client: &mut dyn Client, name: &str) -> u64 {
+pub(crate) fn written(client: &mut dyn Client, name: &str) -> u64 {
     let bounds = client.bounds(name, &(0..PARTITIONS).collect::<Vec<_>>());
     bounds.map_or(0, |all| all.iter().map(|b| b.end.unsigned_abs()).sum())
 }
 
 /// Connects beside the process, once that holds the folder: this one must not take it.
-fn beside(folder: &Folder, child: &Child) -> Box<dyn Client> {
+pub(crate) fn beside(folder: &Folder, child: &Child) -> Box<dyn Client> {
     let (lock, holds) = (folder.data().join("keyrail.lock"), format!("{} serves\n", child.id()));
     let until = Instant::now() + WAIT;
     while std::fs::read_to_string(&lock).unwrap_or_default() != holds {
@@ -83,7 +89,7 @@ fn wait_for(folder: &Folder, child: &Child, at_least: u64) {
 }
 
 /// By key, the values in the order of the log.
-fn by_key(client: &mut dyn Client, name: &str) -> BTreeMap<String, Vec<String>> {
+pub(crate) fn by_key(client: &mut dyn Client, name: &str) -> BTreeMap<String, Vec<String>> {
     let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for record in all(client, name, PARTITIONS) {
         keys.entry(text(record.key()).to_owned()).or_default().push(text(record.value()).to_owned());

@@ -1,0 +1,83 @@
+//! The folder of pipelines is the deployment: what is in it runs. This module decides what a change of the folder means;
+//! [`folder`](self) looks at it, [`fleet`](self) does it.
+//!
+//! A change of the handler alone is swapped in while the pipeline runs, between batches. A change of the manifest drains
+//! the pipeline and starts it anew, since topics, group and order may be others. Whatever is not fit to run changes
+//! nothing: what ran before goes on.
+
+mod fleet;
+mod folder;
+mod watch;
+
+pub use fleet::{Fleet, Ready, Setup};
+
+use crate::config::Pipeline;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A pipeline as it was found: its manifest and its handler's digest.
+#[derive(Debug, Clone, Copy)]
+struct Version<'a> {
+    manifest: &'a Pipeline,
+    digest: &'a str,
+}
+
+/// What is to be done with a pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// It is new, or could not go on before it was changed.
+    Start,
+    /// Its handler is another.
+    Swap,
+    /// Its manifest is another.
+    Restart,
+    /// It was removed.
+    Drain,
+}
+
+/// What a name of the folder stands for.
+#[derive(Debug)]
+enum Present<'a> {
+    Fit(Version<'a>),
+    /// Its files have faults: what runs goes on.
+    Unfit,
+}
+
+/// How a known pipeline stands.
+#[derive(Debug)]
+struct Known<'a> {
+    version: Version<'a>,
+    /// It could not go on, and a person must act.
+    failed: bool,
+}
+
+/// Compares what runs with what is there. Names come out in their order, those to drain first: what they held is free for
+/// the others then.
+fn steps<'a>(known: &BTreeMap<&'a str, Known<'a>>, present: &BTreeMap<&'a str, Present<'a>>) -> Vec<(&'a str, Step)> {
+    let gone = known.keys().filter(|name| !present.contains_key(*name)).map(|name| (*name, Step::Drain));
+    let stay = present.iter().filter_map(|(name, present)| {
+        let Present::Fit(found) = present else { return None };
+        let Some(known) = known.get(name) else { return Some((*name, Step::Start)) };
+        let same_manifest = known.version.manifest == found.manifest;
+        let same_code = known.version.digest == found.digest;
+        let step = match (same_manifest, same_code) {
+            (true, true) => return None,
+            _ if known.failed => Step::Start,
+            (true, false) => Step::Swap,
+            (false, _) => Step::Restart,
+        };
+        Some((*name, step))
+    });
+    gone.chain(stay).collect()
+}
+
+/// A running pipeline that reads one of these inputs with this group: two of them would each get a part of its partitions.
+/// Two manifests of one folder are compared when they are read; this holds a new one against what runs while the file
+/// that it runs by is at fault.
+fn rival<'a>(name: &str, found: &Pipeline, running: &BTreeMap<&'a str, Known<'a>>) -> Option<&'a str> {
+    let inputs: BTreeSet<&String> = found.input.iter().collect();
+    let same = |other: &Pipeline| other.group == found.group && other.input.iter().any(|i| inputs.contains(i));
+    running.iter().find(|(other, known)| **other != name && same(known.version.manifest)).map(|(other, _)| *other)
+}
+
+#[cfg(test)]
+mod tests;

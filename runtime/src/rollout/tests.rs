@@ -1,0 +1,53 @@
+use super::*;
+use crate::config;
+use std::path::Path;
+
+/// Resolves a manifest; its handler counts as there.
+fn manifest(name: &str, more: &str) -> Pipeline {
+    config::for_tests(name, &format!("handler = \"h.wasm\"\ninput = [\"in\"]\n{more}"))
+}
+
+fn version<'a>(manifest: &'a Pipeline, digest: &'a str) -> Version<'a> {
+    Version { manifest, digest }
+}
+
+#[test]
+fn what_changed_decides_what_is_done() {
+    let (a, b) = (manifest("p", ""), manifest("p", "[batch]\nmax-messages = 7\n"));
+    assert_ne!(a, b);
+    assert_eq!(a.manifest, Path::new("plugins").join("p.toml"));
+    let step = |known: Option<(&Pipeline, &str, bool)>, present: Option<Present<'_>>| {
+        let known = known.map(|(m, d, failed)| ("p", Known { version: version(m, d), failed })).into_iter().collect();
+        let present = present.map(|present| ("p", present)).into_iter().collect();
+        steps(&known, &present).first().map(|(_, step)| *step)
+    };
+    let fit = |m, d| Some(Present::Fit(version(m, d)));
+    assert_eq!(step(None, fit(&a, "1")), Some(Step::Start));
+    assert_eq!(step(Some((&a, "1", false)), fit(&a, "1")), None);
+    assert_eq!(step(Some((&a, "1", false)), fit(&a, "2")), Some(Step::Swap));
+    assert_eq!(step(Some((&a, "1", false)), fit(&b, "1")), Some(Step::Restart));
+    assert_eq!(step(Some((&a, "1", false)), fit(&b, "2")), Some(Step::Restart));
+    assert_eq!(step(Some((&a, "1", false)), None), Some(Step::Drain));
+    assert_eq!(step(Some((&a, "1", false)), Some(Present::Unfit)), None, "what runs goes on");
+    assert_eq!(step(None, Some(Present::Unfit)), None);
+    assert_eq!(step(Some((&a, "1", true)), fit(&a, "1")), None, "nothing changed: it would fail again");
+    assert_eq!(step(Some((&a, "1", true)), fit(&a, "2")), Some(Step::Start), "nothing runs that could be swapped");
+    assert_eq!(step(Some((&a, "1", true)), fit(&b, "1")), Some(Step::Start));
+}
+
+#[test]
+fn what_goes_is_drained_before_what_comes_is_started() {
+    let a = manifest("a", "");
+    let known = [("z", Known { version: version(&a, "1"), failed: false })].into_iter().collect();
+    let present = [("a", Present::Fit(version(&a, "1")))].into_iter().collect();
+    assert_eq!(steps(&known, &present), [("z", Step::Drain), ("a", Step::Start)]);
+}
+
+#[test]
+fn one_group_on_one_input_is_one_pipeline_s() {
+    let (a, other, elsewhere) = (manifest("a", "group = \"g\""), manifest("b", "group = \"g\""), manifest("c", ""));
+    let running = [("a", Known { version: version(&a, "1"), failed: false })].into_iter().collect();
+    assert_eq!(rival("b", &other, &running), Some("a"));
+    assert_eq!(rival("a", &other, &running), None, "itself");
+    assert_eq!(rival("c", &elsewhere, &running), None);
+}
