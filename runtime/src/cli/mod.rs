@@ -2,6 +2,7 @@
 
 mod broker;
 mod check;
+mod dev;
 mod format;
 mod lag;
 mod line;
@@ -58,6 +59,11 @@ enum Command {
     /// SIGTERM or SIGINT drains what is in flight, commits and exits 0, within `shutdown-grace`; where that fails it exits
     /// 1. A second one exits at once; what was not committed runs again.
     Run(Config),
+    /// Run the pipelines of a folder on the embedded broker, and show what becomes of each message
+    ///
+    /// The folder is watched: a handler or a manifest that is saved runs at once. Needs nothing else, no Kafka and no
+    /// keyrail.toml; one is made, so that `keyrail send` and `keyrail tail` find the broker.
+    Dev(dev::DevArgs),
     /// Find every fault that `run` would: configuration, manifests, handlers, topics
     ///
     /// Each fault comes with its cure. Exits 1 if there is any.
@@ -119,6 +125,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(config) => run::run(&config),
+        Command::Dev(args) => dev::dev(&args),
         Command::Check(args) => check::check(&args.config, args.json, args.resolved).map(ExitCode::from),
         Command::Send(args) => send::send(&args).map(ExitCode::from),
         Command::Tail(args) => tail::tail(&args).map(ExitCode::from),

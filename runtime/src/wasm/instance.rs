@@ -234,7 +234,8 @@ fn detail(cause: &str, backtrace: Option<&WasmBacktrace>) -> String {
     for (n, frame) in backtrace.iter().flat_map(|b| b.frames()).take(FRAMES).enumerate() {
         out.push_str(if n == 0 { ", in " } else { " < " });
         match frame.func_name() {
-            Some(name) => out.push_str(&clean(name, FRAME_BYTES)),
+            // Names of other languages, and those that are no mangled ones, come out as they are.
+            Some(name) => out.push_str(&clean(&format!("{:#}", rustc_demangle::demangle(name)), FRAME_BYTES)),
             None => out.push_str(&format!("function {}", frame.func_index())),
         }
     }

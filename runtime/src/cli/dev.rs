@@ -1,0 +1,317 @@
+//! `keyrail dev`: pipelines on the embedded broker, their folder watched, and a line for what becomes of each message.
+
+use super::table::painted;
+use super::terminal::{Clean, colours, counted, say};
+use super::{Exit, signals, variable};
+use anyhow::Context as _;
+use clap::Args;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use keyrail::admin::health::Health;
+use keyrail::admin::http::{AdminServer, check_address};
+use keyrail::admin::logging::{self, LogFormat};
+use keyrail::admin::metrics::Metrics;
+use keyrail::admin::stop::Stop;
+use keyrail::config::{BrokerKind, Host, find_pipelines, load_host};
+use keyrail::pipeline::witness::{Event, Told, Witness};
+use keyrail::pipeline::{self, Ended, Surroundings};
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The file that is made where there is none.
+const HOST_FILE: &str = "keyrail.toml";
+/// Lines that wait to be printed at most. More messages than a terminal can show are counted instead.
+const WAITING: usize = 8192;
+/// Longest part of a key that is shown, in characters.
+const KEY_CHARS: usize = 40;
+/// Longest part of a failure's words that is shown, in characters.
+const DETAIL_CHARS: usize = 160;
+/// Between two looks whether lines were left out.
+const PAUSE: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Args)]
+pub(super) struct DevArgs {
+    /// The folder: its keyrail.toml, which is made if it is not there, and its pipelines
+    #[arg(value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// Override a key of keyrail.toml, as in --set plugins.dir=handlers; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
+    let file = host_file(&args.dir)?;
+    let mut sets = args.set.clone();
+    // Last, so that it counts: this never touches a Kafka, whatever the file says.
+    sets.push("broker=embedded".to_owned());
+    let mut host = load_host(&file, &sets, &variable)
+        .map_err(|faults| anyhow::anyhow!("the configuration has faults, and nothing was started\n{faults}"))?;
+    // What becomes of messages stands on the screen already.
+    let level = format!(
+        "warn,keyrail::pipeline::shard=error,keyrail::rollout={0},keyrail::handler={0}",
+        host.logging.level.as_str()
+    );
+    logging::init(&level.parse()?, LogFormat::Text)?;
+    keyrail::fail::arm().map_err(anyhow::Error::msg)?;
+    std::fs::create_dir_all(&host.plugins_dir)
+        .with_context(|| format!("can't make the folder of the pipelines, {}", host.plugins_dir.display()))?;
+    if check_address(host.admin_listen).is_err() {
+        say(&format!("{} is taken, most likely by another Keyrail: a free port is used", host.admin_listen));
+        host.admin_listen.set_port(0);
+    }
+    let (stop, health, metrics) = (Stop::new(), Arc::new(Health::new()), Arc::new(Metrics::new()));
+    metrics.budget_limit_bytes.set(host.records_bytes);
+    let admin = AdminServer::start(host.admin_listen, health.clone(), metrics.clone())?;
+    signals::listen(stop.clone(), health.clone(), host.shutdown_grace)?;
+    // The commands beside it would go where the file sends them.
+    let elsewhere = load_host(&file, &args.set, &variable).is_ok_and(|host| host.broker != BrokerKind::Embedded);
+    let mut config =
+        if file == Path::new("./keyrail.toml") { String::new() } else { format!(" -c {}", file.display()) };
+    if elsewhere {
+        config += " --set broker=embedded";
+    }
+    welcome(&host, &config, &admin)?;
+    let (screen, printer) = Screen::new()?;
+    let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: Some(screen) };
+    let ended = pipeline::run(&host, Vec::new(), surroundings);
+    drop(admin);
+    // The screen went with the pipelines, so the printer has an end.
+    let printed = printer.join().map_err(|_| anyhow::anyhow!("the thread that prints panicked"))?;
+    let done = ended? == Ended::Stopped;
+    printed.context("can't print")?;
+    Ok(Exit::of(done).into())
+}
+
+/// The folder's keyrail.toml, made if it is not there: the other commands read it too.
+fn host_file(dir: &Path) -> anyhow::Result<PathBuf> {
+    let shown = dir.display();
+    anyhow::ensure!(dir.is_dir(), "there is no folder {shown}: make it, or name another");
+    let file = dir.join(HOST_FILE);
+    if file.exists() {
+        return Ok(file);
+    }
+    // Handlers that lie here are meant to be run here.
+    let entries = std::fs::read_dir(dir).with_context(|| format!("can't read the folder {shown}"))?;
+    let here = entries.filter_map(Result::ok).any(|entry| entry.path().extension().is_some_and(|e| e == "wasm"));
+    let plugins = if here { "." } else { "./plugins" };
+    let text = format!(
+        "# Made by `keyrail dev`, and read by every command. CONFIGURATION.md tells all keys.\nbroker = \"embedded\"\n\n\
+         [plugins]\ndir = \"{plugins}\"\n"
+    );
+    std::fs::write(&file, text).with_context(|| format!("can't write {}", file.display()))?;
+    say(&format!("made {}", file.display()));
+    Ok(file)
+}
+
+/// `config`: what the other commands need to find the same broker.
+fn welcome(host: &Host, config: &str, admin: &AdminServer) -> anyhow::Result<()> {
+    let (dir, data) = (host.plugins_dir.display(), host.embedded.dir.display());
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "pipelines  {dir}, watched: save a handler or a manifest, and it runs")?;
+    writeln!(out, "broker     embedded, in {data}")?;
+    writeln!(out, "admin      http://{}/metrics", admin.address())?;
+    writeln!(out, "send       keyrail send TOPIC lines.json{config}")?;
+    writeln!(out, "read       keyrail tail TOPIC --from earliest{config}")?;
+    writeln!(out, "end        Ctrl-C")?;
+    let none = find_pipelines(&host.plugins_dir, &variable).is_ok_and(|f| f.fit.is_empty() && f.unfit.is_empty());
+    if none {
+        writeln!(out, "There is no pipeline yet: put NAME.toml and its handler into {dir}.")?;
+    }
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+/// Takes what becomes of messages as lines, and never waits.
+#[derive(Debug)]
+struct Screen {
+    lines: Sender<String>,
+    left_out: Arc<AtomicU64>,
+    colours: bool,
+}
+
+type Printer = std::thread::JoinHandle<std::io::Result<()>>;
+
+impl Screen {
+    fn new() -> anyhow::Result<(Arc<Self>, Printer)> {
+        let (lines, printed) = bounded(WAITING);
+        let left_out: Arc<AtomicU64> = Arc::default();
+        let counted = left_out.clone();
+        let printer = std::thread::Builder::new().name("printer".to_owned()).spawn(move || print(&printed, &counted));
+        let screen = Self { lines, left_out, colours: colours() };
+        Ok((Arc::new(screen), printer.context("no thread that prints")?))
+    }
+}
+
+impl Witness for Screen {
+    fn tell(&self, told: &Told<'_>) {
+        if self.lines.is_full() || self.lines.try_send(line(told, clock(), self.colours)).is_err() {
+            self.left_out.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// Prints until nobody tells anything any more, or nobody reads: messages are handled still.
+fn print(lines: &Receiver<String>, left_out: &AtomicU64) -> std::io::Result<()> {
+    let mut out = BufWriter::new(std::io::stdout());
+    loop {
+        let text = match lines.recv_timeout(PAUSE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => String::new(),
+            Err(RecvTimeoutError::Disconnected) => return seen_enough(out.flush()),
+        };
+        let more = left_out.swap(0, Relaxed);
+        let more = if more > 0 { format!("... and {} more\n", counted(more, "message")) } else { String::new() };
+        let written = write!(out, "{text}{more}").and_then(|()| if lines.is_empty() { out.flush() } else { Ok(()) });
+        if written.is_err() {
+            return seen_enough(written);
+        }
+    }
+}
+
+/// As with `| head`: whoever read and went away has seen enough.
+fn seen_enough(written: std::io::Result<()>) -> std::io::Result<()> {
+    written.or_else(|error| if error.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
+}
+
+/// Hours, minutes, seconds and milliseconds of the day, UTC as in the log.
+fn clock() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_millis(u64::try_from(now.as_millis() % 86_400_000).unwrap_or_default())
+}
+
+/// `18:03:12.412  payments  orders/3@17  cust-42  done -> receipts`
+fn line(told: &Told<'_>, at: Duration, colours: bool) -> String {
+    let (seconds, ms) = (at.as_secs(), at.subsec_millis());
+    let time = format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let key = match told.key {
+        None => "(no key)".to_owned(),
+        Some(key) => {
+            let text = String::from_utf8_lossy(key);
+            let short: String = text.chars().take(KEY_CHARS).collect();
+            if short.len() < text.len() { format!("{short}...") } else { short }
+        }
+    };
+    let (word, code, rest) = fate(&told.event);
+    let place = format!("{}/{}@{}", told.topic, told.partition, told.offset);
+    let plain = format!("{time}  {}  {place}  {key}  ", told.pipeline);
+    // Words of handlers, brokers and records must neither forge a line nor reach the terminal.
+    let clean = |text: &str| Clean(text).to_string().replace('\n', "\\n");
+    format!("{}{}{}\n", clean(&plain), painted(word, code, colours), clean(&rest))
+}
+
+fn fate(event: &Event<'_>) -> (&'static str, &'static str, String) {
+    const GREEN: &str = "\x1b[32m";
+    const YELLOW: &str = "\x1b[33m";
+    const RED: &str = "\x1b[31m";
+    const DIM: &str = "\x1b[2m";
+    match event {
+        Event::Done(sent) => ("done", GREEN, arrow(sent)),
+        Event::Skipped(sent) => ("skipped", DIM, arrow(sent)),
+        Event::Duplicate(of) => ("duplicate", DIM, format!(" of offset {of}: not run")),
+        Event::Retry { code, detail, failures, in_ms } => {
+            let ordinal = if *failures == 1 { "1 failure".to_owned() } else { format!("{failures} failures") };
+            ("retry", YELLOW, format!(" in {}, after {ordinal}: {}", span(*in_ms), words(code, detail)))
+        }
+        Event::DeadLetter { epitaph, topic } => {
+            let why = words(&epitaph.failure.code, &epitaph.failure.detail);
+            ("dead letter", RED, format!(" -> {topic}, {}: {why}", epitaph.reason.as_str()))
+        }
+        Event::Discarded(epitaph) => {
+            let why = words(&epitaph.failure.code, &epitaph.failure.detail);
+            ("discarded", RED, format!(", {}: {why}", epitaph.reason.as_str()))
+        }
+    }
+}
+
+/// Where records went: a topic once, with their number where there are several.
+fn arrow(sent: &[&str]) -> String {
+    let mut topics: Vec<(&str, usize)> = Vec::new();
+    for topic in sent {
+        match topics.iter_mut().find(|(known, _)| known == topic) {
+            Some((_, count)) => *count += 1,
+            None => topics.push((topic, 1)),
+        }
+    }
+    let shown = topics.iter().map(|(topic, n)| if *n == 1 { (*topic).to_owned() } else { format!("{topic} x{n}") });
+    let shown: Vec<String> = shown.collect();
+    if shown.is_empty() { String::new() } else { format!(" -> {}", shown.join(", ")) }
+}
+
+/// What a failure says of itself, as far as one line has room; the dead letter has it all.
+fn words(code: &str, detail: &str) -> String {
+    let said = detail.strip_prefix(code).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(detail);
+    let mut short: String = said.chars().take(DETAIL_CHARS).collect();
+    if short.len() < said.len() {
+        short += "...";
+    }
+    if short.is_empty() { code.to_owned() } else { format!("{code}: {short}") }
+}
+
+fn span(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..120_000 => format!("{:.1} s", ms as f64 / 1e3),
+        _ => format!("{} min", ms / 60_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyrail_engine::message::{Epitaph, Failure, Reason};
+
+    fn shown(event: Event<'_>, key: Option<&[u8]>, colours: bool) -> String {
+        let told = Told { pipeline: "pay", topic: "orders", partition: 3, offset: 17, key, event };
+        line(&told, Duration::from_millis(65_001_234), colours)
+    }
+
+    #[test]
+    fn each_fate_is_one_line() {
+        let start = "18:03:21.234  pay  orders/3@17  k1  ";
+        let epitaph = Epitaph {
+            reason: Reason::Rejected,
+            failure: Failure { code: "bad-amount".into(), detail: "-3 is below 0".into() },
+            attempts: 1,
+            first_failed_ms: 0,
+            version: None,
+        };
+        let retry = |failures, in_ms| Event::Retry { code: "busy", detail: "the bank is down", failures, in_ms };
+        let cases = [
+            (Event::Done(vec!["receipts"]), "done -> receipts"),
+            (Event::Done(vec!["a", "b", "a", "a"]), "done -> a x3, b"),
+            (Event::Done(vec![]), "done"),
+            (Event::Skipped(vec![]), "skipped"),
+            (Event::Duplicate(12), "duplicate of offset 12: not run"),
+            (retry(1, 990), "retry in 990 ms, after 1 failure: busy: the bank is down"),
+            (retry(2, 1_618), "retry in 1.6 s, after 2 failures: busy: the bank is down"),
+            (retry(9, 600_000), "retry in 10 min, after 9 failures: busy: the bank is down"),
+            (
+                Event::DeadLetter { epitaph: &epitaph, topic: "pay.orders.dlq" },
+                "dead letter -> pay.orders.dlq, rejected: bad-amount: -3 is below 0",
+            ),
+            (Event::Discarded(&epitaph), "discarded, rejected: bad-amount: -3 is below 0"),
+        ];
+        for (event, expected) in cases {
+            assert_eq!(shown(event, Some(b"k1"), false), format!("{start}{expected}\n"));
+        }
+    }
+
+    #[test]
+    fn nothing_from_outside_forges_a_line_or_reaches_the_terminal() {
+        let forged = Event::Retry { code: "x\n18:00:00.000", detail: "\x1b[2J", failures: 1, in_ms: 0 };
+        let line = shown(forged, Some(b"a\nb\x07\xff"), true);
+        assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+        assert!(line.contains("a\\nb\\u{7}\u{fffd}") && line.contains("\\u{1b}[2J"), "{line:?}");
+        assert!(line.contains("\x1b[33mretry\x1b[0m"), "{line:?}");
+        let long = "k".repeat(100);
+        let trap = Event::Retry { code: "trap", detail: &format!("trap: {}", "x".repeat(300)), failures: 1, in_ms: 0 };
+        let line = shown(trap, None, false);
+        assert!(line.ends_with(&format!("failure: trap: {}...\n", "x".repeat(DETAIL_CHARS))), "{line}");
+        let line = shown(Event::Done(vec![]), Some(long.as_bytes()), false);
+        assert!(line.contains(&format!("  {}...  ", "k".repeat(KEY_CHARS))), "{line}");
+        assert!(shown(Event::Done(vec![]), None, false).contains("(no key)"));
+    }
+}
