@@ -10,6 +10,9 @@ compile_error!("the feature `fail-points` lets a variable kill the process: it i
 /// Names the point, and the pass that kills.
 pub const VARIABLE: &str = "KEYRAIL_FAIL_POINT";
 
+/// Whether this build has fail points.
+pub const ENABLED: bool = cfg!(feature = "fail-points");
+
 /// A place in the work of a pipeline. The order is that of a message's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 pub(super) fn run(file: &Path) -> Result<()> {
     let level = std::env::var("KEYRAIL_RIG_LOG").unwrap_or_else(|_| "warn".to_owned());
     logging::init(&level.parse()?, LogFormat::Text)?;
+    keyrail::fail::arm().map_err(anyhow::Error::msg)?;
     let stop = Stop::new();
     let asked = stop.clone();
     std::thread::spawn(move || {

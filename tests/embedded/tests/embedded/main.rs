@@ -1,11 +1,14 @@
 //! The embedded broker: what it promises, under kills, full disks, damage and second processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
+mod cases;
 mod commands;
 mod folder;
 mod groups;
 mod kills;
 mod log;
+mod play;
+mod points;
 mod run;
 mod socket;
 mod support;
