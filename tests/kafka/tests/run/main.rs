@@ -20,6 +20,7 @@ mod refusals;
 mod stage;
 mod stops;
 mod storms;
+mod swap;
 mod topics;
 mod watched;
 mod worker;
