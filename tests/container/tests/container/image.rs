@@ -1,6 +1,6 @@
 //! The image, built once a run by the `Containerfile`, with the keyrail of this build in place of the compile.
 
-use crate::{given, repository};
+use crate::{given, repository, sandbox};
 use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,10 @@ pub(crate) fn image(test: &str) -> Option<&'static Image> {
 fn build(containers: &Path, keyrail: &Path) -> Image {
     let lock = File::create(containers.join("lock")).unwrap();
     lock.lock().unwrap();
-    // What an earlier run left: its container, and its image without a name.
+    // What an earlier run left: containers that it had no time to end, its root file system, its image without a name.
+    for left in std::fs::read_dir(containers.join("runc")).into_iter().flatten().flatten() {
+        drop(sandbox::runc(&containers.join("runc")).args(["delete", "--force"]).arg(left.file_name()).output());
+    }
     buildah(containers, &["rm", "--all"]);
     let binary = containers.join("binary");
     std::fs::create_dir_all(&binary).unwrap();

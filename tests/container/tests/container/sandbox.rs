@@ -130,7 +130,8 @@ impl Drop for Sandbox {
     }
 }
 
-fn runc(state: &Path) -> Command {
+/// runc, with its state where only these tests have theirs.
+pub(crate) fn runc(state: &Path) -> Command {
     let mut command = Command::new("runc");
     command.arg("--root").arg(state);
     command
