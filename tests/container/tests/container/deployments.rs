@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 const FOLDER: &str = "examples/container";
-/// The oldest that is still looked after, and the newest: each refuses what it does not know.
+/// An older one, and the newest that the package knows: each refuses what it does not know.
 const KUBERNETES: [&str; 2] = ["1.34", "1.37"];
 /// Prints a YAML file as JSON, read as Kubernetes reads it: YAML 1.1.
 const TO_JSON: &str = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(open(sys.argv[1])))))";
