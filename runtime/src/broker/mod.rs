@@ -12,6 +12,7 @@ pub mod partitioner;
 pub mod topics;
 
 use crate::record::{Record, TopicPartition};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use topics::{NeededTopic, TopicProblem};
 
@@ -23,6 +24,8 @@ pub trait Broker: Send + Sync {
     fn consumer(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>, BrokerError>;
     /// A producer for these topics; to others it may write more slowly, or not at all.
     fn producer(&self, topics: &[&str]) -> Result<Box<dyn Producer>, BrokerError>;
+    /// The names of all topics that this user may see. Blocks up to `wait`, or as long as a connection takes.
+    fn topic_names(&self, wait: Duration) -> Result<BTreeSet<String>, BrokerError>;
     /// Looks for every topic needed and makes those that it may. Gives what a person must put right; an error means that
     /// the question itself could not be answered within `wait`.
     fn ensure(&self, needed: &[NeededTopic], wait: Duration) -> Result<Vec<TopicProblem>, BrokerError>;

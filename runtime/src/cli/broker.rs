@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use keyrail::broker::client::{Client, Topic};
 use keyrail::broker::embedded::{self, Embedded};
 use keyrail::broker::topics::nearest;
-use keyrail::config::{BrokerKind, Host};
+use keyrail::config::{BrokerKind, Host, Pipeline};
 
 #[cfg(not(feature = "kafka"))]
 pub(super) const NO_KAFKA: &str =
@@ -40,6 +40,12 @@ pub(super) fn kafka(host: &Host) -> anyhow::Result<keyrail::broker::kafka::Kafka
 pub(super) fn host(config: &super::Config) -> anyhow::Result<Host> {
     keyrail::config::load_host(&config.config, &config.set, &super::variable)
         .map_err(|faults| anyhow::anyhow!("the configuration has faults\n{faults}"))
+}
+
+/// Pipelines with the topics that their patterns stand for now; one that matches none is as it was, without inputs.
+pub(super) fn with_topics(pipelines: Vec<Pipeline>, all: &[Topic]) -> Vec<Pipeline> {
+    let names = all.iter().map(|topic| topic.name.clone()).collect();
+    pipelines.into_iter().map(|pipeline| pipeline.with_topics(&names).unwrap_or(pipeline)).collect()
 }
 
 /// Why a topic that is not there may be meant to be another one.

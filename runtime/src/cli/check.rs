@@ -6,9 +6,10 @@ use super::{Config, Exit, variable};
 use anyhow::Context as _;
 use keyrail::admin::http::check_address;
 use keyrail::broker::embedded;
-use keyrail::config::{BrokerKind, Faults, Host, Pipeline, load};
+use keyrail::config::{self, BrokerKind, Faults, Host, Pipeline, load};
 use keyrail::pipeline;
 use keyrail::wasm::{self, Handler, HostOptions};
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 pub(super) fn check(config: &Config, json: bool, show: bool) -> anyhow::Result<Exit> {
@@ -48,7 +49,9 @@ fn configuration(config: &Config, report: &mut Report) -> Option<(Host, Vec<Pipe
     };
     report.add(Verdict::Ok, "configuration", &config.config.display().to_string(), String::new());
     for pipeline in &pipelines {
-        let message = format!("group {}: {}", pipeline.group, pipeline.input.join(", "));
+        let patterns = pipeline.patterns.iter().map(config::Pattern::text);
+        let inputs: Vec<&str> = pipeline.input.iter().map(String::as_str).chain(patterns).collect();
+        let message = format!("group {}: {}", pipeline.group, inputs.join(", "));
         report.add(Verdict::Ok, "pipeline", &pipeline.name, message);
         for warning in &pipeline.warnings {
             report.add(Verdict::Warning, "pipeline", &pipeline.name, warning.clone());
@@ -134,7 +137,10 @@ fn embedded(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
         report.add(Verdict::Ok, "broker", &name, "not there yet: `keyrail run` makes it".to_owned());
         Vec::new()
     };
+    let names = known.iter().map(|topic| topic.name.clone()).collect();
     for pipeline in pipelines {
+        let expanded = expand(pipeline, &names, report);
+        let pipeline = expanded.as_ref().unwrap_or(pipeline);
         let outputs = pipeline.outputs.iter().map(|(_, topic)| (topic, "output"));
         let letters = pipeline.dead_letter.topics.iter().map(|topic| (topic, "dead letters"));
         for (topic, role) in pipeline.input.iter().map(|topic| (topic, "input")).chain(outputs).chain(letters) {
@@ -145,12 +151,25 @@ fn embedded(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
     }
 }
 
+/// What the pipeline's patterns stand for now. That nothing matches is no fault: `run` waits for a topic that does.
+fn expand(pipeline: &Pipeline, names: &BTreeSet<String>, report: &mut Report) -> Option<Pipeline> {
+    for pattern in &pipeline.patterns {
+        let count = names.iter().filter(|name| pattern.matches(name)).count();
+        let verdict = if count == 0 { Verdict::Warning } else { Verdict::Ok };
+        let message =
+            format!("input of {}: matches {count} {}", pipeline.name, if count == 1 { "topic" } else { "topics" });
+        report.add(verdict, "pattern", pattern.text(), message);
+    }
+    pipeline.with_topics(names)
+}
+
 #[cfg(feature = "kafka")]
 mod topics {
     use super::super::report::{Report, Verdict};
     use keyrail::broker::kafka::{Kafka, NeededTopic, TopicRole, Topics};
     use keyrail::broker::{BrokerError, BrokerErrorKind};
     use keyrail::config::{Host, Pipeline};
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     /// How long one question to the broker may take.
@@ -167,8 +186,14 @@ mod topics {
             }
         };
         let answered = kafka.topics().and_then(|topics| {
+            let names = if pipelines.iter().all(|pipeline| pipeline.patterns.is_empty()) {
+                BTreeSet::new()
+            } else {
+                topics.names(WAIT)?.into_iter().collect()
+            };
             for pipeline in pipelines {
-                look(&topics, pipeline, report)?;
+                let expanded = super::expand(pipeline, &names, report);
+                look(&topics, expanded.as_ref().unwrap_or(pipeline), report)?;
             }
             Ok(())
         });

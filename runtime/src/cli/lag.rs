@@ -67,10 +67,13 @@ struct PartitionLag {
 pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
     let (host, pipelines) = config::load(&args.config.config, &args.config.set, &variable)
         .map_err(|faults| anyhow::anyhow!("the configuration has faults\n{faults}"))?;
-    let chosen = choose(&pipelines, args.pipeline.as_deref())?;
+    // Wrong use is told before anybody is asked.
+    choose(&pipelines, args.pipeline.as_deref())?;
     let mut client = broker::open(&host, false)?;
     let place = client.place();
     let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
+    let pipelines = broker::with_topics(pipelines, &all);
+    let chosen = choose(&pipelines, args.pipeline.as_deref())?;
     let mut lags = Vec::new();
     for pipeline in chosen {
         lags.push(lag_of(client.as_mut(), pipeline, &all)?);

@@ -44,6 +44,11 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
     let mut client = broker::open(&host, args.create)?;
     let place = client.place();
     let ask = || format!("can't ask {place} for its topics");
+    let pipelines = if pipelines.iter().any(|pipeline| !pipeline.patterns.is_empty()) {
+        broker::with_topics(pipelines, &client.topics().with_context(ask)?)
+    } else {
+        pipelines
+    };
     let mut needs = needs::collect(&pipelines);
     needs::examine(client.as_mut(), &mut needs, args.partitions).with_context(ask)?;
     if args.create {

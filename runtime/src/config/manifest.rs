@@ -4,7 +4,7 @@ use super::document::{Variables, join, parse};
 use super::fault::{Fault, Place};
 use super::reader::{Reader, Text};
 use super::schema::{self, PIPELINE};
-use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Pipeline, topic};
+use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Pattern, Pipeline, topic};
 use crate::nearest::nearest;
 use keyrail_engine::policy::{Absent, Dedup, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent};
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
     schema::check(&table, PIPELINE, faults);
     let mut reader = Reader::new(source.file, &table, faults);
     let group = group(&mut reader, source.name);
-    let input = input(&mut reader);
+    let (input, patterns) = input(&mut reader);
     let outputs = outputs(&mut reader, &input);
     let dead_letter = dead_letter(&mut reader, &group, &input);
     let not_yet = Err("write \"at-least-once\" or remove it");
@@ -70,6 +70,7 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
         handler: source.dir.join(handler(&mut reader, source)),
         sha256: sha256(&mut reader),
         input: input.iter().map(|input| input.text.clone()).collect(),
+        patterns,
         group,
         from: reader.choice("from", From::Earliest, &[("earliest", Ok(From::Earliest)), ("latest", Ok(From::Latest))]),
         on_loss: reader.choice(
@@ -146,17 +147,24 @@ fn group(reader: &mut Reader<'_, '_>, name: &str) -> String {
     written.text
 }
 
-fn input(reader: &mut Reader<'_, '_>) -> Vec<Text> {
+/// Names, and patterns of names.
+fn input(reader: &mut Reader<'_, '_>) -> (Vec<Text>, Vec<Pattern>) {
     reader.require("input", "write input = [\"TOPIC\"]");
     let before = reader.faults.len();
     let texts = reader.texts("input", "payments");
     if texts.is_empty() && reader.has("input") && reader.faults.len() == before && !reader.is_broken("input") {
         reader.fault("input", "no topic", "write input = [\"TOPIC\"]");
     }
-    let mut input: Vec<Text> = Vec::new();
+    let (mut input, mut patterns): (Vec<Text>, Vec<Pattern>) = (Vec::new(), Vec::new());
     for text in texts {
         let (problem, cure) = if text.text.starts_with('^') {
-            ("patterns are not there yet".to_owned(), "name the topics".to_owned())
+            match Pattern::new(&text.text) {
+                Ok(pattern) => {
+                    patterns.push(pattern);
+                    continue;
+                }
+                Err(refused) => refused,
+            }
         } else if let Err(refused) = topic::check(&text.text) {
             refused
         } else if text.text.starts_with("__") {
@@ -169,7 +177,7 @@ fn input(reader: &mut Reader<'_, '_>) -> Vec<Text> {
         };
         reader.faults.push(text.place.fault("input", problem, cure));
     }
-    input
+    (input, patterns)
 }
 
 fn outputs(reader: &mut Reader<'_, '_>, input: &[Text]) -> Vec<(String, Text)> {
@@ -207,7 +215,11 @@ fn dead_letter(reader: &mut Reader<'_, '_>, group: &str, input: &[Text]) -> Dead
         topics.push(name);
     }
     let styles = [("keyrail", Ok(HeaderStyle::Keyrail)), ("spring", Ok(HeaderStyle::Spring))];
-    DeadLetter { topics, headers: reader.choice("dead-letter.headers", HeaderStyle::Keyrail, &styles) }
+    DeadLetter {
+        topics,
+        given: written.map(|written| written.text),
+        headers: reader.choice("dead-letter.headers", HeaderStyle::Keyrail, &styles),
+    }
 }
 
 fn policy(reader: &mut Reader<'_, '_>) -> Policy {

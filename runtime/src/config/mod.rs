@@ -10,6 +10,7 @@ mod fault;
 mod files;
 mod host;
 mod manifest;
+mod pattern;
 mod properties;
 mod reader;
 mod render;
@@ -36,6 +37,7 @@ pub(crate) fn for_tests(name: &str, text: &str) -> Pipeline {
 pub use client::is_secret;
 pub use fault::{Fault, Faults};
 pub use files::{Found, find_pipelines, load, load_host, load_pipelines};
+pub use pattern::Pattern;
 
 use keyrail_engine::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet};
@@ -149,8 +151,10 @@ pub struct Pipeline {
     pub handler: PathBuf,
     /// The only content that the handler's file may have.
     pub sha256: Option<[u8; 32]>,
-    /// Input topics: at least one, none twice.
+    /// Input topics, none twice. Empty only where there are [`Pipeline::patterns`].
     pub input: Vec<String>,
+    /// Patterns of further input topics; see [`Pipeline::with_topics`].
+    pub patterns: Vec<Pattern>,
     /// The consumer group.
     pub group: String,
     /// Where a new group starts.
@@ -196,6 +200,8 @@ pub enum OnLoss {
 pub struct DeadLetter {
     /// One topic for each of [`Pipeline::input`], in that order; none of them is an input of any pipeline.
     pub topics: Vec<String>,
+    /// The topic that the manifest names for all of them; `None`: GROUP.TOPIC.dlq.
+    pub given: Option<String>,
     /// Which headers tell the origin.
     pub headers: HeaderStyle,
 }
@@ -220,6 +226,13 @@ pub struct Limits {
     pub output_bytes: u64,
     /// One message's run; the same as [`Policy::timeout_ms`].
     pub timeout: Duration,
+}
+
+impl DeadLetter {
+    /// The dead letters' topic of an input.
+    fn topic_of(&self, group: &str, input: &str) -> String {
+        self.given.clone().unwrap_or_else(|| topic::dead_letters(group, input))
+    }
 }
 
 impl Host {

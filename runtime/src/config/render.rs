@@ -2,7 +2,7 @@
 
 use super::document::{join, quote};
 use super::units::{show_duration, show_size};
-use super::{BrokerKind, Format, From, HeaderStyle, Host, OnLoss, Pipeline, is_secret};
+use super::{BrokerKind, Format, From, HeaderStyle, Host, OnLoss, Pattern, Pipeline, is_secret};
 use keyrail_engine::policy::{Absent, Dedup, IdFrom, NullKey, OrderBy, Policy, Spent};
 use std::fmt::Display;
 use std::path::Path;
@@ -85,10 +85,7 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> String {
     if let Some(digest) = pipeline.sha256 {
         page.text("sha256", &digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     }
-    page.plain(
-        "input",
-        format!("[{}]", pipeline.input.iter().map(|topic| quote(topic)).collect::<Vec<_>>().join(", ")),
-    );
+    page.plain("input", format!("[{}]", inputs(pipeline).map(quote).collect::<Vec<_>>().join(", ")));
     page.text("group", &pipeline.group);
     page.text("guarantee", "at-least-once");
     page.text("from", if pipeline.from == From::Earliest { "earliest" } else { "latest" });
@@ -169,12 +166,20 @@ fn section_dedup(page: &mut Page, dedup: &Dedup) {
     }
 }
 
+/// What is named, and the patterns of what is not.
+fn inputs(pipeline: &Pipeline) -> impl Iterator<Item = &str> {
+    pipeline.input.iter().map(String::as_str).chain(pipeline.patterns.iter().map(Pattern::text))
+}
+
 /// One topic for all inputs is told as the key; one for each can only be the default, and is told as a comment.
 fn dead_letter(page: &mut Page, pipeline: &Pipeline) {
     let topics = &pipeline.dead_letter.topics;
     page.section("dead-letter");
     match topics.first() {
         Some(first) if topics.iter().all(|topic| topic == first) => page.text("topic", first),
+        None if pipeline.dead_letter.given.is_some() => {
+            pipeline.dead_letter.given.iter().for_each(|topic| page.text("topic", topic));
+        }
         _ => topics.iter().for_each(|topic| page.0 += &format!("# topic: {}\n", quote(topic))),
     }
     page.text("headers", if pipeline.dead_letter.headers == HeaderStyle::Keyrail { "keyrail" } else { "spring" });

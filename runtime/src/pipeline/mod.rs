@@ -68,6 +68,8 @@ pub struct Parts {
     pub broker: Arc<dyn Broker>,
     /// Its part in the byte budget.
     pub budget: Budget,
+    /// Inputs, by index, that came to be a moment ago: where nothing of them is committed, they start at their beginning.
+    pub fresh: BTreeSet<u32>,
 }
 
 /// What all pipelines of the process share.
@@ -122,7 +124,7 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
     metrics.partitions(|table| table.set_topics(&parts.manifest.input));
     metrics.set_handler(parts.serving.present().1.metrics().clone());
     let mut wait = RESTART_FIRST;
-    let anew = Arc::default();
+    let anew = Arc::new(Mutex::new(parts.fresh.clone()));
     loop {
         let started = Instant::now();
         let trouble = match once(parts, shared, &health, &metrics, &anew) {

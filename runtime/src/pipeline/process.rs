@@ -11,6 +11,7 @@ use crate::broker::{Broker, BrokerErrorKind};
 use crate::config::{self, BrokerKind};
 use crate::rollout::{self, Fleet, Ready};
 use crate::wasm::{self, HostOptions};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,7 +71,12 @@ pub fn run(
     let broker = broker(host)?;
     let options = HostOptions { cache_dir: Some(host.store_dir.join("code")) };
     let engine = wasm::Host::new(options).map_err(|e| StartError(vec![e.to_string()]))?;
-    let all = prepare(&engine, pipelines)?;
+    let mut all = prepare(&engine, pipelines)?;
+    // Those with patterns have inputs once the broker has told its topics: the fleet starts them.
+    let later: Vec<Ready> = all.extract_if(.., |ready| !ready.manifest.patterns.is_empty()).collect();
+    for ready in &later {
+        health.pipeline(&ready.manifest.name).set(State::NotReady("waits to be told the topics".to_owned()));
+    }
     if !topics_are_there(broker.as_ref(), &all, &health, &stop)? {
         return Ok(Ended::Stopped);
     }
@@ -140,7 +146,7 @@ fn prepare(engine: &Arc<wasm::Host>, pipelines: Vec<config::Pipeline>) -> Result
             Ok(handler) => {
                 let took_ms = started.elapsed().as_millis() as u64;
                 tracing::info!(pipeline = manifest.name, digest = handler.digest(), took_ms, "the handler is loaded");
-                all.push(Ready { manifest, handler });
+                all.push(Ready { manifest, handler, fresh: BTreeSet::new() });
             }
             Err(why) => unfit.push(format!("{}: {why}", manifest.handler.display())),
         }

@@ -1,19 +1,17 @@
 //! All pipelines of a process, kept to what the folder holds.
 
 use super::folder::{Candidate, Content, Folder, Look, told};
+use super::setup::Setup;
 use super::watch::Watch;
 use super::{Known, Present, Step, Version, rival, steps};
-use crate::admin::health::{Health, State};
-use crate::admin::metrics::{Metrics, Rollout};
+use crate::admin::health::State;
+use crate::admin::metrics::Rollout;
 use crate::admin::stop::Stop;
-use crate::broker::Broker;
 use crate::config;
-use crate::pipeline::witness::Witness;
 use crate::pipeline::{Budget, Failure, Parts, Pool, Serving, Shared, ensure_topics, supervise};
-use crate::wasm::{self, Handler};
+use crate::wasm::Handler;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,36 +22,8 @@ const SETTLE: Duration = Duration::from_millis(250);
 const GATHER: Duration = Duration::from_millis(20);
 /// One question to the broker about a new pipeline's topics.
 const ASK: Duration = Duration::from_secs(3);
-
-/// What a fleet works with.
-pub struct Setup {
-    /// The folder of the pipelines.
-    pub dir: PathBuf,
-    /// Between two looks at it, beside those that events ask for.
-    pub poll: Duration,
-    /// The environment, for `${NAME}` in manifests.
-    pub variables: fn(&str) -> Option<String>,
-    /// Bytes of records that all pipelines may hold.
-    pub records_bytes: u64,
-    /// Whether to wait for a change of the folder when no pipeline can go on, rather than to end.
-    pub patient: bool,
-    /// Where records come from and go to.
-    pub broker: Arc<dyn Broker>,
-    /// Compiles handlers.
-    pub engine: Arc<wasm::Host>,
-    /// How long a stop may take.
-    pub grace: Duration,
-    /// Threads that call the handler, for each pipeline.
-    pub shards: u32,
-    /// For the admin server.
-    pub health: Arc<Health>,
-    /// For the admin server.
-    pub metrics: Arc<Metrics>,
-    /// Raised when the process is to stop.
-    pub stop: Stop,
-    /// Is told of every message's fate, if anybody.
-    pub witness: Option<Arc<dyn Witness>>,
-}
+/// So many looks at the folder for one question which topics there are, where a manifest has patterns.
+const LOOKS_FOR_TOPICS: u32 = 2;
 
 /// What wakes the fleet.
 enum Event {
@@ -68,6 +38,8 @@ pub struct Ready {
     pub manifest: config::Pipeline,
     /// Its handler.
     pub handler: Handler,
+    /// Inputs, by index, that came to be while it ran: where nothing of them is committed, they start at their beginning.
+    pub fresh: BTreeSet<u32>,
 }
 
 struct Entry {
@@ -101,6 +73,9 @@ pub struct Fleet {
     next_look: Instant,
     /// What was last told of pipelines that are not fit.
     refused: BTreeMap<String, String>,
+    /// The topics there are, while a manifest has patterns of them.
+    topics: Option<BTreeSet<String>>,
+    next_topics: Instant,
 }
 
 impl Fleet {
@@ -122,6 +97,8 @@ impl Fleet {
             settling: None,
             next_look: Instant::now(),
             refused: BTreeMap::new(),
+            topics: None,
+            next_topics: Instant::now(),
             setup,
         }
     }
@@ -176,6 +153,9 @@ impl Fleet {
         } else if self.accepted.as_ref() == Some(&look) && self.refused.is_empty() {
             self.settling = None;
             self.next_look = now + self.setup.poll;
+            if self.topics.is_some() && self.ask_for_topics() {
+                self.follow();
+            }
         } else {
             self.settling = Some(look);
             self.next_look = now + SETTLE;
@@ -196,6 +176,7 @@ impl Fleet {
             }
         };
         self.refused.remove("");
+        self.expand(&mut content);
         self.forget(&content);
         for (name, why) in &content.unfit {
             self.refuse(name, "a pipeline is not fit to run, and what ran before goes on", why);
@@ -214,6 +195,51 @@ impl Fleet {
                 (Step::Swap, Some(candidate)) => self.swap(&name, candidate),
                 (Step::Start | Step::Restart, Some(candidate)) => self.place(&name, candidate, step),
                 (_, None) => {}
+            }
+        }
+    }
+
+    /// Gives pipelines with patterns the topics that these stand for now.
+    fn expand(&mut self, content: &mut Content) {
+        if content.fit.values().all(|candidate| candidate.manifest.patterns.is_empty()) {
+            self.topics = None;
+            return;
+        }
+        self.ask_for_topics();
+        let there = self.topics.get_or_insert_default();
+        let mut nothing = Vec::new();
+        for (name, candidate) in content.fit.iter_mut().filter(|(_, c)| !c.manifest.patterns.is_empty()) {
+            match candidate.manifest.with_topics(there) {
+                Some(manifest) => candidate.manifest = manifest,
+                None => nothing.push(name.clone()),
+            }
+        }
+        for name in nothing {
+            let Some(candidate) = content.fit.remove(&name) else { continue };
+            let patterns: Vec<&str> = candidate.manifest.patterns.iter().map(config::Pattern::text).collect();
+            let why = format!("no topic matches {}; it starts when there is one", patterns.join(" or "));
+            if !self.entries.contains_key(&name) {
+                self.setup.health.pipeline(&name).set(State::NotReady(why.clone()));
+            }
+            content.unfit.insert(name, why);
+        }
+    }
+
+    /// Whether other topics are there than before. While the broker does not answer, those of before are.
+    fn ask_for_topics(&mut self) -> bool {
+        if self.topics.is_some() && Instant::now() < self.next_topics {
+            return false;
+        }
+        self.next_topics = Instant::now() + self.setup.poll.saturating_mul(LOOKS_FOR_TOPICS);
+        match self.setup.broker.topic_names(ASK) {
+            Ok(found) => {
+                let new = self.topics.as_ref() != Some(&found);
+                self.topics = Some(found);
+                new
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the topics can't be told, so patterns stand for those of before");
+                false
             }
         }
     }
@@ -309,13 +335,24 @@ impl Fleet {
     fn load(&mut self, name: &str, candidate: Candidate) -> Option<Ready> {
         let Candidate { manifest, code } = candidate;
         match code.load(&self.setup.engine, &manifest) {
-            Ok(handler) => Some(Ready { manifest, handler }),
+            Ok(handler) => {
+                let fresh = self.fresh(&manifest);
+                Some(Ready { manifest, handler, fresh })
+            }
             Err(why) => {
                 let why = told(&manifest.handler, &why);
                 self.refuse(name, "a handler is not fit to run, and what ran before goes on", &why);
                 None
             }
         }
+    }
+
+    /// Topics that a pattern of the pipeline, as it runs, has not matched before.
+    fn fresh(&self, manifest: &config::Pipeline) -> BTreeSet<u32> {
+        let Some(entry) = self.entries.get(&manifest.name) else { return BTreeSet::new() };
+        let inputs = (0..).zip(&manifest.input);
+        let new = inputs.filter(|(_, input)| !entry.manifest.input.contains(input));
+        new.filter(|(_, input)| entry.manifest.patterns.iter().any(|p| p.matches(input))).map(|(n, _)| n).collect()
     }
 
     fn drain(&mut self, name: &str) {
@@ -338,7 +375,7 @@ impl Fleet {
     }
 
     fn launch(&mut self, ready: Ready, budget: Budget) {
-        let Ready { manifest, handler } = ready;
+        let Ready { manifest, handler, fresh } = ready;
         let (name, digest) = (manifest.name.clone(), handler.digest().to_owned());
         let serving = Serving::new(handler);
         let stop = self.setup.stop.child(|| {});
@@ -347,6 +384,7 @@ impl Fleet {
             serving: serving.clone(),
             broker: self.setup.broker.clone(),
             budget: budget.clone(),
+            fresh,
         };
         let shared = Shared {
             grace: self.setup.grace,

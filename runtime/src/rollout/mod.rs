@@ -7,9 +7,11 @@
 
 mod fleet;
 mod folder;
+mod setup;
 mod watch;
 
-pub use fleet::{Fleet, Ready, Setup};
+pub use fleet::{Fleet, Ready};
+pub use setup::Setup;
 
 use crate::config::Pipeline;
 use std::collections::{BTreeMap, BTreeSet};

@@ -24,6 +24,7 @@ use crossbeam_channel::Sender;
 use errors::operator;
 use folder::{NotHeld, Purpose};
 use settings::Settings;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -171,6 +172,10 @@ impl Broker for Embedded {
 
     fn producer(&self, _: &[&str]) -> Result<Box<dyn Producer>, BrokerError> {
         Ok(Box::new(producer::EmbeddedProducer::new(self.inner.store.clone())))
+    }
+
+    fn topic_names(&self, _: Duration) -> Result<BTreeSet<String>, BrokerError> {
+        Ok(self.inner.store.catalog().keys().cloned().collect())
     }
 
     fn ensure(&self, needed: &[NeededTopic], _: Duration) -> Result<Vec<TopicProblem>, BrokerError> {

@@ -22,7 +22,7 @@ use crate::broker::{Broker, BrokerError, BrokerErrorKind, Consumer, Producer};
 use errors::Place;
 use native::{Client, ClientKind};
 use settings::Settings;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,6 +139,10 @@ impl Broker for Kafka {
 
     fn producer(&self, topics: &[&str]) -> Result<Box<dyn Producer>, BrokerError> {
         self.producer(topics, LIMITS)
+    }
+
+    fn topic_names(&self, wait: Duration) -> Result<BTreeSet<String>, BrokerError> {
+        Ok(self.topics()?.names(wait)?.into_iter().collect())
     }
 
     fn ensure(&self, needed: &[NeededTopic], wait: Duration) -> Result<Vec<TopicProblem>, BrokerError> {

@@ -244,3 +244,35 @@ fn manifests_that_come_change_and_go_start_restart_and_drain_their_pipelines() {
     until("it goes on when it comes back", || written(client.as_mut(), "later") + letters(1_100) == 1_100);
     stop(child);
 }
+
+#[test]
+fn a_pattern_s_topics_are_read_as_they_come_and_from_their_beginning() {
+    let test = "a_pattern_s_topics_are_read_as_they_come_and_from_their_beginning";
+    let Some((folder, _)) = stage(test) else { return };
+    // "latest" is where the group starts; what comes to be while it runs has no records that it may pass over.
+    let manifest = manifest("^eu\\\\.", "out").replace("guarantee", "from = \"latest\"\nguarantee");
+    write(&folder, "p.toml", manifest.as_bytes());
+    let child = start(&folder);
+    let mut client = beside(&folder, &child);
+    std::thread::sleep(Duration::from_millis(700));
+    topic(client.as_mut(), "eu.first", PARTITIONS, &[]);
+    let committed = |client: &mut dyn Client, name: &str| {
+        let partitions: Vec<_> = (0..PARTITIONS).map(|n| at(0, n)).collect();
+        client.committed("p", &[name.to_owned()], &partitions).unwrap().iter().all(|c| c.offset.is_some())
+    };
+    until("the first topic is found", || committed(client.as_mut(), "eu.first"));
+    let mut feed = Feed { next: 0 };
+    feed.send(client.as_mut(), "eu.first", 500);
+    topic(client.as_mut(), "eu.second", PARTITIONS, &[]);
+    topic(client.as_mut(), "us.other", PARTITIONS, &[]);
+    feed.send(client.as_mut(), "eu.second", 500);
+    feed.send(client.as_mut(), "us.other", 10);
+    until("the second topic is read from its beginning", || written(client.as_mut(), "out") + letters(1_000) >= 1_000);
+    let names: Vec<String> = client.topics().unwrap().into_iter().map(|topic| topic.name).collect();
+    assert!(
+        names.contains(&"p.eu.second.dlq".to_owned()) && !names.contains(&"p.us.other.dlq".to_owned()),
+        "{names:?}"
+    );
+    assert_eq!(outputs(client.as_mut(), "out"), expected(1_000), "each once, each key in order");
+    stop(child);
+}

@@ -153,3 +153,34 @@ fn a_topic_made_anew_stops_a_pipeline_that_is_to_stop_at_a_loss() {
     wait_for_all(&stage, &worker, 400);
     worker.stop(Duration::from_secs(15));
 }
+
+#[test]
+fn a_topic_that_a_pattern_matches_later_is_read_from_its_start_by_the_whole_group() {
+    let test = "a_topic_that_a_pattern_matches_later_is_read_from_its_start_by_the_whole_group";
+    let Some(kafka) = broker(test) else { return };
+    let setup = Setup { partitions: 2, top: "from = \"latest\"", ..Setup::default() };
+    let stage = Stage::new(test, kafka, &setup);
+    // The same manifest with a pattern that the input matches, and its dead letters and output do not.
+    let manifest = stage.dir.join("plugins/p.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let pattern = format!("[\"^{}\"]", stage.input);
+    std::fs::write(&manifest, text.replace(&format!("[\"{}\"]", stage.input), &pattern)).unwrap();
+    let poll = ["plugins.poll=500ms"];
+    let mut all: Vec<Worker> = (0..2).map(|n| Worker::start_with(&stage, n, &poll)).collect();
+    all.iter().for_each(|w| w.wait_metric("keyrail_partitions_assigned", &[], |n| n == 1.0));
+    (0..2).for_each(|partition| send_all(kafka, &stage.input, &numbered(100 * partition as usize, 100, partition)));
+    let later = format!("{}-later", stage.input);
+    kafka.create_topic(&later, 2, &[]).unwrap();
+    (0..2).for_each(|partition| send_all(kafka, &later, &numbered(200 + 100 * partition as usize, 100, partition)));
+    let began = Instant::now();
+    while counts(&stage).len() < 400 {
+        assert!(began.elapsed() < LIMIT, "{} ids came\n{}", counts(&stage).len(), all[0].tail());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    stage.say(&format!("the later topic was read {:.1} s after it was filled", began.elapsed().as_secs_f64()));
+    all.iter().for_each(|w| w.wait_metric("keyrail_partitions_assigned", &[], |n| n == 2.0));
+    for worker in &mut all {
+        worker.stop(Duration::from_secs(20));
+    }
+    assert_eq!(counts(&stage), expected(400), "each once");
+}

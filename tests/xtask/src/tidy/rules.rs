@@ -43,7 +43,7 @@ pub(crate) const FILE_LINES: usize = 500;
 pub(crate) const FUNCTION_LINES: usize = 70;
 
 /// Who may import what. Everyone else goes through the types of the module named.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     ("rdkafka", &["runtime/src/broker/kafka", "tests/kafka/", "tests/bench/"]),
     ("rdkafka_sys", &["runtime/src/broker/kafka"]),
     ("rusqlite", &["runtime/src/broker/embedded/sqlite/"]),
@@ -52,6 +52,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("wit_parser", &["runtime/src/wasm/"]),
     ("wasmparser", &["runtime/src/wasm/"]),
     ("toml", &["runtime/src/config/"]),
+    ("regex_lite", &["runtime/src/config/pattern.rs", "plugins/"]),
     ("notify", &["runtime/src/rollout/watch.rs"]),
     ("tokio", &["runtime/src/admin/", "runtime/src/cli/signals"]),
     ("hyper", &["runtime/src/admin/"]),

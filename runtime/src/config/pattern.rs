@@ -1,0 +1,118 @@
+//! Inputs told by a pattern: which topics they stand for changes while the pipeline runs.
+
+use super::units::Refused;
+use super::{Pipeline, topic};
+use regex_lite::Regex;
+use std::collections::BTreeSet;
+
+/// A pattern of `input`: a regular expression that starts with `^`.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    regex: Regex,
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Pattern {
+    pub(super) fn new(text: &str) -> Result<Self, Refused> {
+        let cure = "write a regular expression that matches topics from their first character on, as \"^orders\\\\.\"";
+        match Regex::new(text) {
+            Ok(regex) => Ok(Self { regex }),
+            Err(error) => Err((format!("{text:?} is no pattern: {error}"), cure.to_owned())),
+        }
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.regex.as_str()
+    }
+
+    /// Whether it stands for this topic. Internal topics never match: those of Kafka, and those that Keyrail makes for
+    /// itself, dead letters among them, whatever group they belong to.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        !is_internal(name) && self.regex.is_match(name)
+    }
+}
+
+/// `__NAME`, or GROUP.TOPIC.END with one of Keyrail's own ends. Group and topic may hold dots themselves.
+fn is_internal(name: &str) -> bool {
+    let Some((stem, end)) = name.rsplit_once('.') else { return name.starts_with("__") };
+    let ours = end == "dlq" || topic::INTERNAL.contains(&end);
+    name.starts_with("__")
+        || (ours && stem.split_once('.').is_some_and(|(group, of)| !group.is_empty() && !of.is_empty()))
+}
+
+impl Pipeline {
+    /// This pipeline with the topics that its patterns stand for now, in the order of their names, behind those that are
+    /// named. What it writes itself is left out: its outputs and its dead letters would come round. `None`: there is no
+    /// input yet.
+    #[must_use]
+    pub fn with_topics(&self, there: &BTreeSet<String>) -> Option<Self> {
+        let mut found = self.clone();
+        for name in there.iter().filter(|name| self.patterns.iter().any(|pattern| pattern.matches(name))) {
+            let dead_letters = self.dead_letter.topic_of(&self.group, name);
+            let own = self.outputs.iter().any(|(_, output)| output == name) || dead_letters == *name;
+            // A name so long has no room for its dead letters'.
+            if !own && !found.input.contains(name) && dead_letters.len() <= topic::LONGEST {
+                found.input.push(name.clone());
+                found.dead_letter.topics.push(dead_letters);
+            }
+        }
+        (!found.input.is_empty()).then_some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::for_tests;
+    use std::collections::BTreeSet;
+
+    fn names(all: &[&str]) -> BTreeSet<String> {
+        all.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_pattern_stands_for_what_it_matches_and_for_nothing_internal() {
+        let manifest =
+            for_tests("p", "handler = \"h.wasm\"\ninput = [\"first\", \"^eu\\\\.orders\", \"^eu\\\\..*s$\"]\n");
+        assert_eq!((manifest.input.as_slice(), manifest.patterns.len()), (["first".to_owned()].as_slice(), 2));
+        let there = names(&[
+            "eu.orders",
+            "eu.orders.de",
+            "eu.payments",
+            "eu.refund",
+            "first",
+            "us.eu.orders",
+            "__eu.orders",
+            "g.eu.orders.dlq",
+            "eu.orders.retry",
+            "eu.orders.state",
+            "eu.inboxes",
+            "eu.dlq",
+        ]);
+        let found = manifest.with_topics(&there).unwrap_or_else(|| manifest.clone());
+        assert_eq!(found.input, ["first", "eu.inboxes", "eu.orders", "eu.orders.de", "eu.payments"]);
+        assert_eq!(found.dead_letter.topics[2], "p.eu.orders.dlq");
+        assert_eq!(found.input.len(), found.dead_letter.topics.len());
+        assert_ne!(found, manifest);
+        assert_eq!(manifest.with_topics(&names(&[])).as_ref(), Some(&manifest), "what is named is there");
+    }
+
+    #[test]
+    fn what_a_pipeline_writes_never_comes_round() {
+        let text = "handler = \"h.wasm\"\ninput = [\"^a\"]\noutput.out = \"a-out\"\ndead-letter.topic = \"a-bad\"\n";
+        let manifest = for_tests("p", text);
+        let found = manifest.with_topics(&names(&["a-out", "a-bad", "a-in"]));
+        assert_eq!(found.map(|found| found.input), Some(vec!["a-in".to_owned()]));
+        assert_eq!(manifest.with_topics(&names(&["a-out", "b"])), None);
+        let long = format!("a{}", "x".repeat(245));
+        let manifest = for_tests("p", "handler = \"h.wasm\"\ninput = [\"^a\"]\n");
+        assert_eq!(manifest.with_topics(&names(&[&long])), None, "its dead letters' name would be too long");
+    }
+}

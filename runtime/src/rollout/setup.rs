@@ -1,0 +1,41 @@
+//! What a fleet needs of the process around it.
+
+use crate::admin::health::Health;
+use crate::admin::metrics::Metrics;
+use crate::admin::stop::Stop;
+use crate::broker::Broker;
+use crate::pipeline::witness::Witness;
+use crate::wasm;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a fleet works with.
+pub struct Setup {
+    /// The folder of the pipelines.
+    pub dir: PathBuf,
+    /// Between two looks at it, beside those that events ask for.
+    pub poll: Duration,
+    /// The environment, for `${NAME}` in manifests.
+    pub variables: fn(&str) -> Option<String>,
+    /// Bytes of records that all pipelines may hold.
+    pub records_bytes: u64,
+    /// Whether to wait for a change of the folder when no pipeline can go on, rather than to end.
+    pub patient: bool,
+    /// Where records come from and go to.
+    pub broker: Arc<dyn Broker>,
+    /// Compiles handlers.
+    pub engine: Arc<wasm::Host>,
+    /// How long a stop may take.
+    pub grace: Duration,
+    /// Threads that call the handler, for each pipeline.
+    pub shards: u32,
+    /// For the admin server.
+    pub health: Arc<Health>,
+    /// For the admin server.
+    pub metrics: Arc<Metrics>,
+    /// Raised when the process is to stop.
+    pub stop: Stop,
+    /// Is told of every message's fate, if anybody.
+    pub witness: Option<Arc<dyn Witness>>,
+}
