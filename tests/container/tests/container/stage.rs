@@ -50,15 +50,29 @@ impl Stage {
     /// A handler and its manifest, laid out as Kubernetes lays out a ConfigMap: each name is a link into a folder that a
     /// hidden link names, so that all of them change at once.
     pub(crate) fn plugins(&self, name: &str, wasm: &Path, manifest: &str) -> Mount {
-        let (folder, version) = (self.0.join("plugins"), "..2026_01_31_12_00_00.123456789");
-        std::fs::create_dir_all(folder.join(version)).unwrap();
-        std::fs::copy(wasm, folder.join(version).join(format!("{name}.wasm"))).unwrap();
-        std::fs::write(folder.join(version).join(format!("{name}.toml")), manifest).unwrap();
-        symlink(version, folder.join("..data")).unwrap();
+        let folder = self.0.join("plugins");
+        std::fs::create_dir(&folder).unwrap();
+        self.change_plugins(name, wasm, manifest);
         for file in [format!("{name}.wasm"), format!("{name}.toml")] {
             symlink(Path::new("..data").join(&file), folder.join(file)).unwrap();
         }
         Mount { from: folder, to: "/etc/keyrail/plugins", writable: false }
+    }
+
+    /// A new version of them, as Kubernetes brings it: the hidden link is swapped, then the old folder is removed.
+    pub(crate) fn change_plugins(&self, name: &str, wasm: &Path, manifest: &str) {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (folder, link) = (self.0.join("plugins"), self.0.join("plugins/..data"));
+        let version = format!("..2026_01_31_12_00_00.{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        std::fs::create_dir(folder.join(&version)).unwrap();
+        std::fs::copy(wasm, folder.join(&version).join(format!("{name}.wasm"))).unwrap();
+        std::fs::write(folder.join(&version).join(format!("{name}.toml")), manifest).unwrap();
+        let old = std::fs::read_link(&link).ok();
+        symlink(version, folder.join("..data_tmp")).unwrap();
+        std::fs::rename(folder.join("..data_tmp"), link).unwrap();
+        if let Some(old) = old {
+            std::fs::remove_dir_all(folder.join(old)).unwrap();
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::stage::{Stage, USER, spec};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HOST: &str = r#"
 broker = "embedded"
@@ -35,6 +35,7 @@ const GRACE: Duration = Duration::from_secs(25 + 5);
 const KEYS: usize = 50;
 const RECORDS: usize = 5_000;
 const KEYRAIL: &str = "/usr/local/bin/keyrail";
+const LAG: [&str; 5] = [KEYRAIL, "lag", "--json", "-c", "/etc/keyrail/keyrail.toml"];
 
 #[test]
 fn records_go_through_a_stop_in_good_order_and_a_restart_on_the_same_volume() {
@@ -59,7 +60,7 @@ fn records_go_through_a_stop_in_good_order_and_a_restart_on_the_same_volume() {
     second.wait(&check, |out| out.status.success());
     send(&second, RECORDS..2 * RECORDS);
     let all = (2 * RECORDS).to_string();
-    second.wait(&[KEYRAIL, "lag", "--json", "-c", "/etc/keyrail/keyrail.toml"], |out| lag(&out.stdout) == Some(0));
+    second.wait(&LAG, |out| lag(&out.stdout) == Some(0));
     let printed = second
         .run(&[KEYRAIL, "tail", "out", "--from", "earliest", "--count", &all, "-c", "/etc/keyrail/keyrail.toml"], "");
     let (status, log) = second.stop("TERM", GRACE);
@@ -69,6 +70,43 @@ fn records_go_through_a_stop_in_good_order_and_a_restart_on_the_same_volume() {
         .map(|key| (format!("k{key}"), (key..2 * RECORDS).step_by(KEYS).map(|n| n.to_string()).collect::<Vec<_>>()))
         .collect();
     assert_eq!(by_key(&printed), expected);
+}
+
+#[test]
+fn a_config_map_that_kubernetes_swaps_is_taken_up_without_a_restart() {
+    let name = "a_config_map_that_kubernetes_swaps_is_taken_up_without_a_restart";
+    let (Some(image), Some(guests)) = (image(name), given(name, "KEYRAIL_GUESTS")) else { return };
+    let (stage, wasm) = (Stage::new(image), guests.join("identity.wasm"));
+    let mounts = [stage.empty_dir(), stage.configuration(HOST), stage.plugins("copy", &wasm, MANIFEST)];
+    let mut sandbox = Sandbox::start(image, &spec(mounts, &[]));
+    let check = health_check();
+    sandbox.wait(&check.iter().map(String::as_str).collect::<Vec<_>>(), |out| out.status.success());
+    send(&sandbox, 0..KEYS);
+
+    stage.change_plugins("copy", &wasm, &MANIFEST.replace("out = \"out\"", "out = \"changed\""));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut sent = KEYS;
+    while values(&sandbox, "changed").is_empty() {
+        assert!(Instant::now() < deadline, "the change is not taken up\n{}", sandbox.log());
+        send(&sandbox, sent..sent + 1);
+        sent += 1;
+    }
+    sandbox.wait(&LAG, |out| lag(&out.stdout) == Some(0));
+    let (before, after) = (values(&sandbox, "out"), values(&sandbox, "changed"));
+    assert!(!before.is_empty());
+    // The one drained and committed before the other began.
+    let mut all = [before, after].concat();
+    all.sort_unstable();
+    assert_eq!(all, (0..sent).collect::<Vec<_>>());
+    let (status, log) = sandbox.stop("TERM", GRACE);
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// The numbers in a topic, which may not be there yet.
+fn values(sandbox: &Sandbox, topic: &str) -> Vec<usize> {
+    let tail = [KEYRAIL, "tail", topic, "--from", "earliest", "--raw", "-c", "/etc/keyrail/keyrail.toml"];
+    let out = sandbox.exec(&tail, "");
+    String::from_utf8(out.stdout).unwrap().lines().map(|line| line.parse().unwrap()).collect()
 }
 
 /// What the deployments promise of the process, as the kernel sees it.
