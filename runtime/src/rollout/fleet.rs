@@ -250,6 +250,7 @@ impl Fleet {
         let there = |name: &String| content.fit.contains_key(name) || content.unfit.contains_key(name);
         for name in self.refused.keys().filter(|name| !there(name) && !entries.contains_key(*name)) {
             self.setup.metrics.remove(name);
+            self.setup.health.remove(name);
         }
         self.refused.retain(|name, _| there(name));
     }
@@ -277,7 +278,7 @@ impl Fleet {
 
     fn swap(&mut self, name: &str, candidate: Candidate) {
         let began = Instant::now();
-        let digest = candidate.code.digest().to_owned();
+        let (digest, manifest) = (candidate.code.digest().to_owned(), candidate.manifest.clone());
         let Some(ready) = self.load(name, candidate) else { return };
         let Some(entry) = self.entries.get_mut(name) else { return };
         if let Some(next) = &mut entry.next {
@@ -290,7 +291,7 @@ impl Fleet {
         }
         let (from, to, took_ms) = (&entry.digest, &digest, began.elapsed().as_millis() as u64);
         tracing::info!(pipeline = name, from, to, took_ms, "the handler is swapped");
-        entry.digest = digest;
+        (entry.digest, entry.manifest) = (digest, manifest);
         self.refused.remove(name);
     }
 

@@ -22,6 +22,10 @@ fn what_changed_decides_what_is_done() {
         steps(&known, &present).first().map(|(_, step)| *step)
     };
     let fit = |m, d| Some(Present::Fit(version(m, d)));
+    let pinned = |digit: &str| manifest("p", &format!("sha256 = \"{}\"\n", digit.repeat(64)));
+    let (one, two) = (pinned("1"), pinned("2"));
+    assert_eq!(step(Some((&one, "1", false)), fit(&two, "2")), Some(Step::Swap), "its digest goes with the handler");
+    assert_eq!(step(Some((&a, "1", false)), fit(&one, "1")), None);
     assert_eq!(step(None, fit(&a, "1")), Some(Step::Start));
     assert_eq!(step(Some((&a, "1", false)), fit(&a, "1")), None);
     assert_eq!(step(Some((&a, "1", false)), fit(&a, "2")), Some(Step::Swap));

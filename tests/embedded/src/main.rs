@@ -7,12 +7,14 @@
 //! embedded-rig fill DIR                fills the disk that DIR is on, and then makes room
 //! embedded-rig run FILE                runs what a keyrail.toml says until its standard input ends
 //! embedded-rig copy DIR GUEST [RECORDS]  copies records of 100 bytes over 8 partitions through the handler GUEST
+//! embedded-rig swap DIR GUEST          swaps versions of the handler GUEST, and tells how soon each has its first message
 //! embedded-rig bench DIR [RECORDS]     writes and reads records of 100 bytes over 8 partitions
 //! ```
 
 mod bench;
 mod fill;
 mod serve;
+mod swap;
 
 use anyhow::{Context as _, Result, bail};
 use keyrail::broker::client::NewTopic;
@@ -33,6 +35,7 @@ fn main() -> Result<()> {
         ["run", file] => serve::run(Path::new(file)),
         ["copy", dir, guest] => serve::bench(dir, Path::new(guest), 2_000_000),
         ["copy", dir, guest, records] => serve::bench(dir, Path::new(guest), records.parse()?),
+        ["swap", dir, guest] => swap::bench(dir, Path::new(guest)),
         ["bench", dir] => bench::run(dir, 1_000_000),
         ["bench", dir, records] => bench::run(dir, records.parse()?),
         _ => bail!("see the top of src/main.rs for what it does"),

@@ -1,0 +1,100 @@
+//! How long it takes from saving a rebuilt handler to its first message.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use keyrail::admin::health::Health;
+use keyrail::admin::metrics::{Metrics, Rollout};
+use keyrail::admin::stop::Stop;
+use keyrail::broker::Produce;
+use keyrail::broker::client::{Client, NewTopic};
+use keyrail::broker::embedded;
+use keyrail::config;
+use keyrail::pipeline::{self, Surroundings};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const SWAPS: u8 = 20;
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Swaps versions of a handler, each sent a message once it serves, and prints the times.
+pub(super) fn bench(dir: &str, guest: &Path) -> Result<()> {
+    let dir = Path::new(dir);
+    fs::create_dir_all(dir.join("plugins"))?;
+    let handler = dir.join("plugins/copy.wasm");
+    let base = fs::read(guest).context("the handler")?;
+    fs::write(&handler, &base)?;
+    let file = dir.join("keyrail.toml");
+    fs::write(&file, "broker = \"embedded\"\nadmin.listen = \"127.0.0.1:0\"\n")?;
+    let manifest = "handler = \"copy.wasm\"\ninput = [\"in\"]\nguarantee = \"at-least-once\"\noutput.out = \"out\"\n";
+    fs::write(dir.join("plugins/copy.toml"), manifest)?;
+    let (host, pipelines) = config::load(&file, &[], &|_| None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
+    let options = pipeline::embedded_options(&host);
+    let mut client = embedded::Embedded::open(&options)?.client()?;
+    for name in ["in", "out"] {
+        client.create_topic(&NewTopic { name: name.to_owned(), partitions: Some(1), settings: Vec::new() })?;
+    }
+    drop(client);
+    let (stop, metrics) = (Stop::new(), Arc::new(Metrics::new()));
+    let surroundings = Surroundings {
+        health: Arc::new(Health::new()),
+        metrics: metrics.clone(),
+        stop: stop.clone(),
+        variables: |_| None,
+        witness: None,
+    };
+    let running = std::thread::spawn(move || pipeline::run(&host, pipelines, surroundings));
+    let times = measure(&options, &handler, &base, &metrics);
+    stop.request();
+    ensure!(running.join().is_ok_and(|ended| ended.is_ok()), "the pipelines failed");
+    let mut times = times?;
+    times.sort();
+    let (median, most) = (times[times.len() / 2], times[times.len() - 1]);
+    println!(
+        "{SWAPS} swaps of {} bytes, from saving to the first message: median {median:?}, most {most:?}",
+        base.len()
+    );
+    Ok(())
+}
+
+fn measure(options: &embedded::Options, handler: &Path, base: &[u8], metrics: &Metrics) -> Result<Vec<Duration>> {
+    let began = Instant::now();
+    let serves = format!("{} serves\n", std::process::id());
+    while fs::read_to_string(options.dir.join("keyrail.lock")).unwrap_or_default() != serves {
+        ensure!(began.elapsed() < LIMIT, "the pipelines did not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut client = embedded::client(options)?;
+    pass(client.as_mut())?;
+    let mut times = Vec::new();
+    for number in 1..=SWAPS {
+        // Another file with the same code: a custom section, as tools add them.
+        let mut bytes = base.to_vec();
+        bytes.extend([0, 3, 1, b'v', number]);
+        let saved = Instant::now();
+        fs::write(handler, bytes)?;
+        while metrics.pipeline("copy").rollouts.get(Rollout::Swapped) < u64::from(number) {
+            ensure!(saved.elapsed() < LIMIT, "swap {number} did not come");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        pass(client.as_mut())?;
+        times.push(saved.elapsed());
+    }
+    Ok(times)
+}
+
+/// Sends a message and waits until it is through.
+fn pass(client: &mut dyn Client) -> Result<()> {
+    let end = |client: &mut dyn Client| -> Result<i64> { Ok(client.bounds("out", &[0])?[0].end) };
+    let (before, began) = (end(client)?, Instant::now());
+    let (topic, value) = ("in", Some(b"x".as_slice()));
+    let record = Produce { topic, partition: None, key: None, value, headers: &[], timestamp_ms: None };
+    ensure!(client.produce(&[record])?.iter().all(Result::is_ok), "the message was refused");
+    while end(client)? == before {
+        if began.elapsed() > LIMIT {
+            bail!("the message did not come through");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
