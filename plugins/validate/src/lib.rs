@@ -1,19 +1,11 @@
 //! Lets only messages through that fit a JSON Schema: see README.md.
 
-mod canonical;
-mod check;
-mod compile;
-mod keywords;
-mod locate;
-mod schema;
-
 use std::error::Error;
 
-use check::{Limit, Verdict};
 use keyrail_sdk::prelude::*;
 use plugin_common::config::{Config, Otherwise, Wrong};
 use plugin_common::{Doc, forward};
-use schema::Schemas;
+use plugin_schema::{Limit, Schemas, Verdict, check, compile};
 
 const KEYS: [&str; 6] = ["schema", "schema.*", "output", "invalid", "rejected", "tombstone"];
 
@@ -59,7 +51,7 @@ impl Handler for Validate {
             .into());
         }
         Ok(Validate {
-            schemas: compile::compile(&docs).map_err(Wrong)?,
+            schemas: compile(&docs).map_err(Wrong)?,
             output: config.output("output", "valid")?,
             invalid,
             tombstone: config.otherwise("tombstone", Otherwise::Keep)?,
@@ -75,7 +67,7 @@ impl Handler for Validate {
             },
             Some(value) => match Doc::parse(value) {
                 Err(fault) => fault.problem(),
-                Ok(doc) => match check::check(&self.schemas, doc.root()) {
+                Ok(doc) => match check(&self.schemas, doc.root()) {
                     Verdict::Fits => return forward(&self.output, message, ctx),
                     Verdict::Violates(list) => dead_letter("schema", list.join("; ")),
                     Verdict::Stopped(Limit::Depth) => {

@@ -7,7 +7,7 @@ use plugin_common::number::Decimal;
 use plugin_common::{Kind, Value};
 
 use crate::canonical::canonical;
-use crate::schema::{Id, Rule, Schema, Schemas};
+use crate::model::{Id, Rule, Schema, Schemas};
 
 /// Violations that are told; more don't help.
 const MOST_TOLD: usize = 10;
@@ -16,21 +16,29 @@ const MAX_DEPTH: u32 = 256;
 /// Schemas applied to values for one message, and values compared.
 const MAX_STEPS: u64 = 5_000_000;
 
+/// What became of a value.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
+    /// It fits.
     Fits,
     /// The first violations: a JSON pointer and what is wrong there.
     Violates(Vec<String>),
+    /// It is not known: to check it would take too much.
     Stopped(Limit),
 }
 
+/// What a check would take too much of.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Limit {
+pub enum Limit {
+    /// More than 256 schemas within each other.
     Depth,
+    /// More than 5,000,000 schemas applied and values compared.
     Steps,
 }
 
-pub(crate) fn check(schemas: &Schemas, value: Value<'_>) -> Verdict {
+/// Checks a value against the first of the schemas.
+#[must_use]
+pub fn check(schemas: &Schemas, value: Value<'_>) -> Verdict {
     let mut run = Run { schemas, told: Vec::new(), quiet: 0, depth: 0, steps: 0, stopped: None };
     let fits = run.fits(0, value, &At::Root, &mut Seen::new());
     match run.stopped {

@@ -9,7 +9,7 @@ use regex_lite::Regex;
 use super::{Compiler, Draft};
 use crate::canonical::canonical;
 use crate::locate::{Place, member};
-use crate::schema::{Bounds, Id, Rule, TYPES, Types};
+use crate::model::{Bounds, Id, Rule, TYPES, Types};
 
 impl<'d> Compiler<'d> {
     /// A keyword that stands for itself.

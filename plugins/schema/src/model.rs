@@ -11,7 +11,7 @@ pub(crate) type Id = usize;
 
 /// All schemas; the first is the one that messages must fit.
 #[derive(Debug, Default)]
-pub(crate) struct Schemas {
+pub struct Schemas {
     pub(crate) list: Vec<Schema>,
     /// Some schema asks what others have looked at (`unevaluated...`), so it must be kept.
     pub(crate) tracks: bool,

@@ -9,7 +9,7 @@ use plugin_common::{Doc, Kind, Value};
 
 use crate::keywords;
 use crate::locate::{Place, Places, id_of, join, member};
-use crate::schema::{Id, Rule, Schema, Schemas};
+use crate::model::{Id, Rule, Schema, Schemas};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Draft {
@@ -18,10 +18,13 @@ enum Draft {
 }
 
 /// A text of a schema: its key in `[config]` and what stands there.
-type Source<'d> = (&'d str, Doc<'d>);
+pub type Source<'d> = (&'d str, Doc<'d>);
 
 /// Compiles the first text; the others are there to be referred to.
-pub(crate) fn compile(docs: &[Source<'_>]) -> Result<Schemas, String> {
+///
+/// # Errors
+/// What is wrong, with its place, or what is not understood: nothing is passed over.
+pub fn compile(docs: &[Source<'_>]) -> Result<Schemas, String> {
     let mut compiler = Compiler {
         docs,
         drafts: Vec::new(),
