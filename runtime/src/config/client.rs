@@ -121,7 +121,7 @@ fn refuse(entry: &Entry, value: &str) -> Option<(Place, String, String)> {
 }
 
 /// What Keyrail takes as the property's value.
-fn kind_of(property: &Property) -> Kind {
+pub(super) fn kind_of(property: &Property) -> Kind {
     match property.name {
         "sasl.mechanism" | "sasl.mechanisms" => Kind::One(&MECHANISMS),
         "partition.assignment.strategy" => Kind::One(&ASSIGNORS),

@@ -1,20 +1,15 @@
 //! keyrail.toml: from the table as written to [`Host`].
 
+use super::catalogue::{Absent, HOST, Kind};
 use super::client;
 use super::document::{Table, Variables, parse, set};
 use super::fault::{Fault, Faults};
 use super::reader::Reader;
-use super::schema::{self, HOST};
+use super::schema;
 use super::{BrokerKind, Embedded, Format, Host, Level, Logging};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-const HOUR_MS: u64 = 3_600_000;
-/// More would be rows and wake-ups without use on one machine; Kafka is for that.
-const MOST_PARTITIONS: u32 = 1024;
 
 /// What became of a file.
 pub(super) struct Resolved {
@@ -46,25 +41,25 @@ pub(super) fn resolve(file: &str, text: &str, dir: &Path, sets: &[String], varia
 }
 
 fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host {
-    let mut reader = Reader::new(file, table, faults);
-    let kinds = [("kafka", Ok(BrokerKind::Kafka)), ("embedded", Ok(BrokerKind::Embedded))];
-    let broker = reader.choice("broker", BrokerKind::Kafka, &kinds);
+    let mut reader = Reader::new(file, table, HOST, faults);
+    let broker = reader.choice("broker", &[("kafka", BrokerKind::Kafka), ("embedded", BrokerKind::Embedded)]);
     Host {
         broker,
         kafka: client::read(&mut reader, broker == BrokerKind::Kafka),
         embedded: embedded(&mut reader, dir),
-        plugins_dir: folder(&mut reader, "plugins.dir", "./plugins", dir),
-        plugins_poll: Duration::from_millis(reader.duration("plugins.poll", 5_000, 100..=HOUR_MS)),
-        store_dir: folder(&mut reader, "store.dir", "./state", dir),
-        records_bytes: reader.size("memory.records", 256 * MIB, 64 * KIB..=MIB * MIB),
+        plugins_dir: folder(&mut reader, "plugins.dir", dir),
+        plugins_poll: Duration::from_millis(reader.duration("plugins.poll")),
+        store_dir: folder(&mut reader, "store.dir", dir),
+        records_bytes: reader.size("memory.records"),
         admin_listen: admin_listen(&mut reader),
         logging: logging(&mut reader),
-        shutdown_grace: Duration::from_millis(reader.duration("shutdown-grace", 25_000, 1_000..=HOUR_MS)),
+        shutdown_grace: Duration::from_millis(reader.duration("shutdown-grace")),
     }
 }
 
 /// A relative folder starts where it was written: beside the file, or where the command was given.
-fn folder(reader: &mut Reader<'_, '_>, key: &str, default: &'static str, dir: &Path) -> PathBuf {
+fn folder(reader: &mut Reader<'_, '_>, key: &str, dir: &Path) -> PathBuf {
+    let default = default(reader, key);
     let Some(written) = reader.text(key, default) else { return dir.join(default.trim_start_matches("./")) };
     let start = if written.place.line > 0 { dir } else { Path::new("") };
     let path = start.join(written.text.strip_prefix("./").unwrap_or(&written.text));
@@ -72,19 +67,26 @@ fn folder(reader: &mut Reader<'_, '_>, key: &str, default: &'static str, dir: &P
     if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
 }
 
+/// What the catalogue says of a text that is not written.
+fn default(reader: &Reader<'_, '_>, key: &str) -> &'static str {
+    match reader.key(key).kind {
+        Kind::Text { default: Absent::Is(default), .. } => default,
+        _ => reader.key(key).misread(),
+    }
+}
+
 fn embedded(reader: &mut Reader<'_, '_>, dir: &Path) -> Embedded {
-    let syncs = [("full", Ok(true)), ("normal", Ok(false))];
     Embedded {
-        dir: folder(reader, "embedded.dir", "./data", dir),
-        partitions: reader.whole("embedded.partitions", 8, 1..=MOST_PARTITIONS),
-        sync_full: reader.choice("embedded.sync", true, &syncs),
+        dir: folder(reader, "embedded.dir", dir),
+        partitions: reader.whole("embedded.partitions"),
+        sync_full: reader.choice("embedded.sync", &[("full", true), ("normal", false)]),
     }
 }
 
 fn admin_listen(reader: &mut Reader<'_, '_>) -> SocketAddr {
-    const EXAMPLE: &str = "127.0.0.1:8080";
-    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
-    let Some(written) = reader.text("admin.listen", EXAMPLE) else { return default };
+    let example = default(reader, "admin.listen");
+    let default = example.parse().unwrap_or_else(|_| reader.key("admin.listen").misread());
+    let Some(written) = reader.text("admin.listen", example) else { return default };
     let spelt = match written.text.strip_prefix("localhost:") {
         Some(port) => format!("{}:{port}", Ipv4Addr::LOCALHOST),
         None => written.text.clone(),
@@ -96,7 +98,7 @@ fn admin_listen(reader: &mut Reader<'_, '_>) -> SocketAddr {
         Some(("" | "*", port)) if port.parse::<u16>().is_ok() => {
             format!("write \"0.0.0.0:{port}\" for every interface, or \"127.0.0.1:{port}\"")
         }
-        _ => format!("write IP:PORT, as {EXAMPLE:?}; port 0 picks a free one"),
+        _ => format!("write IP:PORT, as {example:?}; port 0 picks a free one"),
     };
     reader.fault("admin.listen", format!("{:?} is not an address to listen on", written.text), cure);
     default
@@ -104,7 +106,7 @@ fn admin_listen(reader: &mut Reader<'_, '_>) -> SocketAddr {
 
 fn logging(reader: &mut Reader<'_, '_>) -> Logging {
     let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
-    let level = reader.choice("logging.level", Level::Info, &levels.map(|level| (level.as_str(), Ok(level))));
-    let formats = [("auto", Ok(Format::Auto)), ("text", Ok(Format::Text)), ("json", Ok(Format::Json))];
-    Logging { level, format: reader.choice("logging.format", Format::Auto, &formats) }
+    let level = reader.choice("logging.level", &levels.map(|level| (level.as_str(), level)));
+    let formats = [("auto", Format::Auto), ("text", Format::Text), ("json", Format::Json)];
+    Logging { level, format: reader.choice("logging.format", &formats) }
 }

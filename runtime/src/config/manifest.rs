@@ -1,9 +1,10 @@
 //! NAME.toml: from the table as written to [`Pipeline`].
 
+use super::catalogue::{Kind, PIPELINE};
 use super::document::{Variables, join, parse};
 use super::fault::{Fault, Place};
 use super::reader::{Reader, Text};
-use super::schema::{self, PIPELINE};
+use super::schema;
 use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Pattern, Pipeline, topic};
 use crate::nearest::nearest;
 use keyrail_engine::policy::{Absent, Dedup, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent};
@@ -11,11 +12,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
-const HOUR_MS: u64 = 3_600_000;
-const DAY_MS: u64 = 24 * HOUR_MS;
 /// How many ids one shard remembers at most.
 const DEDUP_CAPACITY: usize = 1_000_000;
 
@@ -54,13 +50,12 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
     check_name(source, faults);
     let table = parse(source.file, source.text, &schema::free(PIPELINE), variables, faults)?;
     schema::check(&table, PIPELINE, faults);
-    let mut reader = Reader::new(source.file, &table, faults);
+    let mut reader = Reader::new(source.file, &table, PIPELINE, faults);
     let group = group(&mut reader, source.name);
     let (input, patterns) = input(&mut reader);
     let outputs = outputs(&mut reader, &input);
     let dead_letter = dead_letter(&mut reader, &group, &input);
-    let not_yet = Err("write \"at-least-once\" or remove it");
-    reader.choice("guarantee", (), &[("at-least-once", Ok(())), ("exactly-once", not_yet)]);
+    reader.choice("guarantee", &[("at-least-once", ())]);
     let policy = policy(&mut reader);
     let (config, config_hidden) = handler_config(&mut reader);
     let warnings = warnings(&policy);
@@ -72,12 +67,8 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
         input: input.iter().map(|input| input.text.clone()).collect(),
         patterns,
         group,
-        from: reader.choice("from", From::Earliest, &[("earliest", Ok(From::Earliest)), ("latest", Ok(From::Latest))]),
-        on_loss: reader.choice(
-            "on-loss",
-            OnLoss::Stop,
-            &[("stop", Ok(OnLoss::Stop)), ("continue", Ok(OnLoss::Continue))],
-        ),
+        from: reader.choice("from", &[("earliest", From::Earliest), ("latest", From::Latest)]),
+        on_loss: reader.choice("on-loss", &[("stop", OnLoss::Stop), ("continue", OnLoss::Continue)]),
         outputs: outputs.iter().map(|(name, topic)| (name.clone(), topic.text.clone())).collect(),
         limits: limits(&mut reader, policy.timeout_ms),
         policy,
@@ -214,11 +205,11 @@ fn dead_letter(reader: &mut Reader<'_, '_>, group: &str, input: &[Text]) -> Dead
         }
         topics.push(name);
     }
-    let styles = [("keyrail", Ok(HeaderStyle::Keyrail)), ("spring", Ok(HeaderStyle::Spring))];
+    let styles = [("keyrail", HeaderStyle::Keyrail), ("spring", HeaderStyle::Spring)];
     DeadLetter {
         topics,
         given: written.map(|written| written.text),
-        headers: reader.choice("dead-letter.headers", HeaderStyle::Keyrail, &styles),
+        headers: reader.choice("dead-letter.headers", &styles),
     }
 }
 
@@ -228,37 +219,35 @@ fn policy(reader: &mut Reader<'_, '_>) -> Policy {
     batch(reader, &mut policy);
     retry(reader, &mut policy.retry);
     policy.dedup = dedup(reader);
-    if reader.has("expires-after") {
-        policy.expires_after_ms = Some(reader.duration("expires-after", DAY_MS, 1..=3_650 * DAY_MS));
-    }
-    policy.commit.interval_ms = reader.duration("commit.interval", policy.commit.interval_ms, 1..=60_000);
+    policy.expires_after_ms = reader.duration_if("expires-after");
+    policy.commit.interval_ms = reader.duration("commit.interval");
     policy
 }
 
 fn order(reader: &mut Reader<'_, '_>, order: &mut Order) {
-    const NAMES: [&str; 3] = ["key", "partition", "none"];
-    match reader.text("order.by", "key").and_then(|written| header_or(reader, "order.by", &written.text, &NAMES)) {
+    match origin(reader, "order.by") {
         Some(Origin::Header(name)) => order.by = OrderBy::Header(name),
         Some(Origin::Named("partition")) => order.by = OrderBy::Partition,
         Some(Origin::Named("none")) => order.by = OrderBy::None,
         _ => order.by = OrderBy::Key,
     }
-    let nulls = [("none", Ok(NullKey::None)), ("partition", Ok(NullKey::Partition))];
-    order.null_key = reader.choice("order.null-key", order.null_key, &nulls);
+    let nulls = [("none", NullKey::None), ("partition", NullKey::Partition)];
+    order.null_key = reader.choice("order.null-key", &nulls);
     if reader.has("order.null-key") && matches!(order.by, OrderBy::Partition | OrderBy::None) {
         reader.fault("order.null-key", "has no effect with this order.by", "remove it");
     }
-    let not_yet = Err("write \"topic\" or remove it");
-    reader.choice("order.scope", (), &[("topic", Ok(())), ("inputs", not_yet)]);
+    reader.choice("order.scope", &[("topic", ())]);
 }
 
 /// `header:NAME` or one of a few names.
-enum Origin<'n> {
+enum Origin {
     Header(String),
-    Named(&'n str),
+    Named(&'static str),
 }
 
-fn header_or<'n>(reader: &mut Reader<'_, '_>, path: &str, written: &str, names: &[&'n str]) -> Option<Origin<'n>> {
+fn origin(reader: &mut Reader<'_, '_>, path: &str) -> Option<Origin> {
+    let Kind::Origin { words, .. } = reader.key(path).kind else { reader.key(path).misread() };
+    let written = reader.text(path, "key")?.text;
     if let Some(header) = written.strip_prefix("header:") {
         if header.is_empty() {
             reader.fault(path, "the header has no name", "write \"header:NAME\"");
@@ -266,9 +255,9 @@ fn header_or<'n>(reader: &mut Reader<'_, '_>, path: &str, written: &str, names: 
         }
         return Some(Origin::Header(header.to_owned()));
     }
-    let named = names.iter().find(|name| **name == written);
+    let named = words.iter().find(|name| **name == written);
     if named.is_none() {
-        let all = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        let all = words.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
         reader.fault(path, format!("{written:?} is not known"), format!("accepted: \"header:NAME\", {all}"));
     }
     named.map(|name| Origin::Named(name))
@@ -276,11 +265,11 @@ fn header_or<'n>(reader: &mut Reader<'_, '_>, path: &str, written: &str, names: 
 
 fn batch(reader: &mut Reader<'_, '_>, policy: &mut Policy) {
     let batch = &mut policy.batch;
-    batch.max_messages = reader.whole("batch.max-messages", batch.max_messages, 1..=65_536);
-    batch.max_bytes = reader.size("batch.max-bytes", batch.max_bytes, 1..=GIB);
-    batch.max_wait_ms = reader.duration("batch.max-wait", batch.max_wait_ms, 0..=HOUR_MS);
-    batch.max_time_ms = reader.duration("batch.max-time", batch.max_time_ms, 1..=HOUR_MS);
-    policy.timeout_ms = reader.duration("limits.timeout", policy.timeout_ms, 1..=HOUR_MS);
+    batch.max_messages = reader.whole("batch.max-messages");
+    batch.max_bytes = reader.size("batch.max-bytes");
+    batch.max_wait_ms = reader.duration("batch.max-wait");
+    batch.max_time_ms = reader.duration("batch.max-time");
+    policy.timeout_ms = reader.duration("limits.timeout");
     if batch.max_wait_ms > batch.max_time_ms {
         let problem = "longer than batch.max-time, one call's deadline";
         reader.fault("batch.max-wait", problem, "lower it or raise batch.max-time");
@@ -298,54 +287,44 @@ fn batch(reader: &mut Reader<'_, '_>, policy: &mut Policy) {
 
 fn retry(reader: &mut Reader<'_, '_>, retry: &mut Retry) {
     const FIRST: &str = "retry.backoff.first";
-    retry.attempts = reader.whole("retry.attempts", retry.attempts, 1..=1_000_000);
-    retry.first_ms = reader.duration(FIRST, retry.first_ms, 1..=DAY_MS);
-    retry.factor = reader.number("retry.backoff.factor", retry.factor, 1.0..=100.0);
-    retry.max_ms = reader.duration("retry.backoff.max", retry.max_ms, 1..=DAY_MS);
-    retry.jitter = reader.number("retry.backoff.jitter", retry.jitter, 0.0..=1.0);
-    retry.max_age_ms = reader.duration("retry.max-age", retry.max_age_ms, 1..=3_650 * DAY_MS);
+    retry.attempts = reader.whole("retry.attempts");
+    retry.first_ms = reader.duration(FIRST);
+    retry.factor = reader.number("retry.backoff.factor");
+    retry.max_ms = reader.duration("retry.backoff.max");
+    retry.jitter = reader.number("retry.backoff.jitter");
+    retry.max_age_ms = reader.duration("retry.max-age");
     if retry.first_ms > retry.max_ms {
         let path = if reader.has(FIRST) { FIRST } else { "retry.backoff.max" };
         reader.fault(path, "the first wait is longer than the longest", "keep `first` at or below `max`");
     }
-    const NOT_YET: Result<Spent, &str> = Err("write \"dead-letter\" or \"discard\"");
-    let choices = [
-        ("dead-letter", Ok(Spent::DeadLetter)),
-        ("discard", Ok(Spent::Discard)),
-        ("dead-letter-key", NOT_YET),
-        ("hold", NOT_YET),
-    ];
-    retry.then = reader.choice("retry.then", retry.then, &choices);
+    retry.then = reader.choice("retry.then", &[("dead-letter", Spent::DeadLetter), ("discard", Spent::Discard)]);
 }
 
 fn dedup(reader: &mut Reader<'_, '_>) -> Option<Dedup> {
-    const NAMES: [&str; 2] = ["key", "digest"];
     if !reader.has("dedup") {
         return None;
     }
     reader.require("dedup.id", "write id = \"header:NAME\", \"key\" or \"digest\"");
-    let written = reader.text("dedup.id", "key").and_then(|text| header_or(reader, "dedup.id", &text.text, &NAMES));
-    let id = match written {
+    let id = match origin(reader, "dedup.id") {
         Some(Origin::Header(name)) => Some(IdFrom::Header(name)),
         Some(Origin::Named("key")) => Some(IdFrom::Key),
         Some(Origin::Named(_)) => Some(IdFrom::Digest),
         None => None,
     };
-    let choices =
-        [("process", Ok(Absent::Process)), ("digest", Ok(Absent::Digest)), ("dead-letter", Ok(Absent::DeadLetter))];
-    let absent = reader.choice("dedup.absent", Absent::Process, &choices);
+    let choices = [("process", Absent::Process), ("digest", Absent::Digest), ("dead-letter", Absent::DeadLetter)];
+    let absent = reader.choice("dedup.absent", &choices);
     if id == Some(IdFrom::Digest) && reader.has("dedup.absent") {
         reader.fault("dedup.absent", "has no effect: every message has a digest", "remove it");
     }
-    let window_ms = reader.duration("dedup.window", DAY_MS, 1..=365 * DAY_MS);
+    let window_ms = reader.duration("dedup.window");
     Some(Dedup { id: id.unwrap_or(IdFrom::Digest), window_ms, absent, capacity: DEDUP_CAPACITY })
 }
 
 fn limits(reader: &mut Reader<'_, '_>, timeout_ms: u64) -> Limits {
     Limits {
-        memory_bytes: reader.size("limits.memory", 64 * MIB, 64 * KIB..=4 * GIB),
-        outputs: reader.whole("limits.outputs", 1_000, 1..=1_000_000),
-        output_bytes: reader.size("limits.output-bytes", 4 * MIB, 1..=GIB),
+        memory_bytes: reader.size("limits.memory"),
+        outputs: reader.whole("limits.outputs"),
+        output_bytes: reader.size("limits.output-bytes"),
         timeout: Duration::from_millis(timeout_ms),
     }
 }

@@ -1,25 +1,32 @@
 //! Configuration: as written (`document`), checked against what is known (`schema`), and as resolved (the types here).
 //! All that can fail fails in between, all faults at once; what comes out of it needs no further check.
 //!
+//! What there is to know of each key (kind, default, limits, meaning) stands in `catalogue`, once.
+//!
 //! [`load`] reads keyrail.toml and the folder of manifests. Both formats are told in
 //! `CONFIGURATION.md`.
 
+mod catalogue;
 mod client;
 mod document;
 mod fault;
 mod files;
 mod host;
+mod json_schema;
 mod manifest;
 mod pattern;
 mod properties;
 mod reader;
 mod render;
 mod schema;
+mod tell;
 mod together;
 mod topic;
 mod units;
 mod variables;
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +44,7 @@ pub(crate) fn for_tests(name: &str, text: &str) -> Pipeline {
 pub use client::is_secret;
 pub use fault::{Fault, Faults};
 pub use files::{Found, find_pipelines, load, load_host, load_pipelines};
+pub use json_schema::{host as host_schema, pipeline as pipeline_schema};
 pub use pattern::Pattern;
 
 use keyrail_engine::policy::Policy;

@@ -1,11 +1,11 @@
 //! Reads typed values out of a table, telling each fault and going on with the default, so that all come out at once.
 
+use super::catalogue::{self, Amount, Catalogue, Key, Kind};
 use super::document::{Entry, Node, Table, Value, entry, join};
 use super::fault::{Fault, Place};
 use super::units;
 use crate::nearest::nearest;
 use std::fmt::Display;
-use std::ops::RangeInclusive;
 
 /// A string with where it stood.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,14 +19,20 @@ pub(super) struct Text {
 /// A file's table, and the faults found so far.
 pub(super) struct Reader<'t, 'f> {
     table: &'t Table,
+    catalogue: &'static Catalogue,
     /// Where a missing key is missing.
     start: Place,
     pub(super) faults: &'f mut Vec<Fault>,
 }
 
 impl<'t, 'f> Reader<'t, 'f> {
-    pub(super) fn new(file: &str, table: &'t Table, faults: &'f mut Vec<Fault>) -> Self {
-        Self { table, start: Place { file: file.into(), line: 1, column: 1 }, faults }
+    pub(super) fn new(file: &str, table: &'t Table, catalogue: &'static Catalogue, faults: &'f mut Vec<Fault>) -> Self {
+        Self { table, catalogue, start: Place { file: file.into(), line: 1, column: 1 }, faults }
+    }
+
+    /// What the catalogue says of a key.
+    pub(super) fn key(&self, path: &str) -> &'static Key {
+        catalogue::find(self.catalogue, path)
     }
 
     /// The entry at a path of bare names.
@@ -107,42 +113,62 @@ impl<'t, 'f> Reader<'t, 'f> {
         }
     }
 
-    /// One of the named values. Those with an `Err` are not there yet; it says what works instead.
-    pub(super) fn choice<T: Copy>(&mut self, path: &str, default: T, choices: &[(&str, Result<T, &str>)]) -> T {
-        let usable = || choices.iter().filter(|(_, value)| value.is_ok()).map(|(name, _)| *name);
-        let example = usable().next().unwrap_or_default();
-        let Some(text) = self.text(path, example) else { return default };
-        match choices.iter().find(|(name, _)| *name == text.text) {
-            Some((_, Ok(value))) => return *value,
-            Some((name, Err(cure))) => self.fault(path, format!("{name:?} is not there yet"), *cure),
+    /// One of the words of the catalogue, as what it means.
+    pub(super) fn choice<T: Copy>(&mut self, path: &str, meanings: &[(&str, T)]) -> T {
+        let key = self.key(path);
+        let Kind::Choice { default, words } = key.kind else { key.misread() };
+        let meaning = |name: &str| match meanings.iter().find(|(meant, _)| *meant == name) {
+            Some((_, value)) => *value,
+            None => key.misread(),
+        };
+        let Some(text) = self.text(path, default) else { return meaning(default) };
+        match words.iter().find(|word| word.name == text.text) {
+            Some(word) => match word.later {
+                None => return meaning(word.name),
+                Some(cure) => self.fault(path, format!("{:?} is not there yet", word.name), cure),
+            },
             None => {
-                let cure = cure_of_choice(&text.text, usable());
+                let usable = words.iter().filter(|word| word.later.is_none()).map(|word| word.name);
+                let cure = cure_of_choice(&text.text, usable);
                 self.fault(path, format!("{:?} is not known", text.text), cure);
             }
         }
-        default
+        meaning(default)
+    }
+
+    /// Milliseconds; `None` where the key is not written and then off.
+    pub(super) fn duration_if(&mut self, path: &str) -> Option<u64> {
+        let key = self.key(path);
+        let Kind::Duration(limits) = key.kind else { key.misread() };
+        let parse: Parse = (units::duration, units::show_duration, "a duration", "5s");
+        self.amount(path, &parse, &limits).or(limits.default)
     }
 
     /// Milliseconds.
-    pub(super) fn duration(&mut self, path: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
-        let parse: Parse = (units::duration, units::show_duration, "a duration", "5s");
-        self.amount(path, &parse, &range).unwrap_or(default)
+    pub(super) fn duration(&mut self, path: &str) -> u64 {
+        self.duration_if(path).unwrap_or_else(|| self.key(path).misread())
     }
 
     /// Bytes.
-    pub(super) fn size(&mut self, path: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
+    pub(super) fn size(&mut self, path: &str) -> u64 {
+        let key = self.key(path);
+        let Kind::Size(limits) = key.kind else { key.misread() };
         let parse: Parse = (units::size, units::show_size, "a size", "64MiB");
-        self.amount(path, &parse, &range).unwrap_or(default)
+        self.amount(path, &parse, &limits).or(limits.default).unwrap_or_else(|| key.misread())
     }
 
-    fn amount(&mut self, path: &str, (parse, show, what, example): &Parse, range: &RangeInclusive<u64>) -> Option<u64> {
+    fn amount(&mut self, path: &str, (parse, show, what, example): &Parse, limits: &Amount) -> Option<u64> {
         let node = self.node(path)?;
         let Value::Text(text) = &node.value else {
             self.mismatch(path, node, what, &format!("write a number and a unit, as {example:?}"));
             return None;
         };
         match parse(text) {
-            Ok(amount) => self.within(path, amount, range, *show),
+            Ok(amount) if (limits.least..=limits.most).contains(&amount) => Some(amount),
+            Ok(_) => {
+                self.out_of_range(path, &show(limits.least), &show(limits.most));
+                None
+            }
             Err((problem, cure)) => {
                 self.fault(path, problem, cure);
                 None
@@ -151,21 +177,26 @@ impl<'t, 'f> Reader<'t, 'f> {
     }
 
     /// A whole number.
-    pub(super) fn whole(&mut self, path: &str, default: u32, range: RangeInclusive<u32>) -> u32 {
+    pub(super) fn whole(&mut self, path: &str) -> u32 {
+        let key = self.key(path);
+        let Kind::Whole { default, least, most } = key.kind else { key.misread() };
         let Some(node) = self.node(path) else { return default };
         let Value::Whole(_, number) = &node.value else {
             self.mismatch(path, node, "a whole number", &format!("write it without quotes, as {default}"));
             return default;
         };
-        let number = number.and_then(|number| u32::try_from(number).ok()).filter(|number| range.contains(number));
+        let number =
+            number.and_then(|number| u32::try_from(number).ok()).filter(|number| (least..=most).contains(number));
         if number.is_none() {
-            self.out_of_range(path, range.start(), range.end());
+            self.out_of_range(path, &least, &most);
         }
         number.unwrap_or(default)
     }
 
     /// A number.
-    pub(super) fn number(&mut self, path: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
+    pub(super) fn number(&mut self, path: &str) -> f64 {
+        let key = self.key(path);
+        let Kind::Number { default, least, most } = key.kind else { key.misread() };
         let Some(node) = self.node(path) else { return default };
         let number = match &node.value {
             Value::Whole(written, _) => written.parse().unwrap_or(f64::NAN),
@@ -175,19 +206,11 @@ impl<'t, 'f> Reader<'t, 'f> {
                 return default;
             }
         };
-        if !range.contains(&number) {
-            self.out_of_range(path, range.start(), range.end());
+        if !(least..=most).contains(&number) {
+            self.out_of_range(path, &least, &most);
             return default;
         }
         number
-    }
-
-    fn within(&mut self, path: &str, amount: u64, range: &RangeInclusive<u64>, show: fn(u64) -> String) -> Option<u64> {
-        if range.contains(&amount) {
-            return Some(amount);
-        }
-        self.out_of_range(path, &show(*range.start()), &show(*range.end()));
-        None
     }
 
     fn out_of_range(&mut self, path: &str, least: &impl Display, most: &impl Display) {

@@ -1,9 +1,11 @@
 //! Cases of `tests/cases/config`, and what must hold for all of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
+mod catalogue;
+
+use super::catalogue::{HOST, PIPELINE};
 use super::fault::{Fault, Faults};
 use super::reader::Reader;
-use super::schema::{HOST, PIPELINE, Rule};
 use super::{Pipeline, document, files, host, load, load_host, load_pipelines};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -157,13 +159,13 @@ fn what_is_resolved_reads_back_the_same() {
 #[test]
 fn every_known_key_is_taken_and_shown() {
     let full = |name: &str| Case::read(&root().join(name)).told();
-    for (schema, text) in [(HOST, full("host-full")), (PIPELINE, full("pipeline-full"))] {
+    for (catalogue, text) in [(HOST, full("host-full")), (PIPELINE, full("pipeline-full"))] {
         let text = text.split("\nwarning:").next().unwrap();
         let mut faults = Vec::new();
         let table = document::parse("full.toml", text, &[], &|_| None, &mut faults).unwrap();
-        let reader = Reader::new("full.toml", &table, &mut faults);
-        for (key, _) in schema.iter().filter(|(_, rule)| !matches!(rule, Rule::Later(_))) {
-            assert!(reader.has(key), "{key}");
+        let reader = Reader::new("full.toml", &table, catalogue, &mut faults);
+        for key in catalogue.iter().filter(|key| !key.is_later()) {
+            assert!(reader.has(key.path), "{}", key.path);
         }
     }
 }
@@ -227,26 +229,6 @@ fn nothing_written_can_panic() {
         }
     }
     assert!(seen > 3_000, "only {seen} faulty files were tried");
-}
-
-/// Each key of the schema has a row in the reference, and each row there is a key of the schema.
-#[test]
-fn the_reference_holds_every_key() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("CONFIGURATION.md")).unwrap();
-    let rows = text.split("| key |").skip(1).flat_map(|table| table.lines().take_while(|line| line.contains('|')));
-    let told: Vec<&str> = rows.filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-    for schema in [HOST, PIPELINE] {
-        for (key, _) in schema.iter().filter(|(_, rule)| *rule != Rule::Section) {
-            assert!(told.contains(key), "CONFIGURATION.md has no row for {key}");
-        }
-    }
-    for (property, _) in super::client::OWNED {
-        assert!(text.contains(&format!("`{property}`")), "CONFIGURATION.md does not name {property}");
-    }
-    let known = |key: &str| HOST.iter().chain(PIPELINE).any(|(path, _)| *path == key);
-    for key in told {
-        assert!(known(key), "CONFIGURATION.md tells of {key}, which is no key");
-    }
 }
 
 /// The examples of the reference are taken as they stand.

@@ -38,6 +38,20 @@ pub(super) fn size(written: &str) -> Result<u64, Refused> {
     parse(written, &SIZES, "a size", "64MiB")
 }
 
+/// A pattern that every duration matches.
+pub(super) fn duration_pattern() -> String {
+    pattern(&TIMES)
+}
+
+/// A pattern that every size matches.
+pub(super) fn size_pattern() -> String {
+    pattern(&SIZES)
+}
+
+fn pattern(units: &[(&str, u64)]) -> String {
+    format!("^[0-9]+(?:{})$", units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("|"))
+}
+
 /// A duration in the largest unit that divides it.
 pub(super) fn show_duration(ms: u64) -> String {
     show(ms, &TIMES)

@@ -43,7 +43,7 @@ pub(crate) const FILE_LINES: usize = 500;
 pub(crate) const FUNCTION_LINES: usize = 70;
 
 /// Who may import what. Everyone else goes through the types of the module named.
-const IMPORTS: [(&str, &[&str]); 15] = [
+const IMPORTS: [(&str, &[&str]); 17] = [
     ("rdkafka", &["runtime/src/broker/kafka", "tests/kafka/", "tests/bench/"]),
     ("rdkafka_sys", &["runtime/src/broker/kafka"]),
     ("rusqlite", &["runtime/src/broker/embedded/sqlite/"]),
@@ -58,6 +58,8 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("hyper", &["runtime/src/admin/"]),
     ("tracing_subscriber", &["runtime/src/admin/", "runtime/src/wasm/tests/"]),
     ("clap", &["runtime/src/cli/", "tests/bench/", "tests/sim/", "tests/kafka/"]),
+    ("clap_complete", &["runtime/src/cli/"]),
+    ("clap_mangen", &["runtime/src/cli/"]),
     ("wit_bindgen", &["sdk/rust/"]),
 ];
 

@@ -1,0 +1,158 @@
+//! The keys of a pipeline's NAME.toml.
+
+use super::{
+    Absent, Amount, Catalogue, DAY, Form, GIB, HOUR, KIB, Key, Kind, MIB, MINUTE, SECOND, Values, choice, duration,
+    later, not_yet, number, section, size, text, whole, word,
+};
+
+const TOPIC: &str = "write \"topic\" or remove it";
+const SPENT: &str = "write \"dead-letter\" or \"discard\"";
+
+/// Keys of a pipeline's NAME.toml.
+pub(in super::super) static PIPELINE: &Catalogue = &[
+    text("handler", Absent::Required, Form::Path, "the handler's file, from this file's folder on")
+        .also("of a file that is there"),
+    text("sha256", Absent::Told("any content"), Form::Digest, "the only content that the handler's file may have"),
+    Key::new(
+        "input",
+        Kind::Topics,
+        "the topics that are read: names, and patterns, which are regular expressions that start with `^`. Which topics a \
+         pattern stands for is asked every second `plugins.poll`; when that changes, the pipeline drains and starts anew \
+         with all of them, and what came to be meanwhile is read from its start. Internal topics never match (`__...`, and \
+         GROUP.TOPIC.dlq, .retry, .state, .seen, .inbox of any group), nor do the pipeline's own outputs and dead letters",
+    )
+    .also("none twice, and patterns"),
+    text("group", Absent::Told("the pipeline's name"), Form::Group, "the consumer group"),
+    choice(
+        "guarantee",
+        "at-least-once",
+        &[word("at-least-once"), not_yet("exactly-once", "write \"at-least-once\" or remove it")],
+        "what holds after a crash. `\"exactly-once\"` will be the default",
+    ),
+    choice(
+        "from",
+        "earliest",
+        &[word("earliest"), word("latest")],
+        "where a group without committed offsets starts: at the first record there is, or at the next to come",
+    ),
+    choice(
+        "on-loss",
+        "stop",
+        &[word("stop"), word("continue")],
+        "when input was lost to retention or truncation, or with a topic that was deleted and made anew: stop the pipeline \
+         or go on behind the gap. It is reported either way",
+    ),
+    Key::new(
+        "expires-after",
+        Kind::Duration(Amount { default: None, least: 1, most: 3_650 * DAY }),
+        "older messages go to the dead letters unrun, reason `expired`",
+    ),
+    later("partitions-added", "nothing is kept by key for now, so new partitions are just taken; remove it"),
+    Key::new("output", Kind::Free(Values::Topics), "name in the handler = topic")
+        .also("none an input of this pipeline"),
+    section("order", "which messages wait for each other"),
+    Key::new(
+        "order.by",
+        Kind::Origin { default: Absent::Is("key"), words: &["key", "partition", "none"] },
+        "which messages wait for each other: those of the same key, of the same value of a header, of the same partition, \
+         or none",
+    ),
+    choice(
+        "order.null-key",
+        "none",
+        &[word("none"), word("partition")],
+        "a message without that key or header waits for none, or for the others of its partition without one",
+    )
+    .also("only where `order.by` is `\"key\"` or `\"header:NAME\"`"),
+    choice(
+        "order.scope",
+        "topic",
+        &[word("topic"), not_yet("inputs", TOPIC)],
+        "where a key is the same key: in one topic, or in all inputs",
+    ),
+    section("batch", "what one call of the handler is given"),
+    whole("batch.max-messages", 256, 1, 65_536, "messages of one call"),
+    size("batch.max-bytes", MIB, 1, GIB, "bytes of one call's messages; a larger message runs alone"),
+    duration("batch.max-wait", 2, 0, HOUR, "how long a message may wait for others to share its call")
+        .also("at most `batch.max-time`"),
+    duration(
+        "batch.max-time",
+        30 * SECOND,
+        1,
+        HOUR,
+        "one call's deadline is `limits.timeout` times its messages, at most this",
+    ),
+    section("dedup", "messages that came before are suppressed; off without this section"),
+    Key::new(
+        "dedup.id",
+        Kind::Origin { default: Absent::Required, words: &["key", "digest"] },
+        "where a message's id comes from; `\"digest\"` is of key, value and headers. Without `[dedup]` no id is looked at",
+    ),
+    duration(
+        "dedup.window",
+        DAY,
+        1,
+        365 * DAY,
+        "how long an id is remembered, in memory for now: a restart or a moved partition forgets it. At most 1,000,000 ids \
+         a pipeline",
+    ),
+    choice(
+        "dedup.absent",
+        "process",
+        &[word("process"), word("digest"), word("dead-letter")],
+        "a message without an id: run it, take its digest, or send it to the dead letters",
+    )
+    .also("not with `id = \"digest\"`"),
+    section("retry", "what follows a failed run"),
+    whole("retry.attempts", 16, 1, 1_000_000, "runs in all, the first included"),
+    section("retry.backoff", "the waits between runs"),
+    duration("retry.backoff.first", SECOND, 1, DAY, "the wait before the second run").also("at most `max`"),
+    number("retry.backoff.factor", 1.618, 1.0, 100.0, "each further wait is this much longer"),
+    duration("retry.backoff.max", 10 * MINUTE, 1, DAY, "no wait is longer"),
+    number("retry.backoff.jitter", 0.1, 0.0, 1.0, "share of the wait that chance adds or takes"),
+    later("retry.in-place", "retries wait in memory for now; remove it"),
+    duration(
+        "retry.max-age",
+        7 * DAY,
+        1,
+        3_650 * DAY,
+        "a message that first failed longer ago is given up, whatever its attempts",
+    ),
+    choice(
+        "retry.then",
+        "dead-letter",
+        &[word("dead-letter"), word("discard"), not_yet("dead-letter-key", SPENT), not_yet("hold", SPENT)],
+        "what becomes of a message given up; one discarded is logged and counted",
+    ),
+    section("dead-letter", "what can't be processed"),
+    text(
+        "dead-letter.topic",
+        Absent::Told("GROUP.TOPIC.dlq, one for each input"),
+        Form::Topic,
+        "where messages go that can't be processed, for all inputs",
+    )
+    .also("read by no pipeline"),
+    choice(
+        "dead-letter.headers",
+        "keyrail",
+        &[word("keyrail"), word("spring")],
+        "which headers tell the origin: `keyrail-*` as text, or Spring's `kafka_dlt-*` with binary numbers",
+    ),
+    later("dead-letter.record", "dead letters carry the whole record; remove it"),
+    later("breaker", "a service that is down is met by retry.backoff for now; remove it"),
+    section("limits", "what a message and an instance may use"),
+    duration("limits.timeout", 5 * SECOND, 1, HOUR, "one message's run").also("at most `batch.max-time`"),
+    size("limits.memory", 64 * MIB, 64 * KIB, 4 * GIB, "linear memory of one instance"),
+    whole("limits.outputs", 1_000, 1, 1_000_000, "sends of one message"),
+    size("limits.output-bytes", 4 * MIB, 1, GIB, "bytes sent by one message"),
+    section("commit", "when offsets are committed"),
+    duration("commit.interval", 100, 1, MINUTE, "least time between two commits"),
+    later("capabilities", "handlers reach nothing but their outputs for now; remove it"),
+    later("rollout", "a new handler takes over at once for now; remove it"),
+    later("state", "handlers keep no state for now; remove it"),
+    Key::new(
+        "config",
+        Kind::Free(Values::Strings),
+        "handed to the handler's `open`, as strings. Values that hold a `${NAME}` are never shown",
+    ),
+];
