@@ -6,6 +6,7 @@ mod dev;
 mod format;
 mod lag;
 mod line;
+mod manual;
 mod place;
 mod report;
 mod run;
@@ -16,7 +17,7 @@ mod tail;
 mod terminal;
 mod topics;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -87,13 +88,23 @@ enum Command {
     ///
     /// Exits 1 if any is missing or unfit.
     Topics(topics::TopicsArgs),
+    /// Print a script that completes commands, options and file names in a shell
+    ///
+    /// Bash: keyrail completions bash > ~/.local/share/bash-completion/completions/keyrail
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    ///
+    /// keyrail man --dir ~/.local/share/man/man1, then `man keyrail` and `man keyrail-run`.
+    Man(manual::ManArgs),
+    /// Print the JSON Schema of keyrail.toml or of a pipeline's NAME.toml, for editors
+    Schema(manual::SchemaArgs),
 }
 
 /// Where the configuration comes from.
 #[derive(Debug, Args)]
 struct Config {
     /// The host's configuration
-    #[arg(short, long = "config", value_name = "FILE", default_value = "keyrail.toml")]
+    #[arg(short, long = "config", value_name = "FILE", default_value = "keyrail.toml", value_hint = ValueHint::FilePath)]
     config: PathBuf,
     /// Override a key of the file, as in --set kafka."client.id"=x; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
@@ -131,6 +142,9 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Tail(args) => tail::tail(&args).map(ExitCode::from),
         Command::Lag(args) => lag::lag(&args).map(ExitCode::from),
         Command::Topics(args) => topics::topics(&args).map(ExitCode::from),
+        Command::Completions(args) => manual::completions(&args).map(ExitCode::from),
+        Command::Man(args) => manual::man(&args).map(ExitCode::from),
+        Command::Schema(args) => manual::schema(&args).map(ExitCode::from),
     };
     result.unwrap_or_else(|error| {
         // The log may be JSON for a machine or not be set up yet; whoever started the command reads this. If even that
