@@ -114,13 +114,18 @@ fn a_port_in_use_is_a_warning_for_check_and_stops_run() {
     let folder = folder("port");
     plugin(&folder, "fine", &guest("identity"), "");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let set = format!("admin.listen={}", taken.local_addr().unwrap());
+    let address = taken.local_addr().unwrap();
+    let set = format!("admin.listen={address}");
     let check = keyrail(&folder, &["check", "--set", &set]);
     let warning = out(&check).lines().find(|l| l.starts_with("warning  admin")).unwrap();
     assert!(warning.contains("another process listens there"), "{warning}");
     let run = keyrail(&folder, &["run", "--set", &set]);
     assert_eq!(run.status.code(), Some(1));
     let said = err(&run).lines().last().unwrap();
-    assert!(said.starts_with("keyrail: [admin] listen = \"127.0.0.1:"), "{said}");
-    assert!(said.ends_with("end it, or choose another port (0 picks a free one)"), "{said}");
+    assert!(said.starts_with(&format!("keyrail: [admin] listen = \"{address}\" can't be used: ")), "{said}");
+    assert!(said.contains("most often a keyrail that runs already: end it, or choose another port"), "{said}");
+    assert!(said.ends_with("--set admin.listen=127.0.0.1:0, where 0 picks a free one"), "{said}");
+    // The cure is one: what it finds next is that no broker is there.
+    let cured = keyrail(&folder, &["check", "--set", "admin.listen=127.0.0.1:0"]);
+    assert!(out(&cured).contains("ok       admin          127.0.0.1:0"), "{}", out(&cured));
 }

@@ -107,7 +107,8 @@ fn bind(listen: SocketAddr) -> Result<TcpListener, AdminError> {
     TcpListener::bind(listen).map_err(|e| {
         let cure = match e.kind() {
             std::io::ErrorKind::AddrInUse => {
-                "another process listens there: end it, or choose another port (0 picks a free one)"
+                "another process listens there, most often a keyrail that runs already: end it, or choose another port, as \
+                 with --set admin.listen=127.0.0.1:0, where 0 picks a free one"
             }
             std::io::ErrorKind::AddrNotAvailable => {
                 "this machine has no such address: use one of its own, 127.0.0.1 or 0.0.0.0"

@@ -113,7 +113,9 @@ pub fn init(level: &LogLevel, format: LogFormat) -> Result<(), LoggingError> {
         LogFormat::Json => true,
     };
     // https://no-color.org
-    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let colour = terminal && !refused && !dumb;
     let subscriber = Registry::default().with(layer(level, json, colour, std::io::stderr));
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|e| LoggingError(format!("the log is set up already in this process: {e}")))

@@ -2,7 +2,7 @@
 //! or at the broker.
 
 use super::report::{Report, Verdict};
-use super::{Config, Exit, variable};
+use super::{Config, Exit, terminal, variable};
 use anyhow::Context as _;
 use keyrail::admin::http::check_address;
 use keyrail::broker::embedded;
@@ -33,7 +33,7 @@ pub(super) fn check(config: &Config, json: bool, show: bool) -> anyhow::Result<E
             BrokerKind::Embedded => embedded(&host, &pipelines, &mut report),
         }
     }
-    let text = if json { report.json()? + "\n" } else { report.to_string() };
+    let text = if json { report.json()? + "\n" } else { report.render(terminal::width()) };
     std::io::stdout().write_all(text.as_bytes()).context("can't write the report")?;
     Ok(Exit::of(report.is_ok()))
 }

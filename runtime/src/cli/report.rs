@@ -1,7 +1,7 @@
 //! What `keyrail check` found, as a table for people and as JSON for programs.
 
+use super::terminal::{Clean, broken};
 use serde::Serialize;
-use std::fmt;
 
 /// How a thing stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -80,44 +80,48 @@ impl Report {
     }
 }
 
-/// The table: aligned columns, each cure under its fault, the sum at the end.
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width =
+/// Columns that a message is given at least beside the other columns; with less of them, it stands below.
+const LEAST: usize = 24;
+/// How far what stands below is moved in.
+const INDENT: usize = 2;
+
+impl Report {
+    /// The table: aligned columns, each cure under its fault, the sum at the end. Lines are broken between words where they
+    /// would be wider than `width`; where that leaves no room for a column of messages, they stand below.
+    pub(super) fn render(&self, width: Option<usize>) -> String {
+        let widest =
             |column: fn(&Finding) -> &str| self.findings.iter().map(|f| column(f).chars().count()).max().unwrap_or(0);
-        let (subject, name) = (width(|f| f.subject), width(|f| &f.name));
-        let indent = " ".repeat(9 + subject + 2 + name + 2);
+        let (subject, name) = (widest(|f| f.subject), widest(|f| &f.name));
+        let column = 9 + subject + 2 + name + 2;
+        let is_aligned = width.is_none_or(|width| column + LEAST <= width);
+        let indent = if is_aligned { column } else { INDENT };
+        let room = width.map_or(usize::MAX, |width| width.saturating_sub(indent).max(1));
+        let mut out = String::new();
         for finding in &self.findings {
             let Finding { verdict, message, cure, command, .. } = finding;
-            let mut row = format!("{:<9}{:<subject$}  {:<name$}  ", verdict.text(), finding.subject, finding.name);
-            // Messages carry words of broker and guest: they must not reach the terminal's control sequences.
-            let mut lines = message.lines();
-            put(&mut row, lines.next().unwrap_or_default());
-            for line in lines.chain(cure.lines()) {
-                row.push('\n');
-                row.push_str(&indent);
-                put(&mut row, line);
-            }
-            if let Some(command) = command {
-                row.push('\n');
-                row.push_str(&indent);
-                row.push_str("$ ");
-                put(&mut row, command);
-            }
-            writeln!(f, "{}", row.trim_end())?;
+            let mut lines: Vec<String> = message.lines().chain(cure.lines()).flat_map(|l| broken(l, room)).collect();
+            // A command is copied as it stands.
+            lines.extend(command.iter().map(|command| format!("$ {command}")));
+            let mut lines = lines.iter();
+            let mut row = if is_aligned {
+                let head = format!("{:<9}{:<subject$}  {:<name$}  ", verdict.text(), finding.subject, finding.name);
+                head + lines.next().map_or("", String::as_str)
+            } else {
+                format!("{} {} {}", verdict.text(), finding.subject, finding.name)
+            };
+            row.truncate(row.trim_end().len());
+            push(&mut out, &row);
+            lines.for_each(|line| push(&mut out, &format!("{}{line}", " ".repeat(indent))));
         }
         let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let (faults, warnings) = (self.count(Verdict::Fault), self.count(Verdict::Warning));
-        writeln!(f, "{}, {}", counted(faults, "fault"), counted(warnings, "warning"))
+        push(&mut out, &format!("{}, {}", counted(faults, "fault"), counted(warnings, "warning")));
+        out
     }
 }
 
-fn put(row: &mut String, text: &str) {
-    for c in text.chars() {
-        if c.is_control() {
-            row.extend(c.escape_default());
-        } else {
-            row.push(c);
-        }
-    }
+/// Messages carry words of broker and guest: they must not reach the terminal's control sequences.
+fn push(out: &mut String, line: &str) {
+    *out += &Clean(line).to_string();
+    out.push('\n');
 }

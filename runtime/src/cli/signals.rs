@@ -1,9 +1,9 @@
 //! SIGTERM and SIGINT: the first asks the pipelines to drain, the second ends the process at once.
 
+use super::terminal::say;
 use anyhow::Context as _;
 use keyrail::admin::health::Health;
 use keyrail::admin::stop::Stop;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -44,7 +44,9 @@ pub(super) fn interrupted() -> anyhow::Result<Stop> {
                     let mut first: Option<Instant> = None;
                     while signal.recv().await.is_some() {
                         if first.is_some_and(|first| first.elapsed() >= SAME) {
-                            end("a second signal: ending at once");
+                            // These commands have no log.
+                            say("keyrail: a second signal: ending at once; what was under way may be done or not");
+                            end();
                         }
                         first.get_or_insert_with(Instant::now);
                         stop.request();
@@ -77,7 +79,8 @@ fn catch() -> anyhow::Result<(tokio::runtime::Runtime, Signals)> {
 }
 
 /// A second signal this soon is the same request: `timeout` and some supervisors signal a process and then its group.
-const SAME: Duration = Duration::from_secs(1);
+/// People are slower, also where they press Ctrl-C twice.
+const SAME: Duration = Duration::from_millis(100);
 
 async fn wait(name: &'static str, mut signal: Signal, stop: Stop, health: Arc<Health>, grace: Duration) {
     let mut first: Option<Instant> = None;
@@ -87,24 +90,23 @@ async fn wait(name: &'static str, mut signal: Signal, stop: Stop, health: Arc<He
         }
         first.get_or_insert_with(Instant::now);
         if stop.requested() {
-            end(&format!("{name} again: ending at once; what was not committed runs again"));
+            tracing::warn!("{name} again: ending at once; what was not committed runs again");
+            end();
         }
         tracing::info!("{name}: draining for at most {} s; once more ends at once", grace.as_secs());
         health.stopping();
         stop.request();
         drop(tokio::spawn(async move {
             tokio::time::sleep(grace + MARGIN).await;
-            end("the drain takes longer than shutdown-grace: ending; what was not committed runs again");
+            tracing::warn!("the drain takes longer than shutdown-grace: ending; what was not committed runs again");
+            end();
         }));
     }
 }
 
-/// Ends the process as failed, whatever its threads do.
+/// Ends the process as failed, whatever its threads do. Standard output is not flushed: who holds its lock may be stuck.
 #[allow(clippy::disallowed_methods, reason = "the drain was waited for, or is no longer wanted")]
-fn end(why: &str) -> ! {
-    tracing::warn!("{why}");
-    // The log is written unbuffered; this is for whatever else went to standard output.
-    drop(std::io::stdout().flush());
+fn end() -> ! {
     std::process::exit(super::Exit::Failed as i32)
 }
 

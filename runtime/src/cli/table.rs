@@ -1,6 +1,6 @@
 //! Tables for people: aligned columns, or one block a row where they don't fit.
 
-use super::terminal::Clean;
+use super::terminal::{Clean, broken};
 
 /// How a cell stands out on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,10 @@ impl Table {
             })
             .collect();
         let total = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
-        if width.is_some_and(|width| total > width) { self.stacked(colours) } else { self.aligned(&widths, colours) }
+        match width {
+            Some(width) if total > width => self.stacked(width, colours),
+            _ => self.aligned(&widths, colours),
+        }
     }
 
     fn aligned(&self, widths: &[usize], colours: bool) -> String {
@@ -81,10 +84,11 @@ impl Table {
         out
     }
 
-    /// The first column as the heading of a block, the others below it.
-    fn stacked(&self, colours: bool) -> String {
+    /// The first column as the heading of a block, the others below it, broken between words.
+    fn stacked(&self, width: usize, colours: bool) -> String {
         let mut out = String::new();
         let names = self.columns.iter().skip(1).map(|c| c.0.chars().count()).max().unwrap_or(0);
+        let room = width.saturating_sub(names + 3);
         let mut last = None;
         for row in &self.rows {
             let Some((head, rest)) = row.split_first() else { continue };
@@ -93,10 +97,11 @@ impl Table {
             }
             last = Some(&head.text);
             for (n, (cell, Column(name, _))) in rest.iter().zip(self.columns.iter().skip(1)).enumerate() {
-                let mark = if n == 0 { "- " } else { "  " };
-                let text = painted(&cell.text, cell.tone.code(), colours);
-                let line = format!("{mark}{name:<names$} {text}");
-                out.extend([line.trim_end(), "\n"]);
+                for (part, text) in broken(&cell.text, room).iter().enumerate() {
+                    let (mark, name) = if part == 0 { (if n == 0 { "- " } else { "  " }, *name) } else { ("  ", "") };
+                    let line = format!("{mark}{name:<names$} {}", painted(text, cell.tone.code(), colours));
+                    out.extend([line.trim_end(), "\n"]);
+                }
             }
         }
         out
@@ -132,6 +137,9 @@ mod tests {
         let expected = "payments\n- partition 0\n  lag       1,234,567\n- partition 10\n  lag       \\u{1b}[2J\n";
         assert_eq!(table().render(Some(29), false), expected);
         assert!(expected.lines().all(|line| line.len() <= 40));
+        let mut table = Table::new(&[Column("topic", false), Column("settings", false)]);
+        table.row([("orders".to_owned(), Tone::Plain), ("one=1, two=2, three=3".to_owned(), Tone::Plain)]);
+        assert_eq!(table.render(Some(25), false), "orders\n- settings one=1, two=2,\n           three=3\n");
     }
 
     #[test]

@@ -112,3 +112,18 @@ pub(super) fn counted(number: u64, what: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{} {what}{ending}", grouped(i64::try_from(number).unwrap_or(i64::MAX)))
 }
+
+/// The line in parts of at most `room` columns, broken between words. A longer word stays whole, so that it can be copied.
+pub(super) fn broken(line: &str, room: usize) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for word in line.split(' ') {
+        match parts.last_mut() {
+            Some(part) if part.chars().count() + 1 + word.chars().count() <= room => {
+                part.push(' ');
+                part.push_str(word);
+            }
+            _ => parts.push(word.to_owned()),
+        }
+    }
+    parts
+}

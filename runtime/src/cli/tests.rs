@@ -61,9 +61,31 @@ FAULT    topic          payments      does not exist\\u{1b}[2J
                                       $ kafka-topics.sh --create
 1 fault, 1 warning
 ";
-    assert_eq!(report().to_string(), expected);
+    assert_eq!(report().render(None), expected);
+    assert_eq!(report().render(Some(80)), expected);
     assert!(!report().is_ok());
     assert!(Report::default().is_ok());
+}
+
+#[test]
+fn messages_stand_below_where_the_terminal_is_narrow() {
+    let expected = "\
+ok configuration keyrail.toml
+warning handler p.wasm
+  imports state
+FAULT topic payments
+  does not
+  exist\\u{1b}[2J
+  create it
+  $ kafka-topics.sh --create
+1 fault, 1 warning
+";
+    assert_eq!(report().render(Some(16)), expected);
+    let long = "one two three four five six seven eight nine ten";
+    let mut report = report();
+    report.add(Verdict::Ok, "topic", "x", long.to_owned());
+    let broken = format!("{0}one two three four five six\n{0}seven eight nine ten\n", " ".repeat(38));
+    assert!(report.render(Some(66)).contains(broken.trim_start()), "{}", report.render(Some(66)));
 }
 
 #[test]

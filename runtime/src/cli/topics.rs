@@ -59,7 +59,10 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
     } else if args.json {
         serde_json::to_string(&Page { topics: &needs })? + "\n"
     } else {
-        table(&needs).render(terminal::width(), terminal::colours()) + &hints(&needs, args.create)
+        let width = terminal::width();
+        let hint = hint(&needs, args.create).map(|hint| terminal::broken(hint, width.unwrap_or(usize::MAX)));
+        let hint = hint.map(|lines| lines.join("\n") + "\n").unwrap_or_default();
+        table(&needs).render(width, terminal::colours()) + &hint
     };
     std::io::stdout().write_all(text.as_bytes()).context("can't write the topics")?;
     Ok(Exit::of(args.print || needs.iter().all(|need| matches!(need.state, State::Exists | State::Created))))
@@ -109,11 +112,12 @@ fn table(needs: &[Need]) -> Table {
     table
 }
 
-fn hints(needs: &[Need], created: bool) -> String {
+/// What to do about what is not as it should be.
+fn hint(needs: &[Need], created: bool) -> Option<&'static str> {
     let any = |state: State| needs.iter().any(|need| need.state == state);
     match (any(State::Missing), any(State::Differs)) {
-        (true, _) if !created => "`keyrail topics --create` makes what is missing, --print shows how\n".to_owned(),
-        (_, true) => "`keyrail topics --print` shows how to mend what differs\n".to_owned(),
-        _ => String::new(),
+        (true, _) if !created => Some("`keyrail topics --create` makes what is missing, --print shows how"),
+        (_, true) => Some("`keyrail topics --print` shows how to mend what differs"),
+        _ => None,
     }
 }

@@ -4,6 +4,7 @@
 //! Signals end a process, so each test runs this file's [`child`] in a process of its own.
 
 use super::*;
+use keyrail::admin::logging::{self, LogFormat};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
@@ -14,6 +15,7 @@ const ROLE: &str = "KEYRAIL_TEST_SIGNALS";
 #[test]
 fn child() {
     let Ok(role) = std::env::var(ROLE) else { return };
+    logging::init(&"info".parse().unwrap(), LogFormat::Text).unwrap();
     let (stop, health) = (Stop::new(), Arc::new(Health::new()));
     let grace = if role == "slow" { Duration::ZERO } else { Duration::from_secs(60) };
     listen(stop.clone(), health.clone(), grace).unwrap();
@@ -37,7 +39,7 @@ fn start(role: &str) -> Run {
         .args(["cli::signals::tests::child", "--exact", "--nocapture"])
         .env(ROLE, role)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let out = BufReader::new(child.stdout.take().unwrap());
@@ -55,6 +57,13 @@ impl Run {
     fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// What it wrote to its log.
+    fn said(&mut self) -> String {
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
     }
 
     fn code(&mut self) -> Option<i32> {
@@ -81,6 +90,24 @@ fn the_second_signal_ends_at_once_also_when_it_is_the_other_one() {
     run.signal("INT");
     assert_eq!(run.code(), Some(1));
     assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+/// Ctrl-C twice: the second one ends the process at once, and it says what that means. Two that come together are one.
+#[test]
+fn ctrl_c_twice_ends_at_once_and_says_what_runs_again() {
+    let mut run = start("stuck");
+    let begun = Instant::now();
+    run.signal("INT");
+    run.signal("INT");
+    run.until("draining");
+    std::thread::sleep(SAME * 2);
+    assert_eq!(run.child.try_wait().unwrap(), None, "two signals that came together were taken for two requests");
+    run.signal("INT");
+    assert_eq!(run.code(), Some(1));
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let said = run.said();
+    assert!(said.contains("SIGINT: draining for at most 60 s; once more ends at once"), "{said}");
+    assert!(said.contains("SIGINT again: ending at once; what was not committed runs again"), "{said}");
 }
 
 #[test]

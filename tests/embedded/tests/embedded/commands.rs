@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// The binary under test: `KEYRAIL_BIN`, or that of this build.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let path = std::env::var_os("KEYRAIL_BIN")
         .map_or_else(|| std::env::current_exe().unwrap().parent().unwrap().with_file_name("keyrail"), PathBuf::from);
     assert!(path.is_file(), "{} is not there: cargo build -p keyrail", path.display());
@@ -17,7 +17,7 @@ fn binary() -> PathBuf {
 }
 
 /// A folder with a pipeline whose topics are not there yet.
-fn stage() -> Folder {
+pub(crate) fn stage() -> Folder {
     let folder = Folder::new();
     let plugins = folder.path().join("plugins");
     fs::create_dir(&plugins).unwrap();
@@ -29,7 +29,7 @@ fn stage() -> Folder {
     folder
 }
 
-fn command(folder: &Folder, args: &[&str]) -> Command {
+pub(crate) fn command(folder: &Folder, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(args).current_dir(folder.path());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -37,7 +37,7 @@ fn command(folder: &Folder, args: &[&str]) -> Command {
 }
 
 /// Exit code, standard output, standard error.
-fn run(folder: &Folder, args: &[&str], input: &str) -> (i32, String, String) {
+pub(crate) fn run(folder: &Folder, args: &[&str], input: &str) -> (i32, String, String) {
     let mut child = command(folder, args).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let done = child.wait_with_output().unwrap();

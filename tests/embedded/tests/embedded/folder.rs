@@ -1,6 +1,6 @@
 //! The folder: one process at a time, versions, damage, a full disk.
 
-use crate::support::{Folder, WAIT, join, next, produce, send, topic};
+use crate::support::{Folder, WAIT, in_own_namespace, join, next, produce, send, topic};
 use keyrail::broker::embedded::{self, Embedded};
 use keyrail::broker::{Broker as _, BrokerErrorKind, Polled};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -60,7 +60,7 @@ fn a_folder_at_rest_is_opened_and_one_that_is_not_there_is_not_made() {
 }
 
 /// Changes bytes of the database's file.
-fn scribble(folder: &Folder, at: u64, bytes: &[u8]) {
+pub(crate) fn scribble(folder: &Folder, at: u64, bytes: &[u8]) {
     let mut file = std::fs::OpenOptions::new().write(true).open(folder.data().join("keyrail.db")).unwrap();
     file.seek(SeekFrom::Start(at)).unwrap();
     file.write_all(bytes).unwrap();
@@ -136,18 +136,8 @@ fn a_full_disk_is_told_and_passes() {
     let folder = Folder::new();
     let disk = folder.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
-    // A disk of its own, in a namespace of its own: root can make one, elsewhere a user may be allowed to.
     let script = format!("mount -t tmpfs -o size=6m none {0} && exec {RIG} fill {0}", disk.display());
-    let run = |flags: &str| Command::new("unshare").args([flags, "sh", "-c", &script]).output();
-    let allowed = |flags: &str| {
-        let tried = Command::new("unshare").args([flags, "sh", "-c", "mount -t tmpfs none /mnt"]).output();
-        tried.is_ok_and(|o| o.status.success())
-    };
-    let Some(flags) = ["-m", "-rm"].into_iter().find(|flags| allowed(flags)) else {
-        crate::support::skip("a_full_disk_is_told_and_passes", "no disk of its own can be made (unshare, mount)");
-        return;
-    };
-    let output = run(flags).unwrap();
+    let Some(output) = in_own_namespace("a_full_disk_is_told_and_passes", &script) else { return };
     let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{told}\n{errors}");
     assert!(told.contains("refused: ") && told.contains("full"), "{told}");

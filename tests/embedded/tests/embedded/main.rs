@@ -1,6 +1,7 @@
 //! The embedded broker: what it promises, under kills, full disks, damage and second processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
+mod bad;
 mod cases;
 mod commands;
 mod folder;
@@ -13,4 +14,5 @@ mod run;
 mod socket;
 mod support;
 mod swap;
+mod terminal;
 mod tidy;

@@ -23,7 +23,7 @@ pub(crate) fn guests(test: &str) -> Option<PathBuf> {
 }
 
 /// A folder with keyrail.toml and the copying handler. `None`: the guests are not built.
-fn stage(test: &str) -> Option<Folder> {
+pub(crate) fn stage(test: &str) -> Option<Folder> {
     let guests = guests(test)?;
     let folder = Folder::new();
     let plugins = folder.path().join("plugins");

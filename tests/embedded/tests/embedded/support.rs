@@ -6,6 +6,7 @@ use keyrail::broker::{Broker as _, Consumer, Polled, Produce, Refusal};
 use keyrail::record::{Record, TopicPartition};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -153,4 +154,15 @@ pub(crate) fn take(consumer: &mut dyn Consumer, count: usize) -> Vec<Record> {
 pub(crate) fn skip(test: &str, reason: &str) {
     // Nothing can be done about a closed stdout, and the summary would miss the line anyway.
     drop(writeln!(std::io::stdout(), "\nSKIP {test}: {reason}"));
+}
+
+/// Runs a shell script that mounts disks of its own: root can, elsewhere a user may be allowed to. `None`: not here.
+pub(crate) fn in_own_namespace(test: &str, script: &str) -> Option<Output> {
+    let run = |flags: &str, script: &str| Command::new("unshare").args([flags, "sh", "-c", script]).output();
+    let allowed = |flags: &&str| run(flags, "mount -t tmpfs none /mnt").is_ok_and(|o| o.status.success());
+    let Some(flags) = ["-m", "-rm"].into_iter().find(allowed) else {
+        skip(test, "no disk of its own can be made (unshare, mount)");
+        return None;
+    };
+    Some(run(flags, script).unwrap())
 }
