@@ -6,11 +6,13 @@
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry};
 
@@ -24,6 +26,8 @@ pub enum LogFormat {
     Text,
     /// A JSON object per line.
     Json,
+    /// A line for who sits before it: the time of the day alone, and no module. Not for files, hence no setting.
+    Brief,
 }
 
 impl std::str::FromStr for LogFormat {
@@ -107,26 +111,26 @@ impl LogLevel {
 /// It was set up before.
 pub fn init(level: &LogLevel, format: LogFormat) -> Result<(), LoggingError> {
     let terminal = std::io::stderr().is_terminal();
-    let json = match format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Text => false,
-        LogFormat::Json => true,
+    let format = match (format, terminal) {
+        (LogFormat::Auto, true) => LogFormat::Text,
+        (LogFormat::Auto, false) => LogFormat::Json,
+        (format, _) => format,
     };
     // https://no-color.org
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     let colour = terminal && !refused && !dumb;
-    let subscriber = Registry::default().with(layer(level, json, colour, std::io::stderr));
+    let subscriber = Registry::default().with(layer(level, format, colour, std::io::stderr));
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|e| LoggingError(format!("the log is set up already in this process: {e}")))
 }
 
-fn layer<W>(level: &LogLevel, json: bool, colour: bool, to: W) -> Box<dyn Layer<Registry> + Send + Sync>
+fn layer<W>(level: &LogLevel, format: LogFormat, colour: bool, to: W) -> Box<dyn Layer<Registry> + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let layer = tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(to);
-    if json {
+    if format == LogFormat::Json {
         return layer.json().flatten_event(true).with_span_list(false).with_filter(level.0.clone()).boxed();
     }
     let fields = debug_fn(|to, field, value| match field.name() {
@@ -135,7 +139,45 @@ where
     });
     // `delimited` is what stands between two fields.
     let fields = tracing_subscriber::field::MakeExt::delimited(fields, " ");
-    layer.fmt_fields(fields).with_filter(level.0.clone()).boxed()
+    let layer = layer.fmt_fields(fields);
+    if format == LogFormat::Brief {
+        return layer.with_target(false).with_timer(Clock).with_filter(level.0.clone()).boxed();
+    }
+    layer.with_filter(level.0.clone()).boxed()
+}
+
+/// The time of the day, UTC.
+struct Clock;
+
+impl FormatTime for Clock {
+    fn format_time(&self, to: &mut Writer<'_>) -> fmt::Result {
+        write!(to, "{}", TimeOfDay::now())
+    }
+}
+
+/// Shown as `18:03:21.234`, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeOfDay(Duration);
+
+impl TimeOfDay {
+    /// What the system's clock says. A clock before 1970 shows midnight.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::since_1970(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
+    /// Of a time counted from the start of 1970.
+    #[must_use]
+    pub fn since_1970(time: Duration) -> Self {
+        Self(Duration::new(time.as_secs() % 86_400, time.subsec_nanos()))
+    }
+}
+
+impl fmt::Display for TimeOfDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, ms) = (self.0.as_secs(), self.0.subsec_millis());
+        write!(f, "{:02}:{:02}:{:02}.{ms:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    }
 }
 
 /// Writes on, with every control character escaped.

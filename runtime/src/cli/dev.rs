@@ -8,7 +8,7 @@ use clap::Args;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use keyrail::admin::health::Health;
 use keyrail::admin::http::{AdminServer, check_address};
-use keyrail::admin::logging::{self, LogFormat};
+use keyrail::admin::logging::{self, LogFormat, TimeOfDay};
 use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
 use keyrail::config::{BrokerKind, Host, find_pipelines, load_host};
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// The file that is made where there is none.
 const HOST_FILE: &str = "keyrail.toml";
@@ -54,7 +54,7 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
         "warn,keyrail::pipeline::shard=error,keyrail::rollout={0},keyrail::handler={0}",
         host.logging.level.as_str()
     );
-    logging::init(&level.parse()?, LogFormat::Text)?;
+    logging::init(&level.parse()?, LogFormat::Brief)?;
     keyrail::fail::arm().map_err(anyhow::Error::msg)?;
     std::fs::create_dir_all(&host.plugins_dir)
         .with_context(|| format!("can't make the folder of the pipelines, {}", host.plugins_dir.display()))?;
@@ -82,6 +82,9 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let printed = printer.join().map_err(|_| anyhow::anyhow!("the thread that prints panicked"))?;
     let done = ended? == Ended::Stopped;
     printed.context("can't print")?;
+    if done {
+        say("stopped: what was handled is committed, and the rest waits for the next start");
+    }
     Ok(Exit::of(done).into())
 }
 
@@ -147,7 +150,7 @@ impl Screen {
 
 impl Witness for Screen {
     fn tell(&self, told: &Told<'_>) {
-        if self.lines.is_full() || self.lines.try_send(line(told, clock(), self.colours)).is_err() {
+        if self.lines.is_full() || self.lines.try_send(line(told, TimeOfDay::now(), self.colours)).is_err() {
             self.left_out.fetch_add(1, Relaxed);
         }
     }
@@ -176,16 +179,8 @@ fn seen_enough(written: std::io::Result<()>) -> std::io::Result<()> {
     written.or_else(|error| if error.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
-/// Hours, minutes, seconds and milliseconds of the day, UTC as in the log.
-fn clock() -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Duration::from_millis(u64::try_from(now.as_millis() % 86_400_000).unwrap_or_default())
-}
-
 /// `18:03:12.412  payments  orders/3@17  cust-42  done -> receipts`
-fn line(told: &Told<'_>, at: Duration, colours: bool) -> String {
-    let (seconds, ms) = (at.as_secs(), at.subsec_millis());
-    let time = format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+fn line(told: &Told<'_>, time: TimeOfDay, colours: bool) -> String {
     let key = match told.key {
         None => "(no key)".to_owned(),
         Some(key) => {
@@ -265,7 +260,7 @@ mod tests {
 
     fn shown(event: Event<'_>, key: Option<&[u8]>, colours: bool) -> String {
         let told = Told { pipeline: "pay", topic: "orders", partition: 3, offset: 17, key, event };
-        line(&told, Duration::from_millis(65_001_234), colours)
+        line(&told, TimeOfDay::since_1970(Duration::from_millis(65_001_234)), colours)
     }
 
     #[test]

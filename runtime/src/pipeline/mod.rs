@@ -25,6 +25,7 @@ pub use load::{Code, Unfit, load};
 pub(crate) use process::ensure_topics;
 pub use process::{Ended, StartError, Surroundings, broker, embedded_options, run};
 pub use serving::Serving;
+pub(crate) use serving::short;
 
 use crate::admin::health::{Health, PipelineHealth, State};
 use crate::admin::metrics::{Metrics, PipelineMetrics};

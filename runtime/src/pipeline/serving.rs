@@ -27,14 +27,14 @@ impl Serving {
     /// The first version.
     #[must_use]
     pub fn new(handler: Handler) -> Arc<Self> {
-        let digests = vec![short(&handler)];
+        let digests = vec![short(handler.digest()).into()];
         Arc::new(Self { number: AtomicU32::new(0), versions: Mutex::new(Versions { present: handler, digests }) })
     }
 
     /// From each shard's next batch on this handler serves.
     pub fn swap(&self, handler: Handler) {
         let mut versions = self.versions();
-        versions.digests.push(short(&handler));
+        versions.digests.push(short(handler.digest()).into());
         versions.present = handler;
         let number = u32::try_from(versions.digests.len() - 1).unwrap_or(u32::MAX);
         self.number.store(number, Release);
@@ -67,7 +67,7 @@ impl Serving {
     }
 }
 
-fn short(handler: &Handler) -> Arc<str> {
-    let digest = handler.digest();
-    digest.get(..12).unwrap_or(digest).into()
+/// As much of a digest as logs and dead letters show.
+pub(crate) fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
 }

@@ -8,7 +8,7 @@ use crate::admin::health::State;
 use crate::admin::metrics::Rollout;
 use crate::admin::stop::Stop;
 use crate::config;
-use crate::pipeline::{Budget, Failure, Parts, Pool, Serving, Shared, ensure_topics, supervise};
+use crate::pipeline::{Budget, Failure, Parts, Pool, Serving, Shared, ensure_topics, short, supervise};
 use crate::wasm::Handler;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::{BTreeMap, BTreeSet};
@@ -168,18 +168,14 @@ impl Fleet {
             Ok(content) => content,
             Err(faults) => {
                 // Most likely it is replaced this moment, or its disk is away: nothing is drained for that.
-                return self.refuse(
-                    "",
-                    "the folder of the pipelines can't be read, and what runs goes on",
-                    &faults.to_string(),
-                );
+                return self.refuse("", "the folder of the pipelines can't be read", &faults.to_string());
             }
         };
         self.refused.remove("");
         self.expand(&mut content);
         self.forget(&content);
         for (name, why) in &content.unfit {
-            self.refuse(name, "a pipeline is not fit to run, and what ran before goes on", why);
+            self.refuse(name, "a pipeline is not fit to run", why);
         }
         let planned: Vec<(String, Step)> = {
             let fit = content.fit.iter().map(|(name, candidate)| (name.as_str(), Present::Fit(version(candidate))));
@@ -187,7 +183,9 @@ impl Fleet {
             steps(&self.known(), &present).into_iter().map(|(name, step)| (name.to_owned(), step)).collect()
         };
         for name in content.fit.keys().filter(|name| planned.iter().all(|(planned, _)| planned != *name)) {
-            self.refused.remove(name);
+            if self.refused.remove(name).is_some() {
+                tracing::info!(pipeline = name, "the folder holds what runs again");
+            }
         }
         for (name, step) in planned {
             match (step, content.fit.remove(&name)) {
@@ -269,7 +267,9 @@ impl Fleet {
         if self.refused.get(name) == Some(&why) {
             return;
         }
-        tracing::warn!(pipeline = name, why, "{what}");
+        let runs = self.entries.get(name).is_some_and(|entry| entry.thread.is_some());
+        let so = if runs || name.is_empty() { "what ran before goes on" } else { "nothing of it runs" };
+        tracing::warn!(pipeline = name, why, "{what}, and {so}");
         if !name.is_empty() {
             self.setup.metrics.pipeline(name).rollouts.add(Rollout::Refused, 1);
         }
@@ -290,7 +290,7 @@ impl Fleet {
             entry.serving.swap(ready.handler);
         }
         let (from, to, took_ms) = (&entry.digest, &digest, began.elapsed().as_millis() as u64);
-        tracing::info!(pipeline = name, from, to, took_ms, "the handler is swapped");
+        tracing::info!(pipeline = name, from = short(from), to = short(to), took_ms, "the handler is swapped");
         (entry.digest, entry.manifest) = (digest, manifest);
         self.refused.remove(name);
     }
@@ -304,13 +304,13 @@ impl Fleet {
         }
         let Some(ready) = self.load(name, candidate) else { return };
         if let Err(why) = ensure_topics(self.setup.broker.as_ref(), &ready.manifest, ASK) {
-            return self.refuse(name, "a pipeline's topics are not fit, and it is not started", &why);
+            return self.refuse(name, "a pipeline's topics are not fit", &why);
         }
         self.refused.remove(name);
         for warning in &ready.manifest.warnings {
             tracing::warn!(pipeline = name, "{warning}");
         }
-        let digest = ready.handler.digest();
+        let digest = short(ready.handler.digest());
         let rollouts = &self.setup.metrics.pipeline(name).rollouts;
         if step == Step::Restart {
             rollouts.add(Rollout::Restarted, 1);
@@ -342,7 +342,7 @@ impl Fleet {
             }
             Err(why) => {
                 let why = told(&manifest.handler, &why);
-                self.refuse(name, "a handler is not fit to run, and what ran before goes on", &why);
+                self.refuse(name, "a handler is not fit to run", &why);
                 None
             }
         }

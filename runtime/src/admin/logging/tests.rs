@@ -26,9 +26,9 @@ impl<'a> MakeWriter<'a> for Buffer {
 }
 
 /// What is logged while `work` runs.
-fn logged(level: &str, json: bool, colour: bool, work: impl FnOnce()) -> String {
+fn logged(level: &str, format: LogFormat, colour: bool, work: impl FnOnce()) -> String {
     let buffer = Buffer::default();
-    let subscriber = Registry::default().with(layer(&level.parse().unwrap(), json, colour, buffer.clone()));
+    let subscriber = Registry::default().with(layer(&level.parse().unwrap(), format, colour, buffer.clone()));
     tracing::subscriber::with_default(subscriber, work);
     let bytes = buffer.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -38,7 +38,7 @@ const HOSTILE: &str = "a\n2026 INFO forged\r\x1b[2J\x07\u{9b}31m\u{7f}ü";
 
 #[test]
 fn words_from_outside_stay_on_one_line_and_off_the_terminal() {
-    let text = logged("info", false, false, || {
+    let text = logged("info", LogFormat::Text, false, || {
         let _span = tracing::info_span!("call", guest = %HOSTILE).entered();
         tracing::warn!(topic = %HOSTILE, quoted = HOSTILE, "handler says: {HOSTILE}");
     });
@@ -54,14 +54,14 @@ fn words_from_outside_stay_on_one_line_and_off_the_terminal() {
 
 #[test]
 fn colours_are_ours_alone() {
-    let text = logged("info", false, true, || tracing::warn!(x = %"\x1b[31m", "red"));
+    let text = logged("info", LogFormat::Text, true, || tracing::warn!(x = %"\x1b[31m", "red"));
     assert!(text.contains("\x1b[33m"), "a warning is yellow: {text:?}");
     assert!(!text.contains("\x1b[31m"), "{text:?}");
 }
 
 #[test]
 fn json_is_one_object_per_line() {
-    let text = logged("info", true, false, || {
+    let text = logged("info", LogFormat::Json, false, || {
         let _span = tracing::info_span!("call", pipeline = "p").entered();
         tracing::error!(topic = %HOSTILE, partition = 3, "stopped: {HOSTILE}");
     });
@@ -87,7 +87,7 @@ fn levels_hold_for_all_and_for_single_modules() {
         assert_eq!(level.logs(target, at), logs, "{target} {at}");
     }
     assert!("keyrail=debug".parse::<LogLevel>().unwrap().logs("other", Level::INFO), "the rest stays at info");
-    let text = logged("INFO", false, false, || tracing::debug!("unseen"));
+    let text = logged("INFO", LogFormat::Text, false, || tracing::debug!("unseen"));
     assert_eq!(text, "");
 }
 
@@ -105,4 +105,17 @@ fn a_misspelt_level_is_refused_and_not_taken_for_a_module() {
     }
     assert!("xml".parse::<LogFormat>().unwrap_err().to_string().contains("use auto, text or json"));
     assert_eq!("json".parse::<LogFormat>(), Ok(LogFormat::Json));
+}
+
+#[test]
+fn a_brief_line_has_the_time_of_day_and_no_module() {
+    let text = logged("info", LogFormat::Brief, false, || tracing::warn!(topic = %HOSTILE, "not fit"));
+    let (time, rest) = text.split_at(12);
+    assert!(rest.starts_with("  WARN not fit topic=a\\n2026"), "{text}");
+    assert!(time.as_bytes().iter().enumerate().all(|(at, b)| match at {
+        2 | 5 => *b == b':',
+        8 => *b == b'.',
+        _ => b.is_ascii_digit(),
+    }));
+    assert_eq!(TimeOfDay::since_1970(Duration::from_millis(86_400_000 * 2 + 65_001_234)).to_string(), "18:03:21.234");
 }
