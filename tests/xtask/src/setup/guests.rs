@@ -4,13 +4,23 @@
 //! them too. Their own target folder keeps them apart from native builds.
 
 use super::wasm::{Compiler, TARGET};
-use crate::place::{Member, Place, make};
+use crate::place::{Member, Place, make, write};
 use crate::run::quiet;
 use crate::say::say;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const BUILD_LIMIT: Duration = Duration::from_secs(1200);
+/// One guest is one small file: optimise it whole, and leave debug information out; names stay, for traps. All that the
+/// workspace's own profile says is said here too, or a handler outside it would share nothing with the guests.
+const PROFILE: [(&str, &str); 6] = [
+    ("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "debuginfo"),
+    ("CARGO_PROFILE_RELEASE_LTO", "fat"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
+    ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+];
 
 /// Builds every guest, or the one of that name, and returns the folder with their modules.
 pub(crate) fn build(place: &Place, only: Option<&str>) -> Result<PathBuf, String> {
@@ -31,18 +41,27 @@ pub(crate) fn build(place: &Place, only: Option<&str>) -> Result<PathBuf, String
     for name in names {
         cargo.args(["--package", name]);
     }
-    // One guest is one small file: optimise it whole, and leave debug information out; names stay, for traps.
-    for (key, value) in
-        [("OPT_LEVEL", "3"), ("STRIP", "debuginfo"), ("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("PANIC", "abort")]
-    {
-        cargo.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
-    }
-    cargo.env_remove("CARGO_TARGET_DIR");
+    cargo.envs(PROFILE).env_remove("CARGO_TARGET_DIR");
     quiet("guests", &mut cargo, BUILD_LIMIT)?;
     for guest in &guests {
         place_module(&own_target, &folder, guest)?;
     }
+    write(&environment(place), &variables(&compiler, &own_target))?;
     Ok(folder)
+}
+
+/// The file that [`variables`] are written to.
+pub(crate) fn environment(place: &Place) -> PathBuf {
+    place.target.join("wasm.env")
+}
+
+/// `KEY=VALUE` lines with which a plain `cargo build` of a handler outside the workspace works here, and takes what it
+/// shares with the guests from their build.
+fn variables(compiler: &Compiler, own_target: &Path) -> String {
+    let profile = PROFILE.map(|(name, value)| (name, value.to_owned()));
+    let shared = ("CARGO_BUILD_BUILD_DIR", own_target.display().to_string());
+    let all = compiler.variables().into_iter().chain(profile).chain([shared]);
+    all.map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 
 /// Copies a module only if it changed, so that what is derived from it stays valid.

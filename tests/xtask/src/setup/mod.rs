@@ -48,6 +48,7 @@ impl Ready {
             ("KEYRAIL_GUESTS", self.guests.clone()),
             ("KEYRAIL_CONTAINERS", self.containers.clone()),
             ("KEYRAIL_SCHEMAS", self.schemas.clone()),
+            ("KEYRAIL_WASM_ENV", self.guests.is_some().then(|| guests::environment(place))),
             ("KEYRAIL_BIN", Some(place.target.join("debug").join("keyrail"))),
         ];
         found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()

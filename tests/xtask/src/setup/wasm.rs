@@ -57,15 +57,21 @@ impl Compiler {
     /// `cargo build` for WebAssembly; the caller adds packages and profile.
     pub(crate) fn cargo_build(&self) -> Command {
         let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--target", TARGET]);
-        if let Self::Debian { root, linker } = self {
-            cargo.arg("-Zbuild-std=std,panic_abort");
-            // Permits -Z on a stable release; the compiler that std's sources belong to.
-            cargo.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", root.join("usr/bin/rustc"));
-            cargo.env("LD_LIBRARY_PATH", libraries(root));
-            cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
-        }
+        cargo.args(["build", "--target", TARGET]).envs(self.variables());
         cargo
+    }
+
+    /// What makes a plain `cargo build --target wasm32-unknown-unknown` work here.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
+        let Self::Debian { root, linker } = self else { return Vec::new() };
+        vec![
+            // Permits unstable settings on a stable release; the compiler that std's sources belong to.
+            ("RUSTC_BOOTSTRAP", "1".to_owned()),
+            ("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort".to_owned()),
+            ("RUSTC", root.join("usr/bin/rustc").display().to_string()),
+            ("LD_LIBRARY_PATH", libraries(root)),
+            ("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker.display().to_string()),
+        ]
     }
 }
 
