@@ -51,7 +51,7 @@ pub fn load(
 fn host(path: &Path, sets: &[String], variables: Variables<'_>) -> Resolved {
     let file = path.display().to_string();
     let mut faults = Vec::new();
-    match read(path, "name another one with -c FILE", &mut faults) {
+    match read(path, "name another one with -c FILE, or let `keyrail dev` make one", &mut faults) {
         Some(text) => host::resolve(&file, &text, path.parent().unwrap_or(Path::new("")), sets, variables),
         None => Resolved { host: None, faults },
     }
