@@ -17,7 +17,7 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         "input",
         Kind::Topics,
         "the topics that are read: names, and patterns, which are regular expressions that start with `^`. Which topics a \
-         pattern stands for is asked every second `plugins.poll`; when that changes, the pipeline drains and starts anew \
+         pattern stands for is asked at every other `plugins.poll`; when that changes, the pipeline drains and starts anew \
          with all of them, and what came to be meanwhile is read from its start. Internal topics never match (`__...`, and \
          GROUP.TOPIC.dlq, .retry, .state, .seen, .inbox of any group), nor do the pipeline's own outputs and dead letters",
     )
