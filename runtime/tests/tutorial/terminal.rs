@@ -153,12 +153,13 @@ impl Screen {
         assert!(status.success(), "line {at}: it ends with {status}:\n{}", self.unseen.join("\n"));
     }
 
-    /// What it showed and the page does not.
-    pub(crate) fn rest(&mut self) -> &[String] {
+    /// The page has shown all that it showed.
+    pub(crate) fn end(mut self) {
         while let Ok(line) = self.lines.try_recv() {
             self.keep(line);
         }
-        &self.unseen
+        let unseen = self.unseen.join("\n");
+        assert!(unseen.is_empty(), "the page does not show that the first terminal shows\n{unseen}");
     }
 }
 
