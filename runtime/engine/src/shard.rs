@@ -86,7 +86,7 @@ impl<M> Shard<M> {
             policy,
             epochs: BTreeMap::new(),
             closed: BTreeMap::new(),
-            lanes: Lanes::new(seed),
+            lanes: Lanes::new(),
             ready: VecDeque::new(),
             due: BTreeSet::new(),
             letters: BTreeMap::new(),

@@ -8,8 +8,6 @@ use crate::retry::History;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::hash::BuildHasher;
-use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 /// Queues of closed lanes that are kept for the next ones; more are given back to the allocator.
@@ -23,6 +21,16 @@ const SPARE_PLACES: usize = 4096;
 pub(super) struct LaneId {
     pub(super) partition: Partition,
     pub(super) hash: u64,
+}
+
+impl LaneId {
+    /// Where the table looks for it. The lane is a keyed hash already; partitions are only to be told apart, and the
+    /// bits that chose the shard, the same in all of this table, to be spread.
+    fn place(self) -> u64 {
+        let partition = u64::from(self.partition.topic) << 32 | u64::from(self.partition.number.cast_unsigned());
+        let wide = u128::from(self.hash ^ partition.rotate_left(20)) * 0x9e37_79b9_7f4a_7c15;
+        (wide >> 64) as u64 ^ wide as u64
+    }
 }
 
 /// Where an open lane lies. Once it is closed, nothing is found there, whatever lies there by then.
@@ -84,7 +92,6 @@ pub(super) struct Lane<M> {
 #[derive(Debug)]
 pub(super) struct Lanes<M> {
     table: HashTable<u32>,
-    hasher: FixedState,
     lanes: Vec<Lane<M>>,
     free: Vec<u32>,
     spare: Vec<VecDeque<Item<M>>>,
@@ -93,20 +100,13 @@ pub(super) struct Lanes<M> {
 }
 
 impl<M> Lanes<M> {
-    pub(super) fn new(seed: u64) -> Self {
-        Self {
-            table: HashTable::new(),
-            hasher: FixedState::with_seed(seed),
-            lanes: Vec::new(),
-            free: Vec::new(),
-            spare: Vec::new(),
-            opened: 0,
-        }
+    pub(super) fn new() -> Self {
+        Self { table: HashTable::new(), lanes: Vec::new(), free: Vec::new(), spare: Vec::new(), opened: 0 }
     }
 
     /// The lane, opened if need be.
     pub(super) fn open(&mut self, id: LaneId) -> (Place, &mut Lane<M>) {
-        let hash = self.hasher.hash_one(id);
+        let hash = id.place();
         let Self { table, lanes, .. } = self;
         let index = match table.find(hash, |at| lanes[*at as usize].id == id) {
             Some(index) => *index,
@@ -137,8 +137,8 @@ impl<M> Lanes<M> {
                 self.lanes.len() as u32 - 1
             }
         };
-        let Self { table, hasher, lanes, .. } = self;
-        table.insert_unique(hash, index, |at| hasher.hash_one(lanes[*at as usize].id));
+        let Self { table, lanes, .. } = self;
+        table.insert_unique(hash, index, |at| lanes[*at as usize].id.place());
         index
     }
 
@@ -159,7 +159,7 @@ impl<M> Lanes<M> {
             queue.clear();
             self.spare.push(queue);
         }
-        if let Ok(entry) = self.table.find_entry(self.hasher.hash_one(id), |at| *at == place.index) {
+        if let Ok(entry) = self.table.find_entry(id.place(), |at| *at == place.index) {
             entry.remove();
         }
         self.free.push(place.index);
@@ -177,9 +177,9 @@ impl<M> Lanes<M> {
     /// Gives memory back once a burst is over: the table never stays above eight times its need, and of the slab what
     /// lies behind the last open lane goes.
     fn give_back(&mut self) {
-        let Self { table, hasher, lanes, free, .. } = self;
+        let Self { table, lanes, free, .. } = self;
         if table.capacity() > SPARE_PLACES && table.len() < table.capacity() / 8 {
-            table.shrink_to(table.len() * 2, |at| hasher.hash_one(lanes[*at as usize].id));
+            table.shrink_to(table.len() * 2, |at| lanes[*at as usize].id.place());
         }
         let few = lanes.len() > SPARE_PLACES && table.len() < lanes.len() / 8;
         if few && lanes.last().is_some_and(|lane| !lane.open) {

@@ -146,7 +146,7 @@ fn a_waiting_message_costs_little_beside_its_bytes() {
 
 #[test]
 fn tables_in_use_are_not_shrunk_below_their_need() {
-    let mut lanes: Lanes<()> = Lanes::new(1);
+    let mut lanes: Lanes<()> = Lanes::new();
     let lane = |hash| LaneId { partition: P0, hash };
     let places: Vec<Place> = (0..40_000).map(|hash| lanes.open(lane(hash)).0).collect();
     let (full, room) = (lanes.table_bytes(), lanes.places());
@@ -163,7 +163,7 @@ fn tables_in_use_are_not_shrunk_below_their_need() {
 
 #[test]
 fn of_the_slab_stays_what_lies_before_the_last_open_lane() {
-    let mut lanes: Lanes<()> = Lanes::new(1);
+    let mut lanes: Lanes<()> = Lanes::new();
     let lane = |hash| LaneId { partition: P0, hash };
     let places: Vec<Place> = (0..20_000).map(|hash| lanes.open(lane(hash)).0).collect();
     places.iter().filter(|place| **place != places[99]).for_each(|place| lanes.close(*place));
@@ -176,7 +176,7 @@ fn of_the_slab_stays_what_lies_before_the_last_open_lane() {
 
 #[test]
 fn a_lane_in_the_place_of_a_closed_one_is_another() {
-    let mut lanes: Lanes<()> = Lanes::new(1);
+    let mut lanes: Lanes<()> = Lanes::new();
     let other = crate::message::Partition { topic: 0, number: 9 };
     let (old, _) = lanes.open(LaneId { partition: P0, hash: 1 });
     lanes.close(old);
@@ -191,7 +191,7 @@ fn a_lane_in_the_place_of_a_closed_one_is_another() {
 
 #[test]
 fn queues_of_closed_lanes_are_reused_within_limits() {
-    let mut lanes: Lanes<()> = Lanes::new(1);
+    let mut lanes: Lanes<()> = Lanes::new();
     let lane = |hash| LaneId { partition: P0, hash };
     // A long queue is not kept.
     let (long, first) = lanes.open(lane(0));
