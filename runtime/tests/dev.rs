@@ -160,7 +160,7 @@ fn handlers_of_the_folder_itself_run_whatever_broker_it_names_and_a_taken_port_i
     std::fs::write(folder.join("copy.wasm"), guest("identity")).unwrap();
     let parent = folder.parent().unwrap().to_owned();
     let mut dev = Dev::start(&parent, &["here"]);
-    dev.expect(&[&address.to_string(), "is taken", "a free port is used"]);
+    dev.expect(&[&address.to_string(), "another process listens there", "A free port of 127.0.0.1 is used"]);
     dev.expect(&["broker     embedded, in here/data"]);
     dev.expect(&["keyrail send TOPIC lines.json -c here/keyrail.toml --set broker=embedded"]);
     dev.expect(&["the pipeline starts"]);

@@ -47,7 +47,18 @@ impl Health {
 
     /// This pipeline is gone, and counts no more.
     pub fn remove(&self, name: &str) {
-        lock(&self.pipelines).retain(|pipeline| pipeline.name != name);
+        self.retain(|other| other != name);
+    }
+
+    /// Only these pipelines are left.
+    pub fn retain(&self, stays: impl Fn(&str) -> bool) {
+        lock(&self.pipelines).retain(|pipeline| stays(&pipeline.name));
+    }
+
+    /// Whether this pipeline counts.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        lock(&self.pipelines).iter().any(|pipeline| pipeline.name == name)
     }
 
     /// The process was told to stop: from now on it is not ready.

@@ -58,9 +58,9 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
     keyrail::fail::arm().map_err(anyhow::Error::msg)?;
     std::fs::create_dir_all(&host.plugins_dir)
         .with_context(|| format!("can't make the folder of the pipelines, {}", host.plugins_dir.display()))?;
-    if check_address(host.admin_listen).is_err() {
-        say(&format!("{} is taken, most likely by another Keyrail: a free port is used", host.admin_listen));
-        host.admin_listen.set_port(0);
+    if let Err(error) = check_address(host.admin_listen) {
+        say(&format!("{error}. A free port of 127.0.0.1 is used"));
+        host.admin_listen = (std::net::Ipv4Addr::LOCALHOST, 0).into();
     }
     let (stop, health, metrics) = (Stop::new(), Arc::new(Health::new()), Arc::new(Metrics::new()));
     metrics.budget_limit_bytes.set(host.records_bytes);
@@ -68,10 +68,12 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
     signals::listen(stop.clone(), health.clone(), host.shutdown_grace)?;
     // The commands beside it would go where the file sends them.
     let elsewhere = load_host(&file, &args.set, &variable).is_ok_and(|host| host.broker != BrokerKind::Embedded);
-    let mut config =
-        if file == Path::new("./keyrail.toml") { String::new() } else { format!(" -c {}", file.display()) };
-    if elsewhere {
-        config += " --set broker=embedded";
+    let mut config = String::new();
+    if file != Path::new("./keyrail.toml") {
+        config += &format!(" -c {}", quoted(&file.display().to_string()));
+    }
+    for set in args.set.iter().map(String::as_str).chain(elsewhere.then_some("broker=embedded")) {
+        config += &format!(" --set {}", quoted(set));
     }
     welcome(&host, &config, &admin)?;
     let (screen, printer) = Screen::new()?;
@@ -82,10 +84,18 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let printed = printer.join().map_err(|_| anyhow::anyhow!("the thread that prints panicked"))?;
     let done = ended? == Ended::Stopped;
     printed.context("can't print")?;
-    if done {
-        say("stopped: what was handled is committed, and the rest waits for the next start");
-    }
+    say(if done {
+        "stopped: what was handled is committed, and the rest waits for the next start"
+    } else {
+        "stopped, and not all in good order: the lines above say what failed"
+    });
     Ok(Exit::of(done).into())
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// The folder's keyrail.toml, made if it is not there: the other commands read it too.

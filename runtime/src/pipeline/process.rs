@@ -7,7 +7,7 @@ use crate::admin::metrics::Metrics;
 use crate::admin::stop::Stop;
 use crate::broker::embedded::{self, Embedded};
 use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole};
-use crate::broker::{Broker, BrokerErrorKind};
+use crate::broker::{Broker, BrokerError, BrokerErrorKind};
 use crate::config::{self, BrokerKind};
 use crate::rollout::{self, Fleet, Ready};
 use crate::wasm::{self, HostOptions};
@@ -177,12 +177,16 @@ fn topics_are_there(broker: &dyn Broker, all: &[Ready], health: &Health, stop: &
 
 /// Looks for the topics of one pipeline, and makes those that it may.
 ///
+/// Gives what a person must put right.
+///
 /// # Errors
-/// What a person must put right, or that no broker answered.
-pub(crate) fn ensure_topics(broker: &dyn Broker, manifest: &config::Pipeline, wait: Duration) -> Result<(), String> {
-    let problems = broker.ensure(&needed(manifest), wait).map_err(|error| error.message)?;
-    let problems: Vec<String> = problems.into_iter().map(told).collect();
-    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
+/// The broker could not be asked.
+pub(crate) fn ensure_topics(
+    broker: &dyn Broker,
+    manifest: &config::Pipeline,
+    wait: Duration,
+) -> Result<Vec<String>, BrokerError> {
+    Ok(broker.ensure(&needed(manifest), wait)?.into_iter().map(told).collect())
 }
 
 fn needed(manifest: &config::Pipeline) -> Vec<NeededTopic> {

@@ -78,7 +78,11 @@ pub(super) fn run(shift: Shift) {
         worker.shift.engine.tell_retries();
     }
     while worker.turn().is_ok() {}
-    worker.show_load();
+    // The next thread in its place counts from nothing.
+    worker.show(&shard::Load {
+        ids_forgotten_early: worker.shift.engine.load().ids_forgotten_early,
+        ..Default::default()
+    });
 }
 
 impl Worker {
@@ -298,7 +302,11 @@ impl Worker {
     }
 
     fn show_load(&mut self) {
-        let (load, metrics, shares) = (self.shift.engine.load(), &self.shift.metrics, &mut self.shares);
+        self.show(&self.shift.engine.load());
+    }
+
+    fn show(&mut self, load: &shard::Load) {
+        let (metrics, shares) = (&self.shift.metrics, &mut self.shares);
         metrics.lanes_open.set_share(&mut shares.lanes, load.lanes as u64);
         metrics.lanes_waiting.set_share(&mut shares.waiting, load.waiting as u64);
         metrics.dedup_ids.set_share(&mut shares.ids, load.ids as u64);

@@ -1,19 +1,18 @@
 //! All pipelines of a process, kept to what the folder holds.
 
+use super::entry::{Entry, Event, Last, Ready};
 use super::folder::{Candidate, Content, Folder, Look, told};
 use super::setup::Setup;
+use super::topics::Topics;
 use super::watch::Watch;
-use super::{Known, Present, Step, Version, rival, steps};
+use super::{Known, Present, Runner, Step, Version, rival, steps};
 use crate::admin::health::State;
 use crate::admin::metrics::Rollout;
-use crate::admin::stop::Stop;
 use crate::config;
 use crate::pipeline::{Budget, Failure, Parts, Pool, Serving, Shared, ensure_topics, short, supervise};
-use crate::wasm::Handler;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Two looks this far apart must be equal before a file is read: whoever writes it is through then, or will be seen.
@@ -22,40 +21,10 @@ const SETTLE: Duration = Duration::from_millis(250);
 const GATHER: Duration = Duration::from_millis(20);
 /// One question to the broker about a new pipeline's topics.
 const ASK: Duration = Duration::from_secs(3);
+/// A handler that could not be loaded is tried again after this time: it may have been for want of memory.
+const LOAD_AGAIN: Duration = Duration::from_secs(60);
 /// So many looks at the folder for one question which topics there are, where a manifest has patterns.
 const LOOKS_FOR_TOPICS: u32 = 2;
-
-/// What wakes the fleet.
-enum Event {
-    /// The folder may have changed, or a stop was asked for.
-    Look,
-    Ended(String, Result<(), Failure>),
-}
-
-/// A pipeline that is about to run.
-pub struct Ready {
-    /// Its manifest.
-    pub manifest: config::Pipeline,
-    /// Its handler.
-    pub handler: Handler,
-    /// Inputs, by index, that came to be while it ran: where nothing of them is committed, they start at their beginning.
-    pub fresh: BTreeSet<u32>,
-}
-
-struct Entry {
-    manifest: config::Pipeline,
-    digest: String,
-    serving: Arc<Serving>,
-    budget: Budget,
-    stop: Stop,
-    thread: Option<JoinHandle<()>>,
-    /// Why it ended; a person must act.
-    failed: bool,
-    /// It was removed, and is on its way out.
-    leaving: bool,
-    /// What takes its place once it has ended.
-    next: Option<Ready>,
-}
 
 /// See the module.
 pub struct Fleet {
@@ -73,9 +42,13 @@ pub struct Fleet {
     next_look: Instant,
     /// What was last told of pipelines that are not fit.
     refused: BTreeMap<String, String>,
-    /// The topics there are, while a manifest has patterns of them.
-    topics: Option<BTreeSet<String>>,
-    next_topics: Instant,
+    /// Handlers that could not be loaded, with their manifests, and when that was.
+    unloadable: BTreeMap<String, (config::Pipeline, String, Instant)>,
+    /// Pipelines that will start by themselves: once a topic is there, a broker answers, or another has drained.
+    waiting: BTreeSet<String>,
+    /// Why the broker did not answer in this round.
+    silent: Option<String>,
+    topics: Topics,
 }
 
 impl Fleet {
@@ -97,8 +70,10 @@ impl Fleet {
             settling: None,
             next_look: Instant::now(),
             refused: BTreeMap::new(),
-            topics: None,
-            next_topics: Instant::now(),
+            unloadable: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            silent: None,
+            topics: Topics::new(setup.poll.saturating_mul(LOOKS_FOR_TOPICS)),
             setup,
         }
     }
@@ -119,7 +94,9 @@ impl Fleet {
             let stopping = self.setup.stop.requested();
             let running = self.entries.values().any(|entry| entry.thread.is_some());
             let failed = self.entries.values().any(|entry| entry.failed);
-            if !running && (stopping || (failed && !self.setup.patient)) {
+            // Before the first look nobody knows what else the folder holds.
+            let hopeless = failed && !self.setup.patient && self.waiting.is_empty() && self.accepted.is_some();
+            if !running && (stopping || hopeless) {
                 return good && !failed;
             }
             let until = if stopping { Instant::now() + Duration::from_secs(1) } else { self.next_look };
@@ -141,9 +118,7 @@ impl Fleet {
 
     fn look(&mut self) {
         let look = self.folder.look();
-        if self.accepted.as_ref().is_some_and(|before| look.moved(before)) {
-            self.watch.renew();
-        }
+        self.watch.keep(self.accepted.as_ref().is_some_and(|before| look.moved(before)));
         let now = Instant::now();
         if self.settling.as_ref() == Some(&look) {
             self.settling = None;
@@ -153,7 +128,7 @@ impl Fleet {
         } else if self.accepted.as_ref() == Some(&look) && self.refused.is_empty() {
             self.settling = None;
             self.next_look = now + self.setup.poll;
-            if self.topics.is_some() && self.ask_for_topics() {
+            if self.topics.changed(self.setup.broker.as_ref()) {
                 self.follow();
             }
         } else {
@@ -172,7 +147,11 @@ impl Fleet {
             }
         };
         self.refused.remove("");
-        self.expand(&mut content);
+        self.silent = None;
+        let patterned = self.entries.values().any(|entry| !entry.manifest.patterns.is_empty());
+        let waiting = self.topics.expand(&mut content, self.setup.broker.as_ref(), patterned);
+        self.waiting = waiting.keys().cloned().collect();
+        content.unfit.extend(waiting);
         self.forget(&content);
         for (name, why) in &content.unfit {
             self.refuse(name, "a pipeline is not fit to run", why);
@@ -187,57 +166,31 @@ impl Fleet {
                 tracing::info!(pipeline = name, "the folder holds what runs again");
             }
         }
+        let files = content.fit.iter().map(|(name, candidate)| (name.clone(), candidate.manifest.clone())).collect();
         for (name, step) in planned {
+            self.take_ends();
+            if self.setup.stop.requested() {
+                return;
+            }
             match (step, content.fit.remove(&name)) {
                 (Step::Drain, _) => self.drain(&name),
-                (Step::Swap, Some(candidate)) => self.swap(&name, candidate),
-                (Step::Start | Step::Restart, Some(candidate)) => self.place(&name, candidate, step),
+                (Step::Swap, Some(candidate)) if self.runs(&name) => self.swap(&name, candidate),
+                // It ended a moment ago.
+                (Step::Swap, Some(candidate)) => self.place(&name, candidate, Step::Start, &files),
+                (Step::Start | Step::Restart, Some(candidate)) => self.place(&name, candidate, step, &files),
                 (_, None) => {}
             }
         }
     }
 
-    /// Gives pipelines with patterns the topics that these stand for now.
-    fn expand(&mut self, content: &mut Content) {
-        if content.fit.values().all(|candidate| candidate.manifest.patterns.is_empty()) {
-            self.topics = None;
-            return;
-        }
-        self.ask_for_topics();
-        let there = self.topics.get_or_insert_default();
-        let mut nothing = Vec::new();
-        for (name, candidate) in content.fit.iter_mut().filter(|(_, c)| !c.manifest.patterns.is_empty()) {
-            match candidate.manifest.with_topics(there) {
-                Some(manifest) => candidate.manifest = manifest,
-                None => nothing.push(name.clone()),
-            }
-        }
-        for name in nothing {
-            let Some(candidate) = content.fit.remove(&name) else { continue };
-            let patterns: Vec<&str> = candidate.manifest.patterns.iter().map(config::Pattern::text).collect();
-            let why = format!("no topic matches {}; it starts when there is one", patterns.join(" or "));
-            if !self.entries.contains_key(&name) {
-                self.setup.health.pipeline(&name).set(State::NotReady(why.clone()));
-            }
-            content.unfit.insert(name, why);
-        }
-    }
-
-    /// Whether other topics are there than before. While the broker does not answer, those of before are.
-    fn ask_for_topics(&mut self) -> bool {
-        if self.topics.is_some() && Instant::now() < self.next_topics {
-            return false;
-        }
-        self.next_topics = Instant::now() + self.setup.poll.saturating_mul(LOOKS_FOR_TOPICS);
-        match self.setup.broker.topic_names(ASK) {
-            Ok(found) => {
-                let new = self.topics.as_ref() != Some(&found);
-                self.topics = Some(found);
-                new
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the topics can't be told, so patterns stand for those of before");
-                false
+    /// Pipelines that ended meanwhile have their turn between two steps: what takes their place must not wait for others.
+    fn take_ends(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                Event::Ended(name, result) => {
+                    self.ended(&name, result);
+                }
+                Event::Look => self.hinted(),
             }
         }
     }
@@ -245,12 +198,13 @@ impl Fleet {
     /// What was told of files that are gone is not remembered.
     fn forget(&mut self, content: &Content) {
         let entries = &self.entries;
-        let there = |name: &String| content.fit.contains_key(name) || content.unfit.contains_key(name);
+        let there = |name: &str| content.fit.contains_key(name) || content.unfit.contains_key(name);
         for name in self.refused.keys().filter(|name| !there(name) && !entries.contains_key(*name)) {
             self.setup.metrics.remove(name);
-            self.setup.health.remove(name);
         }
+        self.setup.health.retain(|name| there(name) || entries.contains_key(name));
         self.refused.retain(|name, _| there(name));
+        self.unloadable.retain(|name, _| there(name));
     }
 
     fn known(&self) -> BTreeMap<&str, Known<'_>> {
@@ -264,16 +218,23 @@ impl Fleet {
 
     fn refuse(&mut self, name: &str, what: &str, why: &str) {
         let why = why.split('\n').map(str::trim).collect::<Vec<_>>().join("; ");
+        let runs = self.entries.get(name).is_some_and(|entry| entry.thread.is_some() && !entry.leaving);
+        if !runs && (self.waiting.contains(name) || self.setup.health.knows(name)) {
+            self.setup.health.pipeline(name).set(State::NotReady(why.clone()));
+        }
         if self.refused.get(name) == Some(&why) {
             return;
         }
-        let runs = self.entries.get(name).is_some_and(|entry| entry.thread.is_some());
         let so = if runs || name.is_empty() { "what ran before goes on" } else { "nothing of it runs" };
         tracing::warn!(pipeline = name, why, "{what}, and {so}");
         if !name.is_empty() {
             self.setup.metrics.pipeline(name).rollouts.add(Rollout::Refused, 1);
         }
         self.refused.insert(name.to_owned(), why);
+    }
+
+    fn runs(&self, name: &str) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.thread.is_some())
     }
 
     fn swap(&mut self, name: &str, candidate: Candidate) {
@@ -295,15 +256,23 @@ impl Fleet {
         self.refused.remove(name);
     }
 
-    /// Starts a pipeline, or lets it take the place of the one that runs under its name.
-    fn place(&mut self, name: &str, candidate: Candidate, step: Step) {
-        if let Some(other) = rival(name, &candidate.manifest, &self.known()) {
+    /// Starts a pipeline, or lets it take the place of the one that runs under its name. `files`: what is fit.
+    fn place(&mut self, name: &str, candidate: Candidate, step: Step, files: &BTreeMap<String, config::Pipeline>) {
+        if let Some((other, leaving)) = rival(name, &candidate.manifest, &self.runners(files)) {
             let group = &candidate.manifest.group;
-            let why = format!("{other} runs with the group {group:?} on the same input; give each a group of its own");
+            let why = if leaving {
+                format!("it waits until {other} has drained, which reads the same input with the group {group:?}")
+            } else {
+                format!("{other} runs with the group {group:?} on the same input; give each a group of its own")
+            };
+            if leaving {
+                self.waiting.insert(name.to_owned());
+            }
             return self.refuse(name, "a pipeline is not fit to run", &why);
         }
         let Some(ready) = self.load(name, candidate) else { return };
-        if let Err(why) = ensure_topics(self.setup.broker.as_ref(), &ready.manifest, ASK) {
+        if let Err(why) = self.ensure(&ready.manifest) {
+            self.waiting.insert(name.to_owned());
             return self.refuse(name, "a pipeline's topics are not fit", &why);
         }
         self.refused.remove(name);
@@ -322,6 +291,7 @@ impl Fleet {
         match self.entries.get_mut(name) {
             Some(entry) if entry.thread.is_some() => {
                 (entry.manifest, entry.digest) = (ready.manifest.clone(), ready.handler.digest().to_owned());
+                entry.fresh.clone_from(&ready.fresh);
                 (entry.next, entry.leaving) = (Some(ready), false);
                 entry.stop.request();
             }
@@ -333,8 +303,33 @@ impl Fleet {
         }
     }
 
+    /// A broker that did not answer once is not asked again in this round: each question takes its time.
+    fn ensure(&mut self, manifest: &config::Pipeline) -> Result<(), String> {
+        if let Some(why) = &self.silent {
+            return Err(why.clone());
+        }
+        let problems = ensure_topics(self.setup.broker.as_ref(), manifest, ASK).map_err(|error| error.message);
+        let problems = problems.inspect_err(|why| self.silent = Some(why.clone()))?;
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
+    }
+
+    /// What runs, for [`rival`].
+    fn runners<'a>(&'a self, files: &'a BTreeMap<String, config::Pipeline>) -> BTreeMap<&'a str, Runner<'a>> {
+        let running = self.entries.iter().filter(|(_, entry)| entry.thread.is_some());
+        let runner = |(name, entry): (&'a String, &'a Entry)| {
+            (name.as_str(), Runner { manifest: &entry.manifest, leaving: entry.leaving, file: files.get(name) })
+        };
+        running.map(runner).collect()
+    }
+
     fn load(&mut self, name: &str, candidate: Candidate) -> Option<Ready> {
         let Candidate { manifest, code } = candidate;
+        let digest = code.digest().to_owned();
+        let known = self.unloadable.get(name).filter(|(_, _, when)| when.elapsed() < LOAD_AGAIN);
+        if known.is_some_and(|(before, bytes, _)| *before == manifest && *bytes == digest) {
+            return None;
+        }
+        self.unloadable.remove(name);
         match code.load(&self.setup.engine, &manifest) {
             Ok(handler) => {
                 let fresh = self.fresh(&manifest);
@@ -343,17 +338,19 @@ impl Fleet {
             Err(why) => {
                 let why = told(&manifest.handler, &why);
                 self.refuse(name, "a handler is not fit to run", &why);
+                self.unloadable.insert(name.to_owned(), (manifest, digest, Instant::now()));
                 None
             }
         }
     }
 
-    /// Topics that a pattern of the pipeline, as it runs, has not matched before.
-    fn fresh(&self, manifest: &config::Pipeline) -> BTreeSet<u32> {
+    /// Topics that a pattern of the pipeline, as it runs, has not matched before, and those that were such already.
+    fn fresh(&self, manifest: &config::Pipeline) -> BTreeSet<String> {
         let Some(entry) = self.entries.get(&manifest.name) else { return BTreeSet::new() };
-        let inputs = (0..).zip(&manifest.input);
-        let new = inputs.filter(|(_, input)| !entry.manifest.input.contains(input));
-        new.filter(|(_, input)| entry.manifest.patterns.iter().any(|p| p.matches(input))).map(|(n, _)| n).collect()
+        let is_new = |input: &&String| {
+            !entry.manifest.input.contains(input) && entry.manifest.patterns.iter().any(|p| p.matches(input))
+        };
+        entry.fresh.iter().chain(manifest.input.iter().filter(is_new)).cloned().collect()
     }
 
     fn drain(&mut self, name: &str) {
@@ -373,6 +370,9 @@ impl Fleet {
         self.setup.health.remove(name);
         self.setup.metrics.remove(name);
         self.pool.tidy();
+        // Another may have waited for it.
+        self.accepted = None;
+        self.next_look = Instant::now();
     }
 
     fn launch(&mut self, ready: Ready, budget: Budget) {
@@ -385,7 +385,7 @@ impl Fleet {
             serving: serving.clone(),
             broker: self.setup.broker.clone(),
             budget: budget.clone(),
-            fresh,
+            fresh: (0..).zip(&manifest.input).filter(|(_, input)| fresh.contains(*input)).map(|(n, _)| n).collect(),
         };
         let shared = Shared {
             grace: self.setup.grace,
@@ -410,7 +410,7 @@ impl Fleet {
         }
         let thread = spawned.ok();
         let (leaving, next) = (false, None);
-        let entry = Entry { manifest, digest, serving, budget, stop, thread, failed, leaving, next };
+        let entry = Entry { manifest, digest, serving, budget, stop, thread, failed, leaving, next, fresh };
         self.entries.insert(name, entry);
     }
 
@@ -446,22 +446,6 @@ impl Fleet {
             entry.failed = true;
         }
         good
-    }
-}
-
-/// Tells the fleet that a thread is through, however it ends.
-struct Last {
-    name: String,
-    to: Sender<Event>,
-    result: Option<Result<(), Failure>>,
-}
-
-impl Drop for Last {
-    fn drop(&mut self) {
-        let panicked = || Err(Failure::Person("it panicked; the log says where".to_owned()));
-        let result = self.result.take().unwrap_or_else(panicked);
-        // Nobody listens only when the process is over.
-        drop(self.to.send(Event::Ended(std::mem::take(&mut self.name), result)));
     }
 }
 

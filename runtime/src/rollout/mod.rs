@@ -5,12 +5,15 @@
 //! the pipeline and starts it anew, since topics, group and order may be others. Whatever is not fit to run changes
 //! nothing: what ran before goes on.
 
+mod entry;
 mod fleet;
 mod folder;
 mod setup;
+mod topics;
 mod watch;
 
-pub use fleet::{Fleet, Ready};
+pub use entry::Ready;
+pub use fleet::Fleet;
 pub use setup::Setup;
 
 use crate::config::Pipeline;
@@ -52,8 +55,8 @@ struct Known<'a> {
     failed: bool,
 }
 
-/// Compares what runs with what is there. Names come out in their order, those to drain first: what they held is free for
-/// the others then.
+/// Compares what runs with what is there. Names come out in their order, those to drain first, since others may wait for
+/// them.
 fn steps<'a>(known: &BTreeMap<&'a str, Known<'a>>, present: &BTreeMap<&'a str, Present<'a>>) -> Vec<(&'a str, Step)> {
     let gone = known.keys().filter(|name| !present.contains_key(*name)).map(|name| (*name, Step::Drain));
     let stay = present.iter().filter_map(|(name, present)| {
@@ -78,13 +81,25 @@ fn runs_alike(one: &Pipeline, other: &Pipeline) -> bool {
     bare(one) == bare(other)
 }
 
-/// A running pipeline that reads one of these inputs with this group: two of them would each get a part of its partitions.
-/// Two manifests of one folder are compared when they are read; this holds a new one against what runs while the file
-/// that it runs by is at fault.
-fn rival<'a>(name: &str, found: &Pipeline, running: &BTreeMap<&'a str, Known<'a>>) -> Option<&'a str> {
+/// A pipeline whose threads run.
+#[derive(Debug)]
+struct Runner<'a> {
+    manifest: &'a Pipeline,
+    /// It was removed, and drains.
+    leaving: bool,
+    /// What its file says now; `None` where that is not fit.
+    file: Option<&'a Pipeline>,
+}
+
+/// A running pipeline that reads one of these inputs with this group, and goes on doing so or has not ended yet: two of
+/// them would each get a part of its partitions. Two manifests of one folder are compared when they are read; this holds
+/// a new one against what runs while the file that it runs by is at fault, or gone. `true`: it is about to end.
+fn rival<'a>(name: &str, found: &Pipeline, running: &BTreeMap<&'a str, Runner<'a>>) -> Option<(&'a str, bool)> {
     let inputs: BTreeSet<&String> = found.input.iter().collect();
     let same = |other: &Pipeline| other.group == found.group && other.input.iter().any(|i| inputs.contains(i));
-    running.iter().find(|(other, known)| **other != name && same(known.version.manifest)).map(|(other, _)| *other)
+    let stays = |runner: &Runner<'_>| runner.leaving || runner.file.is_none_or(same);
+    let mut rivals = running.iter().filter(|(other, runner)| **other != name && same(runner.manifest) && stays(runner));
+    rivals.next().map(|(other, runner)| (*other, runner.leaving))
 }
 
 #[cfg(test)]

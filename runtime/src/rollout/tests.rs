@@ -40,7 +40,7 @@ fn what_changed_decides_what_is_done() {
 }
 
 #[test]
-fn what_goes_is_drained_before_what_comes_is_started() {
+fn what_goes_is_told_to_before_what_comes_is_started() {
     let a = manifest("a", "");
     let known = [("z", Known { version: version(&a, "1"), failed: false })].into_iter().collect();
     let present = [("a", Present::Fit(version(&a, "1")))].into_iter().collect();
@@ -50,8 +50,14 @@ fn what_goes_is_drained_before_what_comes_is_started() {
 #[test]
 fn one_group_on_one_input_is_one_pipeline_s() {
     let (a, other, elsewhere) = (manifest("a", "group = \"g\""), manifest("b", "group = \"g\""), manifest("c", ""));
-    let running = [("a", Known { version: version(&a, "1"), failed: false })].into_iter().collect();
-    assert_eq!(rival("b", &other, &running), Some("a"));
-    assert_eq!(rival("a", &other, &running), None, "itself");
-    assert_eq!(rival("c", &elsewhere, &running), None);
+    let found = |name: &str, found: &Pipeline, leaving: bool, file: Option<&Pipeline>| {
+        let running = [("a", Runner { manifest: &a, leaving, file })].into_iter().collect();
+        rival(name, found, &running).map(|(other, leaving)| (other.to_owned(), leaving))
+    };
+    assert_eq!(found("b", &other, false, None), Some(("a".to_owned(), false)), "its file is at fault: it goes on");
+    assert_eq!(found("b", &other, false, Some(&a)), Some(("a".to_owned(), false)));
+    assert_eq!(found("b", &other, false, Some(&elsewhere)), None, "it is about to take another group");
+    assert_eq!(found("b", &other, true, None), Some(("a".to_owned(), true)), "renamed: it drains first");
+    assert_eq!(found("a", &other, false, None), None, "itself");
+    assert_eq!(found("c", &elsewhere, false, None), None);
 }

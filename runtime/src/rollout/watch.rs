@@ -1,22 +1,30 @@
 //! Hints that a folder changed, from the file system's events. They may be missing (network folders, limits of the
 //! system), come late or tell of nothing: whoever gets one looks, and looks from time to time without one.
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::path::{Path, PathBuf};
 
 /// Calls back on the watcher's own thread when something in the folder may have changed, until it is dropped.
 pub(super) struct Watch {
     dir: PathBuf,
     watcher: Option<RecommendedWatcher>,
+    /// The folder is watched now; it may be away for a moment.
+    watching: bool,
+    warned: bool,
 }
 
 impl Watch {
     /// Watches the folder, not its files: a file that is replaced takes its watch along. Where that can't be had it warns,
     /// and the looks from time to time are all there is.
     pub(super) fn new(dir: &Path, hint: impl Fn() + Send + 'static) -> Self {
-        // What happened does not matter, nor whether the event is an error: a look tells.
-        let watcher = notify::recommended_watcher(move |_| hint());
-        let mut watch = Self { dir: dir.to_owned(), watcher: None };
+        // What changed does not matter, nor what an error says: a look tells.
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if event.as_ref().map_or(true, changes) {
+                hint();
+            }
+        });
+        let mut watch = Self { dir: dir.to_owned(), watcher: None, watching: false, warned: false };
         match watcher {
             Ok(watcher) => watch.watcher = Some(watcher),
             Err(error) => watch.warn(&error),
@@ -25,19 +33,90 @@ impl Watch {
         watch
     }
 
-    /// Watches the folder that the path names now: it may have been replaced as a whole.
-    pub(super) fn renew(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
-        // Nothing is watched there any more when the old folder is gone; then there is nothing to undo.
-        drop(watcher.unwatch(&self.dir));
-        if let Err(error) = watcher.watch(&self.dir, RecursiveMode::NonRecursive) {
-            self.warn(&error);
-            self.watcher = None;
+    /// Watches the folder that the path names now, where that may be another than before. `moved`: it is.
+    pub(super) fn keep(&mut self, moved: bool) {
+        if moved || !self.watching {
+            self.renew();
         }
     }
 
-    fn warn(&self, error: &notify::Error) {
+    fn renew(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        // Nothing is watched there any more when the old folder is gone; then there is nothing to undo.
+        drop(watcher.unwatch(&self.dir));
+        let result = watcher.watch(&self.dir, RecursiveMode::NonRecursive);
+        self.watching = result.is_ok();
+        match result {
+            Ok(()) => self.warned = false,
+            Err(error) => self.warn(&error),
+        }
+    }
+
+    fn warn(&mut self, error: &notify::Error) {
+        if std::mem::replace(&mut self.warned, true) {
+            return;
+        }
         let dir = self.dir.display();
-        tracing::warn!("{dir} is only looked at every plugins.poll, since the system gives no events: {error}");
+        tracing::warn!("{dir} is only looked at every plugins.poll for now, since the system gives no events: {error}");
+    }
+}
+
+/// Whether something may be other than before. IMPORTANT: a look at the folder opens it, and being told of that would be
+/// the reason for the next look.
+fn changes(event: &Event) -> bool {
+    match event.kind {
+        EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
+    use super::*;
+    use std::fs;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn changes_are_told_and_looks_are_not_also_after_the_folder_was_away() {
+        let dir = std::env::temp_dir().join(format!("keyrail-watch-{}", std::process::id()));
+        if dir.exists() {
+            fs::remove_dir_all(&dir).unwrap();
+        }
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("p.toml"), "a").unwrap();
+        let told: Arc<AtomicU32> = Arc::default();
+        let count = told.clone();
+        let mut watch = Watch::new(&dir, move || drop(count.fetch_add(1, SeqCst).to_string()));
+        if watch.watcher.is_none() {
+            // The system is out of watches; then the looks from time to time are all there is.
+            return fs::remove_dir_all(&dir).unwrap();
+        }
+        for _ in 0..5 {
+            assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+            assert_eq!(fs::read(dir.join("p.toml")).unwrap(), b"a");
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(told.load(SeqCst), 0, "a look is no change");
+        let hear = |what: &str| {
+            let before = told.load(SeqCst);
+            let until = Instant::now() + Duration::from_secs(20);
+            fs::write(dir.join("p.toml"), what).unwrap();
+            while told.load(SeqCst) == before {
+                assert!(Instant::now() < until, "{what}: not told");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        hear("b");
+        fs::remove_dir_all(&dir).unwrap();
+        watch.keep(true);
+        assert!(!watch.watching);
+        fs::create_dir_all(&dir).unwrap();
+        watch.keep(false);
+        assert!(watch.watching);
+        hear("c");
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

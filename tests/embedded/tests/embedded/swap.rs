@@ -242,6 +242,18 @@ fn manifests_that_come_change_and_go_start_restart_and_drain_their_pipelines() {
     assert_eq!(committed.iter().filter_map(|c| c.offset).sum::<i64>(), 1_000);
     write(&folder, "q.toml", manifest("more", "later").as_bytes());
     until("it goes on when it comes back", || written(client.as_mut(), "later") + letters(1_100) == 1_100);
+    // Renamed, with the group of before: the new one waits until the old one has drained.
+    write(&folder, "q.toml", format!("group = \"q\"\n{}", manifest("more", "later")).as_bytes());
+    fs::rename(plugins(&folder).join("q.toml"), plugins(&folder).join("r.toml")).unwrap();
+    until("it goes on by another name", || {
+        others.send(client.as_mut(), "more", 100);
+        all(client.as_mut(), "q.more.dlq", PARTITIONS)
+            .iter()
+            .any(|letter| text(letter.header(b"keyrail-handler").flatten()).starts_with("r@"))
+    });
+    let count = others.next;
+    until("all comes out", || written(client.as_mut(), "later") + letters(count) == count as u64);
+    assert_eq!(outputs(client.as_mut(), "later"), expected(count), "each once, each key in order");
     stop(child);
 }
 
