@@ -199,7 +199,8 @@ impl KafkaConsumer {
 }
 
 fn first_offset(event: &Event<'_>) -> Result<i64, Failure> {
-    let first = event.offsets()?.into_iter().next();
+    // An edge of a log always has an offset.
+    let first = event.offsets()?.into_iter().next().filter(|(_, _, offset)| !matches!(offset, Ok(-1)));
     first.map_or_else(|| Err(Failure::new(Code::Underflow, "an answer without partitions")), |(_, _, offset)| offset)
 }
 

@@ -261,7 +261,7 @@ impl Event<'_> {
             let infos = array(c::rd_kafka_ListOffsets_result_infos(result, &mut count), count);
             let told = infos.iter().map(|info| {
                 let at = &*c::rd_kafka_ListOffsetsResultInfo_topic_partition(*info);
-                (text(at.topic), at.partition, Failure::check(at.err).map(|()| at.offset))
+                (text(at.topic), at.partition, Failure::check(at.err).and_then(|()| told_offset(at.offset)))
             });
             Ok(told.collect())
         }
@@ -290,5 +290,25 @@ impl Event<'_> {
             });
             Ok(all.collect())
         }
+    }
+}
+
+/// An offset of an answer: from 0 on, or -1 where no record is that late. Anything else is librdkafka's mark for an offset that
+/// was never told (`RD_KAFKA_OFFSET_INVALID`, -1001), which comes without an error when a broker dies between question and
+/// answer. Taken for an offset, it would look as if the log had lost everything.
+fn told_offset(offset: i64) -> Result<i64, Failure> {
+    if offset < -1 { Err(Failure::new(Code::Underflow, "an answer without an offset")) } else { Ok(offset) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_no_offset() {
+        let told = |offset| told_offset(offset).ok();
+        assert_eq!([told(0), told(7), told(-1)], [Some(0), Some(7), Some(-1)]);
+        assert_eq!([told(-1001), told(-2), told(i64::MIN)], [None, None, None]);
+        assert_eq!(told_offset(-1001).err().map(|failure| failure.code), Some(Code::Underflow));
     }
 }
