@@ -72,7 +72,8 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
     if file != Path::new("./keyrail.toml") {
         config += &format!(" -c {}", quoted(&file.display().to_string()));
     }
-    for set in args.set.iter().map(String::as_str).chain(elsewhere.then_some("broker=embedded")) {
+    let where_it_is = args.set.iter().map(String::as_str).filter(|set| set.trim_start().starts_with("embedded"));
+    for set in where_it_is.chain(elsewhere.then_some("broker=embedded")) {
         config += &format!(" --set {}", quoted(set));
     }
     welcome(&host, &config, &admin)?;
