@@ -194,11 +194,7 @@ fn seen_enough(written: std::io::Result<()>) -> std::io::Result<()> {
 fn line(told: &Told<'_>, time: TimeOfDay, colours: bool) -> String {
     let key = match told.key {
         None => "(no key)".to_owned(),
-        Some(key) => {
-            let text = String::from_utf8_lossy(key);
-            let short: String = text.chars().take(KEY_CHARS).collect();
-            if short.len() < text.len() { format!("{short}...") } else { short }
-        }
+        Some(key) => cut(&String::from_utf8_lossy(key), KEY_CHARS),
     };
     let (word, code, rest) = fate(&told.event);
     let place = format!("{}/{}@{}", told.topic, told.partition, told.offset);
@@ -249,11 +245,14 @@ fn arrow(sent: &[&str]) -> String {
 /// What a failure says of itself, as far as one line has room; the dead letter has it all.
 fn words(code: &str, detail: &str) -> String {
     let said = detail.strip_prefix(code).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(detail);
-    let mut short: String = said.chars().take(DETAIL_CHARS).collect();
-    if short.len() < said.len() {
-        short += "...";
-    }
+    let short = cut(said, DETAIL_CHARS);
     if short.is_empty() { code.to_owned() } else { format!("{code}: {short}") }
+}
+
+/// So many characters of a text at most.
+fn cut(text: &str, chars: usize) -> String {
+    let short: String = text.chars().take(chars).collect();
+    if short.len() < text.len() { short + "..." } else { short }
 }
 
 fn span(ms: u64) -> String {

@@ -1,7 +1,7 @@
 //! All pipelines of a process, on its broker.
 
-use super::load;
 use super::witness::Witness;
+use super::{Shared, load};
 use crate::admin::health::{Health, State};
 use crate::admin::metrics::Metrics;
 use crate::admin::stop::Stop;
@@ -80,20 +80,23 @@ pub fn run(
     if !topics_are_there(broker.as_ref(), &all, &health, &stop)? {
         return Ok(Ended::Stopped);
     }
-    let mut fleet = Fleet::new(rollout::Setup {
-        dir: host.plugins_dir.clone(),
-        poll: host.plugins_poll,
-        variables,
-        records_bytes: host.records_bytes,
-        patient: witness.is_some(),
-        broker,
-        engine,
+    let shared = Shared {
         grace: host.shutdown_grace,
         shards: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
         health,
         metrics,
         stop,
         witness,
+    };
+    let mut fleet = Fleet::new(rollout::Setup {
+        dir: host.plugins_dir.clone(),
+        poll: host.plugins_poll,
+        variables,
+        records_bytes: host.records_bytes,
+        patient: shared.witness.is_some(),
+        broker,
+        engine,
+        shared,
     });
     for ready in all {
         fleet.start(ready);

@@ -43,6 +43,13 @@ pub(super) struct Entry {
     pub(super) fresh: BTreeSet<String>,
 }
 
+impl Entry {
+    /// Its threads run, or are about to end.
+    pub(super) fn runs(&self) -> bool {
+        self.thread.is_some()
+    }
+}
+
 /// Tells the fleet that a thread is through, however it ends.
 pub(super) struct Last {
     pub(super) name: String,

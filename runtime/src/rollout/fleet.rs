@@ -3,7 +3,7 @@
 use super::entry::{Entry, Event, Last, Ready};
 use super::folder::{Candidate, Content, Folder, Look, told};
 use super::setup::Setup;
-use super::topics::Topics;
+use super::topics::{ASK, Topics};
 use super::watch::Watch;
 use super::{Known, Present, Runner, Step, Version, rival, steps};
 use crate::admin::health::State;
@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 const SETTLE: Duration = Duration::from_millis(250);
 /// After an event, for those that come with it.
 const GATHER: Duration = Duration::from_millis(20);
-/// One question to the broker about a new pipeline's topics.
-const ASK: Duration = Duration::from_secs(3);
 /// A handler that could not be loaded is tried again after this time: it may have been for want of memory.
 const LOAD_AGAIN: Duration = Duration::from_secs(60);
 /// So many looks at the folder for one question which topics there are, where a manifest has patterns.
@@ -88,11 +86,11 @@ impl Fleet {
     /// order.
     pub fn run(mut self) -> bool {
         let wake = self.wake.clone();
-        let _woken = self.setup.stop.child(move || drop(wake.try_send(Event::Look)));
+        let _woken = self.setup.shared.stop.child(move || drop(wake.try_send(Event::Look)));
         let mut good = true;
         loop {
-            let stopping = self.setup.stop.requested();
-            let running = self.entries.values().any(|entry| entry.thread.is_some());
+            let stopping = self.setup.shared.stop.requested();
+            let running = self.entries.values().any(Entry::runs);
             let failed = self.entries.values().any(|entry| entry.failed);
             // Before the first look nobody knows what else the folder holds.
             let hopeless = failed && !self.setup.patient && self.waiting.is_empty() && self.accepted.is_some();
@@ -169,7 +167,7 @@ impl Fleet {
         let files = content.fit.iter().map(|(name, candidate)| (name.clone(), candidate.manifest.clone())).collect();
         for (name, step) in planned {
             self.take_ends();
-            if self.setup.stop.requested() {
+            if self.setup.shared.stop.requested() {
                 return;
             }
             match (step, content.fit.remove(&name)) {
@@ -200,9 +198,9 @@ impl Fleet {
         let entries = &self.entries;
         let there = |name: &str| content.fit.contains_key(name) || content.unfit.contains_key(name);
         for name in self.refused.keys().filter(|name| !there(name) && !entries.contains_key(*name)) {
-            self.setup.metrics.remove(name);
+            self.setup.shared.metrics.remove(name);
         }
-        self.setup.health.retain(|name| there(name) || entries.contains_key(name));
+        self.setup.shared.health.retain(|name| there(name) || entries.contains_key(name));
         self.refused.retain(|name, _| there(name));
         self.unloadable.retain(|name, _| there(name));
     }
@@ -218,9 +216,9 @@ impl Fleet {
 
     fn refuse(&mut self, name: &str, what: &str, why: &str) {
         let why = why.split('\n').map(str::trim).collect::<Vec<_>>().join("; ");
-        let runs = self.entries.get(name).is_some_and(|entry| entry.thread.is_some() && !entry.leaving);
-        if !runs && (self.waiting.contains(name) || self.setup.health.knows(name)) {
-            self.setup.health.pipeline(name).set(State::NotReady(why.clone()));
+        let runs = self.entries.get(name).is_some_and(|entry| entry.runs() && !entry.leaving);
+        if !runs && (self.waiting.contains(name) || self.setup.shared.health.knows(name)) {
+            self.setup.shared.health.pipeline(name).set(State::NotReady(why.clone()));
         }
         if self.refused.get(name) == Some(&why) {
             return;
@@ -228,27 +226,27 @@ impl Fleet {
         let so = if runs || name.is_empty() { "what ran before goes on" } else { "nothing of it runs" };
         tracing::warn!(pipeline = name, why, "{what}, and {so}");
         if !name.is_empty() {
-            self.setup.metrics.pipeline(name).rollouts.add(Rollout::Refused, 1);
+            self.setup.shared.metrics.pipeline(name).rollouts.add(Rollout::Refused, 1);
         }
         self.refused.insert(name.to_owned(), why);
     }
 
     fn runs(&self, name: &str) -> bool {
-        self.entries.get(name).is_some_and(|entry| entry.thread.is_some())
+        self.entries.get(name).is_some_and(Entry::runs)
     }
 
     fn swap(&mut self, name: &str, candidate: Candidate) {
         let began = Instant::now();
-        let (digest, manifest) = (candidate.code.digest().to_owned(), candidate.manifest.clone());
-        let Some(ready) = self.load(name, candidate) else { return };
+        let Some(Ready { manifest, handler, .. }) = self.load(name, candidate) else { return };
         let Some(entry) = self.entries.get_mut(name) else { return };
+        let digest = handler.digest().to_owned();
         if let Some(next) = &mut entry.next {
-            next.handler = ready.handler;
+            next.handler = handler;
         } else {
-            let metrics = self.setup.metrics.pipeline(name);
-            metrics.set_handler(ready.handler.metrics().clone());
+            let metrics = self.setup.shared.metrics.pipeline(name);
+            metrics.set_handler(handler.metrics().clone());
             metrics.rollouts.add(Rollout::Swapped, 1);
-            entry.serving.swap(ready.handler);
+            entry.serving.swap(handler);
         }
         let (from, to, took_ms) = (&entry.digest, &digest, began.elapsed().as_millis() as u64);
         tracing::info!(pipeline = name, from = short(from), to = short(to), took_ms, "the handler is swapped");
@@ -280,7 +278,7 @@ impl Fleet {
             tracing::warn!(pipeline = name, "{warning}");
         }
         let digest = short(ready.handler.digest());
-        let rollouts = &self.setup.metrics.pipeline(name).rollouts;
+        let rollouts = &self.setup.shared.metrics.pipeline(name).rollouts;
         if step == Step::Restart {
             rollouts.add(Rollout::Restarted, 1);
             tracing::info!(pipeline = name, digest, "the manifest changed: the pipeline drains and starts anew");
@@ -289,7 +287,7 @@ impl Fleet {
             tracing::info!(pipeline = name, digest, "the pipeline starts");
         }
         match self.entries.get_mut(name) {
-            Some(entry) if entry.thread.is_some() => {
+            Some(entry) if entry.runs() => {
                 (entry.manifest, entry.digest) = (ready.manifest.clone(), ready.handler.digest().to_owned());
                 entry.fresh.clone_from(&ready.fresh);
                 (entry.next, entry.leaving) = (Some(ready), false);
@@ -315,7 +313,7 @@ impl Fleet {
 
     /// What runs, for [`rival`].
     fn runners<'a>(&'a self, files: &'a BTreeMap<String, config::Pipeline>) -> BTreeMap<&'a str, Runner<'a>> {
-        let running = self.entries.iter().filter(|(_, entry)| entry.thread.is_some());
+        let running = self.entries.iter().filter(|(_, entry)| entry.runs());
         let runner = |(name, entry): (&'a String, &'a Entry)| {
             (name.as_str(), Runner { manifest: &entry.manifest, leaving: entry.leaving, file: files.get(name) })
         };
@@ -356,9 +354,9 @@ impl Fleet {
     fn drain(&mut self, name: &str) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         (entry.leaving, entry.next) = (true, None);
-        if entry.thread.is_some() {
+        if entry.runs() {
             tracing::info!(pipeline = name, "the manifest is gone: the pipeline drains");
-            self.setup.metrics.pipeline(name).rollouts.add(Rollout::Drained, 1);
+            self.setup.shared.metrics.pipeline(name).rollouts.add(Rollout::Drained, 1);
             entry.stop.request();
         } else {
             self.remove(name);
@@ -367,8 +365,8 @@ impl Fleet {
 
     fn remove(&mut self, name: &str) {
         self.entries.remove(name);
-        self.setup.health.remove(name);
-        self.setup.metrics.remove(name);
+        self.setup.shared.health.remove(name);
+        self.setup.shared.metrics.remove(name);
         self.pool.tidy();
         // Another may have waited for it.
         self.accepted = None;
@@ -379,7 +377,7 @@ impl Fleet {
         let Ready { manifest, handler, fresh } = ready;
         let (name, digest) = (manifest.name.clone(), handler.digest().to_owned());
         let serving = Serving::new(handler);
-        let stop = self.setup.stop.child(|| {});
+        let stop = self.setup.shared.stop.child(|| {});
         let parts = Parts {
             manifest: manifest.clone(),
             serving: serving.clone(),
@@ -387,15 +385,8 @@ impl Fleet {
             budget: budget.clone(),
             fresh: (0..).zip(&manifest.input).filter(|(_, input)| fresh.contains(*input)).map(|(n, _)| n).collect(),
         };
-        let shared = Shared {
-            grace: self.setup.grace,
-            shards: self.setup.shards,
-            health: self.setup.health.clone(),
-            metrics: self.setup.metrics.clone(),
-            stop: stop.clone(),
-            witness: self.setup.witness.clone(),
-        };
-        self.setup.health.pipeline(&name).set(State::NotReady("starting".to_owned()));
+        let shared = Shared { stop: stop.clone(), ..self.setup.shared.clone() };
+        self.setup.shared.health.pipeline(&name).set(State::NotReady("starting".to_owned()));
         let last = Last { name: name.clone(), to: self.wake.clone(), result: None };
         let run = move || {
             // All of it moves in here, so that its end is told from this thread.
@@ -406,7 +397,7 @@ impl Fleet {
         let failed = spawned.is_err();
         if let Err(error) = &spawned {
             tracing::error!(pipeline = name, %error, "no thread for the pipeline");
-            self.setup.health.pipeline(&name).set(State::NotReady(format!("no thread for it: {error}")));
+            self.setup.shared.health.pipeline(&name).set(State::NotReady(format!("no thread for it: {error}")));
         }
         let thread = spawned.ok();
         let (leaving, next) = (false, None);
@@ -433,7 +424,7 @@ impl Fleet {
                 tracing::error!(pipeline = name, why, "{told}");
             }
         }
-        if self.setup.stop.requested() {
+        if self.setup.shared.stop.requested() {
             return good;
         }
         if let Some(next) = entry.next.take() {

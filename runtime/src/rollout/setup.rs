@@ -1,10 +1,7 @@
 //! What a fleet needs of the process around it.
 
-use crate::admin::health::Health;
-use crate::admin::metrics::Metrics;
-use crate::admin::stop::Stop;
 use crate::broker::Broker;
-use crate::pipeline::witness::Witness;
+use crate::pipeline::Shared;
 use crate::wasm;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,16 +23,6 @@ pub struct Setup {
     pub broker: Arc<dyn Broker>,
     /// Compiles handlers.
     pub engine: Arc<wasm::Host>,
-    /// How long a stop may take.
-    pub grace: Duration,
-    /// Threads that call the handler, for each pipeline.
-    pub shards: u32,
-    /// For the admin server.
-    pub health: Arc<Health>,
-    /// For the admin server.
-    pub metrics: Arc<Metrics>,
-    /// Raised when the process is to stop.
-    pub stop: Stop,
-    /// Is told of every message's fate, if anybody.
-    pub witness: Option<Arc<dyn Witness>>,
+    /// What every pipeline shares. Its stop is the process's; each pipeline gets a child of that.
+    pub shared: Shared,
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// One question to the broker.
-const ASK: Duration = Duration::from_secs(3);
+pub(super) const ASK: Duration = Duration::from_secs(3);
 
 /// See the module.
 #[derive(Debug)]

@@ -1,11 +1,10 @@
 //! A process that kills itself at every named point of a message's way, over and over, on the embedded broker.
 
 use crate::play::{Play, mixed};
-use crate::run::beside;
+use crate::run::{beside, start_with};
 use keyrail::fail::{Point, VARIABLE};
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const ROUNDS: u64 = 2;
@@ -27,24 +26,10 @@ fn passes(point: Point) -> Option<u64> {
     }
 }
 
-fn start_armed(play: &Play, point: Point, pass: u64) -> Child {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_embedded-rig"))
-        .arg("run")
-        .arg(play.folder.path().join("keyrail.toml"))
-        .env(VARIABLE, format!("{}@{pass}", point.name()))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "started\n");
-    child
-}
-
 fn die(play: &Play, point: Point, pass: u64) {
-    let mut child = start_armed(play, point, pass.max(1));
+    let mut child = start_with(&play.folder, |command| {
+        command.env(VARIABLE, format!("{}@{}", point.name(), pass.max(1))).stderr(Stdio::null());
+    });
     if pass == 0 {
         // It is asked to stop in the midst of its work.
         let mut client = beside(&play.folder, &child);

@@ -42,13 +42,15 @@ pub(crate) fn options(folder: &Folder) -> Options {
 }
 
 pub(crate) fn start(folder: &Folder) -> Child {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_embedded-rig"))
-        .arg("run")
-        .arg(folder.path().join("keyrail.toml"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    start_with(folder, |_| {})
+}
+
+/// A process with something special about it.
+pub(crate) fn start_with(folder: &Folder, special: impl FnOnce(&mut Command)) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_embedded-rig"));
+    command.arg("run").arg(folder.path().join("keyrail.toml")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    special(&mut command);
+    let mut child = command.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "started\n");

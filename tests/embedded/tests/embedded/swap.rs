@@ -102,11 +102,7 @@ fn failed_by(client: &mut dyn Client) -> BTreeMap<String, Vec<String>> {
     keys
 }
 
-/// What the copies say, by key and in order, with what was dead-lettered left out.
-fn outputs(client: &mut dyn Client, name: &str) -> BTreeMap<String, Vec<String>> {
-    by_key(client, name)
-}
-
+/// Without what is dead-lettered.
 fn expected(count: usize) -> BTreeMap<String, Vec<String>> {
     let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for n in (0..count).filter(|n| n % BAD != 0) {
@@ -179,11 +175,11 @@ fn handlers_are_swapped_under_load_and_nothing_is_lost_repeated_or_out_of_order(
     std::thread::sleep(Duration::from_millis(600));
     feed.send(client.as_mut(), "in", 1_000);
     wait_settled(client.as_mut(), feed.next);
-    assert_eq!(outputs(client.as_mut(), "out"), expected(feed.next), "each once, each key in order");
+    assert_eq!(by_key(client.as_mut(), "out"), expected(feed.next), "each once, each key in order");
     // Versions follow each other in every key: none came back.
-    let by_key = failed_by(client.as_mut());
+    let failed = failed_by(client.as_mut());
     let mut order: Vec<String> = Vec::new();
-    for (key, versions) in by_key {
+    for (key, versions) in failed {
         let mut mine: Vec<String> = Vec::new();
         for version in versions {
             if mine.last() != Some(&version) {
@@ -228,7 +224,7 @@ fn manifests_that_come_change_and_go_start_restart_and_drain_their_pipelines() {
     write(&folder, "p.toml", format!("{}[batch]\nmax-messages = 200\n", manifest("in", "out")).as_bytes());
     feed.send(client.as_mut(), "in", 3_000);
     wait_settled(client.as_mut(), feed.next);
-    assert_eq!(outputs(client.as_mut(), "out"), expected(feed.next), "each once, each key in order");
+    assert_eq!(by_key(client.as_mut(), "out"), expected(feed.next), "each once, each key in order");
     // Removed: what is committed is all that it had, and nothing more runs.
     fs::remove_file(plugins(&folder).join("q.toml")).unwrap();
     let held = fs::read_to_string(folder.data().join("keyrail.lock")).unwrap();
@@ -253,7 +249,7 @@ fn manifests_that_come_change_and_go_start_restart_and_drain_their_pipelines() {
     });
     let count = others.next;
     until("all comes out", || written(client.as_mut(), "later") + letters(count) == count as u64);
-    assert_eq!(outputs(client.as_mut(), "later"), expected(count), "each once, each key in order");
+    assert_eq!(by_key(client.as_mut(), "later"), expected(count), "each once, each key in order");
     stop(child);
 }
 
@@ -285,6 +281,6 @@ fn a_pattern_s_topics_are_read_as_they_come_and_from_their_beginning() {
         names.contains(&"p.eu.second.dlq".to_owned()) && !names.contains(&"p.us.other.dlq".to_owned()),
         "{names:?}"
     );
-    assert_eq!(outputs(client.as_mut(), "out"), expected(1_000), "each once, each key in order");
+    assert_eq!(by_key(client.as_mut(), "out"), expected(1_000), "each once, each key in order");
     stop(child);
 }
