@@ -13,7 +13,7 @@ pub const VARIABLE: &str = "KEYRAIL_FAIL_POINT";
 /// Whether this build has fail points.
 pub const ENABLED: bool = cfg!(feature = "fail-points");
 
-/// A place in the work of a pipeline. The order is that of a message's way.
+/// A place in the work of a pipeline, in the order of a message's way, and then in that of the embedded broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
     /// A record was fetched; neither the ledger nor a shard knows of it.
@@ -30,7 +30,7 @@ pub enum Point {
     AfterAck,
     /// A commit was decided, and not started.
     BeforeCommit,
-    /// A commit is on its way, and unanswered.
+    /// A commit is on its way, and unanswered. In a transaction: its offsets or its end are.
     CommitSent,
     /// A commit was answered; the ledger does not know.
     CommitAnswered,
@@ -38,6 +38,10 @@ pub enum Point {
     BeforeLastCommit,
     /// The last commit is made; the partitions are still this member's.
     AfterLastCommit,
+    /// A transaction came to no good end; the producer is to be made anew.
+    BeforeRenewal,
+    /// The producer is made anew; the ledger does not know.
+    AfterRenewal,
     /// A partition is to be read again from its commit point; nothing was done for it.
     BeforeRewind,
     /// The partition was set back, and nobody but the consumer knows.
@@ -46,11 +50,15 @@ pub enum Point {
     BeforeStop,
     /// All is given up; the group was not left.
     AfterStop,
+    /// The embedded broker has written records and offsets; the write is not ended, so nothing of it counts.
+    WriteBegun,
+    /// What the embedded broker wrote is durable; nobody was told.
+    WriteDone,
 }
 
 impl Point {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::AfterFetch,
         Self::BeforeCall,
         Self::AfterCall,
@@ -62,10 +70,14 @@ impl Point {
         Self::CommitAnswered,
         Self::BeforeLastCommit,
         Self::AfterLastCommit,
+        Self::BeforeRenewal,
+        Self::AfterRenewal,
         Self::BeforeRewind,
         Self::AfterRewind,
         Self::BeforeStop,
         Self::AfterStop,
+        Self::WriteBegun,
+        Self::WriteDone,
     ];
 
     /// As [`VARIABLE`] names it.
@@ -83,10 +95,14 @@ impl Point {
             Self::CommitAnswered => "commit-answered",
             Self::BeforeLastCommit => "before-last-commit",
             Self::AfterLastCommit => "after-last-commit",
+            Self::BeforeRenewal => "before-renewal",
+            Self::AfterRenewal => "after-renewal",
             Self::BeforeRewind => "before-rewind",
             Self::AfterRewind => "after-rewind",
             Self::BeforeStop => "before-stop",
             Self::AfterStop => "after-stop",
+            Self::WriteBegun => "write-begun",
+            Self::WriteDone => "write-done",
         }
     }
 }

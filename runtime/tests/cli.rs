@@ -19,7 +19,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn plugin(folder: &Path, name: &str, handler: &[u8], more: &str) {
-    let manifest = format!("handler = \"{name}.wasm\"\ninput = [\"in\"]\nguarantee = \"at-least-once\"\n{more}");
+    let manifest = format!("handler = \"{name}.wasm\"\ninput = [\"in\"]\n{more}");
     std::fs::write(folder.join(format!("plugins/{name}.toml")), manifest).unwrap();
     std::fs::write(folder.join(format!("plugins/{name}.wasm")), handler).unwrap();
 }
@@ -60,7 +60,7 @@ fn faults_of_the_configuration_are_1_for_check_and_run() {
     let check = keyrail(&folder, &["check"]);
     assert_eq!(check.status.code(), Some(1), "{}", err(&check));
     assert!(out(&check).contains("FAULT    configuration  "), "{}", out(&check));
-    assert!(out(&check).contains("p.toml:5:1  retry.atempts: unknown key\n"), "{}", out(&check));
+    assert!(out(&check).contains("p.toml:4:1  retry.atempts: unknown key\n"), "{}", out(&check));
     assert!(out(&check).contains("did you mean `attempts`?"), "{}", out(&check));
     assert!(out(&check).ends_with("1 fault, 0 warnings\n"), "{}", out(&check));
     let run = keyrail(&folder, &["run"]);
@@ -128,4 +128,23 @@ fn a_port_in_use_is_a_warning_for_check_and_stops_run() {
     // The cure is one: what it finds next is that no broker is there.
     let cured = keyrail(&folder, &["check", "--set", "admin.listen=127.0.0.1:0"]);
     assert!(out(&cured).contains("ok       admin          127.0.0.1:0"), "{}", out(&cured));
+}
+
+#[test]
+fn durability_of_the_embedded_broker_is_whether_it_syncs() {
+    let folder = folder("durability");
+    plugin(&folder, "fine", &guest("identity"), "");
+    let check = |more: &[&str]| keyrail(&folder, &[&["check", "--set", "broker=embedded"], more].concat());
+    let full = check(&["--durability"]);
+    assert_eq!(full.status.code(), Some(0), "{}", out(&full));
+    assert!(out(&full).contains("ok       durability     [embedded]"), "{}", out(&full));
+    let normal = check(&["--durability", "--set", "embedded.sync=normal"]);
+    assert_eq!(normal.status.code(), Some(1), "{}", out(&normal));
+    let told =
+        ["FAULT    durability     [embedded]", "a loss of power takes", "write sync = \"full\" below [embedded]"];
+    assert!(told.iter().all(|part| out(&normal).contains(part)), "{}", out(&normal));
+    // Unasked, it is no fault.
+    let unasked = check(&["--set", "embedded.sync=normal"]);
+    assert_eq!(unasked.status.code(), Some(0), "{}", out(&unasked));
+    assert!(!out(&unasked).contains("durability"), "{}", out(&unasked));
 }

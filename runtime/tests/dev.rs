@@ -9,8 +9,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(60);
-const MANIFEST: &str =
-    "handler = \"copy.wasm\"\ninput = [\"in\"]\nguarantee = \"at-least-once\"\noutput.out = \"out\"\n";
+const MANIFEST: &str = "handler = \"copy.wasm\"\ninput = [\"in\"]\noutput.out = \"out\"\n";
 
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dev").join(name);

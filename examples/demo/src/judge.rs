@@ -14,8 +14,10 @@ pub(crate) struct Verdict {
     pub(crate) lost: Vec<String>,
     /// Orders whose first receipt came after that of a later order of the same customer.
     pub(crate) out_of_order: Vec<String>,
-    /// Receipts beyond the first of their order: what was under way at a kill runs again.
-    pub(crate) again: usize,
+    /// Orders with more receipts or dead letters than they were sent: each effect of a message is to be seen once.
+    pub(crate) twice: Vec<String>,
+    /// Second copies that were taken for new: ids are remembered in memory, and forgotten when the worker is killed.
+    pub(crate) let_through: usize,
     /// Receipts and dead letters that nobody sent an order for, or that the order should not have led to.
     pub(crate) strange: Vec<String>,
 }
@@ -23,7 +25,20 @@ pub(crate) struct Verdict {
 impl Verdict {
     /// Whether the promise was kept.
     pub(crate) fn is_good(&self) -> bool {
-        self.lost.is_empty() && self.out_of_order.is_empty() && self.strange.is_empty()
+        [&self.lost, &self.out_of_order, &self.twice, &self.strange].into_iter().all(Vec::is_empty)
+    }
+
+    /// What is there more than once, of receipts or of dead letters.
+    fn count<'a>(&mut self, story: &Story, ids: impl Iterator<Item = &'a String>) {
+        let mut there: BTreeMap<&str, usize> = BTreeMap::new();
+        ids.for_each(|id| *there.entry(id).or_default() += 1);
+        for (id, times) in there {
+            let copies = usize::from(story.repeats.contains(id));
+            self.let_through += copies.min(times - 1);
+            if times > 1 + copies {
+                self.twice.push(id.to_owned());
+            }
+        }
     }
 }
 
@@ -52,11 +67,12 @@ pub(crate) fn judge(story: &Story, receipts: &BTreeMap<String, Vec<String>>, let
             }
         }
         verdict.paid += paid;
-        verdict.again += got.iter().filter(|id| known.contains(id.as_str())).count() - paid;
+        verdict.count(story, got.iter().filter(|id| known.contains(id.as_str())));
     }
     let hopeless: BTreeSet<&str> = story.hopeless.iter().map(String::as_str).collect();
     let dead: BTreeSet<&str> = letters.iter().map(String::as_str).collect();
     verdict.dead = dead.intersection(&hopeless).count();
+    verdict.count(story, letters.iter().filter(|id| hopeless.contains(id.as_str())));
     verdict.lost.extend(hopeless.difference(&dead).map(|id| (*id).to_owned()));
     verdict.strange.extend(dead.difference(&hopeless).map(|id| (*id).to_owned()));
     verdict.strange.extend(receipts.values().flatten().filter(|id| !known.contains(id.as_str())).cloned());
@@ -70,7 +86,8 @@ mod tests {
     fn story() -> Story {
         let ids = |all: &[&str]| all.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
         let payable = BTreeMap::from([("a".to_owned(), ids(&["a/1", "a/2", "a/3"])), ("b".to_owned(), ids(&["b/1"]))]);
-        Story { payable, hopeless: ids(&["a/4"]), ..Story::default() }
+        let repeats = BTreeSet::from(["a/2".to_owned()]);
+        Story { payable, hopeless: ids(&["a/4"]), repeats, ..Story::default() }
     }
 
     fn verdict(a: &[&str], b: &[&str], letters: &[&str]) -> Verdict {
@@ -79,15 +96,19 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_promise_is_good_also_with_repeats_after_a_kill() {
+    fn a_kept_promise_is_good_also_where_a_kill_let_a_second_copy_through() {
         let clean = verdict(&["a/1", "a/2", "a/3"], &["b/1"], &["a/4"]);
-        assert_eq!((clean.paid, clean.dead, clean.again, clean.is_good()), (4, 1, 0, true));
-        let killed = verdict(&["a/1", "a/2", "a/1", "a/2", "a/3"], &["b/1"], &["a/4", "a/4"]);
-        assert_eq!((killed.paid, killed.dead, killed.again, killed.is_good()), (4, 1, 2, true));
+        assert_eq!((clean.paid, clean.dead, clean.let_through, clean.is_good()), (4, 1, 0, true));
+        let killed = verdict(&["a/1", "a/2", "a/2", "a/3"], &["b/1"], &["a/4"]);
+        assert_eq!((killed.paid, killed.dead, killed.let_through, killed.is_good()), (4, 1, 1, true));
     }
 
     #[test]
     fn a_broken_one_is_not() {
+        assert_eq!(verdict(&["a/1", "a/2", "a/1", "a/3"], &["b/1"], &["a/4"]).twice, ["a/1"]);
+        assert_eq!(verdict(&["a/1", "a/2", "a/2", "a/2", "a/3"], &["b/1"], &["a/4"]).twice, ["a/2"]);
+        assert_eq!(verdict(&["a/1", "a/2", "a/3"], &["b/1"], &["a/4", "a/4"]).twice, ["a/4"]);
+        assert!(!verdict(&["a/1", "a/2", "a/3"], &["b/1"], &["a/4", "a/4"]).is_good());
         assert_eq!(verdict(&["a/1", "a/3"], &["b/1"], &["a/4"]).lost, ["a/2"]);
         assert_eq!(verdict(&["a/1", "a/2", "a/3"], &["b/1"], &[]).lost, ["a/4"]);
         assert_eq!(verdict(&["a/2", "a/1", "a/2", "a/3"], &["b/1"], &["a/4"]).out_of_order, ["a/2"]);

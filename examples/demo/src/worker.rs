@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 const UP: Duration = Duration::from_secs(30);
 const DOWN: Duration = Duration::from_secs(30);
+/// What the workers say.
+const LOG: &str = "worker.log";
 
 /// Where everything of the demo lies.
 pub(crate) struct Place {
@@ -24,6 +26,10 @@ impl Place {
     pub(crate) fn new(keyrail: &Path, guests: &Path, folder: &Path) -> Result<Self> {
         for old in ["data", "plugins", "state"].map(|name| folder.join(name)).iter().filter(|old| old.exists()) {
             fs::remove_dir_all(old).with_context(|| format!("removing what the last demo left: {}", old.display()))?;
+        }
+        let log = folder.join(LOG);
+        if log.exists() {
+            fs::remove_file(&log).with_context(|| format!("removing the last demo's log: {}", log.display()))?;
         }
         let plugins = folder.join("plugins");
         fs::create_dir_all(&plugins).with_context(|| format!("making {}", plugins.display()))?;
@@ -40,7 +46,7 @@ impl Place {
 
     /// What the workers say.
     pub(crate) fn log(&self) -> PathBuf {
-        self.folder.join("worker.log")
+        self.folder.join(LOG)
     }
 
     pub(crate) fn config(&self) -> PathBuf {

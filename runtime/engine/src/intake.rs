@@ -6,6 +6,7 @@ use crate::order::{self, IdBytes, LaneHash};
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::ranges::Ranges;
+use crate::shard::NOTHING_SEEN;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -101,6 +102,18 @@ impl Careful {
         // What came later was not running.
         let below = below.min(log_end);
         if below > start { Self { messages, below } } else { Self::default() }
+    }
+}
+
+impl Opened {
+    /// For [`Shard::open`](crate::shard::Shard::open), when the partition starts anew within its ownership: what was seen
+    /// below this offset is done. What was lost before it could be read again is not, though the start lies above it.
+    #[must_use]
+    pub fn seen_below(&self) -> i64 {
+        if self.anew {
+            return NOTHING_SEEN;
+        }
+        self.loss.map_or(self.start, |(from, _)| from.min(self.start))
     }
 }
 
@@ -223,6 +236,23 @@ impl Intake {
             careful: Careful::default(),
             unmarked: false,
         }
+    }
+
+    /// Starts a partition anew, within the same ownership, from what is committed now, whoever knows what came of the
+    /// last transaction. Where nothing is, it starts from `first`, where it started before.
+    pub fn reopen(&mut self, partition: Partition, found: &Found<'_>, first: i64) -> Opened {
+        let before = self.feeds.get(&partition).map(|feed| feed.alone_below);
+        let known = if self.policy.has(Bug::ReopenFromMemory) { None } else { found.committed };
+        let mut opened = self.open(partition, &Found { committed: known.or(Some(first)), ..*found }, From::Earliest);
+        opened.fresh |= known.is_none();
+        // The last commit may say that nobody holds it: the one that would have said otherwise was given up.
+        opened.unmarked &= opened.careful.messages == 0;
+        // This process has been there all the time: what ran did not bring it down.
+        opened.careful = Careful::default();
+        if let Some(feed) = self.feeds.get_mut(&partition) {
+            feed.alone_below = before.unwrap_or(0);
+        }
+        opened
     }
 
     fn begin(&mut self, partition: Partition, start: i64, skip: Ranges, alone_below: i64) -> Epoch {

@@ -17,6 +17,17 @@ pub const MAX_TEXT_BYTES: usize = 4096;
 const PREFIX: &str = "kr3.";
 const CHECK_BYTES: usize = 4;
 const MAX_DATA_BYTES: usize = (MAX_TEXT_BYTES - PREFIX.len()) / 4 * 3 - CHECK_BYTES;
+/// What stands before the map at most: two numbers of 64 bits, one of 32, and one of 33.
+const MAX_HEAD_BYTES: usize = 10 + 5 + 5 + 10;
+
+/// Whether a map of so many runs within so many offsets above the commit fits into the metadata for sure.
+pub(crate) fn fits(runs: usize, span: u64) -> bool {
+    // Two numbers a run, none of them larger than the span, and in sum no larger either: few of them can be long.
+    let numbers = runs.saturating_mul(2);
+    let widest = (1..10).take_while(|bytes| span >> (7 * bytes) > 0).count() + 1;
+    let longer = (1..10).map(|bytes| (span >> (7 * bytes)) as usize).fold(0, usize::saturating_add);
+    numbers.saturating_mul(widest).min(numbers.saturating_add(longer)) <= MAX_DATA_BYTES - MAX_HEAD_BYTES
+}
 
 /// What a commit says beside the offset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

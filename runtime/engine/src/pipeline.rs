@@ -8,11 +8,13 @@ mod outbox;
 mod publish;
 mod revoke;
 mod task;
+mod transaction;
 
 pub use commit::CommitOffset;
 pub use outbox::Token;
 pub use publish::Refusal;
 pub use task::TaskStatus;
+pub use transaction::Trouble;
 
 use crate::intake::Opened;
 use crate::message::{Epoch, Now, Partition};
@@ -26,12 +28,15 @@ use commit::InFlight;
 use outbox::Outbox;
 use revoke::Revoke;
 use task::{Phase, Task};
+use transaction::Transactions;
 
 /// Times of the ledger that no manifest names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// How long a revoke may wait for what runs, in milliseconds.
     pub revoke_ms: u64,
+    /// How long it may take with its last transaction, in milliseconds. With at-least-once the shell bounds the last commit.
+    pub release_ms: u64,
     /// A partition with lag that delivers nothing for this long is stalled, in milliseconds.
     pub stall_ms: u64,
     /// After this many milliseconds without an answer a commit counts as failed.
@@ -40,11 +45,22 @@ pub struct Timing {
     pub refusal_first_ms: u64,
     /// Longest wait after a refusal, in milliseconds.
     pub refusal_max_ms: u64,
+    /// The broker itself ends a transaction that is open for longer, in milliseconds. No step of one is waited for
+    /// longer, either.
+    pub transaction_ms: u64,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { revoke_ms: 20_000, stall_ms: 30_000, commit_ms: 30_000, refusal_first_ms: 500, refusal_max_ms: 30_000 }
+        Self {
+            revoke_ms: 20_000,
+            release_ms: 30_000,
+            stall_ms: 30_000,
+            commit_ms: 30_000,
+            refusal_first_ms: 500,
+            refusal_max_ms: 30_000,
+            transaction_ms: 10_000,
+        }
     }
 }
 
@@ -58,7 +74,8 @@ pub enum Action {
         /// Only the headers that tell the origin and the reason: the full set was too large.
         short: bool,
     },
-    /// Start a commit; report its end by [`Pipeline::commit_finished`].
+    /// Start a commit; report its end by [`Pipeline::commit_finished`]. With exactly-once it ends the transaction: report
+    /// by [`Pipeline::committed`] or [`Pipeline::commit_failed`].
     Commit {
         /// Its number.
         number: u64,
@@ -72,6 +89,26 @@ pub enum Action {
         /// Given up after the commit, whatever its end.
         partitions: Vec<Partition>,
     },
+    /// With exactly-once: the last commit of these partitions is made, or can't be made. Then call [`Pipeline::released`].
+    Release {
+        /// Given up.
+        partitions: Vec<Partition>,
+        /// Why it was not in good order, where it was not.
+        unfinished: Option<String>,
+    },
+    /// Make the producer anew under its transactional id; what it has under way is given up. Report by
+    /// [`Pipeline::renewed`].
+    Renew,
+    /// A transaction is given up; its partitions will start anew. For people.
+    GivenUp {
+        /// Why.
+        why: String,
+    },
+    /// Start these partitions anew from what is committed for the group now, or else from the offset beside them (see
+    /// [`crate::intake::Intake::reopen`]), then call [`Pipeline::opened`].
+    Restart(Vec<(Partition, i64)>),
+    /// Another process has taken the transactional id over: this one must end.
+    Fenced(String),
     /// Tell every shard to close this partition and to answer with [`Pipeline::drained`].
     Close {
         /// Which.
@@ -147,6 +184,8 @@ pub struct Pipeline<M> {
     next_commit_ms: u64,
     commits: u64,
     revoke: Option<Revoke>,
+    /// With exactly-once.
+    transactions: Option<Transactions>,
     /// Fetching is paused by the byte budget: silence is no stall.
     gated: bool,
 }
@@ -156,6 +195,7 @@ impl<M> Pipeline<M> {
     #[must_use]
     pub fn new(policy: Policy, shards: u32, timing: Timing) -> Self {
         Self {
+            transactions: Transactions::of(policy.guarantee),
             policy,
             shards,
             timing,
@@ -181,7 +221,11 @@ impl<M> Pipeline<M> {
             if old.is_paused() && !self.policy.has(Bug::StayPaused) {
                 actions.push(Action::Resume(partition));
             }
-            task.continue_after(old);
+            if self.transactions.is_some() {
+                task.restart_after(old);
+            } else {
+                task.continue_after(old);
+            }
         }
         self.tasks.insert(partition, task);
     }
@@ -212,9 +256,13 @@ impl<M> Pipeline<M> {
 
     /// Does what time asks for: commits, repeated dead letters, rewinds, stalls, revokes that took too long.
     pub fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.resend_letters(now, actions);
-        self.rewind_due(now, actions);
-        self.commit_if_due(now, actions);
+        if self.transactions.is_some() {
+            self.tick_transaction(now, actions);
+        } else {
+            self.resend_letters(now, actions);
+            self.rewind_due(now, actions);
+            self.commit_if_due(now, actions);
+        }
         self.find_stalls(now, actions);
         self.check_revoke(now, actions);
     }

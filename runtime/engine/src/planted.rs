@@ -95,4 +95,39 @@ bugs! {
     LateAnswerCounts,
     /// Opens a partition in a shard although its closing came in before.
     OpenAfterClose,
+    /// Publishes into a transaction whose end is already sent.
+    PublishWhileEnding,
+    /// Ends a transaction before its records are acknowledged.
+    EndUnacknowledged,
+    /// Leaves a partition that has a part in a transaction out of its offsets when its commit point has not moved, though
+    /// its map has.
+    OmitUnmoved,
+    /// Takes a doubtful end of a transaction for a commit.
+    DoubtCountsAsCommitted,
+    /// Goes on with a producer whose EndTxn was sent twice.
+    KeepAfterResend,
+    /// Goes on with the producer of a transaction that was given up.
+    KeepProducer,
+    /// Starts all partitions of a transaction that was given up anew, but for one.
+    SpareOnePartition,
+    /// Starts a partition anew from where it last started, not from what is committed.
+    ReopenFromMemory,
+    /// Gives a partition up before the transaction that it has a part in has ended.
+    ReleaseBeforeEnd,
+    /// Forgets over a restart that a record is refused for good.
+    ForgetVerdict,
+    /// Starts partitions of a transaction that was given up anew before the producer is, from what then stands.
+    RestartBeforeRenewal,
+    /// Ends a transaction without naming an offset.
+    EmptyOffsets,
+    /// Takes its own renewal that comes late for another process.
+    StragglerIsStranger,
+    /// A shell's: reads the group's generation when the offsets arrive, not when the ledger has them sent.
+    LateGeneration,
+    /// A shell's: starts a partition while offsets of it are under way.
+    UnstableOffsets,
+    /// A shell's: tells what waited for the end of a transaction in reverse order.
+    HoldReversed,
+    /// A shell's: forgets what waits for the end of a transaction when that is given up.
+    DropHeld,
 }

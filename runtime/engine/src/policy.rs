@@ -5,6 +5,8 @@ use alloc::string::String;
 /// Everything the engine needs to know of one pipeline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
+    /// What a message's effects and its offset have to do with each other.
+    pub guarantee: Guarantee,
     /// Which messages wait for each other.
     pub order: Order,
     /// How batches are filled.
@@ -35,6 +37,15 @@ impl Policy {
     pub(crate) const fn has(&self, _: crate::planted::Bug) -> bool {
         false
     }
+}
+
+/// `guarantee`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Effects and offsets become visible together.
+    ExactlyOnce,
+    /// Effects are written before their offset is committed.
+    AtLeastOnce,
 }
 
 /// `[order]`: which messages wait for each other.
@@ -155,6 +166,7 @@ impl Default for Policy {
     /// The defaults of a manifest that names nothing.
     fn default() -> Self {
         Self {
+            guarantee: Guarantee::ExactlyOnce,
             order: Order { by: OrderBy::Key, null_key: NullKey::None },
             batch: Batch { max_messages: 256, max_bytes: 1 << 20, max_wait_ms: 2, max_time_ms: 30_000 },
             retry: Retry {

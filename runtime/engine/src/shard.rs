@@ -121,7 +121,8 @@ impl<M> Shard<M> {
 
     /// A partition starts, or starts anew with `settled` above its start. Must come before its first message.
     ///
-    /// What was seen below `seen_below` stays seen. For a rewind that is its start. For a new assignment it is
+    /// What was seen below `seen_below` stays seen. For a rewind that is its start; where it starts anew from what is
+    /// committed, [`Opened::seen_below`](crate::intake::Opened::seen_below). For a new assignment it is
     /// [`NOTHING_SEEN`]: somebody else may have had the partition meanwhile and committed past input that was lost, so
     /// that what this process once saw was never done by anybody.
     pub fn open(&mut self, partition: Partition, epoch: Epoch, seen_below: i64, settled: &Ranges) {
@@ -134,7 +135,9 @@ impl<M> Shard<M> {
         if let Some(seen) = &mut self.seen
             && !self.policy.has(Bug::KeepUncommittedSeen)
         {
-            seen.restart(partition, seen_below, settled);
+            // Of an earlier assignment: a map may cover the gap where compaction took what this process once ran.
+            let nothing = Ranges::new();
+            seen.restart(partition, seen_below, if seen_below == NOTHING_SEEN { &nothing } else { settled });
         }
     }
 

@@ -119,6 +119,9 @@ pub trait Consumer: Send {
     fn made_anew(&mut self) -> Vec<u32> {
         Vec::new()
     }
+    /// Writes records and this consumer's offsets in transactions, under `id`; see [`Transactions`]. `topics` are those it
+    /// writes to.
+    fn transactions(&self, id: &str, topics: &[&str]) -> Result<Box<dyn Transactions>, BrokerError>;
     /// Asks to leave the group; `Revoked` follows from `poll`, and after its `unassign` the consumer may be dropped.
     fn leave(&mut self);
 }
@@ -174,6 +177,41 @@ pub trait Producer: Send {
     fn trouble(&mut self) -> Option<BrokerError> {
         None
     }
+}
+
+/// Writes records and the offsets of a consumer's group in transactions, one after the other: what one holds becomes
+/// visible together, or not at all. One thread owns it; no call blocks for long, ends come out of
+/// [`Transactions::finished`].
+///
+/// Before the first record, and after every failure, it must be renewed. A transaction begins with its first record or
+/// with its commit. A record is reported as with any producer: that it is written, not that it is visible.
+pub trait Transactions: Producer {
+    /// Takes the id over with a new producer: whoever wrote under it before is fenced, what was left open is aborted, and
+    /// what is said of the group's offsets afterwards is decided. What this producer has under way is given up: neither
+    /// its reports nor the end of its commit come any more.
+    fn renew(&mut self);
+    /// Commits all records since the last commit, together with these offsets; there must be one at least, since without
+    /// an offset nobody looks whether this member still owns what it acts for. Only when all records are reported.
+    fn commit(&mut self, offsets: Vec<OffsetCommit>);
+    /// Partitions of the commit under way are this member's no more: its offsets must not be sent any more in the name of a
+    /// generation that came later. What is sent already is judged by the group.
+    fn disown(&mut self);
+    /// The end of what was begun last, once it is there. An error says that nothing is known of what was begun
+    /// ([`BrokerErrorKind::Fatal`]: the id is somebody else's; [`BrokerErrorKind::Superseded`]: the group has moved on).
+    fn finished(&mut self) -> Option<Result<Finished, BrokerError>>;
+}
+
+/// What [`Transactions`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// It may write.
+    Renewed,
+    /// The transaction is committed.
+    Committed {
+        /// A request of it was sent more than once. The first one may still be under way, and a broker that does not tell
+        /// transactions of one producer apart may take it for one of the next: renew first.
+        resent: bool,
+    },
 }
 
 /// An error of the broker or of the connection to it, told so that a person can act.

@@ -1,39 +1,53 @@
 //! `keyrail check`: every fault that `keyrail run` would find, all at once, each with its cure. It changes nothing, here
 //! or at the broker.
 
+#[cfg(feature = "kafka")]
+mod durability;
+
 use super::report::{Report, Verdict};
-use super::{Config, Exit, terminal, variable};
+use super::{CheckArgs, Config, Exit, terminal, variable};
 use anyhow::Context as _;
 use keyrail::admin::http::check_address;
 use keyrail::broker::embedded;
 use keyrail::config::{self, BrokerKind, Faults, Host, Pipeline, load};
-use keyrail::pipeline;
+use keyrail::pipeline::{self, Instance};
 use keyrail::wasm::{self, Handler, HostOptions};
+use keyrail_engine::policy::Guarantee;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
-pub(super) fn check(config: &Config, json: bool, show: bool) -> anyhow::Result<Exit> {
+/// What findings of `--durability` are about.
+const DURABILITY: &str = "durability";
+
+pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
+    let CheckArgs { config, json, resolved: show, durability } = args;
     let mut report = Report::default();
     if let Some((host, pipelines)) = configuration(config, &mut report) {
-        if show {
+        if *show {
             let text = resolved(config, &host, &pipelines);
             std::io::stdout().write_all(text.as_bytes()).context("can't write the configuration")?;
         }
         admin(&host, &mut report);
+        store(&host, &pipelines, &mut report);
         handlers(&pipelines, &mut report);
         match host.broker {
             #[cfg(feature = "kafka")]
-            BrokerKind::Kafka => topics::check(&host, &pipelines, &mut report),
+            BrokerKind::Kafka => topics::check(&host, &pipelines, *durability, &mut report),
             #[cfg(not(feature = "kafka"))]
             BrokerKind::Kafka => {
                 let message = "this build does not know Kafka".to_owned();
                 report.add(Verdict::Fault, "broker", "kafka", message).cure =
                     "build it with the cargo feature \"kafka\", or set broker = \"embedded\"".to_owned();
             }
-            BrokerKind::Embedded => embedded(&host, &pipelines, &mut report),
+            BrokerKind::Embedded => {
+                embedded(&host, &pipelines, &mut report);
+                if *durability {
+                    synced(&host, &mut report);
+                }
+            }
         }
     }
-    let text = if json { report.json()? + "\n" } else { report.render(terminal::width()) };
+    let text = if *json { report.json()? + "\n" } else { report.render(terminal::width()) };
     std::io::stdout().write_all(text.as_bytes()).context("can't write the report")?;
     Ok(Exit::of(report.is_ok()))
 }
@@ -84,6 +98,18 @@ fn admin(host: &Host, report: &mut Report) {
     match check_address(host.admin_listen) {
         Ok(()) => report.add(Verdict::Ok, "admin", &name, "free".to_owned()),
         Err(error) => report.add(Verdict::Warning, "admin", &name, error.to_string()),
+    };
+}
+
+/// Exactly-once pipelines write under a name that is kept there.
+fn store(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
+    if pipelines.iter().all(|pipeline| pipeline.policy.guarantee != Guarantee::ExactlyOnce) {
+        return;
+    }
+    let name = host.store_dir.display().to_string();
+    match Instance::check(&host.store_dir) {
+        Ok(()) => report.add(Verdict::Ok, "store", &name, "can be written".to_owned()),
+        Err(error) => report.add(Verdict::Fault, "store", &name, error.message),
     };
 }
 
@@ -151,6 +177,18 @@ fn embedded(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
     }
 }
 
+/// Whether the embedded broker syncs its disk.
+fn synced(host: &Host, report: &mut Report) {
+    if host.embedded.sync_full {
+        let message = "sync = \"full\": what is acknowledged is on the disk, which has the only copy of it".to_owned();
+        report.add(Verdict::Ok, DURABILITY, "[embedded]", message);
+    } else {
+        let message = "sync = \"normal\": a loss of power takes what was acknowledged last".to_owned();
+        report.add(Verdict::Fault, DURABILITY, "[embedded]", message).cure =
+            "write sync = \"full\" below [embedded], or leave it out".to_owned();
+    }
+}
+
 /// What the pipeline's patterns stand for now. That nothing matches is no fault: `run` waits for a topic that does.
 fn expand(pipeline: &Pipeline, names: &BTreeSet<String>, report: &mut Report) -> Option<Pipeline> {
     for pattern in &pipeline.patterns {
@@ -175,7 +213,7 @@ mod topics {
     /// How long one question to the broker may take.
     const WAIT: Duration = Duration::from_secs(10);
 
-    pub(super) fn check(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
+    pub(super) fn check(host: &Host, pipelines: &[Pipeline], durability: bool, report: &mut Report) {
         let kafka = match Kafka::new(&host.kafka) {
             Ok(kafka) => kafka,
             Err(errors) => {
@@ -191,11 +229,13 @@ mod topics {
             } else {
                 topics.names(WAIT)?.into_iter().collect()
             };
+            let mut all = Vec::new();
             for pipeline in pipelines {
-                let expanded = super::expand(pipeline, &names, report);
-                look(&topics, expanded.as_ref().unwrap_or(pipeline), report)?;
+                let pipeline = super::expand(pipeline, &names, report).unwrap_or_else(|| pipeline.clone());
+                look(&topics, &pipeline, report)?;
+                all.push(pipeline);
             }
-            Ok(())
+            if durability { super::durability::check(&kafka, &topics, &all, WAIT, report) } else { Ok(()) }
         });
         let bootstrap = kafka.bootstrap();
         match answered {

@@ -83,14 +83,14 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
     drop(admin);
     // The screen went with the pipelines, so the printer has an end.
     let printed = printer.join().map_err(|_| anyhow::anyhow!("the thread that prints panicked"))?;
-    let done = ended? == Ended::Stopped;
+    let ended = ended?;
     printed.context("can't print")?;
-    say(if done {
-        "stopped: what was handled is committed, and the rest waits for the next start"
-    } else {
-        "stopped, and not all in good order: the lines above say what failed"
+    say(match ended {
+        Ended::Stopped => "stopped: what was handled is committed, and the rest waits for the next start",
+        Ended::Failed => "stopped, and not all in good order: the lines above say what failed",
+        Ended::Fenced => "stopped: a newer instance has taken over",
     });
-    Ok(Exit::of(done).into())
+    Ok(Exit::from(ended).into())
 }
 
 /// A word as a shell takes it.

@@ -18,6 +18,7 @@ mod terminal;
 mod topics;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+use keyrail::pipeline::Ended;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -29,11 +30,22 @@ enum Exit {
     Done = 0,
     Failed = 1,
     WrongUse = 2,
+    Fenced = 3,
 }
 
 impl Exit {
     fn of(done: bool) -> Self {
         if done { Self::Done } else { Self::Failed }
+    }
+}
+
+impl From<Ended> for Exit {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Stopped => Self::Done,
+            Ended::Failed => Self::Failed,
+            Ended::Fenced => Self::Fenced,
+        }
     }
 }
 
@@ -57,8 +69,9 @@ struct Cli {
 enum Command {
     /// Run every pipeline of the plugin folder until told to stop
     ///
-    /// SIGTERM or SIGINT drains what is in flight, commits and exits 0, within `shutdown-grace`; where that fails it exits
-    /// 1. A second one exits at once; what was not committed runs again.
+    /// SIGTERM or SIGINT drains what is in flight, commits and exits 0, within `shutdown-grace`, or exits 1 where that
+    /// fails. A second one exits at once; what was not committed runs again. Exits 3 when a newer instance has taken over,
+    /// which happens when another machine has a copy of `store.dir`.
     Run(Config),
     /// Run the pipelines of a folder on the embedded broker, and show what becomes of each message
     ///
@@ -67,7 +80,8 @@ enum Command {
     Dev(dev::DevArgs),
     /// Find every fault that `run` would: configuration, manifests, handlers, topics
     ///
-    /// Each fault comes with its cure. Exits 1 if there is any.
+    /// Each fault comes with its cure. Exits 1 if there is any. With --durability: replicas, min.insync.replicas, unclean
+    /// elections and acks of all topics that are read or written; with the embedded broker, whether it syncs.
     Check(CheckArgs),
     /// Send records to a topic, from JSON lines
     ///
@@ -121,6 +135,9 @@ struct CheckArgs {
     /// First print the configuration as it is taken: every default filled in, secrets hidden
     #[arg(long, conflicts_with = "json")]
     resolved: bool,
+    /// Also look whether what is acknowledged survives the loss of a power supply, a disk or a broker
+    #[arg(long)]
+    durability: bool,
 }
 
 /// The whole command.
@@ -137,7 +154,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match cli.command {
         Command::Run(config) => run::run(&config),
         Command::Dev(args) => dev::dev(&args),
-        Command::Check(args) => check::check(&args.config, args.json, args.resolved).map(ExitCode::from),
+        Command::Check(args) => check::check(&args).map(ExitCode::from),
         Command::Send(args) => send::send(&args).map(ExitCode::from),
         Command::Tail(args) => tail::tail(&args).map(ExitCode::from),
         Command::Lag(args) => lag::lag(&args).map(ExitCode::from),

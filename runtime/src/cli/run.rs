@@ -7,7 +7,7 @@ use keyrail::admin::logging::{self, LogFormat, LogLevel};
 use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
 use keyrail::config::{Format, Logging, load};
-use keyrail::pipeline::{self, Ended, Surroundings};
+use keyrail::pipeline::{self, Surroundings};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: None };
     let ended = pipeline::run(&host, pipelines, surroundings);
     drop(admin);
-    Ok(super::Exit::of(ended? == Ended::Stopped).into())
+    Ok(super::Exit::from(ended?).into())
 }
 
 fn set_up_log(logging: Logging) -> anyhow::Result<()> {

@@ -18,6 +18,13 @@ fn the_command_line_is_sound_and_says_what_it_does() {
 }
 
 #[test]
+fn how_the_pipelines_ended_is_the_exit_code() {
+    let code = |ended| Exit::from(ended) as u8;
+    assert_eq!([Ended::Stopped, Ended::Failed, Ended::Fenced].map(code), [0, 1, 3]);
+    assert_eq!(Exit::WrongUse as u8, 2);
+}
+
+#[test]
 fn arguments_and_their_defaults() {
     let Command::Run(config) = parse("keyrail run").unwrap().command else { panic!("run") };
     assert_eq!((config.config.to_str(), config.set.len()), (Some("keyrail.toml"), 0));

@@ -44,14 +44,13 @@ pub(super) const OWNED: [(&str, &str); 37] = [
     ("statistics.interval.ms", "figures are served at /metrics; remove it"),
     ("topic.blacklist", "name the inputs in NAME.toml"),
     ("topic.metadata.refresh.fast.cnt", UNUSED),
-    ("transaction.timeout.ms", TRANSACTIONS),
-    ("transactional.id", TRANSACTIONS),
+    ("transaction.timeout.ms", "always 10 s; remove it"),
+    ("transactional.id", "it is made of the group and a name kept in store.dir; remove it"),
 ];
 const ALL: &str = "always all; remove it";
 const BROKER: &str = "offsets are kept by the broker; remove it";
 const COMMITS: &str = "Keyrail commits what is settled; remove it";
 const KERBEROS: &str = "Kerberos is not built in; use SCRAM, PLAIN or OAUTHBEARER";
-const TRANSACTIONS: &str = "exactly-once is not there yet; remove it";
 const UNUSED: &str = "it would do nothing; remove it";
 
 /// Values narrower than librdkafka's own, since the idempotent producer demands it.

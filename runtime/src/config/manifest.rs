@@ -7,7 +7,7 @@ use super::reader::{Reader, Text};
 use super::schema;
 use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Pattern, Pipeline, topic};
 use crate::nearest::nearest;
-use keyrail_engine::policy::{Absent, Dedup, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent};
+use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -55,7 +55,6 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
     let (input, patterns) = input(&mut reader);
     let outputs = outputs(&mut reader, &input);
     let dead_letter = dead_letter(&mut reader, &group, &input);
-    reader.choice("guarantee", &[("at-least-once", ())]);
     let policy = policy(&mut reader);
     let (config, config_hidden) = handler_config(&mut reader);
     let warnings = warnings(&policy);
@@ -215,6 +214,8 @@ fn dead_letter(reader: &mut Reader<'_, '_>, group: &str, input: &[Text]) -> Dead
 
 fn policy(reader: &mut Reader<'_, '_>) -> Policy {
     let mut policy = Policy::default();
+    let guarantees = [("exactly-once", Guarantee::ExactlyOnce), ("at-least-once", Guarantee::AtLeastOnce)];
+    policy.guarantee = reader.choice("guarantee", &guarantees);
     order(reader, &mut policy.order);
     batch(reader, &mut policy);
     retry(reader, &mut policy.retry);

@@ -33,8 +33,7 @@ mod tests;
 /// A manifest of the folder `plugins`, without a look at the disk.
 #[cfg(test)]
 pub(crate) fn for_tests(name: &str, text: &str) -> Pipeline {
-    let text = format!("guarantee = \"at-least-once\"\n{text}");
-    let files = [(format!("plugins/{name}.toml"), name.to_owned(), text)];
+    let files = [(format!("plugins/{name}.toml"), name.to_owned(), text.to_owned())];
     let mut faults = Vec::new();
     let mut all = files::resolve(&files, std::path::Path::new("plugins"), &[], &|_| true, &|_| None, &mut faults);
     assert_eq!(faults, []);

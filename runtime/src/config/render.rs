@@ -3,7 +3,7 @@
 use super::document::{join, quote};
 use super::units::{show_duration, show_size};
 use super::{BrokerKind, Format, From, HeaderStyle, Host, OnLoss, Pattern, Pipeline, is_secret};
-use keyrail_engine::policy::{Absent, Dedup, IdFrom, NullKey, OrderBy, Policy, Spent};
+use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, OrderBy, Policy, Spent};
 use std::fmt::Display;
 use std::path::Path;
 
@@ -87,7 +87,8 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> String {
     }
     page.plain("input", format!("[{}]", inputs(pipeline).map(quote).collect::<Vec<_>>().join(", ")));
     page.text("group", &pipeline.group);
-    page.text("guarantee", "at-least-once");
+    let exactly = pipeline.policy.guarantee == Guarantee::ExactlyOnce;
+    page.text("guarantee", if exactly { "exactly-once" } else { "at-least-once" });
     page.text("from", if pipeline.from == From::Earliest { "earliest" } else { "latest" });
     page.text("on-loss", if pipeline.on_loss == OnLoss::Stop { "stop" } else { "continue" });
     if let Some(after) = pipeline.policy.expires_after_ms {

@@ -1,24 +1,27 @@
 //! The committer thread: keeps the ledger, produces effects, commits.
 
+mod writing;
+
 use super::clock::Clock;
 use super::grace::Bounds;
 use super::link::{Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
-use super::records::{self, Origin, Source};
+use super::records;
+use super::sink::{Ended, Sink};
 use super::witness::{Told, Witness};
 use super::{Serving, Trouble, show};
 use crate::admin::health::Heartbeat;
-use crate::admin::metrics::{CommitResult, DeadLetterReason, LocalHistogram, PipelineMetrics, Produced};
-use crate::broker::{BrokerError, BrokerErrorKind, Commits, OffsetCommit, Producer, Refusal};
+use crate::admin::metrics::{CommitResult, DeadLetterReason, LocalHistogram, PipelineMetrics};
+use crate::broker::{BrokerError, BrokerErrorKind, OffsetCommit, Refusal};
 use crate::config::HeaderStyle;
 use crate::fail::{Point, pass};
-use crate::wasm::{Effects, Send};
+use crate::wasm::Effects;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use keyrail_engine::answers::Answers;
 use keyrail_engine::handover::Gone;
 use keyrail_engine::message::{Fate, Now};
 use keyrail_engine::order::shard_of;
-use keyrail_engine::pipeline::{self, Action, CommitOffset, Pipeline, Token};
+use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline};
 use keyrail_engine::shard::Settled;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,8 +37,7 @@ const SHOW: Duration = Duration::from_secs(1);
 /// What the committer thread works with.
 pub(super) struct Ledger {
     pub(super) engine: Pipeline<Payload>,
-    pub(super) producer: Box<dyn Producer>,
-    pub(super) commits: Box<dyn Commits>,
+    pub(super) sink: Sink,
     pub(super) inbox: Receiver<ToCommitter>,
     pub(super) shards: Vec<Line<ToShard>>,
     pub(super) consumer: Line<ToConsumer>,
@@ -67,9 +69,13 @@ struct Worker {
     actions: Vec<Action>,
     reports: Vec<(u64, Result<(), Refusal>)>,
     latency: LocalHistogram,
-    answers: Answers<()>,
+    /// What shards told and the ledger may not hear yet, in order: while a transaction ends, what settles belongs to the
+    /// next one. The byte budget bounds it.
+    hold: VecDeque<ToCommitter>,
     /// When the last revoke began.
     revoked: Instant,
+    /// It is not over.
+    revoking: bool,
     next_show: Instant,
     /// Set by [`Worker::wait_for_room`]: the time read before is over.
     waited: bool,
@@ -83,8 +89,9 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
         actions: Vec::new(),
         reports: Vec::new(),
         latency,
-        answers: Answers::new(),
+        hold: VecDeque::new(),
         revoked: Instant::now(),
+        revoking: false,
         next_show: Instant::now(),
         waited: false,
     };
@@ -105,7 +112,7 @@ impl Worker {
             return Ok(false);
         }
         let waiting = self.ledger.consumer.is_waiting() || self.ledger.shards.iter().any(Line::is_waiting);
-        let busy = waiting || self.ledger.producer.in_flight() > 0;
+        let busy = waiting || self.ledger.sink.is_busy();
         match self.ledger.inbox.recv_timeout(if busy { REPORTS } else { IDLE }) {
             Ok(event) => self.take(event)?,
             Err(RecvTimeoutError::Timeout) => {}
@@ -118,9 +125,10 @@ impl Worker {
             }
         }
         self.collect_reports(Duration::ZERO)?;
-        self.collect_commit();
+        self.collect_end()?;
         self.ledger.engine.tick(self.ledger.clock.now(), &mut self.actions);
         self.act()?;
+        self.take_held()?;
         self.ledger.consumer.flush().map_err(ended)?;
         for line in &mut self.ledger.shards {
             line.flush().map_err(ended)?;
@@ -130,6 +138,25 @@ impl Worker {
     }
 
     fn take(&mut self, event: ToCommitter) -> Result<(), Trouble> {
+        let of_a_shard = matches!(event, ToCommitter::Settled(_) | ToCommitter::Drained { .. });
+        if of_a_shard && !(self.hold.is_empty() && self.ledger.engine.takes_settled()) {
+            self.hold.push_back(event);
+            return Ok(());
+        }
+        self.tell(event)
+    }
+
+    /// Tells the ledger what it may hear now.
+    fn take_held(&mut self) -> Result<(), Trouble> {
+        while self.ledger.engine.takes_settled()
+            && let Some(event) = self.hold.pop_front()
+        {
+            self.tell(event)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, event: ToCommitter) -> Result<(), Trouble> {
         let now = self.ledger.clock.now();
         let engine = &mut self.ledger.engine;
         match event {
@@ -142,11 +169,12 @@ impl Worker {
             ToCommitter::Settled(work) => self.publish(work, now)?,
             ToCommitter::Drained { partition, epoch } => engine.drained(partition, epoch, now, &mut self.actions),
             ToCommitter::Revoke(partitions) => {
-                self.revoked = Instant::now();
+                (self.revoked, self.revoking) = (Instant::now(), true);
                 engine.revoke(partitions, now, &mut self.actions);
             }
             ToCommitter::Lost(partitions) => {
-                engine.lost(&partitions, &mut self.actions);
+                engine.lost(&partitions, now, &mut self.actions);
+                self.ledger.sink.disown();
                 self.tell_consumer(ToConsumer::Released { unfinished: None })?;
             }
             ToCommitter::Gate(closed) => engine.gate(closed, now),
@@ -156,10 +184,11 @@ impl Worker {
     }
 
     /// Fates are decided: what stands of their effects goes to the broker.
-    fn publish(&mut self, work: Work, mut now: Now) -> Result<(), Trouble> {
-        let Work { settled, effects, .. } = work;
+    fn publish(&mut self, mut work: Work, mut now: Now) -> Result<(), Trouble> {
         let mut done = 0;
-        for message in settled {
+        while self.ledger.engine.takes_settled()
+            && let Some(message) = work.settled.next()
+        {
             match &message.fate {
                 Fate::Done => done += 1,
                 fate => self.count_fate(fate),
@@ -169,12 +198,16 @@ impl Worker {
                 let age_ms = u64::try_from(now.wall_ms.saturating_sub(timestamp_ms)).unwrap_or(0);
                 self.latency.observe(age_ms.saturating_mul(1000));
             }
-            self.publish_one(message, &effects, now)?;
+            self.publish_one(message, &work.effects, now)?;
             if std::mem::take(&mut self.waited) {
                 now = self.ledger.clock.now();
             }
         }
         self.ledger.metrics.settled.add((&Fate::Done).into(), done);
+        // Something went wrong in the middle of it: the rest is of the next transaction.
+        if work.settled.len() > 0 {
+            self.hold.push_front(ToCommitter::Settled(work));
+        }
         Ok(())
     }
 
@@ -192,8 +225,15 @@ impl Worker {
         }
         let records = slot.map_or(0, |slot| effects.count(slot));
         let source = records::Source::of(&message.message.record);
+        let (was_letter, before) = (matches!(message.fate, Fate::DeadLetter(_)), self.actions.len());
         let token = self.ledger.engine.publish(message, records, now, &mut self.actions);
+        // An earlier transaction has shown that its outputs are never taken.
+        let letter = |action: &Action| matches!(action, Action::DeadLetter { .. });
+        if !was_letter && self.actions.iter().skip(before).any(letter) {
+            self.ledger.metrics.dead_letters.add(DeadLetterReason::Undeliverable, 1);
+        }
         if let (Some(token), Some(slot)) = (token, slot) {
+            self.ledger.engine.staged(effects.staged_bytes(slot));
             for send in effects.of(slot) {
                 self.produce_output(&send, &source, token)?;
             }
@@ -201,121 +241,38 @@ impl Worker {
         Ok(())
     }
 
-    fn produce_output(&mut self, send: &Send<'_>, source: &Source, token: Token) -> Result<(), Trouble> {
-        let headers = records::output_headers(send, source);
-        loop {
-            let topic = self.ledger.names.outputs.get(send.output as usize).map_or("", String::as_str);
-            let produce = records::output(topic, send, source, &headers);
-            match self.ledger.producer.send(&produce, token.0) {
-                Ok(true) => {
-                    pass(Point::AfterProduce);
-                    return Ok(());
-                }
-                Ok(false) => self.wait_for_room()?,
-                Err(refusal) => return self.refused(token, refusal),
-            }
-        }
+    fn collect_end(&mut self) -> Result<(), Trouble> {
+        let ended = self.ledger.sink.ended();
+        ended.map_or(Ok(()), |ended| self.note_end(ended))
     }
 
-    /// The producer's queue is full: its reports make room.
-    fn wait_for_room(&mut self) -> Result<(), Trouble> {
-        self.ledger.heartbeat.beat();
-        if self.ledger.over.is_raised() {
-            return Err(Trouble::Ended);
-        }
-        self.waited = true;
-        self.collect_reports(Duration::from_millis(5))?;
-        // Time goes on: a revoke must end, whatever the broker does.
-        self.ledger.engine.tick(self.ledger.clock.now(), &mut self.actions);
-        self.act_without_producing()
-    }
-
-    fn produce_letter(&mut self, token: Token, short: bool) -> Result<(), Trouble> {
-        loop {
-            let names = &self.ledger.names;
-            let Some(Settled { message, fate: Fate::DeadLetter(epitaph), .. }) = self.ledger.engine.publication(token)
-            else {
-                return Ok(());
-            };
-            let record = &message.record;
-            let (topic, letters) = (record.at.topic as usize, &names.letters);
-            let handler = format!("{}@{}", names.pipeline, names.serving.digest(epitaph.version));
-            let origin = Origin {
-                topic: names.inputs.get(topic).map_or("", String::as_str),
-                group: &names.group,
-                handler: &handler,
-                style: names.style,
-                short,
-            };
-            let ours = records::letter_headers(&origin, record, epitaph);
-            let headers = records::all_letter_headers(record, &ours);
-            let produce = records::letter(letters.get(topic).map_or("", String::as_str), record, &headers);
-            match self.ledger.producer.send(&produce, token.0) {
-                Ok(true) => {
-                    pass(Point::AfterLetter);
-                    return Ok(());
-                }
-                Ok(false) => self.wait_for_room()?,
-                Err(refusal) => return self.refused(token, refusal),
-            }
-        }
-    }
-
-    fn refused(&mut self, token: Token, refusal: Refusal) -> Result<(), Trouble> {
-        self.ledger.metrics.refused.add((&refusal).into(), 1);
-        let refusal = match refusal {
-            Refusal::Undeliverable(why) => pipeline::Refusal::Undeliverable(why),
-            Refusal::Blocked(why) => pipeline::Refusal::Blocked(why),
-            Refusal::Fenced(why) => return Err(Trouble::Again(format!("the producer is of no use any more: {why}"))),
-        };
+    fn note_end(&mut self, ended: Ended) -> Result<(), Trouble> {
         let now = self.ledger.clock.now();
-        let was_letter = self.is_letter(token);
-        self.ledger.engine.refused(token, refusal, now, &mut self.actions);
-        if !was_letter && self.is_letter(token) {
-            self.ledger.metrics.dead_letters.add(DeadLetterReason::Undeliverable, 1);
+        match ended {
+            Ended::Commit(number, result) => {
+                self.note_commit(&result, false);
+                self.ledger.engine.commit_finished(number, result.is_ok());
+            }
+            Ended::Transaction(number, result) => {
+                let counted = if result.is_ok() { CommitResult::Ok } else { CommitResult::Failed };
+                self.ledger.metrics.committed(counted);
+                match result {
+                    Ok(resent) => self.ledger.engine.committed(number, resent, now, &mut self.actions),
+                    Err(error) => {
+                        let trouble = self.ledger.sink.judge(error)?;
+                        self.ledger.engine.commit_failed(number, trouble, now, &mut self.actions);
+                    }
+                }
+            }
+            Ended::Renewal(result) => {
+                let result = match result {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(self.ledger.sink.judge(error)?),
+                };
+                self.ledger.engine.renewed(result, now, &mut self.actions);
+            }
         }
         Ok(())
-    }
-
-    fn is_letter(&self, token: Token) -> bool {
-        self.ledger.engine.publication(token).is_some_and(|p| matches!(p.fate, Fate::DeadLetter(_)))
-    }
-
-    fn collect_reports(&mut self, wait: Duration) -> Result<(), Trouble> {
-        let mut reports = std::mem::take(&mut self.reports);
-        self.ledger.producer.poll(wait, &mut reports);
-        let now = self.ledger.clock.now();
-        let (mut outputs, mut letters) = (0, 0);
-        for (token, result) in reports.drain(..) {
-            let token = Token(token);
-            match result {
-                Ok(()) => {
-                    pass(Point::AfterAck);
-                    let letter = self.ledger.engine.acknowledged(token, now, &mut self.actions);
-                    *(if letter { &mut letters } else { &mut outputs }) += 1;
-                }
-                Err(refusal) => self.refused(token, refusal)?,
-            }
-        }
-        self.reports = reports;
-        self.ledger.metrics.produced.add(Produced::Output, outputs);
-        self.ledger.metrics.produced.add(Produced::DeadLetter, letters);
-        if let Some(error) = self.ledger.producer.trouble() {
-            tracing::warn!(pipeline = self.ledger.names.pipeline, %error, "the producer has trouble");
-        }
-        Ok(())
-    }
-
-    fn collect_commit(&mut self) {
-        let commits = &mut self.ledger.commits;
-        let found = self.answers.take(|()| {
-            let result = commits.finished();
-            pass(if result.is_some() { Point::CommitAnswered } else { Point::CommitSent });
-            result
-        });
-        let Some((number, result)) = found else { return };
-        self.note_commit(&result, false);
-        self.ledger.engine.commit_finished(number, result.is_ok());
     }
 
     fn note_commit(&self, result: &Result<(), BrokerError>, last: bool) {
@@ -328,9 +285,16 @@ impl Worker {
     fn act(&mut self) -> Result<(), Trouble> {
         // Producing may bring more to do.
         while !self.actions.is_empty() {
-            for action in std::mem::take(&mut self.actions) {
+            let mut all = std::mem::take(&mut self.actions).into_iter();
+            while let Some(action) = all.next() {
                 match action {
-                    Action::DeadLetter { token, short } => self.produce_letter(token, short)?,
+                    Action::DeadLetter { token, short } => {
+                        // Whatever comes of it comes behind what was decided before.
+                        let newer = std::mem::replace(&mut self.actions, all.collect());
+                        self.actions.extend(newer);
+                        self.produce_letter(token, short)?;
+                        break;
+                    }
                     other => self.perform(other)?,
                 }
             }
@@ -353,10 +317,24 @@ impl Worker {
         match action {
             Action::DeadLetter { .. } => Ok(()),
             Action::Commit { number, offsets } => {
-                self.start_commit(number, &offsets);
-                Ok(())
+                if self.revoking {
+                    pass(Point::BeforeLastCommit);
+                }
+                let ended = self.ledger.sink.commit(number, broker_offsets(&offsets));
+                ended.map_or(Ok(()), |ended| self.note_end(ended))
             }
             Action::CommitAndRelease { offsets, .. } => self.release(&offsets),
+            Action::Release { unfinished, .. } => self.released(unfinished),
+            Action::Renew => {
+                self.ledger.sink.renew();
+                Ok(())
+            }
+            Action::GivenUp { why } => {
+                show::given_up(&self.ledger.metrics, &self.ledger.names, &why);
+                Ok(())
+            }
+            Action::Restart(partitions) => self.tell_consumer(ToConsumer::Restart(partitions)),
+            Action::Fenced(why) => Err(Trouble::Fenced(why)),
             Action::Close { partition, epoch } => self.tell_shards(|| ToShard::Close { partition, epoch }),
             Action::LetterAcknowledged { partition, epoch, offset, lane } => {
                 let shard = shard_of(lane, self.ledger.shards.len() as u32) as usize;
@@ -394,25 +372,14 @@ impl Worker {
         Ok(())
     }
 
-    fn start_commit(&mut self, number: u64, offsets: &[CommitOffset]) {
-        pass(Point::BeforeCommit);
-        match self.ledger.commits.start(&broker_offsets(offsets)) {
-            Ok(()) => self.answers.sent(number, ()),
-            Err(error) => {
-                self.note_commit(&Err(error), false);
-                self.ledger.engine.commit_finished(number, false);
-            }
-        }
-    }
-
     fn release(&mut self, offsets: &[CommitOffset]) -> Result<(), Trouble> {
-        self.answers.forget();
         pass(Point::BeforeLastCommit);
         let bounds = self.ledger.bounds;
         let late = self.revoked.elapsed() >= bounds.drain;
         let mut unfinished = late.then(|| format!("messages or their records were under way for {:?}", bounds.drain));
+        let wait = bounds.left_for_commit(self.revoked);
+        let result = self.ledger.sink.commit_now(&broker_offsets(offsets), wait);
         if !offsets.is_empty() {
-            let result = self.ledger.commits.now(&broker_offsets(offsets), bounds.left_for_commit(self.revoked));
             self.note_commit(&result, true);
             // What the group has given to others is not this process's to commit.
             if let Err(error) = result
@@ -421,7 +388,13 @@ impl Worker {
                 unfinished = Some(format!("the last commit failed: {error}"));
             }
         }
+        self.released(unfinished)
+    }
+
+    fn released(&mut self, unfinished: Option<String>) -> Result<(), Trouble> {
         pass(Point::AfterLastCommit);
+        self.revoking = false;
+        self.ledger.sink.disown();
         self.ledger.engine.released();
         self.tell_consumer(ToConsumer::Released { unfinished })
     }

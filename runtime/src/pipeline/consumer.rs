@@ -253,6 +253,7 @@ impl Worker {
                 ToConsumer::Pause(partition) => self.hold(partition, true),
                 ToConsumer::Resume(partition) => self.hold(partition, false),
                 ToConsumer::Rewind { partition, start, settled } => self.rewind(partition, start, settled)?,
+                ToConsumer::Restart(partitions) => self.restart(partitions)?,
                 ToConsumer::Stalled { partition, position } => {
                     if self.feed.intake.position(partition) == Some(position) {
                         // It may also be that only markers are left to read: what comes of it tells.
@@ -302,17 +303,16 @@ impl Worker {
             return Ok(());
         }
         pass(Point::BeforeRewind);
-        let result = self.feed.consumer.seek(to_broker(partition), start);
-        if let Err(error) = result {
-            return Err(Trouble::Again(format!(
-                "{}/{} can't be read again: {error}",
-                self.topic(partition),
-                partition.number
-            )));
-        }
+        self.seek_back(partition, start)?;
         let opened = self.feed.intake.rewind(partition, start, settled);
         pass(Point::AfterRewind);
         self.announce(partition, opened, start)
+    }
+
+    pub(super) fn seek_back(&mut self, partition: Partition, start: i64) -> Result<(), Trouble> {
+        self.feed.consumer.seek(to_broker(partition), start).map_err(|error| {
+            Trouble::Again(format!("{}/{} can't be read again: {error}", self.topic(partition), partition.number))
+        })
     }
 
     /// Tells shards and ledger that a partition starts; for `seen_below` see [`keyrail_engine::shard::Shard::open`].
@@ -408,7 +408,8 @@ impl Worker {
             }
         }
         // What the ledger asked for before it let go must not meet a later assignment of the same partition.
-        self.deferred.retain(|command| command.partition().is_none_or(|p| !gone.contains(&p)));
+        let deferred = std::mem::take(&mut self.deferred);
+        self.deferred = deferred.into_iter().filter_map(|command| command.without(gone)).collect();
         Ok(())
     }
 

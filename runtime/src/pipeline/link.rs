@@ -17,6 +17,7 @@ use keyrail_engine::shard::Settled;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::vec::IntoIter;
 
 /// What a message costs beside its record while it is in flight, in bytes: its lane, its place in a queue and in the
 /// ledger. Counted into the budget, since with small records it is more than they are.
@@ -42,10 +43,10 @@ pub(super) enum ToShard {
     LetterAcknowledged { partition: Partition, epoch: Epoch, offset: i64 },
 }
 
-/// Messages whose fate is decided, in order, with what their call staged.
+/// Messages whose fate is decided, in order, with what their call staged; those are left that the ledger has not heard of.
 #[derive(Debug)]
 pub(super) struct Work {
-    pub(super) settled: Vec<Settled<Payload>>,
+    pub(super) settled: IntoIter<Settled<Payload>>,
     pub(super) effects: Effects,
     pub(super) _charge: Option<Charge>,
 }
@@ -89,6 +90,8 @@ pub(super) enum ToConsumer {
     Resume(Partition),
     /// Start it anew from here.
     Rewind { partition: Partition, start: i64, settled: Ranges },
+    /// Start these anew from what is committed now, or else from the offset beside them.
+    Restart(Vec<(Partition, i64)>),
     /// It has lag and delivers nothing.
     Stalled { partition: Partition, position: i64 },
     /// What was revoked is committed and given up; what was lost is given up.
@@ -99,14 +102,22 @@ pub(super) enum ToConsumer {
 }
 
 impl ToConsumer {
-    /// The partition it is about.
-    pub(super) fn partition(&self) -> Option<Partition> {
+    /// What is left of it when these partitions are given up.
+    pub(super) fn without(self, gone: &[Partition]) -> Option<Self> {
         match self {
             Self::Pause(partition)
             | Self::Resume(partition)
             | Self::Rewind { partition, .. }
-            | Self::Stalled { partition, .. } => Some(*partition),
-            Self::Released { .. } => None,
+            | Self::Stalled { partition, .. }
+                if gone.contains(&partition) =>
+            {
+                None
+            }
+            Self::Restart(mut all) => {
+                all.retain(|(partition, _)| !gone.contains(partition));
+                (!all.is_empty()).then_some(Self::Restart(all))
+            }
+            other => Some(other),
         }
     }
 }

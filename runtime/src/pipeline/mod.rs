@@ -8,6 +8,7 @@ mod clock;
 mod committer;
 mod consumer;
 mod grace;
+mod instance;
 mod link;
 mod load;
 mod opening;
@@ -17,10 +18,12 @@ mod records;
 mod serving;
 mod shard;
 mod show;
+mod sink;
 mod standing;
 pub mod witness;
 
 pub use budget::{Budget, Pool};
+pub use instance::{Instance, Naming, NoInstance};
 pub use load::{Code, Unfit, load};
 pub(crate) use process::ensure_topics;
 pub use process::{Ended, StartError, Surroundings, broker, embedded_options, run};
@@ -30,7 +33,7 @@ pub(crate) use serving::short;
 use crate::admin::health::{Health, PipelineHealth, State};
 use crate::admin::metrics::{Metrics, PipelineMetrics};
 use crate::admin::stop::Stop;
-use crate::broker::{Broker, BrokerError, BrokerErrorKind, Consumer, Producer};
+use crate::broker::{Broker, BrokerError, BrokerErrorKind, Consumer};
 use crate::config;
 use crate::wasm::{Limits, Setup};
 use clock::Clock;
@@ -38,8 +41,10 @@ use crossbeam_channel::bounded;
 use grace::Bounds;
 use keyrail_engine::intake::{From, Intake};
 use keyrail_engine::pipeline::{Pipeline, Timing};
+use keyrail_engine::policy::Guarantee;
 use keyrail_engine::shard::Shard;
 use link::{Handover, Line, Outlet, Over, RaiseOver};
+use sink::Sink;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
@@ -88,6 +93,18 @@ pub struct Shared {
     pub stop: Stop,
     /// Is told of every message's fate, if anybody.
     pub witness: Option<Arc<dyn Witness>>,
+    /// The process's name, for who writes in transactions.
+    pub naming: Naming,
+}
+
+impl Shared {
+    /// The process's name, which is taken now if nobody asked for it before.
+    ///
+    /// # Errors
+    /// See [`Instance::take`].
+    pub fn instance(&self) -> Result<Arc<Instance>, NoInstance> {
+        self.naming.instance()
+    }
 }
 
 /// A pipeline ended because it was asked to.
@@ -101,6 +118,8 @@ pub(crate) enum Trouble {
     Again(String),
     /// A person must act.
     Operator(String),
+    /// Another process has taken its transactional id.
+    Fenced(String),
     /// Another of its threads ended first.
     Ended,
 }
@@ -112,6 +131,8 @@ pub enum Failure {
     Person(String),
     /// It was asked to stop and did not in good order: what is not committed runs again.
     Stop(String),
+    /// A newer instance of this process has taken over, and writes under its name.
+    Fenced(String),
 }
 
 /// Keeps a pipeline running until a stop is asked for or a person must act, and says what to do then.
@@ -125,10 +146,11 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
     metrics.partitions(|table| table.set_topics(&parts.manifest.input));
     metrics.set_handler(parts.serving.present().1.metrics().clone());
     let mut wait = RESTART_FIRST;
+    let mut again = false;
     let anew = Arc::new(Mutex::new(parts.fresh.clone()));
     loop {
         let started = Instant::now();
-        let trouble = match once(parts, shared, &health, &metrics, &anew) {
+        let trouble = match once(parts, shared, &health, &metrics, &anew, again) {
             Ok(Stopped) => return Ok(()),
             Err(trouble) => trouble,
         };
@@ -137,12 +159,17 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
                 health.set(State::NotReady(why.clone()));
                 return Err(Failure::Person(why));
             }
+            Trouble::Fenced(why) => {
+                health.set(State::NotReady(why.clone()));
+                return Err(Failure::Fenced(why));
+            }
             Trouble::Again(why) => why,
             Trouble::Ended => "one of its threads ended".to_owned(),
         };
         if shared.stop.requested() {
             return Err(Failure::Stop(why));
         }
+        again = true;
         if started.elapsed() > RAN_WELL {
             wait = RESTART_FIRST;
         }
@@ -162,12 +189,16 @@ fn once(
     health: &Arc<PipelineHealth>,
     metrics: &Arc<PipelineMetrics>,
     anew: &Arc<Mutex<BTreeSet<u32>>>,
+    again: bool,
 ) -> Result<Stopped, Trouble> {
     let manifest = &parts.manifest;
     let consumer = parts.broker.consumer(&manifest.group, &manifest.input).map_err(trouble)?;
-    let producer = parts.broker.producer(&written(manifest)).map_err(trouble)?;
-    let mut built = build(parts, shared, health, metrics, consumer, producer);
+    let sink = sink(parts, shared, consumer.as_ref())?;
+    let mut built = build(parts, shared, health, metrics, consumer, sink);
     built.feed.anew = anew.clone();
+    if again {
+        built.ledger.engine.follows_another();
+    }
     let name = &parts.manifest.name;
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     for (number, shift) in built.shifts.into_iter().enumerate() {
@@ -197,6 +228,22 @@ fn once(
     }
 }
 
+/// What writes for it, by its guarantee.
+fn sink(parts: &Parts, shared: &Shared, consumer: &dyn Consumer) -> Result<Sink, Trouble> {
+    let manifest = &parts.manifest;
+    let topics = written(manifest);
+    match manifest.policy.guarantee {
+        Guarantee::AtLeastOnce => {
+            let producer = parts.broker.producer(&topics).map_err(trouble)?;
+            Ok(Sink::apart(producer, consumer.commits()))
+        }
+        Guarantee::ExactlyOnce => {
+            let id = shared.instance()?.transactional_id(&manifest.group, &manifest.name);
+            Ok(Sink::together(consumer.transactions(&id, &topics).map_err(trouble)?))
+        }
+    }
+}
+
 /// All topics that the pipeline produces to.
 fn written(manifest: &config::Pipeline) -> Vec<&str> {
     let outputs = manifest.outputs.iter().map(|(_, topic)| topic.as_str());
@@ -218,13 +265,13 @@ fn build(
     health: &Arc<PipelineHealth>,
     metrics: &Arc<PipelineMetrics>,
     consumer: Box<dyn Consumer>,
-    producer: Box<dyn Producer>,
+    sink: Sink,
 ) -> Built {
     let manifest = &parts.manifest;
     let clock = Clock::new();
     let shards = shared.shards.max(1);
     let bounds = Bounds::within(shared.grace);
-    let revoke_ms = clock::millis(bounds.drain);
+    let (revoke_ms, release_ms) = (clock::millis(bounds.drain), clock::millis(bounds.commit));
     let (to_committer, committer_inbox) = bounded(INBOX);
     let (to_consumer, consumer_inbox) = bounded(CONSUMER_INBOX);
     let (to_shards, shard_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(INBOX)).unzip();
@@ -250,9 +297,8 @@ fn build(
     let over = Over::default();
     let outlets = || to_shards.iter().cloned().map(Outlet);
     let ledger = committer::Ledger {
-        engine: Pipeline::new(policy.clone(), shards, Timing { revoke_ms, ..Timing::default() }),
-        producer,
-        commits: consumer.commits(),
+        engine: Pipeline::new(policy.clone(), shards, Timing { revoke_ms, release_ms, ..Timing::default() }),
+        sink,
         inbox: committer_inbox,
         shards: outlets().map(Line::new).collect(),
         consumer: Line::new(Outlet(to_consumer)),

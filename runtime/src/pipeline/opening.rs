@@ -2,11 +2,12 @@
 
 use super::Trouble;
 use super::consumer::Worker;
-use super::link::to_engine;
+use super::link::{to_broker, to_engine};
 use crate::admin::health::State;
 use crate::admin::metrics::Rebalance;
 use crate::broker::{BrokerError, BrokerErrorKind, Committed, LogBounds};
 use crate::config::OnLoss;
+use crate::fail::{Point, pass};
 use crate::record::TopicPartition;
 use keyrail_engine::intake::{Found, From, Opened};
 use keyrail_engine::message::Partition;
@@ -31,8 +32,8 @@ impl Worker {
         let mut starts = Vec::with_capacity(partitions.len());
         for (at, committed) in partitions.iter().zip(&committed) {
             let bounds = self.until(deadline, |w| w.feed.consumer.bounds(*at, ASK))?;
-            let (first, count) = known.get(&at.topic).copied().unwrap_or((None, 0));
-            let opened = self.open(to_engine(*at), committed, bounds, first, count)?;
+            let known = known.get(&at.topic).copied().unwrap_or((None, 0));
+            let opened = self.open(to_engine(*at), committed, bounds, known, None)?;
             starts.push((*at, opened.start));
             self.announce(to_engine(*at), opened, NOTHING_SEEN)?;
         }
@@ -44,6 +45,32 @@ impl Worker {
         self.show_assigned();
         self.feed.health.set(State::Ready);
         tracing::info!(pipeline = self.feed.pipeline, partitions = partitions.len(), "partitions are assigned");
+        Ok(())
+    }
+
+    /// Partitions of a transaction that was given up start anew: from what is committed, since only the broker knows what
+    /// became of it, or else from where they started.
+    pub(super) fn restart(&mut self, mut partitions: Vec<(Partition, i64)>) -> Result<(), Trouble> {
+        // Some may have been taken away meanwhile.
+        partitions.retain(|(partition, _)| self.feed.intake.epoch(*partition).is_some());
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        pass(Point::BeforeRewind);
+        let deadline = Instant::now() + OPEN;
+        let all: Vec<TopicPartition> = partitions.iter().map(|(partition, _)| to_broker(*partition)).collect();
+        let committed = self.until(deadline, |w| w.feed.consumer.committed(&all, ASK))?;
+        let known = self.known_partitions(&all, &committed, deadline)?;
+        self.check_logs()?;
+        for (((partition, first), at), committed) in partitions.into_iter().zip(all).zip(&committed) {
+            let bounds = self.until(deadline, |w| w.feed.consumer.bounds(at, ASK))?;
+            let (known, count) = known.get(&at.topic).copied().unwrap_or((None, 0));
+            let opened = self.open(partition, committed, bounds, (known, count), Some(first))?;
+            let seen_below = opened.seen_below();
+            self.seek_back(partition, opened.start)?;
+            self.announce(partition, opened, seen_below)?;
+        }
+        pass(Point::AfterRewind);
         Ok(())
     }
 
@@ -75,13 +102,14 @@ impl Worker {
         Ok(known)
     }
 
+    /// `again`: it is open, and started there.
     fn open(
         &mut self,
         partition: Partition,
         committed: &Committed,
         bounds: LogBounds,
-        known_partitions: Option<u32>,
-        partitions: u32,
+        (known_partitions, partitions): (Option<u32>, u32),
+        again: Option<i64>,
     ) -> Result<Opened, Trouble> {
         let found = Found {
             committed: committed.offset,
@@ -93,7 +121,10 @@ impl Worker {
             log: self.feed.consumer.log_of(partition.topic),
         };
         let from = if self.anew().contains(&partition.topic) { From::Earliest } else { self.feed.from };
-        let opened = self.feed.intake.open(partition, &found, from);
+        let opened = match again {
+            Some(first) => self.feed.intake.reopen(partition, &found, first),
+            None => self.feed.intake.open(partition, &found, from),
+        };
         let (topic, number) = (self.topic(partition), partition.number);
         if let Some(why) = opened.unusable {
             tracing::warn!(

@@ -1,7 +1,7 @@
 //! All pipelines of a process, on its broker.
 
 use super::witness::Witness;
-use super::{Shared, load};
+use super::{Failure, Naming, Shared, load};
 use crate::admin::health::{Health, State};
 use crate::admin::metrics::Metrics;
 use crate::admin::stop::Stop;
@@ -21,13 +21,26 @@ const ASK: Duration = Duration::from_secs(10);
 /// Between two attempts to reach a broker that does not answer.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How the pipelines ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the pipelines ended, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ended {
     /// All of them drained and committed, as they were asked to.
     Stopped,
     /// At least one could not go on, or did not stop in good order; the log says why.
     Failed,
+    /// A newer instance of this process has taken over.
+    Fenced,
+}
+
+impl Ended {
+    /// What the end of one pipeline makes of the process's.
+    pub(crate) fn of(result: &Result<(), Failure>) -> Self {
+        match result {
+            Ok(()) => Self::Stopped,
+            Err(Failure::Person(_) | Failure::Stop(_)) => Self::Failed,
+            Err(Failure::Fenced(_)) => Self::Fenced,
+        }
+    }
 }
 
 /// Nothing was started, for these reasons.
@@ -87,6 +100,7 @@ pub fn run(
         metrics,
         stop,
         witness,
+        naming: Naming::new(&host.store_dir),
     };
     let mut fleet = Fleet::new(rollout::Setup {
         dir: host.plugins_dir.clone(),
@@ -101,7 +115,7 @@ pub fn run(
     for ready in all {
         fleet.start(ready);
     }
-    Ok(if fleet.run() { Ended::Stopped } else { Ended::Failed })
+    Ok(fleet.run())
 }
 
 /// The broker that the host names.

@@ -297,7 +297,7 @@ impl Worker {
         let settled = std::mem::replace(&mut self.settled, Vec::with_capacity(room));
         settled.iter().for_each(|settled| log_discarded(&self.shift.setup.handler, settled));
         let charge = (!effects.is_empty()).then(|| self.shift.budget.lot().charge(effects.size()));
-        let work = Work { settled, effects, _charge: charge };
+        let work = Work { settled: settled.into_iter(), effects, _charge: charge };
         self.shift.committer.send(ToCommitter::Settled(work)).map_err(|_| Ended)
     }
 

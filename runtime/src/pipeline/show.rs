@@ -74,6 +74,16 @@ pub(super) fn unblocked(metrics: &PipelineMetrics, names: &Names, partition: Par
     metrics.partitions(|table| table.update(to_broker(partition), |row| row.blocked = None));
 }
 
+/// A transaction came to nothing.
+pub(super) fn given_up(metrics: &PipelineMetrics, names: &Names, why: &str) {
+    metrics.transactions_given_up.add(1);
+    tracing::warn!(
+        pipeline = names.pipeline,
+        why,
+        "a transaction is given up; nothing of it is visible unless all of it is, and what is not committed runs again"
+    );
+}
+
 /// A commit was not taken. `last`: of partitions that are given up.
 pub(super) fn commit_failed(names: &Names, error: &BrokerError, last: bool) {
     let (pipeline, (expected, told)) = (&names.pipeline, commit_words(error.kind, last));

@@ -9,7 +9,7 @@ use super::{Known, Present, Runner, Step, Version, rival, steps};
 use crate::admin::health::State;
 use crate::admin::metrics::Rollout;
 use crate::config;
-use crate::pipeline::{Budget, Failure, Parts, Pool, Serving, Shared, ensure_topics, short, supervise};
+use crate::pipeline::{Budget, Ended, Failure, Parts, Pool, Serving, Shared, ensure_topics, short, supervise};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct Fleet {
     /// Why the broker did not answer in this round.
     silent: Option<String>,
     topics: Topics,
+    /// The worst end of those that count.
+    worst: Ended,
 }
 
 impl Fleet {
@@ -72,6 +74,7 @@ impl Fleet {
             waiting: BTreeSet::new(),
             silent: None,
             topics: Topics::new(setup.poll.saturating_mul(LOOKS_FOR_TOPICS)),
+            worst: Ended::Stopped,
             setup,
         }
     }
@@ -82,12 +85,12 @@ impl Fleet {
         self.launch(ready, budget);
     }
 
-    /// Runs until a stop is asked for and all pipelines are drained, or until none can go on. `true`: all ended in good
-    /// order.
-    pub fn run(mut self) -> bool {
+    /// Runs until a stop is asked for and all pipelines are drained, or until none can go on, or until one is fenced: then
+    /// the others drain, since they write under the same name.
+    #[must_use]
+    pub fn run(mut self) -> Ended {
         let wake = self.wake.clone();
         let _woken = self.setup.shared.stop.child(move || drop(wake.try_send(Event::Look)));
-        let mut good = true;
         loop {
             let stopping = self.setup.shared.stop.requested();
             let running = self.entries.values().any(Entry::runs);
@@ -95,11 +98,11 @@ impl Fleet {
             // Before the first look nobody knows what else the folder holds.
             let hopeless = failed && !self.setup.patient && self.waiting.is_empty() && self.accepted.is_some();
             if !running && (stopping || hopeless) {
-                return good && !failed;
+                return if failed { self.worst.max(Ended::Failed) } else { self.worst };
             }
             let until = if stopping { Instant::now() + Duration::from_secs(1) } else { self.next_look };
             match self.events.recv_deadline(until) {
-                Ok(Event::Ended(name, result)) => good &= self.ended(&name, result) || !stopping,
+                Ok(Event::Ended(name, result)) => self.ended(&name, result),
                 Ok(Event::Look) => self.hinted(),
                 Err(RecvTimeoutError::Timeout) if !stopping => self.look(),
                 // This end holds a sender itself: it is never the last.
@@ -185,9 +188,7 @@ impl Fleet {
     fn take_ends(&mut self) {
         while let Ok(event) = self.events.try_recv() {
             match event {
-                Event::Ended(name, result) => {
-                    self.ended(&name, result);
-                }
+                Event::Ended(name, result) => self.ended(&name, result),
                 Event::Look => self.hinted(),
             }
         }
@@ -405,15 +406,15 @@ impl Fleet {
         self.entries.insert(name, entry);
     }
 
-    /// A pipeline's thread is through. `false`: not in good order.
-    fn ended(&mut self, name: &str, result: Result<(), Failure>) -> bool {
-        let Some(entry) = self.entries.get_mut(name) else { return true };
+    /// A pipeline's thread is through.
+    fn ended(&mut self, name: &str, result: Result<(), Failure>) {
+        let end = Ended::of(&result);
+        let Some(entry) = self.entries.get_mut(name) else { return };
         if let Some(thread) = entry.thread.take()
             && thread.join().is_err()
         {
             tracing::error!(pipeline = name, "the pipeline's supervisor panicked");
         }
-        let good = result.is_ok();
         match result {
             Ok(()) => {}
             Err(Failure::Person(why)) => {
@@ -423,9 +424,16 @@ impl Fleet {
                 let told = "the pipeline did not stop in good order: what is not committed runs again";
                 tracing::error!(pipeline = name, why, "{told}");
             }
+            Err(Failure::Fenced(why)) => {
+                let told = "a newer instance has taken over, and this process ends. Each needs a store.dir of its own: was \
+                            the folder copied?";
+                tracing::error!(pipeline = name, why, "{told}");
+                self.setup.shared.stop.request();
+            }
         }
         if self.setup.shared.stop.requested() {
-            return good;
+            self.worst = self.worst.max(end);
+            return;
         }
         if let Some(next) = entry.next.take() {
             let budget = entry.budget.clone();
@@ -436,7 +444,6 @@ impl Fleet {
         } else {
             entry.failed = true;
         }
-        good
     }
 }
 

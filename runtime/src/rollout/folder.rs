@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_fault_of_one_does_not_touch_the_others() {
         let (dir, mut folder) = folder("read");
-        let manifest = "handler = \"h.wasm\"\ninput = [\"in\"]\nguarantee = \"at-least-once\"\n";
+        let manifest = "handler = \"h.wasm\"\ninput = [\"in\"]\n";
         for (name, text) in [("fine", manifest), ("wrong", "handel = \"h.wasm\"\n"), ("no-toml", "[[")] {
             fs::write(dir.join(format!("{name}.toml")), text).unwrap();
         }

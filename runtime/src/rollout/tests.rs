@@ -61,3 +61,13 @@ fn one_group_on_one_input_is_one_pipeline_s() {
     assert_eq!(found("a", &other, false, None), None, "itself");
     assert_eq!(found("c", &elsewhere, false, None), None);
 }
+
+#[test]
+fn how_a_pipeline_ended_decides_how_the_process_does() {
+    use crate::pipeline::{Ended, Failure};
+    let why = || "why".to_owned();
+    let ends = [Ok(()), Err(Failure::Person(why())), Err(Failure::Stop(why())), Err(Failure::Fenced(why()))];
+    let ends: Vec<Ended> = ends.iter().map(Ended::of).collect();
+    assert_eq!(ends, [Ended::Stopped, Ended::Failed, Ended::Failed, Ended::Fenced]);
+    assert_eq!(ends.into_iter().max(), Some(Ended::Fenced), "of several ends the worst counts");
+}

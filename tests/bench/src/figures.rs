@@ -62,24 +62,8 @@ pub(crate) fn throughput(rig: &Rig, amount: Amount, report: &mut Report) -> Resu
     let from = rig.topic("in", &[])?;
     report.doing(&format!("writing {} messages", amount.messages));
     fill(&rig.bootstrap, &from, amount.messages, |n| (key(n), value(n)))?;
-    let (mut raws, mut ours) = (Vec::new(), Vec::new());
-    for pair in 1..=amount.pairs {
-        // Who goes first takes turns too.
-        let order = if pair % 2 == 1 { [Who::Raw, Who::Keyrail] } else { [Who::Keyrail, Who::Raw] };
-        for who in order {
-            let run = throughput_run(rig, who, &from, amount.messages, &Shape::default())?;
-            report.doing(&format!(
-                "pair {pair}, {who:?}: {:.0} msgs/s, {:.2} us CPU, peak {:.0} MB",
-                run.per_second,
-                run.cpu_us,
-                megabytes(run.peak)
-            ));
-            match who {
-                Who::Raw => raws.push(run),
-                Who::Keyrail => ours.push(run),
-            }
-        }
-    }
+    let sides = [("raw loop", Who::Raw, Shape::default()), ("Keyrail", Who::Keyrail, Shape::default())];
+    let [raws, ours] = pairs(rig, &from, amount, &sides, report)?;
     let of = |runs: &[Run], what: Aspect| runs.iter().map(what).collect::<Vec<_>>();
     let ratios = |what: Aspect| raws.iter().zip(&ours).map(|(r, o)| what(o) / what(r)).collect::<Vec<_>>();
     let speed: Aspect = |r| r.per_second;
@@ -95,6 +79,45 @@ pub(crate) fn throughput(rig: &Rig, amount: Amount, report: &mut Report) -> Resu
     report
         .add(Figure::of("peak memory, Keyrail", "MB", &of(&ours, peak)).target(Target::AtMost(256.0 + BESIDE_BUDGET)));
     rig.retire(&from)
+}
+
+/// Both guarantees of Keyrail, in turns.
+pub(crate) fn guarantees(rig: &Rig, amount: Amount, report: &mut Report) -> Result<()> {
+    let from = rig.topic("in", &[])?;
+    report.doing(&format!("writing {} messages", amount.messages));
+    fill(&rig.bootstrap, &from, amount.messages, |n| (key(n), value(n)))?;
+    let exactly = Shape { exactly_once: true, ..Shape::default() };
+    let sides = [("at-least-once", Who::Keyrail, Shape::default()), ("exactly-once", Who::Keyrail, exactly)];
+    let [least, exactly] = pairs(rig, &from, amount, &sides, report)?;
+    let ratios = |what: Aspect| least.iter().zip(&exactly).map(|(l, e)| what(e) / what(l)).collect::<Vec<_>>();
+    report.add(Figure::of("exactly-once, throughput", "x", &ratios(|r| r.per_second)).target(Target::AtLeast(0.9)));
+    report.add(Figure::of("exactly-once, CPU", "x", &ratios(|r| r.cpu_us)).target(Target::AtMost(1.25)));
+    rig.retire(&from)
+}
+
+/// Runs of two sides over the same topic, in turns; who goes first takes turns too.
+fn pairs(
+    rig: &Rig,
+    from: &str,
+    amount: Amount,
+    sides: &[(&str, Who, Shape); 2],
+    report: &mut Report,
+) -> Result<[Vec<Run>; 2]> {
+    let mut runs = [Vec::new(), Vec::new()];
+    for pair in 1..=amount.pairs {
+        for side in if pair % 2 == 1 { [0, 1] } else { [1, 0] } {
+            let (name, who, shape) = &sides[side];
+            let run = throughput_run(rig, *who, from, amount.messages, shape)?;
+            report.doing(&format!(
+                "pair {pair}, {name}: {:.0} msgs/s, {:.2} us CPU, peak {:.0} MB",
+                run.per_second,
+                run.cpu_us,
+                megabytes(run.peak)
+            ));
+            runs[side].push(run);
+        }
+    }
+    Ok(runs)
 }
 
 /// From a record's append to its output's, both by the broker's clock, at [`RATE`].
@@ -202,7 +225,7 @@ pub(crate) fn budget(rig: &Rig, amount: Amount, report: &mut Report) -> Result<(
     fill(&rig.bootstrap, &from, count, |n| (key(n), script("retry", n)))?;
     let to = rig.topic("waits-out", &[])?;
     let manifest = "[retry]\nattempts = 100000\nbackoff = { first = \"1s\", factor = 1.0, max = \"1s\" }";
-    let shape = Shape { guest: "scripted", manifest, records: BUDGET };
+    let shape = Shape { guest: "scripted", manifest, records: BUDGET, ..Shape::default() };
     let mut process = rig.start(Who::Keyrail, &from, &to, &shape)?;
     std::thread::sleep(Duration::from_secs(amount.seconds.max(10)));
     process.check()?;
@@ -225,7 +248,7 @@ pub(crate) fn failing(rig: &Rig, amount: Amount, report: &mut Report) -> Result<
         Some(n) => (key(n), script("done", n)),
     })?;
     let manifest = "[retry]\nattempts = 100000\nbackoff = { first = \"200ms\", factor = 1.0, max = \"200ms\" }";
-    let shape = Shape { guest: "scripted", manifest, records: "" };
+    let shape = Shape { guest: "scripted", manifest, ..Shape::default() };
     let mut ratios = Vec::new();
     for _ in 0..amount.pairs.min(3) {
         let well = throughput_run(rig, Who::Keyrail, &healthy, messages, &shape)?;

@@ -55,6 +55,8 @@ enum Part {
 enum What {
     /// Throughput, CPU a message and peak memory of both
     Throughput,
+    /// Exactly-once against at-least-once
+    Guarantees,
     /// From append to output at 20,000 messages a second
     Latency,
     /// From start to the first message, and idle memory
@@ -93,9 +95,10 @@ fn run(args: &Args) -> Result<ExitCode> {
     let mut report = Report::new();
     report.doing("starting Kafka");
     let rig = Rig::new(&args.properties)?;
-    let all: [(What, Measure); 5] = [
+    let all: [(What, Measure); 6] = [
         (What::Start, figures::start),
         (What::Throughput, figures::throughput),
+        (What::Guarantees, figures::guarantees),
         (What::Latency, figures::latency),
         (What::Budget, figures::budget),
         (What::Failing, figures::failing),

@@ -39,6 +39,8 @@ pub(crate) struct Shape {
     pub(crate) manifest: &'static str,
     /// `[memory] records`; the default when empty.
     pub(crate) records: &'static str,
+    /// With transactions; the raw loop has none.
+    pub(crate) exactly_once: bool,
 }
 
 impl Rig {
@@ -104,8 +106,9 @@ impl Rig {
             self.bootstrap
         );
         fs::write(self.folder.join("keyrail.toml"), host)?;
+        let guarantee = if shape.exactly_once { "exactly-once" } else { "at-least-once" };
         let pipeline = format!(
-            "handler = \"{guest}.wasm\"\ninput = [\"{from}\"]\ngroup = \"{group}\"\nguarantee = \"at-least-once\"\n\
+            "handler = \"{guest}.wasm\"\ninput = [\"{from}\"]\ngroup = \"{group}\"\nguarantee = \"{guarantee}\"\n\
              {}\n[output]\nout = \"{to}\"\n",
             shape.manifest
         );

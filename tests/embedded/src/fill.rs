@@ -1,14 +1,16 @@
 //! What the embedded broker does on a disk that is full.
 
 use super::open;
+use super::transact::Writer;
 use anyhow::{Result, bail, ensure};
 use keyrail::broker::client::{Client, NewTopic};
-use keyrail::broker::{Produce, Refusal};
+use keyrail::broker::{BrokerErrorKind, Produce, Refusal};
 use keyrail::record::TopicPartition;
 use std::path::Path;
 use std::time::Duration;
 
-const BALLAST_BYTES: usize = 2 << 20;
+/// Half of the disk: what is written lies in the log first, and is copied into the database from there.
+const BALLAST_BYTES: usize = 3 << 20;
 
 pub(super) fn run(dir: &str) -> Result<()> {
     let ballast = Path::new(dir).join("ballast");
@@ -32,6 +34,12 @@ pub(super) fn run(dir: &str) -> Result<()> {
         // Full it stays, and it stays the same.
         ensure!(matches!(write(client.as_mut(), acknowledged)?, Err(Refusal::Blocked(_))), "a full disk took a record");
     }
+    let mut writer = Writer::new(&broker)?;
+    match writer.write(&value(acknowledged))? {
+        Err(error) if error.kind == BrokerErrorKind::Retry => println!("refused, a transaction: {error}"),
+        other => bail!("a transaction on a full disk: {other:?}"),
+    }
+    ensure!(writer.committed()?.is_none(), "offsets of a refused transaction are committed");
     std::fs::remove_file(&ballast)?;
     for _ in 0..5 {
         if let Err(refusal) = write(client.as_mut(), acknowledged)? {
@@ -39,6 +47,10 @@ pub(super) fn run(dir: &str) -> Result<()> {
         }
         acknowledged += 1;
     }
+    writer.write(&value(acknowledged))??;
+    acknowledged += 1;
+    ensure!(writer.committed()? == Some(7), "a transaction without its offsets");
+    drop(writer);
     check(client.as_mut(), acknowledged)?;
     drop(client);
     drop(broker);
@@ -47,11 +59,17 @@ pub(super) fn run(dir: &str) -> Result<()> {
     Ok(())
 }
 
-fn write(client: &mut dyn Client, number: u64) -> Result<Result<(), Refusal>> {
-    let value = format!("{number:0>30000}");
+fn value(number: u64) -> String {
+    format!("{number:0>30000}")
+}
+
+fn record(value: &str) -> Produce<'_> {
     let (key, value) = (Some(&b"k"[..]), Some(value.as_bytes()));
-    let record = Produce { topic: "t", partition: None, key, value, headers: &[], timestamp_ms: None };
-    client.produce(&[record])?.pop().ok_or_else(|| anyhow::anyhow!("no result"))
+    Produce { topic: "t", partition: None, key, value, headers: &[], timestamp_ms: None }
+}
+
+fn write(client: &mut dyn Client, number: u64) -> Result<Result<(), Refusal>> {
+    client.produce(&[record(&value(number))])?.pop().ok_or_else(|| anyhow::anyhow!("no result"))
 }
 
 /// Every acknowledged record is there once, in order, and nothing else is.
@@ -65,7 +83,7 @@ fn check(client: &mut dyn Client, acknowledged: u64) -> Result<()> {
         ensure!(records.len() > before, "{before} of {acknowledged} acknowledged records are there");
     }
     for (number, record) in records.iter().enumerate() {
-        ensure!(record.value() == Some(format!("{number:0>30000}").as_bytes()), "record {number} is another");
+        ensure!(record.value() == Some(value(number as u64).as_bytes()), "record {number} is another");
     }
     ensure!(records.len() as u64 == acknowledged, "a refused record was written");
     Ok(())

@@ -3,6 +3,7 @@
 //! ```text
 //! embedded-rig produce DIR ACKS FIRST  numbers its records from FIRST on, and notes in ACKS what was acknowledged, until
 //!                                      it is killed
+//! embedded-rig transact DIR            reads, writes and commits in transactions until it is killed
 //! embedded-rig hold DIR                holds the folder until its standard input ends
 //! embedded-rig fill DIR                fills the disk that DIR is on, and then makes room
 //! embedded-rig run FILE                runs what a keyrail.toml says until its standard input ends
@@ -15,6 +16,7 @@ mod bench;
 mod fill;
 mod serve;
 mod swap;
+mod transact;
 
 use anyhow::{Context as _, Result, bail};
 use keyrail::broker::client::NewTopic;
@@ -30,6 +32,7 @@ fn main() -> Result<()> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["produce", dir, acks, first] => produce(dir, Path::new(acks), first.parse()?),
+        ["transact", dir] => transact::run(dir),
         ["hold", dir] => hold(dir),
         ["fill", dir] => fill::run(dir),
         ["run", file] => serve::run(Path::new(file)),

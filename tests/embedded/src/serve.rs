@@ -49,8 +49,7 @@ pub(super) fn bench(dir: &str, guest: &Path, records: u64) -> Result<()> {
     fs::copy(guest, dir.join("plugins/identity.wasm")).context("the handler")?;
     let file = dir.join("keyrail.toml");
     fs::write(&file, "broker = \"embedded\"\nadmin.listen = \"127.0.0.1:0\"\n")?;
-    let manifest =
-        "handler = \"identity.wasm\"\ninput = [\"in\"]\nguarantee = \"at-least-once\"\noutput.out = \"out\"\n";
+    let manifest = "handler = \"identity.wasm\"\ninput = [\"in\"]\noutput.out = \"out\"\n";
     fs::write(dir.join("plugins/identity.toml"), manifest)?;
     let host = config::load_host(&file, &[], &|_| None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
     let options = pipeline::embedded_options(&host);

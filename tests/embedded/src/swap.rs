@@ -26,7 +26,7 @@ pub(super) fn bench(dir: &str, guest: &Path) -> Result<()> {
     fs::write(&handler, &base)?;
     let file = dir.join("keyrail.toml");
     fs::write(&file, "broker = \"embedded\"\nadmin.listen = \"127.0.0.1:0\"\n")?;
-    let manifest = "handler = \"copy.wasm\"\ninput = [\"in\"]\nguarantee = \"at-least-once\"\noutput.out = \"out\"\n";
+    let manifest = "handler = \"copy.wasm\"\ninput = [\"in\"]\noutput.out = \"out\"\n";
     fs::write(dir.join("plugins/copy.toml"), manifest)?;
     let (host, pipelines) = config::load(&file, &[], &|_| None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
     let options = pipeline::embedded_options(&host);

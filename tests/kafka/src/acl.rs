@@ -22,6 +22,8 @@ pub(crate) fn allow(bootstrap: &str, user: &str, operation: &str, resource: &str
     let (kind, name) = match resource {
         "topic" => (kind::RD_KAFKA_RESOURCE_TOPIC, name),
         "group" => (kind::RD_KAFKA_RESOURCE_GROUP, name),
+        "transactional-id" => (kind::RD_KAFKA_RESOURCE_TRANSACTIONAL_ID, name),
+        "transactional-ids" => (kind::RD_KAFKA_RESOURCE_TRANSACTIONAL_ID, name),
         "cluster" => (kind::RD_KAFKA_RESOURCE_BROKER, "kafka-cluster"),
         _ => bail!("no resource {resource:?} is known here"),
     };
@@ -29,6 +31,10 @@ pub(crate) fn allow(bootstrap: &str, user: &str, operation: &str, resource: &str
     config.set("bootstrap.servers", bootstrap);
     let client =
         Client::new(&config, config.create_native_config()?, RDKafkaType::RD_KAFKA_PRODUCER, DefaultClientContext)?;
+    let pattern = match resource {
+        "transactional-ids" => c::rd_kafka_ResourcePatternType_t::RD_KAFKA_RESOURCE_PATTERN_PREFIXED,
+        _ => c::rd_kafka_ResourcePatternType_t::RD_KAFKA_RESOURCE_PATTERN_LITERAL,
+    };
     let (name, principal, host) = (CString::new(name)?, CString::new(format!("User:{user}"))?, c"*");
     let mut why = [0 as c_char; 256];
     // SAFETY: all pointers are live for their calls; each object is freed once, the queue before the client.
@@ -37,7 +43,7 @@ pub(crate) fn allow(bootstrap: &str, user: &str, operation: &str, resource: &str
         let binding = c::rd_kafka_AclBinding_new(
             kind,
             name.as_ptr(),
-            c::rd_kafka_ResourcePatternType_t::RD_KAFKA_RESOURCE_PATTERN_LITERAL,
+            pattern,
             principal.as_ptr(),
             host.as_ptr(),
             operation,

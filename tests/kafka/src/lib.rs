@@ -5,11 +5,13 @@
 
 #[allow(unsafe_code, reason = "access rules are made through librdkafka's C interface, which no safe crate covers")]
 mod acl;
+mod frames;
 mod janitor;
 mod node;
 mod proxy;
 mod rig;
 
+pub use frames::{Fault, api};
 pub use proxy::{Direction, Proxy};
 pub use rig::{Kafka, Options, Security, shared, start};
 

@@ -1,6 +1,9 @@
-//! A proxy between clients and a broker, for connections that are slow, silent in one direction, or break.
+//! A proxy between clients and a broker, for connections that are slow, silent in one direction, or break, and for
+//! requests whose answer never comes.
 
+use crate::frames::{Fault, Frames, Rules, answer, request};
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -13,6 +16,8 @@ use std::time::{Duration, Instant};
 const PIECES: usize = 64;
 /// Who waits on a state looks at it anew at the latest after this.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long a broker may take to read the request of a connection whose client is gone.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Where bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,7 @@ struct State {
     latency: Duration,
     stalled: [bool; 2],
     links: Vec<Arc<Link>>,
+    rules: Rules,
     over: bool,
 }
 
@@ -51,9 +57,17 @@ struct Link {
     client: TcpStream,
     broker: TcpStream,
     over: AtomicBool,
+    /// The client is gone, and the broker shall not know yet.
+    deaf: AtomicBool,
+    /// What becomes of the answers to these requests.
+    marked: Mutex<BTreeMap<i32, Fault>>,
 }
 
 impl Link {
+    fn marked(&self) -> MutexGuard<'_, BTreeMap<i32, Fault>> {
+        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn cut(&self) {
         self.over.store(true, SeqCst);
         // An error means that it is closed already.
@@ -102,6 +116,28 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
+    /// The next `times` requests of this kind ([`crate::api`]) meet this fault, on all connections together.
+    pub fn fault(&self, api_key: i16, fault: Fault, times: u32) {
+        self.shared.state().rules.set(api_key, fault, times);
+    }
+
+    /// Requests meet no fault any more.
+    pub fn heal(&self) {
+        self.shared.state().rules.clear();
+    }
+
+    /// How many requests of this kind came by.
+    #[must_use]
+    pub fn seen(&self, api_key: i16) -> u64 {
+        self.shared.state().rules.seen(api_key)
+    }
+
+    /// How many of them met a fault.
+    #[must_use]
+    pub fn met(&self, api_key: i16) -> u64 {
+        self.shared.state().rules.met(api_key)
+    }
+
     /// Breaks all connections, and forgets what was on its way; new ones are taken.
     pub fn cut(&self) {
         self.shared.state().links.drain(..).for_each(|link| link.cut());
@@ -126,7 +162,8 @@ fn open(shared: &Arc<Shared>, client: TcpStream, port: u16) -> Result<()> {
     client.set_nodelay(true)?;
     broker.set_nodelay(true)?;
     let ends = [(client.try_clone()?, broker.try_clone()?), (broker.try_clone()?, client.try_clone()?)];
-    let link = Arc::new(Link { client, broker, over: AtomicBool::new(false) });
+    let (over, deaf, marked) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::default());
+    let link = Arc::new(Link { client, broker, over, deaf, marked });
     let mut state = shared.state();
     state.links.retain(|l| !l.over.load(SeqCst));
     state.links.push(link.clone());
@@ -136,12 +173,15 @@ fn open(shared: &Arc<Shared>, client: TcpStream, port: u16) -> Result<()> {
         let (of_reader, of_writer, of_both) = (link.clone(), link.clone(), shared.clone());
         let reads = of_both.clone();
         std::thread::Builder::new().name("proxy-read".to_owned()).spawn(move || {
-            read(from, &pieces, &reads);
+            read(from, &pieces, direction, &reads, &of_reader);
             // The writer ends once it has passed on what is on its way.
-            drop((pieces, of_reader));
+            drop(pieces);
         })?;
         std::thread::Builder::new().name("proxy-write".to_owned()).spawn(move || {
             write(to, &coming, direction, &of_both, &of_writer);
+            if of_writer.deaf.load(SeqCst) {
+                std::thread::sleep(LINGER);
+            }
             of_writer.cut();
         })?;
     }
@@ -150,14 +190,43 @@ fn open(shared: &Arc<Shared>, client: TcpStream, port: u16) -> Result<()> {
 
 type Piece = (Instant, Vec<u8>);
 
-fn read(mut from: TcpStream, pieces: &SyncSender<Piece>, shared: &Shared) {
+fn read(mut from: TcpStream, pieces: &SyncSender<Piece>, direction: Direction, shared: &Shared, link: &Link) {
     let mut buffer = vec![0; 64 * 1024];
+    let mut frames = Frames::default();
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        let due = Instant::now() + shared.state().latency;
-        if pieces.send((due, buffer[..length].to_vec())).is_err() {
-            return;
+        frames.push(&buffer[..length]);
+        while let Some(frame) = frames.next() {
+            let due = Instant::now() + shared.state().latency;
+            let fault = match direction {
+                Direction::ToBroker => on_request(&frame, shared, link),
+                Direction::ToClients => answer(&frame).and_then(|id| link.marked().remove(&id)),
+            };
+            let due = match fault {
+                None => due,
+                Some(Fault::Mute) => continue,
+                Some(Fault::Cut) => return link.cut(),
+                Some(Fault::Slow(more) | Fault::Late(more)) => due + more,
+            };
+            // The other end may be gone, and with it who would take the piece.
+            if pieces.send((due, frame)).is_err() || direction == Direction::ToBroker && link.deaf.load(SeqCst) {
+                return;
+            }
         }
     }
+}
+
+/// What becomes of the request itself; its answer is marked.
+fn on_request(frame: &[u8], shared: &Shared, link: &Link) -> Option<Fault> {
+    let (key, id) = request(frame)?;
+    let fault = shared.state().rules.meet(key)?;
+    if let Fault::Late(_) = fault {
+        link.deaf.store(true, SeqCst);
+        // An error means that it is closed already.
+        drop(link.client.shutdown(Shutdown::Both));
+        return Some(fault);
+    }
+    link.marked().insert(id, fault);
+    None
 }
 
 /// Until the reader has seen the end, or the link is cut.
@@ -169,7 +238,8 @@ fn write(mut to: TcpStream, coming: &Receiver<Piece>, direction: Direction, shar
             state = shared.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(state);
-        if link.over.load(SeqCst) || to.write_all(&bytes).is_err() {
+        let unheard = direction == Direction::ToClients && link.deaf.load(SeqCst);
+        if link.over.load(SeqCst) || (!unheard && to.write_all(&bytes).is_err()) {
             return;
         }
     }
@@ -179,6 +249,7 @@ fn write(mut to: TcpStream, coming: &Receiver<Piece>, direction: Direction, shar
 #[allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicU8;
 
     /// A server that sends back what it gets.
     fn echo() -> u16 {
@@ -229,5 +300,63 @@ mod tests {
         proxy.cut();
         assert!(ask(&mut stream, b"gone").0.is_err());
         assert_eq!(&ask(&mut connect(&proxy), b"anew").0.unwrap(), b"anew");
+    }
+
+    /// A broker that answers each request with its correlation id and how many it had before.
+    fn broker() -> u16 {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let had = Arc::new(AtomicU8::new(0));
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let had = had.clone();
+                std::thread::spawn(move || {
+                    let mut request = [0; 12];
+                    while stream.read_exact(&mut request).is_ok() {
+                        let answer = [&[0, 0, 0, 5], &request[8..], &[had.fetch_add(1, SeqCst)]].concat();
+                        drop(stream.write_all(&answer));
+                    }
+                });
+            }
+        });
+        port
+    }
+
+    /// Asks for `key` under this id. Gives what came back: the id, and how many requests the broker had before.
+    fn request(stream: &mut TcpStream, key: u8, id: u8) -> std::io::Result<(u8, u8)> {
+        let mut back = [0; 9];
+        stream.write_all(&[0, 0, 0, 8, 0, key, 0, 1, 0, 0, 0, id])?;
+        stream.read_exact(&mut back).map(|()| (back[7], back[8]))
+    }
+
+    #[test]
+    fn one_kind_of_request_meets_a_fault_and_the_others_pass() {
+        let proxy = Proxy::start(broker()).unwrap();
+        let mut stream = connect(&proxy);
+        assert_eq!(request(&mut stream, 26, 1).unwrap(), (1, 0));
+        proxy.fault(26, Fault::Mute, 1);
+        assert_eq!(request(&mut stream, 25, 2).unwrap(), (2, 1));
+        assert!(request(&mut stream, 26, 3).is_err());
+        assert_eq!(request(&mut stream, 26, 4).unwrap(), (4, 3), "the broker had it, and the connection stays");
+        let long = Duration::from_millis(100);
+        proxy.fault(26, Fault::Slow(long), 1);
+        let began = Instant::now();
+        assert_eq!(request(&mut stream, 26, 5).unwrap(), (5, 4));
+        assert!(began.elapsed() >= long);
+        proxy.fault(26, Fault::Cut, 1);
+        assert!(request(&mut stream, 26, 6).is_err());
+        assert!(request(&mut stream, 25, 7).is_err(), "the connection is gone");
+        let mut stream = connect(&proxy);
+        assert_eq!(request(&mut stream, 25, 8).unwrap(), (8, 6), "and the broker had the request");
+        proxy.fault(26, Fault::Late(long), 1);
+        assert!(request(&mut stream, 26, 9).is_err());
+        let mut stream = connect(&proxy);
+        assert_eq!(request(&mut stream, 26, 10).unwrap(), (10, 7), "the broker has not seen it yet");
+        std::thread::sleep(long * 2);
+        assert_eq!(request(&mut stream, 26, 11).unwrap(), (11, 9), "now it has");
+        proxy.fault(26, Fault::Cut, 1);
+        proxy.heal();
+        assert_eq!(request(&mut stream, 26, 12).unwrap(), (12, 10));
+        assert_eq!((proxy.met(26), proxy.met(25), proxy.seen(25)), (4, 0, 2));
     }
 }

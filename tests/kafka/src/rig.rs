@@ -178,7 +178,8 @@ impl Kafka {
         all
     }
 
-    /// Allows a user an operation (`Read`, `Write`, `Describe`, `Create`, ...) on a resource (`topic`, `group`, `cluster`).
+    /// Allows a user an operation (`Read`, `Write`, `Describe`, `Create`, ...) on a resource (`topic`, `group`,
+    /// `transactional-id`, `transactional-ids` that begin so, `cluster`).
     pub fn allow(&self, user: &str, operation: &str, resource: &str, name: &str) -> Result<()> {
         acl::allow(self.bootstrap(Security::Plain), user, operation, resource, name)
     }

@@ -1,10 +1,16 @@
 //! All that a worker's actors see of the world: time, chance, the broker, the oracle.
 
+mod produce;
+mod transactions;
+
+pub use transactions::{Answer, EndRequest, No, OffsetsRequest, Renewal, Told};
+
 use crate::coverage::{Action, Coverage, Fault};
 use crate::invariants::{Oracle, RunId, name};
 use crate::model::group::{Committed, Group, MemberId};
 use crate::model::log::Log;
-use crate::model::outputs::{Effect, LETTER_PLACE, Lot, Outputs, Pending, Pumped, Report};
+use crate::model::outputs::{Lot, Outputs, Pending, Report};
+use crate::model::transactions::{Coordinator, TransactionId};
 use crate::record::{Rec, SLOTS_PER_TOPIC, index_of, partition_of};
 use crate::rng::Rng;
 use crate::settings::Settings;
@@ -20,8 +26,20 @@ use std::rc::Rc;
 pub enum Due {
     /// A producer's queue has something for the broker.
     Pump(u16, u8),
-    /// A delivery report arrives.
-    Reported(u16, u64, Report),
+    /// A delivery report arrives at a process and its producer.
+    Reported(u16, u32, u64, Report),
+    /// A record that its producer has given up arrives.
+    LateRecord(u8, Box<Pending>),
+    /// A producer takes its id over.
+    Renewal(Renewal),
+    /// A request that ends a transaction reaches the broker.
+    End(Box<EndRequest>),
+    /// An answer to a producer arrives: the worker, the process, the answer.
+    Told(u8, u16, Told),
+    /// A marker of a decided transaction is written.
+    Marker(TransactionId, u8),
+    /// The broker looks whether a transaction has been open for too long.
+    TransactionTimeout(TransactionId),
     /// A commit reaches the broker.
     Commit(Box<CommitRequest>),
     /// Its answer arrives: the process, the commit, success.
@@ -79,6 +97,10 @@ pub enum CommitLot {
     Doubtful,
     /// Stored, and answered after this many milliseconds.
     Late(u64),
+    /// With transactions: it takes this many milliseconds to arrive.
+    Slow(u64),
+    /// With transactions: it is sent twice, and the first one takes so many milliseconds to arrive.
+    Twice(u64),
 }
 
 /// What strikes a process; carried out by the world once the present step is over.
@@ -108,6 +130,10 @@ pub struct Afflictions {
     pub produce: Option<Lot>,
     /// The next commit has this lot.
     pub commit: Option<CommitLot>,
+    /// The group's coordinator does not take the next offsets of a transaction.
+    pub refused_offsets: bool,
+    /// The next renewal of the producer fails (`None`), or its request takes so many milliseconds.
+    pub renewal: Option<Option<u64>>,
     /// The next call lasts this long.
     pub slow_call_ms: Option<u64>,
     /// Until when calls fail, report an outage, trap, answers are late, the budget is small.
@@ -139,6 +165,12 @@ pub struct Env {
     pub logs: Vec<Log>,
     /// The producers' side.
     pub outputs: Outputs,
+    /// The transactions.
+    pub coordinator: Coordinator,
+    /// The markers of the next decision take up to so many milliseconds.
+    pub marker_ms: Option<u64>,
+    /// The present process and producer of each transactional id.
+    clients: Vec<Option<(u16, u32)>>,
     /// The group.
     pub group: Group,
     /// Which process a member is.
@@ -208,6 +240,9 @@ impl Env {
             wall_ms: 1_700_000_000_000,
             logs: (0..2 * SLOTS_PER_TOPIC).map(|_| Log::default()).collect(),
             outputs: Outputs::default(),
+            coordinator: Coordinator::default(),
+            marker_ms: None,
+            clients: vec![None; usize::from(settings.workers)],
             group: Group::default(),
             members: BTreeMap::new(),
             down_until_ms: 0,
@@ -301,67 +336,6 @@ impl Env {
             Event { at_ms, who, what: fault.name(), partition: None, offset: None, info: 0, detail: action.name() };
         self.trace.note(event);
         self.strikes.push(Strike { fault, worker });
-    }
-
-    /// Hands a record to the producer of a process.
-    pub fn produce(&mut self, worker: u8, process: u16, place: u8, token: u64, effect: Effect) {
-        let too_large = self.oracle.look(effect.partition, effect.offset).is_some_and(|f| f.rec.too_large);
-        let taken = self.afflictions[usize::from(worker)].produce.take();
-        let lot = if too_large { Lot::Undeliverable } else { taken.unwrap_or(Lot::Written) };
-        self.send(process, place, token, effect, lot);
-    }
-
-    /// As [`Env::produce`], for a dead letter; a short one is never too large.
-    pub fn produce_letter(&mut self, worker: u8, process: u16, token: u64, effect: Effect, short: bool) {
-        let too_large = self.oracle.look(effect.partition, effect.offset).is_some_and(|f| f.rec.too_large);
-        let taken = self.afflictions[usize::from(worker)].produce.take();
-        let lot = if too_large && !short { Lot::Undeliverable } else { taken.unwrap_or(Lot::Written) };
-        let place = LETTER_PLACE + (effect.partition / SLOTS_PER_TOPIC) as u8;
-        self.send(process, place, token, effect, lot);
-    }
-
-    fn send(&mut self, process: u16, place: u8, token: u64, effect: Effect, lot: Lot) {
-        let ready_ms = self.now_ms + self.rng.below(4);
-        let pending = Pending { ready_ms, sent_ms: self.now_ms, token, effect, lot };
-        if self.outputs.send(process, place, pending) {
-            self.after(ready_ms - self.now_ms, Due::Pump(process, place));
-        }
-    }
-
-    /// Moves a producer's queue on. `worker` is whose process it is.
-    pub fn pump(&mut self, worker: u8, process: u16, place: u8) {
-        if self.down_until_ms > self.now_ms {
-            let topic = crate::model::outputs::topic_of(place);
-            self.outputs.block(topic, self.down_until_ms);
-        }
-        loop {
-            match self.outputs.pump(process, place, self.now_ms, self.settings.delivery_ms) {
-                Pumped::Empty => return,
-                Pumped::Later(at_ms) => {
-                    return self.after(at_ms.saturating_sub(self.now_ms), Due::Pump(process, place));
-                }
-                Pumped::Out { pending, written, reported } => {
-                    let effect = pending.effect;
-                    let at = Some((effect.partition, effect.offset));
-                    if written {
-                        let what = if effect.letter { "letter written" } else { "output written" };
-                        self.note(Who::Broker, what, at, i64::from(effect.run));
-                        self.oracle.written(place, &effect);
-                    }
-                    if reported != Report::Ok {
-                        self.note(Who::Broker, "produce refused", at, reported as i64);
-                        self.oracle.refused(&effect, reported == Report::Undeliverable);
-                    }
-                    let late = self.afflictions[usize::from(worker)].late_acks_until_ms > self.now_ms;
-                    let wait_ms = if late { self.rng.within(100, 1_000) } else { self.rng.below(3) };
-                    // A client has one queue for its reports: they come out in the order in which they went in.
-                    let last_ms = self.last_report_ms.entry(process).or_default();
-                    *last_ms = (*last_ms).max(self.now_ms + wait_ms);
-                    let wait_ms = *last_ms - self.now_ms;
-                    self.after(wait_ms, Due::Reported(process, pending.token, reported));
-                }
-            }
-        }
     }
 
     /// A commit arrives at the broker.

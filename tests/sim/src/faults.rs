@@ -17,7 +17,7 @@ const MOST_PARTITIONS: u32 = 5;
 /// Carries out what has struck.
 pub fn carry_out(strike: Strike, worker: &mut Worker, env: &mut Env) {
     let lasts_ms = match strike.fault {
-        Fault::Crash | Fault::Stop | Fault::Zombie => process(strike.fault, worker, env),
+        Fault::Crash | Fault::Stop | Fault::Zombie | Fault::Frozen => process(strike.fault, worker, env),
         Fault::Revoke | Fault::Lost | Fault::Bounce | Fault::Storm | Fault::PartitionAdded => {
             membership(strike.fault, worker, env)
         }
@@ -33,6 +33,14 @@ pub fn carry_out(strike: Strike, worker: &mut Worker, env: &mut Env) {
         | Fault::DoubtfulCommit
         | Fault::LateCommit
         | Fault::SilentStall => once(strike, env),
+        Fault::LateProduce
+        | Fault::SlowEnd
+        | Fault::ResentEnd
+        | Fault::RefusedOffsets
+        | Fault::FailedRenewal
+        | Fault::LateRenewal
+        | Fault::SlowMarkers
+        | Fault::StolenId => transaction(strike, env),
         Fault::BlockedOutput | Fault::BlockedLetters | Fault::BrokerDown => broker(strike.fault, env),
         Fault::Duplicates | Fault::Compaction | Fault::Markers | Fault::Retention => input(strike.fault, worker, env),
         Fault::Reset | Fault::HostileMetadata => operator(strike.fault, worker, env),
@@ -56,6 +64,13 @@ fn process(fault: Fault, worker: &mut Worker, env: &mut Env) -> u64 {
             worker.ask_to_stop();
             env.settings.timing.revoke_ms
         }
+        Fault::Frozen => {
+            let transaction_ms = env.settings.timing.transaction_ms;
+            let wait_ms = env.rng.within(transaction_ms / 2, (session_ms - 200).min(transaction_ms * 2));
+            worker.state = State::Paused;
+            env.after(wait_ms, Due::Wake(worker.mail.worker, worker.process()));
+            wait_ms
+        }
         _ => {
             let wait_ms = session_ms + env.rng.within(200, 3_000);
             worker.state = State::Paused;
@@ -73,6 +88,7 @@ pub fn kill(worker: &mut Worker, restart_ms: u64, env: &mut Env) {
     env.oracle.all_unclean(worker.process());
     let rng = &mut env.rng;
     env.outputs.died(worker.process(), |len| rng.index(len + 1));
+    env.hang_up(worker.mail.worker);
     env.after(env.settings.session_ms, Due::Expire(worker.member()));
     env.after(restart_ms, Due::Restart(worker.mail.worker));
 }
@@ -133,6 +149,23 @@ fn once(strike: Strike, env: &mut Env) -> u64 {
             ills.stall_next = true;
             return env.settings.timing.stall_ms;
         }
+    }
+    late_ms
+}
+
+/// What goes wrong with transactions; without them it is nothing.
+fn transaction(strike: Strike, env: &mut Env) -> u64 {
+    let late_ms = env.rng.within(100, 7_000);
+    let ills = &mut env.afflictions[usize::from(strike.worker)];
+    match strike.fault {
+        Fault::LateProduce => ills.produce = Some(Lot::Late(late_ms)),
+        Fault::SlowEnd => ills.commit = Some(CommitLot::Slow(late_ms)),
+        Fault::ResentEnd => ills.commit = Some(CommitLot::Twice(late_ms)),
+        Fault::RefusedOffsets => ills.refused_offsets = true,
+        Fault::FailedRenewal => ills.renewal = Some(None),
+        Fault::LateRenewal => ills.renewal = Some(Some(late_ms)),
+        Fault::SlowMarkers => env.marker_ms = Some(late_ms / 2),
+        _ => env.steal_id(strike.worker),
     }
     late_ms
 }
@@ -206,6 +239,11 @@ fn input(fault: Fault, worker: &Worker, env: &mut Env) -> u64 {
 fn operator(fault: Fault, worker: &Worker, env: &mut Env) -> u64 {
     let partition = some_partition(worker, env);
     let Some(committed) = env.group.committed(partition).cloned() else { return 0 };
+    // The tools wait until nothing is under way.
+    if env.coordinator.is_pending(partition) {
+        return 0;
+    }
+    env.coordinator.forget_order(partition);
     if let Some(owner) = env.group.owner(partition) {
         env.throw_out(owner);
     }

@@ -4,6 +4,10 @@
 //! model of a broker. A seed decides everything: messages, policy, who steps next, which fault strikes where. After
 //! each step an oracle that sees all checks [what must hold](invariants). Two runs of a seed are the same run.
 //!
+//! Every other seed is exactly-once. Then the model's broker has transactions, with all that can come late, twice or not
+//! at all of a request, and the oracle holds each transaction against its offsets: what is visible is covered, and what is
+//! covered is visible, once.
+//!
 //! In the order of reading: [`settings`] is what a run is made of, [`world`] runs it, [`worker`] is one process,
 //! [`model`] the broker, [`faults`] what goes wrong, [`coverage`] which fault met which action.
 //!

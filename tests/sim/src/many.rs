@@ -1,8 +1,10 @@
 //! Many seeds on all cores.
 
 use crate::coverage::Coverage;
+use crate::settings::Settings;
 use crate::{Failure, run_seed};
 use keyrail_engine::planted::Bug;
+use keyrail_engine::policy::Guarantee;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +50,16 @@ impl Sum {
 /// Runs these seeds on all cores, up to the first failure.
 #[must_use]
 pub fn run_seeds(seeds: Range<u64>, planted: Option<Bug>) -> Sum {
+    run_some(seeds, planted, |_| true)
+}
+
+/// Runs those of the seeds that have this guarantee.
+#[must_use]
+pub fn run_seeds_of(guarantee: Guarantee, seeds: Range<u64>, planted: Option<Bug>) -> Sum {
+    run_some(seeds, planted, |seed| Settings::guarantee_of(seed) == guarantee)
+}
+
+fn run_some(seeds: Range<u64>, planted: Option<Bug>, wanted: impl Fn(u64) -> bool + Sync) -> Sum {
     let next = AtomicU64::new(seeds.start);
     let sum = Mutex::new(Sum::default());
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -58,6 +70,9 @@ pub fn run_seeds(seeds: Range<u64>, planted: Option<Bug>) -> Sum {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         return;
+                    }
+                    if !wanted(seed) {
+                        continue;
                     }
                     let result = run_seed(seed, planted);
                     if result.is_err() {

@@ -6,7 +6,9 @@ use crate::rng::Rng;
 use keyrail_engine::intake::From;
 use keyrail_engine::pipeline::Timing;
 use keyrail_engine::planted::Bug;
-use keyrail_engine::policy::{Absent, Batch, Commit, Dedup, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent};
+use keyrail_engine::policy::{
+    Absent, Batch, Commit, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent,
+};
 
 /// Pairs of action and fault of one seed that come from the walk through all of them.
 const WALKED_PAIRS: u64 = 20;
@@ -77,7 +79,11 @@ impl Settings {
             messages: 0,
             arrival_ms: 0,
             keys: 8,
-            policy: Policy { retry: retry(4, 100, Spent::DeadLetter), ..Policy::default() },
+            policy: Policy {
+                guarantee: Guarantee::AtLeastOnce,
+                retry: retry(4, 100, Spent::DeadLetter),
+                ..Policy::default()
+            },
             timing: timing(),
             from: From::Earliest,
             budget_bytes: 1 << 20,
@@ -91,11 +97,25 @@ impl Settings {
         }
     }
 
+    /// The same with transactions.
+    #[must_use]
+    pub fn quiet_exactly_once() -> Self {
+        let quiet = Self::quiet();
+        Self { policy: Policy { guarantee: Guarantee::ExactlyOnce, ..quiet.policy.clone() }, ..quiet }
+    }
+
+    /// Even seeds are at-least-once, odd ones exactly-once.
+    #[must_use]
+    pub const fn guarantee_of(seed: u64) -> Guarantee {
+        if seed.is_multiple_of(2) { Guarantee::AtLeastOnce } else { Guarantee::ExactlyOnce }
+    }
+
     /// The run of this seed.
     #[must_use]
     pub fn of_seed(seed: u64, planted: Option<Bug>) -> Self {
         let mut rng = Rng::new(seed ^ 0x006b_6579_7261_696c);
-        let mut policy = draw_policy(&mut rng);
+        let guarantee = Self::guarantee_of(seed);
+        let mut policy = Policy { guarantee, ..draw_policy(&mut rng) };
         policy.planted = planted;
         Self {
             seed,
@@ -114,7 +134,7 @@ impl Settings {
             },
             lag_ms: *rng.pick(&[0, 5, 40]),
             inbox_during_call: rng.percent(20),
-            faults: draw_faults(seed, &mut rng),
+            faults: draw_faults(seed, guarantee, &mut rng),
             ..Self::quiet()
         }
     }
@@ -122,7 +142,15 @@ impl Settings {
 
 /// Shorter than the defaults, in the same proportions, so that a seed lives through many of them.
 fn timing() -> Timing {
-    Timing { revoke_ms: 4_000, stall_ms: 8_000, commit_ms: 5_000, refusal_first_ms: 100, refusal_max_ms: 3_000 }
+    Timing {
+        revoke_ms: 4_000,
+        release_ms: 6_000,
+        stall_ms: 8_000,
+        commit_ms: 5_000,
+        refusal_first_ms: 100,
+        refusal_max_ms: 3_000,
+        transaction_ms: 3_000,
+    }
 }
 
 fn retry(attempts: u32, first_ms: u64, then: Spent) -> Retry {
@@ -174,24 +202,41 @@ fn draw_policy(rng: &mut Rng) -> Policy {
 /// Goes through all pairs of action and fault in turn, so that a thousand seeds meet each of them many times, in
 /// ever new company. Pairs with an action that only a fault brings about wait from the start; each seed has one such
 /// fault of each kind.
-fn draw_faults(seed: u64, rng: &mut Rng) -> Vec<(Action, Fault)> {
-    let (actions, faults) = (Action::ALL.len() as u64, Fault::ALL.len() as u64);
-    let pairs = actions * faults;
+fn draw_faults(seed: u64, guarantee: Guarantee, rng: &mut Rng) -> Vec<(Action, Fault)> {
+    let actions: Vec<Action> = Action::ALL.iter().copied().filter(|a| a.is_of(guarantee)).collect();
+    let kinds: Vec<Fault> = Fault::ALL.iter().copied().filter(|f| f.is_of(guarantee)).collect();
+    let faults = kinds.len() as u64;
+    let pairs = actions.len() as u64 * faults;
     // Coprime to the number of pairs, so that the walk visits all of them.
     let stride = 331;
-    let pair = |n: u64| (Action::ALL[(n / faults) as usize], Fault::ALL[(n % faults) as usize]);
+    let pair = |n: u64| (actions[(n / faults) as usize], kinds[(n % faults) as usize]);
+    // Every other seed has this guarantee.
+    let turn = seed / 2;
     let mut chosen: Vec<(Action, Fault)> = (0..WALKED_PAIRS)
-        .map(|n| pair(seed.wrapping_mul(WALKED_PAIRS).wrapping_add(n).wrapping_mul(stride) % pairs))
+        .map(|n| pair(turn.wrapping_mul(WALKED_PAIRS).wrapping_add(n).wrapping_mul(stride) % pairs))
         .chain((0..DRAWN_PAIRS).map(|_| pair(rng.below(pairs))))
         .collect();
     for i in (1..chosen.len()).rev() {
         chosen.swap(i, rng.index(i + 1));
     }
     chosen.sort_by_key(|(action, _)| !is_rare(*action));
-    chosen.extend([Fault::Lost, Fault::BlockedOutput, Fault::Revoke, Fault::Stop].map(|fault| (Action::Route, fault)));
+    let mut causes = vec![Fault::Lost, Fault::BlockedOutput, Fault::Revoke, Fault::Stop];
+    if guarantee == Guarantee::ExactlyOnce {
+        causes.push(Fault::DoubtfulCommit);
+    }
+    chosen.extend(causes.into_iter().map(|fault| (Action::Route, fault)));
     chosen
 }
 
 const fn is_rare(action: Action) -> bool {
-    matches!(action, Action::Stop | Action::Rewind | Action::Lost | Action::Release | Action::Unassign)
+    matches!(
+        action,
+        Action::Stop
+            | Action::Rewind
+            | Action::Lost
+            | Action::Release
+            | Action::Unassign
+            | Action::GiveUp
+            | Action::Restart
+    )
 }

@@ -154,9 +154,9 @@ impl World {
             match self.workers[n].step(actor, &mut self.env) {
                 Step::GoesOn => self.let_lag(n, actor),
                 Step::Left => self.left(n, "has left"),
-                Step::GaveUp => {
+                ended @ (Step::GaveUp | Step::Fenced) => {
                     self.env.throw_out(self.workers[n].member());
-                    self.left(n, "gave up");
+                    self.left(n, if ended == Step::Fenced { "ends" } else { "gave up" });
                 }
             }
             self.carry_out_strikes();
@@ -200,6 +200,7 @@ impl World {
         worker.state = State::Down;
         let rng = &mut self.env.rng;
         self.env.outputs.died(worker.process(), |len| rng.index(len + 1));
+        self.env.hang_up(number as u8);
         self.env.after(restart_ms, Due::Restart(number as u8));
     }
 
@@ -214,11 +215,22 @@ impl World {
                 let worker = self.processes[usize::from(process)];
                 self.env.pump(worker, process, place);
             }
-            Due::Reported(process, token, report) => {
+            Due::Reported(process, instance, token, report) => {
                 if let Some(worker) = self.process(process) {
-                    worker.reported(token, report);
+                    worker.reported(instance, token, report);
                 }
             }
+            Due::LateRecord(place, pending) => self.env.late_record_arrives(place, &pending),
+            Due::Renewal(renewal) => self.env.renewal_arrives(renewal),
+            Due::End(request) => self.env.end_arrives(*request),
+            Due::Told(number, process, told) => {
+                let worker = &mut self.workers[usize::from(number)];
+                if worker.process() == process && worker.state != State::Down {
+                    worker.told(told);
+                }
+            }
+            Due::Marker(transaction, place) => self.env.marker_arrives(transaction, place),
+            Due::TransactionTimeout(transaction) => self.env.transaction_times_out(transaction),
             Due::Commit(request) => self.env.commit_arrives(&request),
             Due::CommitAnswer(process, number, ok) => {
                 if let Some(worker) = self.process(process) {
@@ -385,6 +397,11 @@ impl World {
             if let Some(what) = worker.leftovers() {
                 self.env.oracle.violated(name::BOUNDS, None, format!("worker {number}: {what}"));
             }
+        }
+        let (records, transactions) = self.env.coordinator.unresolved();
+        if records + transactions > 0 {
+            let what = format!("{transactions} transactions are never done, and {records} records never visible");
+            self.env.oracle.violated(name::PROGRESS, None, what);
         }
         self.env.oracle.ended();
     }

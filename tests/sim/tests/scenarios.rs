@@ -1,6 +1,7 @@
-//! Interleavings that broke drafts of the design, each on its own: the ones that need no transaction.
+//! Interleavings that broke drafts of the design, each on its own: here the ones that need no transaction.
 #![allow(clippy::panic, reason = "a test says what went wrong by panicking")]
 
+mod exactly_once;
 mod stage;
 
 use keyrail_engine::intake::From;

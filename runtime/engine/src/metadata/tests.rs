@@ -179,3 +179,27 @@ fn numbers_take_seven_bits_a_byte() {
         assert_eq!(rest, [9]);
     }
 }
+
+#[test]
+fn a_map_that_fits_is_written_whole() {
+    let mut dice = Dice(5);
+    let mut full = 0;
+    for _ in 0..2_000 {
+        let (mut settled, mut at) = (Ranges::new(), 1_000);
+        let (runs, gap, run) = (dice.roll(1_700), 1 + dice.roll(300), 1 + dice.roll(20_000));
+        for _ in 0..runs {
+            let start = at + 1 + dice.roll(gap) as i64;
+            at = start + 1 + dice.roll(run) as i64;
+            settled.push(start, at);
+        }
+        if fits(settled.len(), at.abs_diff(1_000)) {
+            full += 1;
+            let (log, held) = (u64::MAX, Some(u32::MAX));
+            let text = Metadata { sequence: u64::MAX, partitions: u32::MAX, held, log, settled: settled.clone() };
+            let read = Metadata::decode(&text.encode(1_000), 1_000, i64::MAX).unwrap();
+            assert_eq!(read.settled, settled);
+        }
+    }
+    assert!((400..1_600).contains(&full), "{full} fit");
+    assert!(fits(1_500, 1_500) && !fits(1_600, 1_600) && fits(1, u64::MAX));
+}

@@ -26,9 +26,9 @@ pub struct CommitOffset {
 
 #[derive(Debug)]
 pub(super) struct InFlight {
-    number: u64,
-    started_ms: u64,
-    states: Vec<(Partition, Epoch, Progress)>,
+    pub(super) number: u64,
+    pub(super) started_ms: u64,
+    pub(super) states: Vec<(Partition, Epoch, Progress)>,
 }
 
 impl<M> Pipeline<M> {
@@ -43,9 +43,9 @@ impl<M> Pipeline<M> {
         }
         // What is being released has had its last commit: one more would reach the broker after it is given up.
         let due = |p: &Partition| !self.is_releasing(*p);
-        let partitions: Vec<Partition> =
-            self.tasks.iter().filter(|(p, t)| t.dirty && due(p)).map(|(p, _)| *p).collect();
-        let (offsets, states) = self.plan(&partitions, false, actions);
+        let partitions: Vec<(Partition, bool)> =
+            self.tasks.iter().filter(|(p, t)| t.dirty && due(p)).map(|(p, _)| (*p, false)).collect();
+        let (offsets, states) = self.plan(&partitions, actions);
         self.next_commit_ms = now.steady_ms.saturating_add(self.policy.commit.interval_ms);
         if offsets.is_empty() {
             return;
@@ -56,21 +56,24 @@ impl<M> Pipeline<M> {
         actions.push(Action::Commit { number, offsets });
     }
 
-    /// What these partitions have to commit; those without news are left out. `last`: they are given up with it.
+    /// What these partitions have to commit; those without news are left out, unless they have a part in the
+    /// transaction. With each stands whether it is given up with this commit.
     pub(super) fn plan(
         &mut self,
-        partitions: &[Partition],
-        last: bool,
+        partitions: &[(Partition, bool)],
         actions: &mut Vec<Action>,
     ) -> (Vec<CommitOffset>, Vec<(Partition, Epoch, Progress)>) {
         let mut offsets = Vec::new();
         let mut states = Vec::new();
-        for partition in partitions {
+        for (partition, last) in partitions {
             let Some(task) = self.tasks.get_mut(partition) else { continue };
             task.dirty = false;
             let progress = task.progress(&self.policy);
-            let in_good_order = last && task.is_drained();
-            if task.committed.as_ref() == Some(&progress) && !in_good_order {
+            let in_good_order = *last && task.is_drained();
+            let omitted =
+                self.policy.has(Bug::OmitUnmoved) && task.committed.as_ref().is_some_and(|c| c.point == progress.point);
+            let unmoved = task.committed.as_ref() == Some(&progress) && !task.touched;
+            if (unmoved || omitted) && !in_good_order {
                 continue;
             }
             let held = if in_good_order { None } else { task.held(&progress) };
@@ -96,12 +99,17 @@ impl<M> Pipeline<M> {
         if !ok && !self.policy.has(Bug::FailedCommitCounts) {
             return self.failed(&ended);
         }
-        for (partition, epoch, progress) in ended.states {
+        self.note_committed(ended.states);
+    }
+
+    pub(super) fn note_committed(&mut self, states: Vec<(Partition, Epoch, Progress)>) {
+        for (partition, epoch, progress) in states {
             if let Some(task) = self.tasks.get_mut(&partition)
                 && task.epoch == epoch
             {
                 task.committed = Some(progress);
                 task.sequence += 1;
+                task.touched = false;
             }
         }
     }

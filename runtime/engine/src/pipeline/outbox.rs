@@ -86,6 +86,16 @@ impl<M> Outbox<M> {
         Some(publication)
     }
 
+    /// Forgets all: their tokens find nothing any more.
+    pub(super) fn clear(&mut self) {
+        for (index, place) in self.places.iter_mut().enumerate() {
+            if place.publication.take().is_some() {
+                self.free.push(index as u32);
+            }
+        }
+        self.len = 0;
+    }
+
     pub(super) const fn len(&self) -> usize {
         self.len
     }

@@ -2,11 +2,11 @@
 
 use super::outbox::{Publication, Token};
 use super::task::Phase;
+use super::transaction::undeliverable;
 use super::{Action, Pipeline};
-use crate::message::{Epitaph, Failure, Fate, Now, Partition, Reason, Ticket};
+use crate::message::{Fate, Now, Partition, Ticket};
 use crate::planted::Bug;
 use crate::shard::Settled;
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -23,12 +23,37 @@ pub enum Refusal {
 impl<M> Pipeline<M> {
     /// A shard decided a message's fate. `records` is how many records its effects are; each is to be produced under
     /// the token that is returned, and reported by [`Pipeline::acknowledged`] or [`Pipeline::refused`]. `None`: there
-    /// is nothing to produce, or the message is of an earlier assignment and its effects must be thrown away.
-    pub fn publish(&mut self, settled: Settled<M>, records: u32, now: Now, actions: &mut Vec<Action>) -> Option<Token> {
+    /// is nothing to produce, or the message is of an earlier assignment, or will run again, and its effects must be
+    /// thrown away.
+    ///
+    /// Only while [`Pipeline::takes_settled`].
+    pub fn publish(
+        &mut self,
+        mut settled: Settled<M>,
+        records: u32,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Option<Token> {
         let ticket = settled.ticket;
-        let task = self.tasks.get_mut(&ticket.partition)?;
-        if !task.counts(ticket.epoch, &self.policy) {
+        if !self.tasks.get(&ticket.partition).is_some_and(|t| t.counts(ticket.epoch, &self.policy)) {
             return None;
+        }
+        if !self.takes_settled() {
+            // It would be in no transaction.
+            actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });
+            return None;
+        }
+        let short = self.apply_verdict(&mut settled, records, now);
+        let task = self.tasks.get_mut(&ticket.partition)?;
+        if let Some(transactions) = &mut self.transactions {
+            let duplicate_of = if let Fate::Duplicate { of } = settled.fate { Some(of) } else { None };
+            let was_paused = task.is_paused();
+            if !task.admits(ticket.offset, duplicate_of) {
+                task.tell_pause(was_paused, ticket.partition, actions);
+                return None;
+            }
+            transactions.begin(now);
+            task.touched = true;
         }
         let letter = matches!(settled.fate, Fate::DeadLetter(_));
         let remaining = if letter { 1 } else { records };
@@ -47,10 +72,10 @@ impl<M> Pipeline<M> {
         }
         task.publications += 1;
         let publication =
-            Publication { settled, remaining, undeliverable: None, refused: false, letter, short: false, refusals: 0 };
+            Publication { settled, remaining, undeliverable: None, refused: false, letter, short, refusals: 0 };
         let token = self.outbox.insert(publication);
         if letter {
-            actions.push(Action::DeadLetter { token, short: false });
+            actions.push(Action::DeadLetter { token, short });
             return None;
         }
         Some(token)
@@ -86,6 +111,7 @@ impl<M> Pipeline<M> {
         let (letter, ticket, was_refused) = (publication.letter, publication.settled.ticket, publication.refusals > 0);
         self.outbox.remove(token);
         self.finish(&ticket, letter, was_refused, now, actions);
+        self.end_transaction(now, actions);
         self.check_revoke(now, actions);
     }
 
@@ -122,6 +148,9 @@ impl<M> Pipeline<M> {
             self.acknowledged(token, now, actions);
             return;
         }
+        if self.transactions.is_some() {
+            return self.refused_in_transaction(token, refusal, now, actions);
+        }
         if publication.letter {
             return self.letter_refused(token, refusal, now, actions);
         }
@@ -137,7 +166,7 @@ impl<M> Pipeline<M> {
             Refusal::Blocked(why) => {
                 publication.refused = !self.policy.has(Bug::SettleHalfRefused);
                 let ticket = publication.settled.ticket;
-                self.hold_back(ticket.partition, ticket.epoch, ticket.offset, why, now, actions);
+                self.hold_back(ticket, false, why, now, actions);
                 if all_reported {
                     self.reported(token, now, actions);
                 }
@@ -145,7 +174,7 @@ impl<M> Pipeline<M> {
         }
     }
 
-    fn drop_publication(&mut self, token: Token) {
+    pub(super) fn drop_publication(&mut self, token: Token) {
         let Some(publication) = self.outbox.remove(token) else { return };
         let ticket = publication.settled.ticket;
         if let Some(task) = self.tasks.get_mut(&ticket.partition)
@@ -157,15 +186,8 @@ impl<M> Pipeline<M> {
 
     /// A partition whose output is refused stops settling; after a while it starts anew from its lowest unsettled
     /// offset, so that nothing is passed over and each key stays in order.
-    fn hold_back(
-        &mut self,
-        partition: Partition,
-        epoch: crate::message::Epoch,
-        offset: i64,
-        why: String,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn hold_back(&mut self, ticket: Ticket, letter: bool, why: String, now: Now, actions: &mut Vec<Action>) {
+        let Ticket { partition, epoch, offset, .. } = ticket;
         let Some(task) = self.tasks.get_mut(&partition) else { return };
         if task.epoch != epoch {
             return;
@@ -184,10 +206,10 @@ impl<M> Pipeline<M> {
             Phase::Refused { offset: lowest, .. } => *lowest = offset.min(*lowest),
             Phase::Draining { .. } if self.policy.has(Bug::DrainIgnoresRefusal) => {}
             Phase::Draining { refused, .. } => *refused = Some(refused.map_or(offset, |lowest| offset.min(lowest))),
-            // It starts below anyway.
-            Phase::Rewinding(_) => {}
+            // It starts below anyway, or is given up.
+            Phase::Rewinding(_) | Phase::Restarting { .. } | Phase::GivenUp => {}
         }
-        self.block(partition, false, why, actions);
+        self.block(partition, letter, why, actions);
     }
 
     /// A message whose output the broker will never take becomes a dead letter itself.
@@ -197,11 +219,7 @@ impl<M> Pipeline<M> {
         if !self.tasks.get(&ticket.partition).is_some_and(|t| t.counts(ticket.epoch, &self.policy)) {
             return self.drop_publication(token);
         }
-        let failure = Failure { code: "undeliverable".into(), detail };
-        let attempts = publication.settled.attempts;
-        let first_failed_ms = now.wall_ms;
-        let epitaph = Epitaph { reason: Reason::Undeliverable, failure, attempts, first_failed_ms, version: None };
-        publication.settled.fate = Fate::DeadLetter(Box::new(epitaph));
+        publication.settled.fate = undeliverable(detail, publication.settled.attempts, now);
         publication.letter = true;
         publication.remaining = 1;
         actions.push(Action::DeadLetter { token, short: false });
@@ -261,7 +279,7 @@ impl<M> Pipeline<M> {
         }
     }
 
-    fn block(&mut self, partition: Partition, letter: bool, why: String, actions: &mut Vec<Action>) {
+    pub(super) fn block(&mut self, partition: Partition, letter: bool, why: String, actions: &mut Vec<Action>) {
         let Some(task) = self.tasks.get_mut(&partition) else { return };
         if task.blocked.as_ref() != Some(&why) {
             task.blocked = Some(why.clone());

@@ -29,6 +29,11 @@ pub(super) enum Phase {
         /// Lowest offset whose output the broker refused meanwhile: it and what comes after is the next owner's.
         refused: Option<i64>,
     },
+    /// With exactly-once: its part in the present transaction came to nothing. It starts anew once the producer is made
+    /// anew; `told`: the shell was told so.
+    Restarting { told: bool },
+    /// The same while it was revoked: it has nothing to commit.
+    GivenUp,
 }
 
 #[derive(Debug)]
@@ -47,6 +52,13 @@ pub(super) struct Task {
     careful: Careful,
     /// Something changed since the last commit was planned.
     pub(super) dirty: bool,
+    /// It has a part in the present transaction.
+    pub(super) touched: bool,
+    /// With exactly-once: from this offset on nothing is published, since the commit's map has no room to tell that it is.
+    /// It runs again once there is.
+    turned_away: Option<i64>,
+    /// Where it started.
+    pub(super) start: i64,
     /// Publications without a report.
     pub(super) publications: u32,
     /// Of those, dead letters that the broker refused, waiting to be sent again.
@@ -111,6 +123,9 @@ impl Task {
             log: opened.log,
             careful: opened.careful,
             dirty: opened.fresh || opened.unmarked,
+            touched: false,
+            turned_away: None,
+            start: opened.start,
             publications: 0,
             letters_refused: 0,
             letters_stuck: 0,
@@ -142,6 +157,15 @@ impl Task {
         self.dirty |= old.dirty;
     }
 
+    /// Takes over what outlives a restart from what is committed.
+    pub(super) fn restart_after(&mut self, old: Self) {
+        self.careful = old.careful;
+        self.refusals = old.refusals;
+        self.refused_at = old.refused_at;
+        self.blocked = old.blocked;
+        self.end = self.end.max(old.end);
+    }
+
     pub(super) fn receive(&mut self, first: i64, last: i64, now: Now) {
         self.heard_ms = now.steady_ms;
         self.stalled_at = None;
@@ -156,6 +180,7 @@ impl Task {
         self.dirty |= known;
         if !self.twins.is_empty() {
             for twin in self.twins.remove(&offset).unwrap_or_default() {
+                self.tracker.release();
                 self.dirty |= self.tracker.settle(twin);
             }
         }
@@ -179,6 +204,26 @@ impl Task {
             self.twins.entry(of).or_default().push(offset);
         }
         known
+    }
+
+    /// With exactly-once: whether this message may have its effects now. What is visible must be told by the commit, or it
+    /// would run again after a restart; where the map is full it is turned away, with all above it.
+    pub(super) fn admits(&mut self, offset: i64, duplicate_of: Option<i64>) -> bool {
+        if self.turned_away.is_some_and(|from| offset >= from) {
+            return false;
+        }
+        let waits = duplicate_of.is_some_and(|of| self.tracker.is_unsettled(of));
+        let admitted = if waits { self.tracker.reserve(offset) } else { self.tracker.claim(offset) };
+        if !admitted {
+            self.turned_away = Some(offset);
+        }
+        admitted
+    }
+
+    /// Whether what was turned away may come again: the map has room, and all that is settled is committed.
+    pub(super) fn may_return(&self) -> bool {
+        let room = self.turned_away.is_some_and(|from| self.tracker.point() >= from || self.tracker.has_much_room());
+        room && self.phase == Phase::Active && !self.touched
     }
 
     /// Notes that an output of the message at this offset was refused.
@@ -234,7 +279,18 @@ impl Task {
     }
 
     pub(super) const fn is_paused(&self) -> bool {
-        self.map_full || self.letters_full || matches!(self.phase, Phase::Refused { .. } | Phase::Rewinding(_))
+        let waits = matches!(self.phase, Phase::Refused { .. } | Phase::Rewinding(_) | Phase::Restarting { .. });
+        self.map_full || self.letters_full || self.turned_away.is_some() || waits
+    }
+
+    /// With exactly-once: whether it has a place in transactions.
+    pub(super) const fn commits(&self) -> bool {
+        matches!(self.phase, Phase::Active | Phase::Draining { .. })
+    }
+
+    /// Whether the last commit covers this offset.
+    pub(super) fn has_committed(&self, offset: i64) -> bool {
+        self.committed.as_ref().is_some_and(|p| offset < p.point || p.settled.contains(offset))
     }
 
     /// One more dead letter waits for its topic to take it, or one less.

@@ -13,6 +13,10 @@
 //! | `at MS`, `tick` | sets the clock; lets the ledger do what time asks for |
 //! | `commit N ok/failed` | a commit ended |
 //! | `revoke P..`, `drained P EPOCH`, `released`, `lost P..` | |
+//! | `exactly-once` | a new ledger with transactions; the first line |
+//! | `renewed ok/failed/fenced`, `done N [resent]`, `doubt N`, `old N`, `fenced N` | what came of the producer, or of a transaction |
+//! | `another` | another ledger had the transactional id before |
+//! | `takes`, `staged BYTES` | whether fates may be told; bytes were produced |
 //! | `gate on/off` | the byte budget pauses and resumes |
 //! | `status P`, `count` | how it stands; publications under way |
 
@@ -20,8 +24,10 @@
 
 mod chance;
 mod commits;
+mod exactly;
 mod letters;
 mod outputs;
+mod refusals;
 mod revokes;
 mod stalls;
 
@@ -29,14 +35,22 @@ use super::*;
 use crate::intake::Careful;
 use crate::message::{Epitaph, Failure, Fate, Reason, Ticket};
 use crate::metadata::Metadata;
+use crate::policy::Guarantee;
 use crate::shard::Settled;
 use crate::testing::{P0, P1, ranges};
 use alloc::boxed::Box;
 use alloc::format;
 use core::fmt::Write as _;
 
-const TIMING: Timing =
-    Timing { revoke_ms: 1_000, stall_ms: 500, commit_ms: 300, refusal_first_ms: 10, refusal_max_ms: 50 };
+const TIMING: Timing = Timing {
+    revoke_ms: 1_000,
+    release_ms: 1_050,
+    stall_ms: 500,
+    commit_ms: 300,
+    refusal_first_ms: 10,
+    refusal_max_ms: 50,
+    transaction_ms: 200,
+};
 
 struct Rig {
     pipeline: Pipeline<i64>,
@@ -45,9 +59,13 @@ struct Rig {
     actions: Vec<Action>,
 }
 
+fn at_least_once() -> Policy {
+    Policy { guarantee: Guarantee::AtLeastOnce, ..Policy::default() }
+}
+
 fn rig() -> Rig {
     let now = Now { steady_ms: 0, wall_ms: 1_000_000 };
-    Rig { pipeline: Pipeline::new(Policy::default(), 2, TIMING), now, tokens: Vec::new(), actions: Vec::new() }
+    Rig { pipeline: Pipeline::new(at_least_once(), 2, TIMING), now, tokens: Vec::new(), actions: Vec::new() }
 }
 
 /// Runs a script against a ledger with two shards and commits every 100 ms.
@@ -114,8 +132,21 @@ impl Rig {
             ["drained", p, epoch] => self.pipeline.drained(partition(p), Epoch(number(epoch)), now, actions),
             ["released"] => self.pipeline.released(),
             ["lost", taken @ ..] => {
-                self.pipeline.lost(&taken.iter().map(|p| partition(p)).collect::<Vec<_>>(), actions);
+                self.pipeline.lost(&taken.iter().map(|p| partition(p)).collect::<Vec<_>>(), now, actions);
             }
+            ["exactly-once"] => self.pipeline = Pipeline::new(Policy::default(), 2, TIMING),
+            ["renewed", "ok"] => self.pipeline.renewed(Ok(()), now, actions),
+            ["renewed", "failed"] => self.pipeline.renewed(Err(Trouble::Failed("away".into())), now, actions),
+            ["renewed", _] => self.pipeline.renewed(Err(Trouble::Fenced("taken".into())), now, actions),
+            ["done", n, more @ ..] => self.pipeline.committed(number(n), !more.is_empty(), now, actions),
+            ["doubt", n] => self.pipeline.commit_failed(number(n), Trouble::Failed("doubt".into()), now, actions),
+            ["old", n] => {
+                self.pipeline.commit_failed(number(n), Trouble::Superseded("old".into()), now, actions);
+            }
+            ["fenced", n] => self.pipeline.commit_failed(number(n), Trouble::Fenced("taken".into()), now, actions),
+            ["another"] => self.pipeline.follows_another(),
+            ["takes"] => answer = format!("{}", self.pipeline.takes_settled()),
+            ["staged", bytes] => self.pipeline.staged(number(bytes)),
             ["gate", state] => self.pipeline.gate(*state == "on", now),
             ["status", p] => answer = self.status(partition(p)),
             ["count"] => answer = format!("{}", self.pipeline.publications()),
@@ -162,6 +193,18 @@ impl Rig {
                 let given: Vec<String> = partitions.iter().map(|p| format!("{}", p.number)).collect();
                 format!("release {}:{}", given.join(" "), offsets_of(offsets))
             }
+            Action::Release { partitions, unfinished } => {
+                let given: Vec<String> = partitions.iter().map(|p| format!("{}", p.number)).collect();
+                let why = unfinished.as_ref().map_or(String::new(), |why| format!(", unfinished: {why}"));
+                format!("release {}{why}", given.join(" "))
+            }
+            Action::Renew => "renew".into(),
+            Action::GivenUp { why } => format!("given up: {why}"),
+            Action::Restart(partitions) => {
+                let all: Vec<String> = partitions.iter().map(|(p, at)| format!("{} or {at}", p.number)).collect();
+                format!("restart {}", all.join(" "))
+            }
+            Action::Fenced(why) => format!("end: {why}"),
             Action::Close { partition, epoch } => format!("close {}@{}", partition.number, epoch.0),
             Action::LetterAcknowledged { partition, epoch, offset, lane } => {
                 assert_eq!(*lane, 1_000 + *offset as u64);

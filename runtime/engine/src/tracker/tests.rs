@@ -197,3 +197,61 @@ fn agrees_with_a_naive_model_and_what_it_commits_can_be_read_back() {
         }
     }
 }
+
+/// Claims and settles by chance; before each commit all that is claimed is settled, as a ledger does it.
+#[test]
+fn what_is_claimed_makes_no_more_runs_than_are_counted() {
+    for seed in 0..300 {
+        let mut dice = Dice(seed);
+        let mut tracker = Tracker::new(10, ranges(&[(30, 34), (40, 41), (60, 70)]));
+        let (mut next, mut open, mut claimed) = (10, Vec::new(), Vec::new());
+        for _ in 0..120 {
+            match dice.roll(6) {
+                0 | 1 => {
+                    let first = next + dice.roll(3) as i64;
+                    let last = first + dice.roll(6) as i64;
+                    tracker.receive(first, last);
+                    open.extend((first..=last).filter(|offset| tracker.is_unsettled(*offset)));
+                    next = last + 1;
+                }
+                2..=4 if !open.is_empty() => {
+                    let offset = open.swap_remove(dice.roll(open.len() as u64) as usize);
+                    assert!(tracker.claim(offset) && tracker.claim(offset), "so few always have room");
+                    claimed.push(offset);
+                }
+                5 => {
+                    for offset in claimed.drain(..) {
+                        assert!(tracker.settle(offset));
+                    }
+                    let (map, counted) = (tracker.progress().settled, tracker.runs + tracker.before.len() + 1);
+                    assert!(map.len() <= counted, "seed {seed}: {map:?} has more than {counted} runs");
+                    assert!(map.len() + 3 >= counted, "seed {seed}: {map:?} was counted as {counted} runs");
+                    assert!(map.iter().last().is_none_or(|(_, end)| end <= next.max(70)));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_map_lets_in_only_what_makes_it_no_larger() {
+    let mut tracker = Tracker::new(0, Ranges::new());
+    tracker.receive(0, 9_999);
+    let taken = (1..10_000).step_by(2).take_while(|offset| tracker.claim(*offset)).count() as i64;
+    assert!((1_300..1_600).contains(&taken), "{taken}");
+    assert!(!tracker.claim(5_001) && !tracker.reserve(5_001) && !tracker.has_much_room());
+    // Between two runs, and the lowest of all.
+    assert!(tracker.claim(2) && tracker.claim(0));
+    for offset in (0..2 * taken).filter(|o| o % 2 == 1 || *o == 2 || *o == 0) {
+        assert!(tracker.settle(offset));
+    }
+    let progress = tracker.progress();
+    let text = Metadata { settled: progress.settled.clone(), ..Metadata::default() }.encode(progress.point);
+    let read = Metadata::decode(&text, progress.point, 10_000).map(|m| m.settled);
+    assert_eq!(read, Ok(progress.settled), "nothing of it is left out");
+    for offset in (4..1_600).step_by(2) {
+        assert!(tracker.claim(offset) && tracker.settle(offset));
+    }
+    assert!(tracker.claim(5_001) && tracker.has_much_room());
+}

@@ -67,6 +67,7 @@ catalog! {
     Rebalances Counter "keyrail_rebalances_total" "Changes of the assignment, by kind";
     Epoch Gauge "keyrail_assignment_epoch" "Number of the current assignment; grows with each";
     Commits Counter "keyrail_commits_total" "Offset commits, by result";
+    GivenUp Counter "keyrail_transactions_given_up_total" "Transactions that were given up; what they held ran again";
     CommitAge Gauge "keyrail_commit_age_seconds" "Time since the last successful commit";
     Committed Gauge "keyrail_partition_committed_offset" "Next offset to read, as the group has it";
     ReceivedOffset Gauge "keyrail_partition_received_offset" "One past the last offset received";

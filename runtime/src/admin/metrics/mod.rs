@@ -134,6 +134,8 @@ pub struct PipelineMetrics {
     pub rebalances: CounterBy<Rebalance>,
     /// Commits by result; tell [`PipelineMetrics::committed`] instead of adding here.
     pub commits: CounterBy<CommitResult>,
+    /// Transactions that came to no good end.
+    pub transactions_given_up: Counter,
     /// Records acknowledged.
     pub produced: CounterBy<Produced>,
     /// Records refused.
@@ -180,6 +182,7 @@ impl PipelineMetrics {
             assignment_epoch: Gauge::default(),
             rebalances: CounterBy::default(),
             commits: CounterBy::default(),
+            transactions_given_up: Counter::default(),
             produced: CounterBy::default(),
             refused: CounterBy::default(),
             stalls: Counter::default(),
@@ -237,6 +240,7 @@ impl PipelineMetrics {
             (Id::BudgetUsed, self.budget_used_bytes.get()),
             (Id::Assigned, self.partitions_assigned.get()),
             (Id::Epoch, self.assignment_epoch.get()),
+            (Id::GivenUp, self.transactions_given_up.get()),
             (Id::Stalls, self.stalls.get()),
             (Id::LossIntervals, self.loss_intervals.get()),
             (Id::RecordsLost, self.records_lost.get()),

@@ -4,8 +4,11 @@
 use super::cursor::{Cursors, Step};
 use super::errors::superseded;
 use super::store::Store;
+use super::transactions::EmbeddedTransactions;
 use super::writer::{OffsetWrite, Request, Write};
-use crate::broker::{BrokerError, BrokerErrorKind, Commits, Committed, Consumer, LogBounds, OffsetCommit, Polled};
+use crate::broker::{
+    BrokerError, BrokerErrorKind, Commits, Committed, Consumer, LogBounds, OffsetCommit, Polled, Transactions,
+};
 use crate::record::TopicPartition;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use std::sync::Arc;
@@ -20,7 +23,7 @@ enum Pending {
 
 /// What the consumer and its commit handle share.
 #[derive(Debug)]
-struct Membership {
+pub(super) struct Membership {
     store: Arc<Store>,
     group: String,
     topics: Vec<String>,
@@ -165,7 +168,9 @@ impl Consumer for EmbeddedConsumer {
         Err(superseded(format!("seeking: partition {} of topic {name:?} is not assigned here", at.partition)))
     }
 
-    fn committed(&mut self, partitions: &[TopicPartition], _: Duration) -> Result<Vec<Committed>, BrokerError> {
+    fn committed(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Committed>, BrokerError> {
+        // What a member that is gone had under way is the writer's already, and counts; later it would be refused.
+        self.membership.store.settle(wait)?;
         let committed = |at: &TopicPartition| {
             let topic = self.membership.store.topic(self.name(at.topic)?)?;
             self.cursors.reading().committed(&self.membership.group, (topic.id, at.partition))
@@ -196,6 +201,11 @@ impl Consumer for EmbeddedConsumer {
         found.map_or(0, |topic| topic.id.unsigned_abs())
     }
 
+    fn transactions(&self, id: &str, _: &[&str]) -> Result<Box<dyn Transactions>, BrokerError> {
+        let (store, membership) = (self.membership.store.clone(), Arc::downgrade(&self.membership));
+        Ok(Box::new(EmbeddedTransactions::new(store, membership, id)))
+    }
+
     fn leave(&mut self) {
         self.leaving = true;
         self.pending = None;
@@ -211,19 +221,25 @@ impl Membership {
         })
     }
 
-    fn write(&self, offsets: &[OffsetCommit]) -> Result<Write, BrokerError> {
+    /// The group's new offsets; refused when it has another member by then.
+    pub(super) fn write(&self, offsets: &[OffsetCommit]) -> Result<Write, BrokerError> {
         let offset = |commit: &OffsetCommit| {
             let topic = self.store.topic(self.name(commit.at.topic)?)?;
             let (partition, offset, metadata) = (commit.at.partition, commit.offset, commit.metadata.clone());
             Ok(OffsetWrite { topic, partition, offset, metadata })
         };
         let offsets = offsets.iter().map(offset).collect::<Result<Vec<_>, BrokerError>>()?;
-        Ok(Write { appends: Vec::new(), group: self.group.clone(), member: Some(self.member), offsets })
+        Ok(Write { group: self.group.clone(), member: Some(self.member), offsets, ..Write::default() })
     }
 }
 
 fn no_rebalance(call: &str) -> BrokerError {
     superseded(format!("{call}: no rebalance of that kind waits for an answer"))
+}
+
+/// Why offsets of a dropped consumer are not committed.
+pub(super) fn closed() -> BrokerError {
+    superseded("committing offsets: the consumer is closed")
 }
 
 /// Weak, so that a commit never keeps a dropped consumer in its group.
@@ -236,7 +252,7 @@ struct EmbeddedCommits {
 
 impl EmbeddedCommits {
     fn membership(&self) -> Result<Arc<Membership>, BrokerError> {
-        self.membership.upgrade().ok_or_else(|| superseded("committing offsets: the consumer is closed"))
+        self.membership.upgrade().ok_or_else(closed)
     }
 }
 

@@ -14,7 +14,9 @@ mod producer;
 mod settings;
 mod socket;
 mod sqlite;
+mod staging;
 mod store;
+mod transactions;
 mod writer;
 
 use super::client::{Client, NewTopic};

@@ -56,6 +56,13 @@ impl TopicState {
 
 pub(crate) type Catalog = BTreeMap<String, Arc<TopicState>>;
 
+/// Somebody's hold of a transactional id, until somebody else claims it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) id: Arc<str>,
+    number: u64,
+}
+
 /// Wakes whoever waits for something new.
 #[derive(Debug, Default)]
 struct Signal {
@@ -73,7 +80,10 @@ pub(crate) struct Store {
     signal: Signal,
     /// Members of each group in the order they joined; the first holds all partitions.
     groups: Mutex<BTreeMap<String, VecDeque<u64>>>,
-    members: AtomicU64,
+    /// Numbers for members and claims; none is used twice.
+    numbers: AtomicU64,
+    /// Transactional ids, and the newest claim on each.
+    claims: Mutex<BTreeMap<String, u64>>,
     broken: OnceLock<BrokerError>,
 }
 
@@ -86,7 +96,8 @@ impl Store {
             catalog_version: AtomicU64::new(1),
             signal: Signal::default(),
             groups: Mutex::default(),
-            members: AtomicU64::new(1),
+            numbers: AtomicU64::new(1),
+            claims: Mutex::default(),
             broken: OnceLock::new(),
         }
     }
@@ -143,7 +154,7 @@ impl Store {
 
     /// A new member of the group, behind those that are there.
     pub(crate) fn join(&self, group: &str) -> u64 {
-        let member = self.members.fetch_add(1, Ordering::Relaxed);
+        let member = self.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.groups).entry(group.to_owned()).or_default().push_back(member);
         member
     }
@@ -168,6 +179,26 @@ impl Store {
     /// Groups that have members.
     pub(crate) fn groups(&self) -> Vec<String> {
         lock(&self.groups).keys().cloned().collect()
+    }
+
+    /// Takes a transactional id: earlier claims on it count no more.
+    pub(crate) fn claim(&self, id: &Arc<str>) -> Claim {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        lock(&self.claims).insert(id.to_string(), number);
+        Claim { id: id.clone(), number }
+    }
+
+    /// Whether nobody claimed the id since.
+    pub(crate) fn stands(&self, claim: &Claim) -> bool {
+        lock(&self.claims).get(&*claim.id) == Some(&claim.number)
+    }
+
+    /// Gives the id back, if it is still this claim's.
+    pub(crate) fn give_back(&self, claim: &Claim) {
+        let mut claims = lock(&self.claims);
+        if claims.get(&*claim.id) == Some(&claim.number) {
+            claims.remove(&*claim.id);
+        }
     }
 
     /// Nothing more is written or read: the folder is damaged.
@@ -210,11 +241,16 @@ impl Store {
         heard.recv_timeout(wait).unwrap_or_else(|e| {
             let dir = self.dir.display();
             Err(if e.is_timeout() {
-                retry(format!("{dir}: the disk did not answer within {wait:?}; whether it was written is not known"))
+                retry(format!("{dir}: the disk did not answer within {wait:?}; whether it was done is not known"))
             } else {
                 self.check().err().unwrap_or_else(|| fatal(format!("{dir}: the broker was closed meanwhile")))
             })
         })
+    }
+
+    /// Waits until all that was handed over before is decided: written for good, or refused.
+    pub(crate) fn settle(&self, wait: Duration) -> Result<(), BrokerError> {
+        self.ask_within(wait, Request::Barrier)
     }
 
     /// Writes atomically and waits until it is durable.

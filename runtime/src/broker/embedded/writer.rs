@@ -2,12 +2,13 @@
 //! with one sync, and only then answers.
 
 use super::block::Packed;
-use super::errors::{operator, superseded};
+use super::errors::{fatal, operator, superseded};
 use super::settings::{Settings, check_name, check_partitions};
 use super::sqlite::{Database, Rewritten};
-use super::store::{PartitionState, Store, TopicState};
+use super::store::{Claim, PartitionState, Store, TopicState};
 use crate::broker::client::NewTopic;
 use crate::broker::{BrokerError, BrokerErrorKind};
+use crate::fail::{Point, pass};
 use crossbeam_channel::Receiver;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,13 +43,15 @@ pub(crate) struct OffsetWrite {
     pub(crate) metadata: String,
 }
 
-/// Done as a whole or not at all. Records and offsets may stand in one, which is what a transaction needs.
+/// Done as a whole or not at all. Records and offsets in one are a transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Write {
     pub(crate) appends: Vec<Append>,
     pub(crate) group: String,
     /// Refused when the group is not this member's. `None`: the group has no member here.
     pub(crate) member: Option<u64>,
+    /// Refused when somebody else has claimed the id since.
+    pub(crate) claim: Option<Claim>,
     pub(crate) offsets: Vec<OffsetWrite>,
 }
 
@@ -68,6 +71,8 @@ pub(crate) enum Request {
     Trim(Arc<TopicState>, i32, i64, Answer<()>),
     /// Puts compacted blocks in the place of others.
     Rewrite(Arc<TopicState>, i32, Rewritten, Answer<()>),
+    /// Answered when all that was asked for before is decided.
+    Barrier(Answer<()>),
     Stop(Answer<()>),
 }
 
@@ -79,6 +84,7 @@ impl fmt::Debug for Request {
             Self::Widen(..) => "Widen",
             Self::Trim(..) => "Trim",
             Self::Rewrite(..) => "Rewrite",
+            Self::Barrier(_) => "Barrier",
             Self::Stop(_) => "Stop",
         })
     }
@@ -153,8 +159,11 @@ fn write_all(database: &mut Database, store: &Store, all: Vec<(Write, Answer<()>
                 database.commit_offset(&write.group, at, offset.offset, &offset.metadata)?;
             }
         }
-        ends.iter().try_for_each(|(at, (_, end))| database.set_end(*at, *end))
+        let ended = ends.iter().try_for_each(|(at, (_, end))| database.set_end(*at, *end));
+        pass(Point::WriteBegun);
+        ended
     });
+    pass(Point::WriteDone);
     if result.is_ok() {
         for (state, end) in ends.values() {
             state.end.store(*end, Ordering::Release);
@@ -172,6 +181,14 @@ fn check(store: &Store, write: &Write) -> Result<(), BrokerError> {
         && !store.holds(&write.group, member)
     {
         return Err(superseded(format!("the group {:?} has another member now: nothing was committed", write.group)));
+    }
+    if let Some(claim) = &write.claim
+        && !store.stands(claim)
+    {
+        return Err(fatal(format!(
+            "the transactional id {:?} was taken over by a newer producer: nothing was committed",
+            claim.id
+        )));
     }
     for offset in &write.offsets {
         offset.topic.partition(offset.partition)?;
@@ -197,6 +214,7 @@ fn administer(database: &mut Database, store: &Store, request: Request) {
             note(store, &result);
             answer(result);
         }
+        Request::Barrier(answer) => answer(Ok(())),
         Request::Write(..) | Request::Stop(_) => {}
     }
 }
@@ -267,6 +285,7 @@ fn refuse(request: Request, error: &BrokerError) {
         | Request::Widen(_, _, answer)
         | Request::Trim(_, _, _, answer)
         | Request::Rewrite(_, _, _, answer)
+        | Request::Barrier(answer)
         | Request::Stop(answer) => answer(Err(error)),
         Request::Create(_, _, answer) => answer(Err(error)),
     }

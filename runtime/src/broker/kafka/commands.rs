@@ -41,6 +41,13 @@ impl Kafka {
         self.settings.place.add_partitions_command(name, partitions)
     }
 
+    /// The command that moves partitions to the brokers that a file names, as Kafka's tools read it.
+    #[must_use]
+    pub fn reassign_command(&self, file: &str) -> String {
+        let rest = format!("--reassignment-json-file {file} --execute");
+        self.settings.place.command("kafka-reassign-partitions.sh", &rest)
+    }
+
     /// The command that changes one setting of a topic.
     #[must_use]
     pub fn set_command(&self, topic: &str, name: &str, value: &str) -> String {

@@ -7,25 +7,26 @@
 
 use super::commits::KafkaCommits;
 use super::errors::{Place, Repeats};
-use super::log;
 use super::native::{Client, Code, Event, EventKind, Failure, Item, Message, OffsetEdge, PartitionList, Queue};
+use super::transactions::KafkaTransactions;
 use super::watch::Watch;
-use crate::broker::{BrokerError, BrokerErrorKind, Commits, Committed, Consumer, LogBounds, Polled};
+use super::{Kafka, LIMITS, leaving, log};
+use crate::broker::{BrokerError, BrokerErrorKind, Commits, Committed, Consumer, LogBounds, Polled, Transactions};
 use crate::record::{Record, RecordBuilder, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a dropped consumer may take to leave its group before it is abandoned to its own thread.
-const CLOSE_WAIT: Duration = Duration::from_secs(3);
+/// How long an offset whose transaction is not decided is left alone before it is asked for again.
+const UNSTABLE: Duration = Duration::from_millis(20);
 /// How long librdkafka may take to start a seek: it asks no broker for it.
 const SEEK_WAIT: Duration = Duration::from_secs(5);
 
 /// What the consumer and its commit handles share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    events: Queue,
+    pub(super) events: Queue,
     pub(super) client: Arc<Client>,
     topics: Vec<CString>,
     pub(super) place: Place,
@@ -75,6 +76,7 @@ enum Told {
 /// See [`super::Kafka::consumer`].
 #[derive(Debug)]
 pub(super) struct KafkaConsumer {
+    kafka: Kafka,
     shared: Arc<Shared>,
     pending: Option<Pending>,
     /// What is assigned, with the offset it was last told to start from.
@@ -90,7 +92,7 @@ pub(super) struct KafkaConsumer {
 }
 
 impl KafkaConsumer {
-    pub(super) fn new(client: Arc<Client>, topics: &[String], place: Place) -> Result<Self, BrokerError> {
+    pub(super) fn new(kafka: Kafka, client: Arc<Client>, topics: &[String], place: Place) -> Result<Self, BrokerError> {
         let operator = |message: String| BrokerError { kind: BrokerErrorKind::Operator, message };
         let events = Queue::consumer(&client).ok_or_else(|| operator("the consumer has no group".to_owned()))?;
         let topics = topics
@@ -104,6 +106,7 @@ impl KafkaConsumer {
         client.subscribe(&list).map_err(|f| place.explain("subscribing", &f))?;
         let shared = Arc::new(Shared { events, client, topics, place });
         Ok(Self {
+            kafka,
             shared,
             pending: None,
             assigned: BTreeMap::new(),
@@ -350,7 +353,17 @@ impl Consumer for KafkaConsumer {
             return Ok(Vec::new());
         }
         let list = self.list(partitions.iter().map(|at| (*at, -1001)))?;
-        self.shared.client.committed(&list, wait).map_err(|f| self.shared.place.explain(DOING, &f))?;
+        let until = Instant::now() + wait;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            self.shared.client.committed(&list, left).map_err(|f| self.shared.place.explain(DOING, &f))?;
+            // IMPORTANT: as its reader is read_committed, librdkafka asks for stable offsets (KIP-447). While a
+            // transaction with offsets is undecided the broker tells none, and not the old one.
+            if list.items().all(|i| i.code != Code::UnstableOffsetCommit) || Instant::now() + UNSTABLE >= until {
+                break;
+            }
+            std::thread::sleep(UNSTABLE);
+        }
         self.shared.check_items(DOING, list.items())?;
         let found: BTreeMap<_, _> = list
             .items()
@@ -414,6 +427,11 @@ impl Consumer for KafkaConsumer {
         anew.iter().filter_map(|name| u32::try_from(index(name)?).ok()).collect()
     }
 
+    fn transactions(&self, id: &str, topics: &[&str]) -> Result<Box<dyn Transactions>, BrokerError> {
+        let limit = self.kafka.smallest_limit(topics, LIMITS)?;
+        Ok(Box::new(KafkaTransactions::new(self.kafka.clone(), &self.shared, id, limit)))
+    }
+
     fn leave(&mut self) {
         if let Err(failure) = self.shared.client.unsubscribe() {
             tracing::warn!("{}", self.shared.place.explain("leaving the group", &failure));
@@ -432,54 +450,6 @@ fn no_rebalance(call: &str) -> BrokerError {
 
 impl Drop for KafkaConsumer {
     fn drop(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let unanswered = self.pending.is_some();
-        let (done, closed) = mpsc::sync_channel::<()>(1);
-        // Leaving talks to the broker and may take its time; librdkafka's own close would wait without limit.
-        let spawned = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
-            close(&shared, unanswered);
-            drop(shared);
-            drop(done);
-        });
-        match spawned {
-            // Nothing is ever sent: the channel closes when the thread is done.
-            Ok(_) => {
-                if closed.recv_timeout(CLOSE_WAIT + Duration::from_millis(500)) == Err(mpsc::RecvTimeoutError::Timeout)
-                {
-                    tracing::warn!("the Kafka consumer did not stop in time and is abandoned");
-                }
-            }
-            Err(e) => tracing::warn!("the Kafka consumer leaves its group by timeout: no thread to close it: {e}"),
-        }
-    }
-}
-
-fn close(shared: &Shared, unanswered: bool) {
-    let until = Instant::now() + CLOSE_WAIT;
-    if let Err(failure) = shared.client.close(&shared.events) {
-        tracing::warn!("{}", shared.place.explain("leaving the group", &failure));
-        return;
-    }
-    let give_up_all = || {
-        // While closing, librdkafka takes any assign call for giving up all.
-        if let Err(failure) = shared.client.assign(None) {
-            tracing::debug!("{}", shared.place.explain("giving up partitions", &failure));
-        }
-    };
-    if unanswered {
-        give_up_all();
-    }
-    while !shared.client.is_closed() {
-        if Instant::now() >= until {
-            tracing::warn!(
-                "the consumer could not leave its group within {CLOSE_WAIT:?}: the group notices by timeout"
-            );
-            return;
-        }
-        match shared.events.poll(Duration::from_millis(50)) {
-            Some(event) if event.kind() == EventKind::Rebalance => give_up_all(),
-            Some(event) if event.kind() == EventKind::Log => drop(log::forward(&event)),
-            _ => {}
-        }
+        leaving::leave(Arc::clone(&self.shared), self.pending.is_some());
     }
 }

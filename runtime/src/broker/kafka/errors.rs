@@ -2,7 +2,9 @@
 
 use super::log::broke_early;
 use super::native::{Code, Failure};
+use super::settings::TRANSACTION_MS;
 use crate::broker::{BrokerError, BrokerErrorKind, Refusal};
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 /// Where a client talks to and as whom: what an error names so that a person can act.
@@ -18,12 +20,54 @@ impl Place {
     /// An error with its cause and cure. `doing` names the failed step, as in "asking for committed offsets".
     pub(super) fn explain(&self, doing: &str, failure: &Failure) -> BrokerError {
         let (kind, cure) = self.verdict(failure);
-        let mut message = format!("{doing}: {}", failure.reason.trim());
-        if !cure.is_empty() {
-            message.push_str("; ");
-            message.push_str(&cure);
+        told(if failure.fatal { BrokerErrorKind::Fatal } else { kind }, doing, failure, &cure)
+    }
+
+    /// The same for a step of a transaction. A new producer mends what is fatal to this one, but for the loss of its id.
+    pub(super) fn explain_transaction(&self, doing: impl Display, id: &str, failure: &Failure) -> BrokerError {
+        use BrokerErrorKind::{Fatal, Operator, Retry, Superseded};
+        let (kind, cure) = match failure.code {
+            code if is_fenced(code) => (
+                Fatal,
+                format!(
+                    "another process took the transactional id {id:?}, or a transaction was open for longer than {} s",
+                    TRANSACTION_MS / 1000
+                ),
+            ),
+            Code::FencedInstanceId => {
+                (Superseded, "another member of the group has this \"group.instance.id\"".to_owned())
+            }
+            Code::TransactionalIdAuthorizationFailed => {
+                // Each process has an id of its own, which begins with the group.
+                let group = self.group.as_deref().filter(|group| id.starts_with(group));
+                let named = group.map_or_else(
+                    || format!("--transactional-id {id}"),
+                    |group| format!("--resource-pattern-type prefixed --transactional-id {group}"),
+                );
+                let cure = format!(
+                    "{} lacks rights on the transactional id {id:?}: allow WRITE and DESCRIBE (kafka-acls.sh --add \
+                     --operation Write --operation Describe {named})",
+                    self.user()
+                );
+                (Operator, cure)
+            }
+            Code::InvalidTransactionTimeout => {
+                (Operator, format!("raise transaction.max.timeout.ms of the broker to at least {TRANSACTION_MS}"))
+            }
+            Code::UnsupportedFeature => (
+                Operator,
+                "update the brokers to Kafka 2.5 or later, or set `guarantee = \"at-least-once\"`".to_owned(),
+            ),
+            _ => match self.verdict(failure) {
+                (Fatal, _) => (Retry, String::new()),
+                verdict => verdict,
+            },
+        };
+        if kind == Superseded {
+            // librdkafka's own words say the same once for each partition.
+            return told(kind, doing, &Failure::new(failure.code, failure.code.to_string()), &cure);
         }
-        BrokerError { kind: if failure.fatal { BrokerErrorKind::Fatal } else { kind }, message }
+        told(kind, doing, failure, &cure)
     }
 
     fn verdict(&self, failure: &Failure) -> (BrokerErrorKind, String) {
@@ -161,6 +205,20 @@ impl Place {
     }
 }
 
+/// Whether a producer with a higher epoch has the transactional id.
+pub(super) fn is_fenced(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+}
+
+fn told(kind: BrokerErrorKind, doing: impl Display, failure: &Failure, cure: &str) -> BrokerError {
+    let mut message = format!("{doing}: {}", failure.reason.trim());
+    if !cure.is_empty() {
+        message.push_str("; ");
+        message.push_str(cure);
+    }
+    BrokerError { kind, message }
+}
+
 /// Whether waiting can't help: the broker said no, or its certificate did.
 pub(super) fn is_verdict(code: Code) -> bool {
     matches!(
@@ -208,6 +266,38 @@ mod tests {
             assert_eq!(error.kind, BrokerErrorKind::Superseded, "{code:?}");
             assert!(error.message.ends_with("the group gave this member's partitions away"), "{error}");
         }
+    }
+
+    #[test]
+    fn only_the_loss_of_its_id_ends_a_transactional_producer_for_good() {
+        let place = Place { user: Some("u".to_owned()), group: Some("g".to_owned()), ..Place::default() };
+        let told = |code| {
+            let failure = Failure { fatal: true, ..Failure::new(code, "why") };
+            place.explain_transaction("committing", "the-id", &failure)
+        };
+        use BrokerErrorKind::{Fatal, Operator, Retry, Superseded};
+        for (code, kind, word) in [
+            (Code::Fenced, Fatal, "\"the-id\""),
+            (Code::InvalidProducerEpoch, Fatal, "longer than 10 s"),
+            (Code::UnknownMemberId, Superseded, "gave this member's partitions away"),
+            (Code::IllegalGeneration, Superseded, "rebalances"),
+            (Code::FencedInstanceId, Superseded, "group.instance.id"),
+            (Code::TransactionalIdAuthorizationFailed, Operator, "user \"u\" lacks rights on the transactional id"),
+            (Code::GroupAuthorizationFailed, Operator, "--group g"),
+            (Code::InvalidTransactionTimeout, Operator, "transaction.max.timeout.ms"),
+            (Code::UnsupportedFeature, Operator, "at-least-once"),
+            (Code::InvalidTransactionalState, Retry, "why"),
+            (Code::Inconsistent, Retry, "why"),
+            (Code::BrokerDestroy, Retry, "why"),
+            (Code::OperationTimedOut, Retry, "bootstrap.servers"),
+        ] {
+            let error = told(code);
+            assert_eq!(error.kind, kind, "{code:?}");
+            assert!(error.message.starts_with("committing: ") && error.message.contains(word), "{error}");
+        }
+        let failure = Failure::new(Code::TransactionalIdAuthorizationFailed, "why");
+        let told = place.explain_transaction("committing", "g/p-1", &failure).message;
+        assert!(told.contains("--resource-pattern-type prefixed --transactional-id g)"), "{told}");
     }
 
     #[test]

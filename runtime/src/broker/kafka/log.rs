@@ -24,6 +24,7 @@ pub(super) fn forward(event: &Event<'_>) -> Option<Failure> {
             return Some(Failure::new(Code::BrokerTransportFailure, line));
         }
     }
+    let level = if comes_with_its_call(facility, line) { 7 } else { level };
     match level {
         ..=3 => tracing::error!(target: "librdkafka", facility, "{line}"),
         4 => tracing::warn!(target: "librdkafka", facility, "{line}"),
@@ -31,6 +32,30 @@ pub(super) fn forward(event: &Event<'_>) -> Option<Failure> {
         _ => tracing::debug!(target: "librdkafka", facility, "{line}"),
     }
     None
+}
+
+/// Why the transaction under way can't be committed any more. Only the log tells before the commit does.
+pub(super) fn transaction_failed(event: &Event<'_>) -> Option<String> {
+    let (_, facility, line) = event.log()?;
+    let (_, why) = line.split_once("Current transaction failed in state ")?.1.split_once(": ")?;
+    (facility.trim() == "TXNERR").then(|| why.trim().to_owned())
+}
+
+/// The error whose name ends what [`transaction_failed`] gives, of those for which there is a cure.
+pub(super) fn code_in(why: &str) -> Option<Code> {
+    let (_, name) = why.strip_suffix(')')?.rsplit_once('(')?;
+    match name {
+        "TOPIC_AUTHORIZATION_FAILED" => Some(Code::TopicAuthorizationFailed),
+        "UNKNOWN_TOPIC_OR_PART" => Some(Code::UnknownTopicOrPartition),
+        _ => None,
+    }
+}
+
+/// What comes as an error as well, of its own or of a transaction's call, or what such a call does by itself: taking an id
+/// over ends what was left open, and until that is done the broker asks to wait.
+fn comes_with_its_call(facility: &str, line: &str) -> bool {
+    matches!(facility, "FATAL" | "TXNERR" | "ADDOFFSETS" | "ADDPARTS")
+        || (facility == "GETPID" && line.contains("transactional PID"))
 }
 
 /// Whether a connection broke so early that the listener probably speaks another protocol: at the first request where
@@ -48,6 +73,14 @@ pub(super) fn broke_early(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_transactions_cause_is_read_from_its_line() {
+        let line = "Failed to add partition(s) to transaction: Broker: Topic authorization failed (after 4 ms)";
+        let named = format!("{line} (TOPIC_AUTHORIZATION_FAILED)");
+        assert_eq!(code_in(&named), Some(Code::TopicAuthorizationFailed));
+        assert_eq!(code_in(line), None);
+    }
 
     #[test]
     fn an_early_end_is_told_from_a_late_one() {

@@ -5,14 +5,18 @@ mod commands;
 mod commits;
 mod consumer;
 mod errors;
+mod leaving;
 mod log;
 #[allow(unsafe_code, reason = "librdkafka is C; all calls into it are in this module")]
 mod native;
 mod pace;
 mod producer;
 mod reader;
+mod sender;
+mod session;
 mod settings;
 mod topics;
+mod transactions;
 mod watch;
 
 pub use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole};
@@ -20,7 +24,7 @@ pub use topics::{TopicInfo, Topics};
 
 use crate::broker::{Broker, BrokerError, BrokerErrorKind, Consumer, Producer};
 use errors::Place;
-use native::{Client, ClientKind};
+use native::{Client, ClientKind, Requests};
 use settings::Settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -89,7 +93,7 @@ impl Kafka {
     ) -> Result<Box<dyn Consumer>, BrokerError> {
         let place = Place { group: Some(group.to_owned()), ..self.settings.place.clone() };
         let client = self.client(ClientKind::Consumer, &self.settings.consumer(group, options.assignor))?;
-        Ok(Box::new(consumer::KafkaConsumer::new(client, topics, place)?))
+        Ok(Box::new(consumer::KafkaConsumer::new(self.clone(), client, topics, place)?))
     }
 
     /// What [`Kafka::consumer`] gives to librdkafka, later entries winning: for comparison with a client of one's own.
@@ -107,8 +111,13 @@ impl Kafka {
     /// An idempotent producer for these topics. Their limits are asked for, at most for `wait`, so that no batch is
     /// larger than one of them takes; a topic that is not named may refuse whole batches, which then go one by one.
     pub fn producer(&self, topics: &[&str], wait: Duration) -> Result<Box<dyn Producer>, BrokerError> {
-        let limit = if topics.is_empty() { None } else { self.topics()?.smallest_limit(topics, wait) };
+        let limit = self.smallest_limit(topics, wait)?;
         Ok(Box::new(producer::KafkaProducer::new(self.clone(), limit)?))
+    }
+
+    /// How large a batch these topics take, where they tell.
+    fn smallest_limit(&self, topics: &[&str], wait: Duration) -> Result<Option<u64>, BrokerError> {
+        Ok(if topics.is_empty() { None } else { self.topics()?.smallest_limit(topics, wait) })
     }
 
     /// Questions about topics, and their creation.
@@ -122,10 +131,20 @@ impl Kafka {
     }
 
     fn client(&self, kind: ClientKind, properties: &[(String, String)]) -> Result<Arc<Client>, BrokerError> {
-        let properties: Vec<_> = properties.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        Client::new(kind, &properties)
-            .map_err(|why| BrokerError { kind: BrokerErrorKind::Operator, message: format!("[kafka]: {why}") })
+        made(Client::new(kind, properties, None))
     }
+
+    fn watched_client(
+        &self,
+        properties: &[(String, String)],
+        requests: &Arc<Requests>,
+    ) -> Result<Arc<Client>, BrokerError> {
+        made(Client::new(ClientKind::Producer, properties, Some(Arc::clone(requests))))
+    }
+}
+
+fn made(client: Result<Arc<Client>, String>) -> Result<Arc<Client>, BrokerError> {
+    client.map_err(|why| BrokerError { kind: BrokerErrorKind::Operator, message: format!("[kafka]: {why}") })
 }
 
 impl Broker for Kafka {

@@ -54,6 +54,18 @@ impl Pace {
         self.alone_until.is_some()
     }
 
+    /// Says how records go from now on.
+    pub(super) fn tell(&self) {
+        if self.is_alone() {
+            tracing::warn!(
+                "a topic refused a whole batch: for a while each record is sent by itself, so that the broker judges it \
+                 alone"
+            );
+        } else {
+            tracing::info!(batch_bytes = self.batch_bytes, "records are sent in batches again");
+        }
+    }
+
     /// The largest batch.
     pub(super) fn batch_bytes(&self) -> u64 {
         self.batch_bytes

@@ -20,6 +20,7 @@ const OWNED: &[(&str, &str)] = &[
     ("acks", "a record counts as written when all in-sync replicas have it"),
     ("request.required.acks", "a record counts as written when all in-sync replicas have it"),
     ("transactional.id", "it is made from the group and the instance"),
+    ("transaction.timeout.ms", "a transaction that is open for 10 s is given up, and its messages run again"),
     ("delivery.report.only.error", "every record's report is needed"),
     ("allow.auto.create.topics", "a topic made by reading it would have the wrong settings"),
     ("log.queue", "log lines go to `[logging]`"),
@@ -80,6 +81,9 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
 
 const PRODUCER_OWNED: &[(&str, &str)] = &[("enable.idempotence", "true"), ("acks", "all")];
 
+/// How long a transaction may be open before the broker ends it: readers of what it writes wait that long after a crash.
+pub(super) const TRANSACTION_MS: u64 = 10_000;
+
 /// The user's properties, checked.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
@@ -131,6 +135,29 @@ impl Settings {
             all.push(("queue.buffering.max.kbytes".to_owned(), kbytes.to_string()));
         }
         self.finish(all, PRODUCER_OWNED, ClientKind::Producer, extra)
+    }
+
+    /// Properties of a producer that writes in transactions.
+    pub(super) fn transactional(&self, id: &str, extra: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut all = self.producer(extra);
+        let limit = TRANSACTION_MS.to_string();
+        // librdkafka refuses times longer than the transaction's; 0 is for ever.
+        let within = |names: &[&str]| {
+            let set = names.iter().filter_map(|n| self.user.get(*n)?.trim().parse().ok());
+            set.filter(|ms| (1..=TRANSACTION_MS).contains(ms)).min().unwrap_or(TRANSACTION_MS).to_string()
+        };
+        all.extend([
+            ("transactional.id".to_owned(), id.to_owned()),
+            ("transaction.timeout.ms".to_owned(), limit),
+            ("message.timeout.ms".to_owned(), within(&["message.timeout.ms", "delivery.timeout.ms"])),
+            ("socket.timeout.ms".to_owned(), within(&["socket.timeout.ms"])),
+        ]);
+        // While the end of the last transaction is written the broker asks to come again, for some milliseconds; the
+        // default of 100 doubles with each time as well.
+        if !self.user.contains_key("retry.backoff.ms") {
+            all.push(("retry.backoff.ms".to_owned(), "20".to_owned()));
+        }
+        all
     }
 
     /// The largest batch of a producer, before its topics' own limits.

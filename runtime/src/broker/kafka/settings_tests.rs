@@ -61,3 +61,28 @@ fn the_largest_batch_is_the_users_or_the_default() {
     assert_eq!(of(&[("bootstrap.servers", "b:1")]), 262_144);
     assert_eq!(of(&[("bootstrap.servers", "b:1"), ("batch.size", "5000")]), 5000);
 }
+
+#[test]
+fn a_transactional_producer_waits_for_nothing_longer_than_its_transaction() {
+    let of = |pairs: &[(&str, &str)]| {
+        let pairs = [&[("bootstrap.servers", "b:1")], pairs].concat();
+        let all = settings(&pairs).unwrap().transactional("the-id", &[("batch.size", "9")]);
+        let names = [
+            "message.timeout.ms",
+            "socket.timeout.ms",
+            "retry.backoff.ms",
+            "transactional.id",
+            "transaction.timeout.ms",
+        ];
+        assert_eq!((last(&all, "batch.size"), last(&all, "acks")), (Some("9"), Some("all")));
+        names.map(|n| last(&all, n).unwrap_or("none").to_owned())
+    };
+    let last_two = ["the-id", "10000"];
+    assert_eq!(of(&[]), ["10000", "10000", "20", last_two[0], last_two[1]]);
+    let long = [("message.timeout.ms", "60000"), ("socket.timeout.ms", "60000"), ("retry.backoff.ms", "7")];
+    assert_eq!(of(&long), ["10000", "10000", "7", last_two[0], last_two[1]], "the user's own comes before and wins");
+    let short = [("delivery.timeout.ms", "4000"), ("socket.timeout.ms", "3000")];
+    assert_eq!(of(&short), ["4000", "3000", "20", last_two[0], last_two[1]]);
+    let refused = settings(&[("bootstrap.servers", "b:1"), ("transaction.timeout.ms", "60000")]).unwrap_err();
+    assert!(refused[0].message.contains("\"transaction.timeout.ms\" can't be set here"), "{}", refused[0]);
+}

@@ -15,6 +15,8 @@ pub struct TopicInfo {
     pub name: String,
     /// How many partitions it has; `None` when it does not exist.
     pub partitions: Option<i32>,
+    /// How many brokers have that of its partitions that has fewest copies; `None` when it does not exist.
+    pub replicas: Option<i32>,
 }
 
 /// A client for questions about topics. Every call blocks up to the time given.
@@ -40,13 +42,13 @@ impl Topics {
     }
 
     fn info(&self, name: &str, found: &[TopicDescription]) -> Result<TopicInfo, BrokerError> {
-        let partitions = match found.iter().find(|t| t.name == name).map(|t| &t.partitions) {
-            Some(Ok(n)) => Some(*n),
-            Some(Err(f)) if f.code == Code::UnknownTopicOrPartition => None,
-            Some(Err(f)) => return Err(self.place.explain(&format!("looking up topic {name:?}"), f)),
-            None => None,
+        let (partitions, replicas) = match found.iter().find(|t| t.name == name).map(|t| (&t.partitions, t.replicas)) {
+            Some((Ok(n), replicas)) => (Some(*n), Some(replicas)),
+            Some((Err(f), _)) if f.code == Code::UnknownTopicOrPartition => (None, None),
+            Some((Err(f), _)) => return Err(self.place.explain(&format!("looking up topic {name:?}"), f)),
+            None => (None, None),
         };
-        Ok(TopicInfo { name: name.to_owned(), partitions })
+        Ok(TopicInfo { name: name.to_owned(), partitions, replicas })
     }
 
     /// The names of all topics that this user may see.

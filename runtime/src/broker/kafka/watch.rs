@@ -81,7 +81,7 @@ mod tests {
 
     fn topic(name: &str, id: Option<TopicId>) -> TopicDescription {
         let gone = || Failure::new(Code::UnknownTopicOrPartition, "gone");
-        TopicDescription { name: name.to_owned(), id, partitions: id.map(|_| 3).ok_or_else(gone) }
+        TopicDescription { name: name.to_owned(), id, partitions: id.map(|_| 3).ok_or_else(gone), replicas: 1 }
     }
 
     #[test]

@@ -71,8 +71,9 @@ pub(in super::super) static HOST: &Catalogue = &[
         "store.dir",
         Absent::Is("./state"),
         Form::Path,
-        "the folder of what can be made anew: compiled handlers, private to the user that runs Keyrail. A relative one \
-         starts at this file's folder; safe to delete while stopped",
+        "the folder of what can be made anew: compiled handlers, and the names of this machine's processes, each held by \
+         one of them, which exactly-once pipelines write under. Private to the user that runs Keyrail, not to be copied to \
+         another machine. A relative one starts at this file's folder; safe to delete while stopped",
     ),
     section("memory", "what the process may hold"),
     size(

@@ -25,9 +25,11 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     text("group", Absent::Told("the pipeline's name"), Form::Group, "the consumer group"),
     choice(
         "guarantee",
-        "at-least-once",
-        &[word("at-least-once"), not_yet("exactly-once", "write \"at-least-once\" or remove it")],
-        "what holds after a crash. `\"exactly-once\"` will be the default",
+        "exactly-once",
+        &[word("exactly-once"), word("at-least-once")],
+        "what holds after a crash. `\"exactly-once\"`: outputs, dead letters and offsets are written in one transaction, so \
+         who reads `read_committed` sees the effects of each message once; outputs become visible with the commit, \
+         `commit.interval` apart. `\"at-least-once\"`: outputs are visible at once, and what was not committed is repeated",
     ),
     choice(
         "from",
@@ -146,7 +148,13 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     whole("limits.outputs", 1_000, 1, 1_000_000, "sends of one message"),
     size("limits.output-bytes", 4 * MIB, 1, GIB, "bytes sent by one message"),
     section("commit", "when offsets are committed"),
-    duration("commit.interval", 100, 1, MINUTE, "least time between two commits"),
+    duration(
+        "commit.interval",
+        100,
+        1,
+        MINUTE,
+        "least time between two commits; a transaction ends after 5s and with 16 MiB in any case",
+    ),
     later("capabilities", "handlers reach nothing but their outputs for now; remove it"),
     later("rollout", "a new handler takes over at once for now; remove it"),
     later("state", "handlers keep no state for now; remove it"),

@@ -60,6 +60,10 @@ impl Consumer for Scripted {
     fn watermarks(&mut self) -> Vec<(TopicPartition, i64)> {
         Vec::new()
     }
+    fn transactions(&self, _id: &str, _topics: &[&str]) -> Result<Box<dyn crate::broker::Transactions>, BrokerError> {
+        Err(crate::broker::operator("no transactions yet"))
+    }
+
     fn leave(&mut self) {}
 }
 

@@ -126,3 +126,27 @@ fn a_line_with_an_error_is_told_with_its_number_and_the_rest_is_sent_or_not() {
     let odd = odd.wait_with_output().unwrap();
     assert!(odd.status.code() == Some(1) && odd.stderr.starts_with(b"stdin:1:"), "{odd:?}");
 }
+
+/// What writes in transactions needs a name, which is kept in `store.dir`.
+#[test]
+fn a_store_that_can_not_be_written_is_a_fault_where_a_pipeline_needs_it() {
+    let folder = stage();
+    std::fs::create_dir(folder.path().join("state")).unwrap();
+    let check = || {
+        let script = format!(
+            "cd {} && mount -t tmpfs -o ro none state && {} check; echo code $?",
+            folder.path().display(),
+            binary().display()
+        );
+        let test = "a_store_that_can_not_be_written_is_a_fault_where_a_pipeline_needs_it";
+        Some(String::from_utf8(in_own_namespace(test, &script)?.stdout).unwrap())
+    };
+    let Some(told) = check() else { return };
+    let fault = told.lines().find(|line| line.starts_with("FAULT    store ")).unwrap_or_default();
+    assert!(fault.contains("  state: no name for this process: Read-only file system"), "{told}");
+    assert!(fault.contains("set store.dir to a folder that this user can write"), "{told}");
+    let manifest = folder.path().join("plugins/copy.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, format!("guarantee = \"at-least-once\"\n{text}")).unwrap();
+    assert!(check().is_some_and(|told| !told.contains("store")));
+}

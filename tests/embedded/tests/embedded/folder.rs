@@ -141,5 +141,6 @@ fn a_full_disk_is_told_and_passes() {
     let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{told}\n{errors}");
     assert!(told.contains("refused: ") && told.contains("full"), "{told}");
+    assert!(told.contains("refused, a transaction: ") && told.contains("disk is full: nothing was written"), "{told}");
     assert!(told.contains("went on, all that was acknowledged is there"), "{told}");
 }

@@ -16,3 +16,4 @@ mod support;
 mod swap;
 mod terminal;
 mod tidy;
+mod transactions;

@@ -36,7 +36,7 @@ impl Play {
         std::fs::copy(scripted, plugins.join("p.wasm")).unwrap();
         let host = "broker = \"embedded\"\nadmin.listen = \"127.0.0.1:0\"\nembedded.partitions = 4\n";
         std::fs::write(folder.path().join("keyrail.toml"), host).unwrap();
-        let top = "handler = \"p.wasm\"\ninput = [\"in\"]\nguarantee = \"at-least-once\"\noutput.out = \"out\"\n";
+        let top = "handler = \"p.wasm\"\ninput = [\"in\"]\noutput.out = \"out\"\n";
         std::fs::write(plugins.join("p.toml"), format!("{top}{tables}")).unwrap();
         let mut client = Embedded::open(&options(&folder)).unwrap().client().unwrap();
         for name in ["in", "out", "p.in.dlq"] {

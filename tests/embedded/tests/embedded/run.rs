@@ -29,8 +29,7 @@ pub(crate) fn stage(test: &str) -> Option<Folder> {
     let plugins = folder.path().join("plugins");
     std::fs::create_dir(&plugins).unwrap();
     std::fs::copy(guests.join("identity.wasm"), plugins.join("copy.wasm")).unwrap();
-    let manifest =
-        "handler = \"copy.wasm\"\ninput = [\"in\"]\nguarantee = \"at-least-once\"\n[output]\nout = \"out\"\n";
+    let manifest = "handler = \"copy.wasm\"\ninput = [\"in\"]\n[output]\nout = \"out\"\n";
     std::fs::write(plugins.join("copy.toml"), manifest).unwrap();
     let host = "broker = \"embedded\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[embedded]\npartitions = 4\n";
     std::fs::write(folder.path().join("keyrail.toml"), host).unwrap();

@@ -41,7 +41,7 @@ fn stage(test: &str) -> Option<(Folder, Vec<u8>)> {
 
 fn manifest(input: &str, output: &str) -> String {
     format!(
-        "handler = \"p.wasm\"\ninput = [\"{input}\"]\nguarantee = \"at-least-once\"\noutput.out = \"{output}\"\n\
+        "handler = \"p.wasm\"\ninput = [\"{input}\"]\noutput.out = \"{output}\"\n\
          retry.backoff = {{ first = \"20ms\", max = \"20ms\" }}\n"
     )
 }

@@ -1,6 +1,7 @@
 //! Tests on a real Kafka.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
+mod doubtful;
 mod groups;
 mod offsets;
 mod outage;
@@ -8,3 +9,4 @@ mod records;
 mod security;
 mod support;
 mod topics;
+mod transactions;

@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use crate::topics::{WAIT, dead_letter, needed};
+use crate::transactions::{commit, end, offset, renew};
 use keyrail::broker::kafka::{Kafka, TopicRole};
 use keyrail::broker::{BrokerError, BrokerErrorKind, Polled, Refusal};
 use keyrail_kafka_tests::{Kafka as Rig, Options, Security, skip, start, unique};
@@ -183,4 +184,47 @@ fn missing_rights_are_told_and_work_once_given() {
         rig.bootstrap(Security::SaslTls)
     );
     assert_eq!(problems[0].command.as_deref(), Some(command.as_str()));
+}
+
+#[test]
+fn missing_rights_on_a_transaction_are_told_with_what_to_allow() {
+    let test = "missing_rights_on_a_transaction_are_told_with_what_to_allow";
+    let Some(rig) = secured(test) else { return };
+    let (topic, output, group, id) = (unique("rights"), unique("rights"), unique("rights"), unique("rights"));
+    rig.create_topic(&topic, 1, &[]).unwrap();
+    rig.create_topic(&output, 1, &[]).unwrap();
+    for (operation, kind, name) in [("Read", "group", &group), ("Read", "topic", &topic)] {
+        rig.allow("bob", operation, kind, name).unwrap();
+    }
+    let kafka = connect(&rig.login("SCRAM-SHA-512", "bob", "bob-secret"), &[]);
+    let mut consumer = join(&kafka, &group, &topic);
+    take_assignment(consumer.as_mut(), 0);
+    let mut transactions = consumer.transactions(&id, &[&output]).unwrap();
+    transactions.renew();
+    let told = end(transactions.as_mut()).unwrap_err();
+    assert_eq!(told.kind, BrokerErrorKind::Operator, "{told}");
+    assert!(
+        told.message.contains("user \"bob\"") && told.message.contains(&format!("--transactional-id {id}")),
+        "{told}"
+    );
+    for operation in ["Write", "Describe"] {
+        rig.allow("bob", operation, "transactional-id", &id).unwrap();
+    }
+    let until = Instant::now() + LIMIT;
+    loop {
+        transactions.renew();
+        // The rule takes a moment to reach the broker.
+        match end(transactions.as_mut()) {
+            Ok(_) => break,
+            Err(e) => assert!(Instant::now() < until, "{e}"),
+        }
+    }
+    let refused = send_all(transactions.as_mut(), &[produce(&output, b"v")]);
+    assert!(
+        matches!(&refused[0], Err(Refusal::Blocked(why)) if why.contains("lacks rights on the topic") && why.contains(&output)),
+        "{refused:?}"
+    );
+    renew(transactions.as_mut());
+    commit(transactions.as_mut(), &[offset(0, 1, "")]);
+    assert_eq!(consumer.committed(&[at(0)], ANSWER).unwrap()[0].offset, Some(1));
 }

@@ -41,8 +41,8 @@ fn dead_letter_topics_are_made_and_the_rest_is_asked_for() {
     assert_eq!(second.command.as_deref(), Some(command.as_str()));
 
     let made = topics.describe(&[&dlq, "receipts"], WAIT).unwrap();
-    let info = |name: &str, partitions| TopicInfo { name: name.to_owned(), partitions };
-    assert_eq!(made, [info(&dlq, Some(5)), info("receipts", None)]);
+    let info = |name: &str, partitions, replicas| TopicInfo { name: name.to_owned(), partitions, replicas };
+    assert_eq!(made, [info(&dlq, Some(5), Some(1)), info("receipts", None, None)]);
     let settings = topics.settings(&dlq, WAIT).unwrap();
     let of = |name: &str| settings.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     assert_eq!(of("cleanup.policy"), Some("delete"));

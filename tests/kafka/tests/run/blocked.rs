@@ -124,6 +124,7 @@ fn an_output_too_large_for_its_topic_is_a_dead_letter() {
     assert_eq!(traces(&letters), ["big"]);
     assert_eq!(letters[0].told("keyrail-reason"), "undeliverable");
     assert_eq!(letters[0].value, records[25].value);
+    assert_eq!(worker.metric("keyrail_dead_letters_total", &["reason=\"undeliverable\""]), 1.0);
     worker.stop(Duration::from_secs(15));
 }
 

@@ -162,9 +162,13 @@ pub(crate) fn send_all(kafka: &Kafka, topic: &str, records: &[Rec]) {
     writer.finish();
 }
 
-fn reader(kafka: &Kafka, group: &str) -> BaseConsumer {
+const ALL: &str = "read_uncommitted";
+const COMMITTED: &str = "read_committed";
+
+/// Sees what is committed; or, for those who ask what a group has, all: they do not wait for a transaction to be decided.
+fn reader(kafka: &Kafka, group: &str, isolation: &str) -> BaseConsumer {
     let mut config = config(kafka);
-    config.set("group.id", group).set("enable.auto.commit", "false").set("isolation.level", "read_uncommitted");
+    config.set("group.id", group).set("enable.auto.commit", "false").set("isolation.level", isolation);
     config.set("auto.offset.reset", "error").set("enable.partition.eof", "true").set("fetch.queue.backoff.ms", "10");
     config.set("fetch.message.max.bytes", "20000000");
     config.create().unwrap()
@@ -189,20 +193,20 @@ fn partitions(reader: &BaseConsumer, topic: &str) -> i32 {
 
 /// The broker that leads a partition; -1 while none does.
 pub(crate) fn leader(kafka: &Kafka, topic: &str, partition: i32) -> i32 {
-    let metadata = patient(|| reader(kafka, "leader").fetch_metadata(Some(topic), ASK));
+    let metadata = patient(|| reader(kafka, "leader", ALL).fetch_metadata(Some(topic), ASK));
     let partitions = metadata.topics()[0].partitions();
     partitions.iter().find(|p| p.id() == partition).map_or(-1, |p| p.leader())
 }
 
 /// First offset and end of each partition.
 pub(crate) fn bounds(kafka: &Kafka, topic: &str) -> Vec<(i64, i64)> {
-    let reader = reader(kafka, "bounds");
+    let reader = reader(kafka, "bounds", ALL);
     (0..partitions(&reader, topic)).map(|p| patient(|| reader.fetch_watermarks(topic, p, ASK))).collect()
 }
 
 /// Everything that stands in a topic now, partition by partition, each in its order.
 pub(crate) fn read_all(kafka: &Kafka, topic: &str) -> Vec<Rec> {
-    let reader = reader(kafka, "read-all");
+    let reader = reader(kafka, "read-all", COMMITTED);
     let mut open = TopicPartitionList::new();
     for (partition, (start, end)) in (0..).zip(bounds(kafka, topic)) {
         if start < end {
@@ -243,7 +247,7 @@ fn rec(message: &rdkafka::message::BorrowedMessage<'_>) -> Rec {
 
 /// What a group has committed for each partition; -1 where nothing.
 pub(crate) fn committed(kafka: &Kafka, group: &str, topic: &str) -> Result<Vec<i64>, KafkaError> {
-    let reader = reader(kafka, group);
+    let reader = reader(kafka, group, ALL);
     let mut list = TopicPartitionList::new();
     list.add_partition_range(topic, 0, partitions(&reader, topic) - 1);
     let found = reader.committed_offsets(list, ASK)?;
@@ -253,7 +257,7 @@ pub(crate) fn committed(kafka: &Kafka, group: &str, topic: &str) -> Result<Vec<i
 
 /// Commits for a group that has no members, as an operator does.
 pub(crate) fn reset(kafka: &Kafka, group: &str, topic: &str, offsets: &[(i32, i64)], metadata: &str) {
-    let reader = reader(kafka, group);
+    let reader = reader(kafka, group, ALL);
     let mut list = TopicPartitionList::new();
     for (partition, offset) in offsets {
         let mut entry = list.add_partition(topic, *partition);

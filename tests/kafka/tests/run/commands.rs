@@ -345,3 +345,42 @@ fn tail_prints_and_send_takes_many_records_and_say_how_fast() {
     }
     assert_eq!(last.len(), 1000);
 }
+
+/// The rig is one broker, so each topic has one replica.
+#[test]
+fn a_cluster_that_may_lose_what_it_acknowledged_is_told_with_the_cures() {
+    let test = "a_cluster_that_may_lose_what_it_acknowledged_is_told_with_the_cures";
+    let Some(kafka) = broker(test) else { return };
+    let topics = [("min.insync.replicas", "1")];
+    let stage = Stage::new(test, kafka, &Setup { guest: "identity", topics: &topics, ..Setup::default() });
+    let sound = run(&stage, &["check"]);
+    assert_eq!((sound.code, sound.out.contains("durability")), (0, false), "{}", sound.out);
+    set_topic(kafka, &stage.output, &[("unclean.leader.election.enable", "true")]);
+    set_topic(kafka, &stage.letters, &[("min.insync.replicas", "2")]);
+    let weak = run(&stage, &["check", "--durability"]);
+    assert_eq!(weak.code, 1, "{}", weak.out);
+    let bootstrap = kafka.bootstrap(keyrail_kafka_tests::Security::Plain);
+    let faults = |topic: &str| {
+        let head = format!("durability     {topic} ");
+        weak.out.lines().filter(|line| line.starts_with("FAULT") && line.contains(&head)).count()
+    };
+    assert_eq!([&stage.input, &stage.output, &stage.letters].map(|topic| faults(topic)), [1, 2, 2], "{}", weak.out);
+    let set = |topic: &str, value: &str| {
+        format!(
+            "$ kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics --entity-name {topic} \
+             --add-config {value}\n"
+        )
+    };
+    for told in [
+        "ok       durability     [kafka]  ",
+        "input of p: has one replica: what its broker's disk loses is lost",
+        "min.insync.replicas is 2, and it has 1 replicas: it takes no writes",
+        &set(&stage.output, "unclean.leader.election.enable=false"),
+        &set(&stage.letters, "min.insync.replicas=1"),
+        &format!(
+            "$ kafka-reassign-partitions.sh --bootstrap-server {bootstrap} --reassignment-json-file replicas.json"
+        ),
+    ] {
+        assert!(weak.out.contains(told), "{told}\nis not in\n{}", weak.out);
+    }
+}

@@ -78,13 +78,15 @@ impl Account {
 
     /// Reads what came out, and judges it.
     pub(crate) fn judge(&self, stage: &Stage<'_>) -> (Verdict, Verdict) {
-        let outputs = judge(&self.outputs, &read_all(stage.kafka, &stage.output), Rec::text);
-        let letters = judge(&self.letters, &read_all(stage.kafka, &stage.letters), |letter| {
+        let mut outputs = judge(&self.outputs, &read_all(stage.kafka, &stage.output), Rec::text);
+        let mut letters = judge(&self.letters, &read_all(stage.kafka, &stage.letters), |letter| {
             let id = letter.told("trace");
             assert_eq!(letter.text(), crate::client::script("dead-letter", &id), "a dead letter's value");
             assert_eq!(letter.told("keyrail-reason"), "rejected");
             id
         });
+        outputs.exactly_once = stage.exactly_once;
+        letters.exactly_once = stage.exactly_once;
         stage.say(&format!("outputs: {}", outputs.line()));
         stage.say(&format!("dead letters: {}", letters.line()));
         (outputs, letters)

@@ -29,6 +29,8 @@ pub(crate) struct Verdict {
     pub(crate) duplicates: usize,
     /// Times that a key stepped back.
     pub(crate) steps_back: usize,
+    /// No repeat is excused.
+    pub(crate) exactly_once: bool,
 }
 
 struct Track {
@@ -97,8 +99,9 @@ impl Verdict {
         )
     }
 
-    /// Nothing lost, nothing made up, order kept; repeats only within `duplicates`.
+    /// Nothing lost, nothing made up, order kept; repeats only within `duplicates`, and none with exactly-once.
     pub(crate) fn must_hold(&self, duplicates: usize) {
+        let duplicates = if self.exactly_once { 0 } else { duplicates };
         let some = |ids: &[String]| ids.iter().take(20).cloned().collect::<Vec<_>>();
         assert!(self.lost.is_empty(), "{}: lost {:?}", self.line(), some(&self.lost));
         assert!(self.strangers.is_empty(), "{}: strangers {:?}", self.line(), some(&self.strangers));

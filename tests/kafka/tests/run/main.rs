@@ -9,6 +9,7 @@ mod bytes;
 mod client;
 mod commands;
 mod feed;
+mod instances;
 mod judge;
 mod keys;
 mod kills;

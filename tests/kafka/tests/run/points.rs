@@ -7,9 +7,9 @@ use crate::worker::Worker;
 use keyrail::fail::{Point, VARIABLE};
 use keyrail_kafka_tests::{Kafka, Options};
 use std::os::unix::process::ExitStatusExt;
-use std::time::Duration;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 3;
 const SIGKILL: i32 = 9;
 /// For a start, what brings the worker to its point, and its end there.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -29,6 +29,10 @@ enum Way {
     Stop,
     /// A broker that does not answer.
     Rewind,
+    /// A start with exactly-once.
+    Renewal,
+    /// Nothing: it is the embedded broker's.
+    None,
 }
 
 /// How a point is come by, and at the how many-th pass at most the worker dies.
@@ -43,6 +47,8 @@ fn way(point: Point) -> (Way, u64) {
         Point::BeforeLastCommit | Point::AfterLastCommit => (Way::Revoke, 1),
         Point::BeforeRewind | Point::AfterRewind => (Way::Rewind, 3),
         Point::BeforeStop | Point::AfterStop => (Way::Stop, 1),
+        Point::BeforeRenewal | Point::AfterRenewal => (Way::Renewal, 1),
+        Point::WriteBegun | Point::WriteDone => (Way::None, 1),
     }
 }
 
@@ -51,13 +57,27 @@ fn die(stage: &Stage<'_>, point: Point, pass: u64) -> usize {
     let mut victim = Worker::start_armed(stage, 0, &format!("{}@{pass}", point.name()));
     victim.wait_log(&format!("{VARIABLE}={}", point.name()), LIMIT);
     match way(point).0 {
-        Way::Handling | Way::Settling => expect_end(&mut victim, point),
+        Way::Handling | Way::Settling | Way::Renewal | Way::None => expect_end(&mut victim, point),
         Way::Revoke => {
             victim.wait_ready();
             victim.wait_metric("keyrail_partitions_assigned", &[], |n| n == 6.0);
-            let mut other = Worker::start(stage, 1);
-            expect_end(&mut victim, point);
-            other.stop(Duration::from_secs(20));
+            // A transaction that ends while the group changes is given up: then there is no last commit, and the next
+            // change must bring it.
+            let until = Instant::now() + LIMIT;
+            let mut status = None;
+            while status.is_none() {
+                assert!(Instant::now() < until, "{point:?}: the worker lives\n{}", victim.tail());
+                let mut other = Worker::start(stage, 1);
+                let change = Instant::now() + Duration::from_secs(5);
+                while status.is_none() && Instant::now() < change {
+                    std::thread::sleep(Duration::from_millis(20));
+                    status = victim.ended();
+                }
+                other.stop(Duration::from_secs(20));
+            }
+            if let Some(status) = status {
+                judge_end(&victim, point, status);
+            }
         }
         Way::Stop => {
             victim.wait_ready();
@@ -68,9 +88,26 @@ fn die(stage: &Stage<'_>, point: Point, pass: u64) -> usize {
         Way::Rewind => {
             victim.wait_ready();
             victim.wait_metric("keyrail_messages_settled_total", &[], |n| n > 100.0);
-            stage.kafka.freeze(1).unwrap();
-            expect_end(&mut victim, point);
-            stage.kafka.thaw(1).unwrap();
+            if stage.exactly_once {
+                // Its partitions start anew once the broker is there again to say from where.
+                let until = Instant::now() + LIMIT;
+                let mut status = None;
+                while status.is_none() {
+                    assert!(Instant::now() < until, "{point:?}: the worker lives\n{}", victim.tail());
+                    stage.kafka.freeze(1).unwrap();
+                    std::thread::sleep(Duration::from_millis(1500));
+                    stage.kafka.thaw(1).unwrap();
+                    std::thread::sleep(Duration::from_millis(500));
+                    status = victim.ended();
+                }
+                if let Some(status) = status {
+                    judge_end(&victim, point, status);
+                }
+            } else {
+                stage.kafka.freeze(1).unwrap();
+                expect_end(&mut victim, point);
+                stage.kafka.thaw(1).unwrap();
+            }
         }
     }
     uncommitted(stage)
@@ -78,6 +115,10 @@ fn die(stage: &Stage<'_>, point: Point, pass: u64) -> usize {
 
 fn expect_end(victim: &mut Worker, point: Point) {
     let status = victim.wait(LIMIT);
+    judge_end(victim, point, status);
+}
+
+fn judge_end(victim: &Worker, point: Point, status: ExitStatus) {
     assert_eq!(status.signal(), Some(SIGKILL), "{point:?}: {status}\n{}", victim.tail());
     let said = format!("fail point {}: the process kills itself", point.name());
     assert!(victim.log().contains(&said), "killed, and not at its point\n{}", victim.tail());
@@ -92,16 +133,22 @@ fn uncommitted(stage: &Stage<'_>) -> usize {
 }
 
 /// All points of a way, in one group, under messages that keep coming.
-fn all_points_of(wanted: Way, test: &'static str, kafka: &Kafka, lines: &str) {
-    let tables = "[retry]\nbackoff = { first = \"50ms\", factor = 2.0, max = \"1s\", jitter = 0.1 }";
-    let stage = Stage::new(test, kafka, &Setup { tables, kafka: lines, ..Setup::default() });
+fn all_points_of(wanted: Way, test: &'static str, kafka: &Kafka, lines: &str, guarantee: &str, rounds: usize) {
+    let retry = "[retry]\nbackoff = { first = \"50ms\", factor = 2.0, max = \"1s\", jitter = 0.1 }";
+    // A transaction that ends just when the group changes is given up, and then there is no last commit to die at. Far apart,
+    // they seldom do.
+    let interval = if wanted == Way::Revoke { "\n[commit]\ninterval = \"1s\"" } else { "" };
+    let tables = &format!("{retry}{interval}");
+    let stage = Stage::new(test, kafka, &Setup { tables, kafka: lines, guarantee, ..Setup::default() });
     let mut chance = Chance::new(test);
     let feed = Feed::start(kafka, &stage.input, plan(100, 300, 0), chance.clone());
     let points: Vec<Point> = Point::ALL.into_iter().filter(|p| way(*p).0 == wanted).collect();
     let (mut deaths, mut window) = (0, 0);
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for point in &points {
-            let pass = 1 + chance.below(way(*point).1);
+            // A restart is one for all partitions.
+            let most = if wanted == Way::Rewind && guarantee == "exactly-once" { 1 } else { way(*point).1 };
+            let pass = 1 + chance.below(most);
             let left = die(&stage, *point, pass);
             stage.say(&format!("died at {}@{pass}, {left} messages uncommitted", point.name()));
             (deaths, window) = (deaths + 1, window + left.min(REPEATS));
@@ -111,24 +158,35 @@ fn all_points_of(wanted: Way, test: &'static str, kafka: &Kafka, lines: &str) {
     let mut last = Worker::start(&stage, 0);
     stage.wait_settled(&[&last], 0, LIMIT);
     last.stop(Duration::from_secs(20));
-    assert_eq!(deaths, points.len() * ROUNDS);
+    assert_eq!(deaths, points.len() * rounds);
     stage.say(&format!("{wanted:?}: {deaths} deaths, {} messages, at most {window} repeats", account.messages));
     let (outputs, letters) = account.judge(&stage);
     outputs.must_hold_strictly(window);
     letters.must_hold_strictly(window);
 }
 
-#[test]
-fn a_worker_killed_at_any_named_point_loses_nothing_and_keeps_order() {
-    let test = "a_worker_killed_at_any_named_point_loses_nothing_and_keeps_order";
+fn all_points(test: &'static str, ways: &[Way], guarantee: &str, rounds: usize) {
     let Some(kafka) = broker(test) else { return };
     let lines = "\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"300\"";
     // Side by side: most of the time each waits for a dead member's session to end.
     std::thread::scope(|all| {
-        for way in [Way::Handling, Way::Settling, Way::Revoke, Way::Stop] {
-            all.spawn(move || all_points_of(way, test, kafka, lines));
+        for way in ways {
+            all.spawn(move || all_points_of(*way, test, kafka, lines, guarantee, rounds));
         }
     });
+}
+
+#[test]
+fn a_worker_killed_at_any_named_point_loses_and_repeats_nothing_and_keeps_order() {
+    let test = "a_worker_killed_at_any_named_point_loses_and_repeats_nothing_and_keeps_order";
+    let ways = [Way::Handling, Way::Settling, Way::Revoke, Way::Stop, Way::Renewal];
+    all_points(test, &ways, "exactly-once", 3);
+}
+
+#[test]
+fn with_at_least_once_a_worker_killed_at_any_named_point_loses_nothing_and_keeps_order() {
+    let test = "with_at_least_once_a_worker_killed_at_any_named_point_loses_nothing_and_keeps_order";
+    all_points(test, &[Way::Handling, Way::Settling, Way::Revoke, Way::Stop], "at-least-once", 1);
 }
 
 #[test]
@@ -138,5 +196,5 @@ fn a_worker_killed_while_it_rewinds_loses_nothing_and_keeps_order() {
     // What the frozen broker does not acknowledge is refused before the session is over.
     let lines =
         "\"session.timeout.ms\" = \"6000\"\n\"heartbeat.interval.ms\" = \"300\"\n\"message.timeout.ms\" = \"1000\"";
-    all_points_of(Way::Rewind, test, &kafka, lines);
+    all_points_of(Way::Rewind, test, &kafka, lines, "exactly-once", 3);
 }

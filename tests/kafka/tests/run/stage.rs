@@ -14,6 +14,8 @@ pub(crate) struct Setup<'a> {
     /// The handler: `scripted` or `identity`.
     pub(crate) guest: &'a str,
     pub(crate) partitions: i32,
+    /// `exactly-once` or `at-least-once`.
+    pub(crate) guarantee: &'a str,
     /// Settings of all three topics.
     pub(crate) topics: &'a [(&'a str, &'a str)],
     /// The manifest's lines before its first table.
@@ -26,7 +28,15 @@ pub(crate) struct Setup<'a> {
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { guest: "scripted", partitions: 6, topics: &[], top: "", tables: "", kafka: "" }
+        Self {
+            guest: "scripted",
+            partitions: 6,
+            guarantee: "exactly-once",
+            topics: &[],
+            top: "",
+            tables: "",
+            kafka: "",
+        }
     }
 }
 
@@ -38,6 +48,8 @@ pub(crate) struct Stage<'k> {
     pub(crate) output: String,
     pub(crate) letters: String,
     pub(crate) group: String,
+    /// Nothing may be repeated, whatever goes wrong.
+    pub(crate) exactly_once: bool,
     test: &'static str,
     began: Instant,
 }
@@ -80,7 +92,8 @@ impl<'k> Stage<'k> {
         for topic in [&input, &output, &letters] {
             kafka.create_topic(topic, setup.partitions, setup.topics).unwrap();
         }
-        let stage = Self { kafka, dir, input, output, letters, group: name, test, began: Instant::now() };
+        let (exactly_once, began) = (setup.guarantee == "exactly-once", Instant::now());
+        let stage = Self { kafka, dir, input, output, letters, group: name, exactly_once, test, began };
         stage.write_host(kafka.bootstrap(Security::Plain), setup.kafka);
         stage.write_manifest(setup);
         let wasm = format!("{}.wasm", setup.guest);
@@ -97,9 +110,10 @@ impl<'k> Stage<'k> {
     }
 
     pub(crate) fn write_manifest(&self, setup: &Setup<'_>) {
-        let Setup { guest, top, tables, .. } = setup;
+        let Setup { guest, guarantee, top, tables, .. } = setup;
         let text = format!(
-            "handler = \"{guest}.wasm\"\ninput = [\"{}\"]\ngroup = \"{}\"\n{top}\n[output]\nout = \"{}\"\n{tables}\n",
+            "handler = \"{guest}.wasm\"\nguarantee = \"{guarantee}\"\ninput = [\"{}\"]\ngroup = \"{}\"\n{top}\n\
+             [output]\nout = \"{}\"\n{tables}\n",
             self.input, self.group, self.output
         );
         fs::write(self.dir.join("plugins/p.toml"), text).unwrap();

@@ -24,6 +24,21 @@ pub struct Stored<'a> {
 impl Oracle {
     /// The broker stored a commit.
     pub fn stored(&mut self, commit: &Stored<'_>) {
+        let settled = self.judge_offset(commit);
+        let from = self.checked_below[usize::from(commit.partition)];
+        for offset in from..commit.offset {
+            self.cover(commit, offset);
+        }
+        self.checked_below[usize::from(commit.partition)] = from.max(commit.offset);
+        for (start, end) in settled.iter() {
+            for offset in start..end {
+                self.cover(commit, offset);
+            }
+        }
+    }
+
+    /// What a commit says by itself. Returns its map.
+    pub(super) fn judge_offset(&mut self, commit: &Stored<'_>) -> Ranges {
         let partition = commit.partition;
         let at = Some((partition, commit.offset));
         if commit.metadata.len() > MAX_TEXT_BYTES {
@@ -43,21 +58,11 @@ impl Oracle {
         if commit.offset > commit.log_end {
             self.violated(name::OFFSETS, at, format!("the commit is past the log's end, {}", commit.log_end));
         }
-        let settled = match Metadata::decode(commit.metadata, commit.offset, commit.log_end) {
+        match Metadata::decode(commit.metadata, commit.offset, commit.log_end) {
             Ok(metadata) => metadata.settled,
             Err(why) => {
                 self.violated(name::OFFSETS, at, format!("unusable metadata: {why:?}"));
                 Ranges::new()
-            }
-        };
-        let from = self.checked_below[usize::from(partition)];
-        for offset in from..commit.offset {
-            self.cover(commit, offset);
-        }
-        self.checked_below[usize::from(partition)] = from.max(commit.offset);
-        for (start, end) in settled.iter() {
-            for offset in start..end {
-                self.cover(commit, offset);
             }
         }
     }
@@ -109,7 +114,7 @@ impl Oracle {
         })
     }
 
-    fn lost_and_reported(&self, at: (u16, i64)) -> bool {
+    pub(super) fn lost_and_reported(&self, at: (u16, i64)) -> bool {
         let removed = self.look(at.0, at.1).is_some_and(|f| f.removed);
         removed && self.reported_losses.iter().any(|(p, from, to)| *p == at.0 && (*from..*to).contains(&at.1))
     }
@@ -133,7 +138,8 @@ impl Oracle {
 
     /// A record is passed over since an earlier assignment settled it.
     pub fn passed_over(&mut self, partition: u16, offset: i64) {
-        if !self.may_be_passed((partition, offset), RunId::default()) {
+        let covered = self.look(partition, offset).is_some_and(|f| f.was_covered);
+        if !covered && !self.may_be_passed((partition, offset), RunId::default()) {
             self.violated(name::LOST, Some((partition, offset)), "is passed over, and has no fate".into());
         }
     }

@@ -59,6 +59,21 @@ pub struct Fact {
     pub(super) removed: bool,
     /// A commit covers it, and its fate was found visible.
     pub(super) checked: bool,
+    /// With exactly-once: the group's offset or its map covers it now, and this came of it.
+    pub(super) covered: bool,
+    /// It did once, before somebody moved the group.
+    pub(super) was_covered: bool,
+    pub(super) ended: Option<End>,
+}
+
+/// What a shard decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Done,
+    Skipped,
+    Duplicate,
+    Letter,
+    Discarded,
 }
 
 impl Fact {
@@ -84,6 +99,9 @@ impl Fact {
             excused: false,
             removed: false,
             checked: false,
+            covered: false,
+            was_covered: false,
+            ended: None,
         }
     }
 
@@ -108,6 +126,8 @@ impl Fact {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Local {
     pub(super) settled: bool,
+    /// How.
+    pub(super) end: Option<End>,
     pub(super) calls: u32,
     pub(super) attempts: u32,
     pub(super) first_failed_ms: Option<i64>,

@@ -4,20 +4,23 @@
 //! |---|---|---|
 //! | I1 | a commit, or its map of settled offsets, covers a message only when its fate is visible: every output in its partition, or its dead letter, or a lawful skip, discard or duplicate; input lost to retention lies in a reported interval | when the broker stores a commit |
 //! | I2 | a message runs only in an assignment whose start did not cover it; an output appears once in an assignment, and again only when the assignment before ended uncleanly (crash, loss, refusal, late revoke, failed commit) | at each call and each append |
-//! | I4 | within an assignment, the outputs of a key in a partition come in input order; a message's first output never comes after one of a later message of its key, unless it was refused, dead-lettered, discarded or suppressed before; after a refusal all later ones come again behind it; a lane waits for its dead letter; at the end no message has all its outputs before the first of an earlier one | at each append, call and commit, and at the end |
-//! | I5 | committed offsets never go back, unless an operator moved the group; nothing commits for a lost partition, nor for one that is another member's; metadata stays within 4096 bytes; no commit is taken for stored that is not | when the broker stores a commit, and when the ledger hears of one |
+//! | I3 | with exactly-once: a transaction that is decided to be committed holds all outputs, or the one dead letter, of every message that its offsets and maps newly cover, and of no other; so nothing is visible twice, by halves, or without its offset, and nothing is covered without its effect. Only an operator's hands make a message come again, and then once. Nothing that was covered is covered no more | at each decision |
+//! | I4 | within an assignment, the outputs of a key in a partition come in input order; a message's first output never comes after one of a later message of its key, unless it was refused, dead-lettered, discarded or suppressed before; after a refusal all later ones come again behind it; a lane waits for its dead letter; at the end no message has all its outputs before the first of an earlier one; with exactly-once readers of committed records see the outputs of a key in a partition in input order | at each append, call and commit, each time something becomes visible, and at the end |
+//! | I5 | committed offsets never go back, unless an operator moved the group; nothing commits for a lost partition, nor for one that is another member's; metadata stays within 4096 bytes; no commit is taken for stored that is not; offsets go into a transaction only from the owner | when the broker stores a commit, and when the ledger hears of one |
 //! | I6 | a suppressed message has a twin of its own key whose fate is visible; a twin within the window and the process does not run | at each settling, call and commit |
 //! | I7 | one fate in an assignment, and only for what the ledger has heard of; no dead letter without its reason; dead letters are equal to their messages | at each settling and letter |
-//! | I8 | once faults are over each partition moves within session timeout + 10 s + its own waits; no worker has messages in flight for 30 s with no lane open, nothing on its way and no reason told | as time goes on |
+//! | I8 | once faults are over each partition moves within session timeout + 10 s + its own waits; no worker has messages in flight for 30 s with no lane open, nothing on its way and no reason told; nobody ends as fenced whose id nobody took; at the end no transaction is open and no record is behind one | as time goes on, and at the end |
 //! | I9 | held bytes stay below the budget and a fetch; at the end nothing is held | at each fetch, and at the end |
+//! | I11 | a record, or offsets, of an earlier transaction or of a producer that was replaced are in no later one | at each decision |
 //!
-//! Two remarks. Outputs of different partitions have no order among each other, as in Kafka. And a lane is a hash, so
+//! I1 and I2 are checked as they stand without transactions; with them I3 says more. Two remarks. Outputs of different partitions have no order among each other, as in Kafka. And a lane is a hash, so
 //! the order of a key is checked, never that of a lane.
 
 mod commits;
 pub use commits::Stored;
 mod effects;
 mod ending;
+mod exactly;
 mod facts;
 mod runs;
 
@@ -66,6 +69,8 @@ pub mod name {
     pub const LOST: &str = "I1 nothing lost";
     /// I2.
     pub const TWICE: &str = "I2 at-least-once";
+    /// I3.
+    pub const EXACTLY: &str = "I3 exactly-once";
     /// I4.
     pub const ORDER: &str = "I4 order";
     /// I5.
@@ -78,6 +83,8 @@ pub mod name {
     pub const PROGRESS: &str = "I8 progress";
     /// I9.
     pub const BOUNDS: &str = "I9 bounds";
+    /// I11.
+    pub const ZOMBIES: &str = "I11 zombies";
 }
 
 /// How far the outputs of one key in one output partition have come.
@@ -117,6 +124,10 @@ pub struct Oracle {
     closed: Vec<u32>,
     /// Everything below is checked.
     checked_below: Vec<i64>,
+    /// With exactly-once: everything below is covered by a commit.
+    covered_below: Vec<i64>,
+    /// How often the order of a partition was forgotten, since it runs again.
+    orders: Vec<u32>,
     appended: u32,
     violation: Option<Violation>,
 }
@@ -142,6 +153,8 @@ impl Oracle {
             open: vec![0; PARTITIONS],
             closed: vec![0; PARTITIONS],
             checked_below: vec![0; PARTITIONS],
+            covered_below: vec![0; PARTITIONS],
+            orders: vec![0; PARTITIONS],
             appended: 0,
             violation: None,
         }

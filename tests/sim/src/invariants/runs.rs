@@ -1,5 +1,6 @@
 //! Assignments: which process worked on which partition, from where, and how it ended.
 
+use super::facts::End;
 use super::{Oracle, Scope, name};
 use crate::record::{Rec, index_of};
 use keyrail_engine::message::{Epitaph, Fate, Now, Reason, Ticket};
@@ -80,6 +81,8 @@ impl Oracle {
 
     /// Somebody moved the group, or its metadata is of no use: what was done in this partition may be done again.
     pub fn partition_unclean(&mut self, partition: u16) {
+        let committed = self.committed.get(&partition).copied().unwrap_or(0);
+        self.uncover(partition, committed);
         for ((_, number), run) in &self.present {
             if *number == partition {
                 self.runs[run.0 as usize].clean = false;
@@ -176,6 +179,7 @@ impl Oracle {
         let local = self.local(run, at.1);
         let (twice, done, skipped) = (local.settled, local.done, local.skipped);
         local.settled = true;
+        local.end = Some(end_of(fate));
         if twice {
             self.violated(name::FATE, Some(at), format!("is settled again, as {}", fate_name(fate)));
         }
@@ -250,6 +254,16 @@ impl Oracle {
             );
             self.violated(name::FATE, Some(at), what);
         }
+    }
+}
+
+const fn end_of(fate: &Fate) -> End {
+    match fate {
+        Fate::Done => End::Done,
+        Fate::Skipped => End::Skipped,
+        Fate::Duplicate { .. } => End::Duplicate,
+        Fate::DeadLetter(_) => End::Letter,
+        Fate::Discarded(_) => End::Discarded,
     }
 }
 

@@ -1,5 +1,7 @@
-//! The broker of the model: input logs, output partitions with their producers' queues, and the consumer group.
+//! The broker of the model: input logs, output partitions with their producers' queues, transactions, and the consumer
+//! group.
 
 pub mod group;
 pub mod log;
 pub mod outputs;
+pub mod transactions;

@@ -26,6 +26,21 @@ pub struct Effect {
     pub letter: bool,
 }
 
+/// Which producer sends a record or a request. Without transactions there is one for each process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    /// The worker, which is the transactional id.
+    pub worker: u8,
+    /// The process.
+    pub process: u16,
+    /// Which producer of the process.
+    pub instance: u32,
+    /// The producer's epoch.
+    pub epoch: u32,
+    /// Which of the process's transactions.
+    pub attempt: u32,
+}
+
 /// What will come of a record on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lot {
@@ -35,6 +50,8 @@ pub enum Lot {
     Undeliverable,
     /// Written, but reported as not.
     Doubtful,
+    /// Reported as not written; with transactions it arrives after this many milliseconds.
+    Late(u64),
 }
 
 /// A record on its way.
@@ -44,6 +61,8 @@ pub struct Pending {
     pub ready_ms: u64,
     /// When it was handed to the producer.
     pub sent_ms: u64,
+    /// Who sent it.
+    pub sender: Sender,
     /// The publication.
     pub token: u64,
     /// What it stands for.
@@ -79,6 +98,8 @@ pub enum Report {
     Undeliverable,
     /// Not taken in time.
     Blocked,
+    /// The producer has been replaced.
+    Fenced,
 }
 
 /// All queues of all producers.
@@ -120,8 +141,24 @@ impl Outputs {
             Lot::Written => (true, Report::Ok),
             Lot::Undeliverable => (false, Report::Undeliverable),
             Lot::Doubtful => (true, Report::Blocked),
+            Lot::Late(_) => (false, Report::Blocked),
         };
         Pumped::Out { pending, written, reported }
+    }
+
+    /// A record that was decided can't be taken yet: it is the first of its queue again.
+    pub fn put_back(&mut self, process: u16, place: u8, pending: Pending) {
+        self.queues.entry((process, place)).or_default().push_front(pending);
+    }
+
+    /// The producer of a process is replaced: of each of its queues some records had left already, the others never will.
+    pub fn replaced(&mut self, process: u16, mut leaves: impl FnMut(usize) -> usize) -> Vec<(u8, Pending)> {
+        let mut left = Vec::new();
+        for ((_, place), queue) in self.queues.range_mut((process, 0)..=(process, u8::MAX)) {
+            let gone = leaves(queue.len());
+            left.extend(queue.drain(..).take(gone).map(|pending| (*place, pending)));
+        }
+        left
     }
 
     /// A process died: of each of its queues some records had left already, the others never will.

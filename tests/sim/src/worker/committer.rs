@@ -1,9 +1,11 @@
 //! The committer thread's shell around [`Pipeline`]: produces, commits, releases.
 
+mod transaction;
+
 use super::{Inbox, Mail, ToCommitter, ToConsumer, ToShard};
 use crate::coverage::Action as Point;
 use crate::env::{CommitLot, CommitName, CommitRequest, Due, Env};
-use crate::invariants::name as invariant;
+use crate::invariants::{RunId, name as invariant};
 use crate::model::outputs::{Effect, Report};
 use crate::record::{Payload, index_of};
 use crate::settings::Settings;
@@ -12,9 +14,11 @@ use keyrail_engine::answers::Answers;
 use keyrail_engine::handover::Line;
 use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
 use keyrail_engine::order::shard_of;
-use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline, Refusal, Token};
+use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline, Refusal, Token, Trouble};
+use keyrail_engine::planted::Bug;
 use keyrail_engine::shard::Settled;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use transaction::Client;
 
 /// Longest time between two looks at the clock.
 const TICK_MS: u64 = 40;
@@ -47,6 +51,12 @@ pub(super) struct Committer {
     rewinding: BTreeSet<Partition>,
     /// The assignments that the ledger knows of.
     present: BTreeMap<Partition, Epoch>,
+    /// What shards have told and the ledger does not take yet, in order.
+    hold: VecDeque<ToCommitter>,
+    client: Client,
+    /// The transactional id is another process's: this one ends.
+    fenced: bool,
+    planted: Option<Bug>,
 }
 
 impl Committer {
@@ -65,6 +75,10 @@ impl Committer {
             last_arrival_ms: 0,
             rewinding: BTreeSet::new(),
             present: BTreeMap::new(),
+            hold: VecDeque::new(),
+            client: Client::default(),
+            fenced: false,
+            planted: settings.policy.planted,
         }
     }
 
@@ -74,6 +88,8 @@ impl Committer {
             None => {
                 !mail.committer.is_empty()
                     || !mail.reports.is_empty()
+                    || !mail.told.is_empty()
+                    || !self.hold.is_empty() && self.ledger.takes_settled()
                     || env.now_ms >= self.next_tick_ms
                     || self.consumer.is_waiting() && mail.consumer.has_room()
                     || self.shards.iter().zip(&mail.shards).any(|(line, inbox)| line.is_waiting() && inbox.has_room())
@@ -88,15 +104,21 @@ impl Committer {
     /// A partition with messages in flight that has no reason to wait, while nothing is under way here.
     pub(super) fn idles(&self) -> Option<Partition> {
         let waiting = self.consumer.is_waiting() || self.shards.iter().any(Line::is_waiting);
-        if waiting || self.releasing.is_some() || self.ledger.publications() > 0 {
+        let ending = !self.hold.is_empty() || !self.ledger.takes_settled();
+        if waiting || ending || self.releasing.is_some() || self.ledger.publications() > 0 {
             return None;
         }
         let stuck = self.ledger.status().find(|(_, s)| s.unsettled > 0 && !s.paused && s.blocked.is_none());
         stuck.map(|(partition, _)| partition)
     }
 
+    /// Messages that are on their way, or wait to be.
     pub(super) fn publications(&self) -> usize {
-        self.ledger.publications()
+        self.ledger.publications() + self.hold.len()
+    }
+
+    pub(super) const fn is_fenced(&self) -> bool {
+        self.fenced
     }
 
     /// An answer to an earlier release that was given up is nobody's.
@@ -116,25 +138,53 @@ impl Committer {
             self.hear_answer(mail, env);
             self.ledger.tick(env.now(), &mut actions);
         } else {
-            let reports_first = env.rng.percent(50);
-            let did = reports_first && self.take_report(&mut actions, mail, env);
-            if !did && !self.take_mail(&mut actions, mail, env) {
-                self.take_report(&mut actions, mail, env);
+            // What a thread waits for comes in any order, but for what is in one line.
+            let first = env.rng.below(3);
+            let did = first == 0 && self.take_report(&mut actions, mail, env)
+                || first != 1 && self.take_told(&mut actions, mail, env)
+                || self.take_held(&mut actions, mail, env);
+            if !did && !self.take_mail(&mut actions, mail, env) && !self.take_report(&mut actions, mail, env) {
+                self.take_told(&mut actions, mail, env);
             }
         }
-        for action in actions {
-            if !self.act(action, mail, env) {
-                return;
-            }
-        }
+        self.act_all(actions, mail, env);
         let _never_gone = self.consumer.flush();
         for line in &mut self.shards {
             let _never_gone = line.flush();
         }
     }
 
+    /// Does what the ledger asks for, and what it asks for then.
+    fn act_all(&mut self, mut actions: Vec<Action>, mail: &mut Mail, env: &mut Env) {
+        while !actions.is_empty() {
+            let mut more = Vec::new();
+            for action in actions {
+                if self.fenced || !self.act(action, &mut more, mail, env) {
+                    return;
+                }
+            }
+            actions = more;
+        }
+    }
+
     fn take_mail(&mut self, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
-        let message = mail.committer.take();
+        let Some(message) = mail.committer.take() else { return false };
+        let is_held = matches!(message, ToCommitter::Settled(_) | ToCommitter::Drained(..));
+        if is_held && (!self.hold.is_empty() || !self.ledger.takes_settled()) {
+            self.hold.push_back(message);
+        } else {
+            self.take(message, actions, mail, env);
+        }
+        true
+    }
+
+    /// What waits for the ledger goes on, in order.
+    fn take_held(&mut self, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
+        if !self.ledger.takes_settled() {
+            return false;
+        }
+        let out_of_order = self.planted == Some(Bug::HoldReversed);
+        let message = if out_of_order { self.hold.pop_back() } else { self.hold.pop_front() };
         message.map(|message| self.take(message, actions, mail, env)).is_some()
     }
 
@@ -155,6 +205,14 @@ impl Committer {
             env.oracle.violated(invariant::OFFSETS, None, what);
         }
         self.ledger.commit_finished(number, ok);
+        // One that was thrown out does not know what was done to the group since.
+        for (partition, status) in self.ledger.status().filter(|_| env.group.has(mail.member)) {
+            let stands = env.group.committed(index_of(partition)).map(|c| c.offset);
+            if status.committed > stands {
+                let what = format!("the ledger takes {:?} for committed, and {stands:?} is", status.committed);
+                env.oracle.violated(invariant::OFFSETS, Some((index_of(partition), -1)), what);
+            }
+        }
     }
 
     fn take(&mut self, message: ToCommitter, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) {
@@ -180,14 +238,22 @@ impl Committer {
                         env.oracle.unclean(mail.run(epoch));
                     }
                 }
-                self.ledger.lost(&partitions, actions);
+                self.ledger.lost(&partitions, now, actions);
                 self.tell_consumer(ToConsumer::Forgotten);
             }
             ToCommitter::Settled(all) => {
-                for settled in all {
+                let mut all = VecDeque::from(all);
+                while let Some(settled) = all.pop_front() {
                     if !self.publish(settled, actions, mail, env) {
                         return;
                     }
+                    // What was published can end the transaction in the middle: the rest waits, before all others.
+                    if !self.ledger.takes_settled() {
+                        break;
+                    }
+                }
+                if !all.is_empty() {
+                    self.hold.push_front(ToCommitter::Settled(all.into()));
                 }
             }
             ToCommitter::Drained(partition, epoch) => self.ledger.drained(partition, epoch, now, actions),
@@ -195,7 +261,13 @@ impl Committer {
     }
 
     /// `false`: the process died of it.
-    fn publish(&mut self, settled: Settled<Payload>, actions: &mut Vec<Action>, mail: &Mail, env: &mut Env) -> bool {
+    fn publish(
+        &mut self,
+        settled: Settled<Payload>,
+        actions: &mut Vec<Action>,
+        mail: &mut Mail,
+        env: &mut Env,
+    ) -> bool {
         let (ticket, rec) = (settled.ticket, std::rc::Rc::clone(&settled.message.rec));
         let outputs = if settled.fate == Fate::Done { rec.outputs } else { crate::record::Outputs::default() };
         let records = outputs.places().len() as u32;
@@ -215,7 +287,13 @@ impl Committer {
             }
             let effect =
                 Effect { run, partition: rec.partition, offset: rec.offset, index: index as u8, letter: false };
-            env.produce(mail.worker, mail.process, *place, token.0, effect);
+            self.ledger.staged(u64::from(rec.size));
+            if let Some(report) = env.produce(self.client.sender(mail), *place, token.0, effect) {
+                self.reported(token, report, actions, mail, env);
+            }
+            if !self.ledger.takes_settled() {
+                break;
+            }
         }
         true
     }
@@ -255,27 +333,37 @@ impl Committer {
                 let decides = |t: &Ticket| {
                     !self.rewinding.contains(&t.partition) && self.present.get(&t.partition) == Some(&t.epoch)
                 };
-                if let Some(ticket) = ticket.filter(|t| member && decides(t)) {
+                if let Some(ticket) = ticket.filter(|t| member && !env.has_transactions() && decides(t)) {
                     let at = (index_of(ticket.partition), ticket.offset);
                     env.oracle.refusal_heard(mail.run(ticket.epoch), at, env.now_ms);
                 }
                 self.ledger.refused(token, Refusal::Blocked("no broker".into()), now, actions);
             }
+            Report::Fenced => self.ledger.producer_failed(Trouble::Fenced("a record was fenced".into()), now, actions),
         }
     }
 
     /// Does what the ledger asks for. `false`: the process died of it.
-    fn act(&mut self, action: Action, mail: &mut Mail, env: &mut Env) -> bool {
+    fn act(&mut self, action: Action, more: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
         match action {
-            Action::DeadLetter { token, short } => return self.send_letter(token, short, mail, env),
+            Action::DeadLetter { token, short } => return self.send_letter(token, short, more, mail, env),
             Action::Commit { number, offsets } => {
                 if env.reach(mail.worker, Point::Commit) {
                     return false;
+                }
+                if env.has_transactions() {
+                    self.send_offsets(number, offsets, mail, env);
+                    return true;
                 }
                 self.answers.sent(number, number);
                 self.send_commit(CommitName::Regular(number), offsets, mail, env);
             }
             Action::CommitAndRelease { offsets, partitions } => return self.release(offsets, partitions, mail, env),
+            Action::Release { .. }
+            | Action::Renew
+            | Action::GivenUp { .. }
+            | Action::Restart(_)
+            | Action::Fenced(_) => return self.act_in_transaction(action, mail, env),
             Action::Close { partition, epoch } => {
                 for shard in 0..self.shards.len() {
                     self.tell_shard(shard, ToShard::Close { partition, epoch });
@@ -306,7 +394,14 @@ impl Committer {
         true
     }
 
-    fn send_letter(&mut self, token: Token, short: bool, mail: &mut Mail, env: &mut Env) -> bool {
+    fn send_letter(
+        &mut self,
+        token: Token,
+        short: bool,
+        more: &mut Vec<Action>,
+        mail: &mut Mail,
+        env: &mut Env,
+    ) -> bool {
         let Some(settled) = self.ledger.publication(token) else { return true };
         let ticket = settled.ticket;
         if env.reach(mail.worker, Point::Letter) {
@@ -316,11 +411,15 @@ impl Committer {
         env.oracle.letter_made(settled, original.as_deref());
         let (run, partition) = (mail.run(ticket.epoch).0, index_of(ticket.partition));
         let effect = Effect { run, partition, offset: ticket.offset, index: 0, letter: true };
-        env.produce_letter(mail.worker, mail.process, token.0, effect, short);
+        self.ledger.staged(100);
+        if let Some(report) = env.produce_letter(self.client.sender(mail), token.0, effect, short) {
+            self.reported(token, report, more, mail, env);
+        }
         true
     }
 
-    fn send_commit(&mut self, name: CommitName, offsets: Vec<CommitOffset>, mail: &Mail, env: &mut Env) {
+    /// Beside each offset the assignment that it is for.
+    fn with_runs(&self, offsets: Vec<CommitOffset>, mail: &Mail, env: &mut Env) -> Vec<(CommitOffset, RunId)> {
         let mut with_runs = Vec::with_capacity(offsets.len());
         for offset in offsets {
             match self.present.get(&offset.partition) {
@@ -331,6 +430,11 @@ impl Committer {
                 }
             }
         }
+        with_runs
+    }
+
+    fn send_commit(&mut self, name: CommitName, offsets: Vec<CommitOffset>, mail: &Mail, env: &mut Env) {
+        let with_runs = self.with_runs(offsets, mail, env);
         let lot = env.afflictions[usize::from(mail.worker)].commit.take().unwrap_or(CommitLot::Stored);
         let arrival_ms = self.last_arrival_ms.max(env.now_ms + env.rng.below(6));
         self.last_arrival_ms = arrival_ms;

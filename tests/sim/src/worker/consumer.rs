@@ -1,5 +1,7 @@
 //! The consumer thread's shell around [`Intake`]: polls, opens, routes, gives up.
 
+mod opening;
+
 use super::{Inbox, Mail, Step, ToCommitter, ToConsumer, ToShard};
 use crate::coverage::Action;
 use crate::env::Env;
@@ -9,10 +11,11 @@ use crate::settings::Settings;
 use crate::trace::Who;
 use keyrail_engine::budget::{Gate, Held, Share, Turn};
 use keyrail_engine::handover::Handover;
-use keyrail_engine::intake::{Found, From, Intake, Opened, Take};
+use keyrail_engine::intake::{Intake, Take};
 use keyrail_engine::message::{Epoch, Partition, Ticket};
+use keyrail_engine::planted::Bug;
 use keyrail_engine::ranges::Ranges;
-use keyrail_engine::shard::NOTHING_SEEN;
+use opening::Restart;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -20,6 +23,13 @@ use std::rc::Rc;
 const BEAT_MS: u64 = 250;
 /// Beside the ledger's own bound on a revoke: how long its answer may take more.
 const REVOKE_SLACK_MS: u64 = 2_000;
+
+/// How long a revoke may take in all: with transactions its last one may be closing and ending in addition.
+fn revoke_bound_ms(env: &Env) -> u64 {
+    let timing = &env.settings.timing;
+    let transaction_ms = if env.has_transactions() { 3 * timing.transaction_ms } else { 0 };
+    timing.revoke_ms + REVOKE_SLACK_MS + transaction_ms
+}
 
 #[derive(Debug)]
 struct Feed {
@@ -58,6 +68,9 @@ pub(super) struct Consumer {
     leaving: bool,
     last_fetched: Option<Partition>,
     batch: Vec<Rc<Rec>>,
+    /// To be started anew once the broker has said what is committed.
+    restarts: Vec<Restart>,
+    planted: Option<Bug>,
 }
 
 impl Consumer {
@@ -75,6 +88,8 @@ impl Consumer {
             leaving: false,
             last_fetched: None,
             batch: Vec::new(),
+            restarts: Vec::new(),
+            planted: settings.policy.planted,
         }
     }
 
@@ -137,6 +152,7 @@ impl Consumer {
             _ => self.fetch(mail, env) || self.hear_group(mail, env) || self.take_mail(mail, env),
         };
         self.beat(mail, env);
+        self.restart(mail, env);
         if !did {
             self.next_look_ms = env.now_ms + env.rng.within(3, 25);
         }
@@ -158,6 +174,7 @@ impl Consumer {
         let Some(message) = mail.consumer.take() else { return false };
         match message {
             ToConsumer::Rewind(partition, start, settled) => self.rewind(partition, start, settled, mail, env),
+            ToConsumer::Restart(partitions) => self.plan_restarts(partitions, mail, env),
             ToConsumer::Pause(partition) => {
                 if let Some(feed) = self.feeds.get_mut(&partition) {
                     env.note(Who::Worker(mail.worker), "pause", Some((index_of(partition), -1)), 0);
@@ -213,8 +230,8 @@ impl Consumer {
 
     /// Hears what the group wants. Also opens what it gave, once the broker has answered.
     fn hear_group(&mut self, mail: &mut Mail, env: &mut Env) -> bool {
-        if let Busy::Opening(_, at_ms) = &self.busy {
-            if env.now_ms < *at_ms || env.down_until_ms > env.now_ms {
+        if let Busy::Opening(partitions, at_ms) = &self.busy {
+            if env.now_ms < *at_ms || !self.is_known(partitions, env) {
                 return false;
             }
             if let Busy::Opening(partitions, _) = std::mem::replace(&mut self.busy, Busy::No) {
@@ -250,7 +267,7 @@ impl Consumer {
             return;
         }
         self.tell(ToCommitter::Revoke(partitions));
-        let until_ms = env.now_ms + env.settings.timing.revoke_ms + REVOKE_SLACK_MS;
+        let until_ms = env.now_ms + revoke_bound_ms(env);
         let leaving = matches!(self.busy, Busy::Leaving(_));
         self.busy = if leaving { Busy::Leaving(until_ms) } else { Busy::Revoking(until_ms) };
     }
@@ -273,66 +290,6 @@ impl Consumer {
     fn forgotten(&mut self, mail: &mut Mail, env: &mut Env) {
         self.busy = Busy::No;
         mail.member = env.join(mail.process);
-    }
-
-    fn open(&mut self, partition: Partition, mail: &mut Mail, env: &mut Env) {
-        let number = index_of(partition);
-        if env.reach(mail.worker, Action::Open) {
-            return;
-        }
-        let known_partitions = env.known_partitions(partition);
-        let partitions = env.group.count_of_topic(number / crate::record::SLOTS_PER_TOPIC);
-        let committed = env.group.committed(number).cloned();
-        let log = &env.logs[usize::from(number)];
-        let found = Found {
-            committed: committed.as_ref().map(|c| c.offset),
-            metadata: committed.as_ref().map_or("", |c| &c.metadata),
-            log_start: log.start(),
-            log_end: log.end(),
-            known_partitions,
-            partitions,
-            log: 0,
-        };
-        let from = env.settings.from;
-        let opened = self.intake.open(partition, &found, from);
-        if let Some((lost_from, lost_to)) = opened.loss {
-            env.note(Who::Worker(mail.worker), "loss reported", Some((number, -1)), lost_to);
-            env.oracle.loss_reported(number, lost_from, lost_to);
-        }
-        if committed.is_none() {
-            env.oracle.started_without_commit(number, found.log_start);
-        }
-        let later = known_partitions.is_some_and(|known| partition.number >= known as i32);
-        let skips = opened.fresh && from == From::Latest && !later;
-        self.feeds.insert(partition, Feed { position: opened.start, paused: false, stuck: false });
-        let skips_below = skips.then_some(found.log_end);
-        self.tell_opened(partition, opened, (skips_below, NOTHING_SEEN), mail, env);
-    }
-
-    /// Shards first, then the ledger, then records: each must know the epoch before it sees anything of it.
-    fn tell_opened(
-        &mut self,
-        partition: Partition,
-        opened: Opened,
-        (skips_below, seen_below): (Option<i64>, i64),
-        mail: &mut Mail,
-        env: &mut Env,
-    ) {
-        let number = index_of(partition);
-        env.note(Who::Worker(mail.worker), "opened", Some((number, -1)), opened.start);
-        let run = env.oracle.opened(mail.process, number, opened.start, &opened.settled, skips_below);
-        mail.note_run(opened.epoch, run);
-        if !env.group.has(mail.member) {
-            // Thrown out, and does not know it yet.
-            env.oracle.unclean(run);
-        }
-        for shard in 0..self.out.shards() {
-            let settled = opened.settled.clone();
-            let epoch = opened.epoch;
-            self.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled });
-        }
-        self.tell(ToCommitter::Opened(partition, opened));
-        self.flush();
     }
 
     fn beat(&mut self, mail: &mut Mail, env: &mut Env) {

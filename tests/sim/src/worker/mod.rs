@@ -6,7 +6,7 @@ mod consumer;
 mod inbox;
 mod shard;
 
-use crate::env::{CommitName, Env};
+use crate::env::{CommitName, Env, Told};
 use crate::invariants::RunId;
 use crate::model::group::MemberId;
 use crate::model::outputs::Report;
@@ -28,6 +28,8 @@ use std::rc::Rc;
 pub(crate) enum ToConsumer {
     /// See [`keyrail_engine::pipeline::Action`].
     Rewind(Partition, i64, Ranges),
+    /// Each with where it starts if nothing is committed.
+    Restart(Vec<(Partition, i64)>),
     Pause(Partition),
     Resume(Partition),
     Stalled(Partition),
@@ -70,6 +72,8 @@ pub(crate) struct Mail {
     pub(crate) committer: Inbox<ToCommitter>,
     /// The producer's own queue of delivery reports.
     pub(crate) reports: VecDeque<(u64, Report)>,
+    /// Answers to the transactional producer.
+    pub(crate) told: VecDeque<Told>,
     /// Answers to commits, each in the place that its commit has for itself.
     pub(crate) answers: BTreeMap<u64, bool>,
     /// Bytes held by records.
@@ -120,6 +124,8 @@ pub enum Step {
     Left,
     /// Giving partitions up took too long: the process ends, and starts anew.
     GaveUp,
+    /// Another process has its transactional id: it ends.
+    Fenced,
 }
 
 /// A process, or the place of one.
@@ -149,6 +155,7 @@ impl Worker {
             shards: (0..shards).map(|_| Inbox::new(rooms.shard)).collect(),
             committer: Inbox::new(rooms.committer),
             reports: VecDeque::new(),
+            told: VecDeque::new(),
             answers: BTreeMap::new(),
             held: Rc::new(Cell::new(0)),
             runs: Vec::new(),
@@ -202,12 +209,21 @@ impl Worker {
             Actor::Shard(n) => self.shards[n].step(&mut self.mail, env),
             Actor::Committer => self.committer.step(&mut self.mail, env),
         }
-        Step::GoesOn
+        if self.committer.is_fenced() { Step::Fenced } else { Step::GoesOn }
     }
 
-    /// A delivery report arrives.
-    pub fn reported(&mut self, token: u64, report: Report) {
-        self.mail.reports.push_back((token, report));
+    /// A delivery report of one of its producers arrives.
+    pub fn reported(&mut self, instance: u32, token: u64, report: Report) {
+        if instance == self.committer.instance() {
+            self.mail.reports.push_back((token, report));
+        }
+    }
+
+    /// One of its producers has an answer.
+    pub fn told(&mut self, told: Told) {
+        if told.instance == self.committer.instance() {
+            self.mail.told.push_back(told);
+        }
     }
 
     /// A commit's answer arrives.
@@ -252,6 +268,7 @@ impl Worker {
         let idle = self.state == State::Up
             && quiet
             && mail.reports.is_empty()
+            && mail.told.is_empty()
             && !self.consumer.is_handing_over()
             && self.shards.iter().all(ShardActor::is_idle);
         if idle { self.committer.idles() } else { None }

@@ -11,7 +11,7 @@ use crate::trace::Who;
 use keyrail_engine::handover::Line;
 use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
-use keyrail_engine::shard::{CallFailure, Next, Plan, Settled, Shard};
+use keyrail_engine::shard::{CallFailure, NOTHING_SEEN, Next, Plan, Settled, Shard};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
@@ -138,7 +138,9 @@ impl ShardActor {
         }
         self.epochs.insert(partition, epoch);
         let number = index_of(partition);
-        self.marks.retain(|_, m| m.partition != number || m.offset < seen_below || settled.contains(m.offset));
+        let anew = seen_below == NOTHING_SEEN;
+        let stays = |at: i64| !anew && (at < seen_below || settled.contains(at));
+        self.marks.retain(|_, m| m.partition != number || stays(m.offset));
     }
 
     fn close(&mut self, partition: Partition, epoch: Epoch, mail: &mut Mail, env: &mut Env) {

@@ -61,6 +61,15 @@ impl Stage {
         }
     }
 
+    /// Goes on until something that is of no partition happens once more.
+    pub(crate) fn until_any(&mut self, what: &str) {
+        let (before, limit) = (self.count_all(what), self.now_ms() + PATIENCE_MS);
+        while self.count_all(what) == before {
+            self.step();
+            assert!(self.now_ms() <= limit, "{what} never came");
+        }
+    }
+
     pub(crate) fn run_ms(&mut self, ms: u64) {
         let end = self.now_ms() + ms;
         while self.now_ms() < end {
@@ -118,6 +127,26 @@ impl Stage {
         self.0.strike(worker, fault);
     }
 
+    /// What will come of the next commit of a worker.
+    pub(crate) fn next_commit(&mut self, worker: u8, lot: CommitLot) {
+        self.0.env.afflictions[usize::from(worker)].commit = Some(lot);
+    }
+
+    /// The next renewal of a worker's producer takes so many milliseconds to arrive.
+    pub(crate) fn next_renewal_takes(&mut self, worker: u8, ms: u64) {
+        self.0.env.afflictions[usize::from(worker)].renewal = Some(Some(ms));
+    }
+
+    /// The markers of the next transaction that ends are written within so many milliseconds.
+    pub(crate) fn next_markers_take(&mut self, ms: u64) {
+        self.0.env.marker_ms = Some(ms);
+    }
+
+    /// How often each message of a partition, from offset 0 on, had an output that readers of committed records see.
+    pub(crate) fn visible(&self, partition: u16, messages: i64) -> Vec<usize> {
+        (0..messages).map(|offset| self.count_at("output visible", partition, offset)).collect()
+    }
+
     /// The group moves this one partition of a worker elsewhere.
     pub(crate) fn revoke(&mut self, worker: u8, partition: u16) {
         let member = self.0.worker(worker).member();
@@ -173,6 +202,7 @@ impl Stage {
     pub(crate) fn reset(&mut self, partition: u16, offset: i64) {
         let owner = self.0.env.group.owner(partition);
         self.commit(partition, offset, "");
+        self.0.env.coordinator.forget_order(partition);
         self.0.env.oracle.reset(partition, offset);
         if let Some(owner) = owner {
             self.0.env.throw_out(owner);

@@ -161,7 +161,7 @@ impl World {
             self.draining = 2;
             self.rig.pipeline.revoke([P0].into(), now, actions);
         } else if self.dice.roll(4) == 0 {
-            self.rig.pipeline.lost(&[P0], actions);
+            self.rig.pipeline.lost(&[P0], now, actions);
             self.commits.clear();
             let (start, settled) = self.committed.clone();
             self.start(start, settled);

@@ -171,7 +171,7 @@ fn now(steady_ms: u64) -> Now {
 
 #[test]
 fn commits_say_that_the_partition_is_held_until_it_is_given_up_in_good_order() {
-    let mut pipeline: Pipeline<i64> = Pipeline::new(Policy::default(), 2, TIMING);
+    let mut pipeline: Pipeline<i64> = Pipeline::new(at_least_once(), 2, TIMING);
     let mut actions = Vec::new();
     let careful = Careful { messages: 1_000, below: 12 };
     pipeline.opened(P0, &Opened { careful, unmarked: true, ..opened(1, 10, &[]) }, now(0), &mut actions);
@@ -195,7 +195,7 @@ fn commits_say_that_the_partition_is_held_until_it_is_given_up_in_good_order() {
 
 #[test]
 fn a_release_that_did_not_wait_for_what_runs_says_so() {
-    let mut pipeline: Pipeline<i64> = Pipeline::new(Policy::default(), 2, TIMING);
+    let mut pipeline: Pipeline<i64> = Pipeline::new(at_least_once(), 2, TIMING);
     let mut actions = Vec::new();
     pipeline.opened(P0, &opened(1, 10, &["fresh"]), now(0), &mut actions);
     pipeline.received(P0, Epoch(1), 10, 13, now(0));
@@ -339,7 +339,7 @@ fn regression_a_partition_that_is_being_revoked_does_not_start_anew() {
 
 #[test]
 fn commits_tell_which_log_they_are_of_also_after_a_rewind() {
-    let mut pipeline: Pipeline<i64> = Pipeline::new(Policy::default(), 2, TIMING);
+    let mut pipeline: Pipeline<i64> = Pipeline::new(at_least_once(), 2, TIMING);
     let mut actions = Vec::new();
     pipeline.opened(P0, &opened(1, 10, &["fresh"]), now(0), &mut actions);
     pipeline.opened(P0, &Opened { log: 0, ..opened(2, 10, &["fresh"]) }, now(0), &mut actions);

@@ -120,10 +120,12 @@ fn the_time_of_the_point_is_when_it_last_moved() {
 fn times_have_the_documented_defaults() {
     let expected = Timing {
         revoke_ms: 20_000,
+        release_ms: 30_000,
         stall_ms: 30_000,
         commit_ms: 30_000,
         refusal_first_ms: 500,
         refusal_max_ms: 30_000,
+        transaction_ms: 10_000,
     };
     assert_eq!(Timing::default(), expected);
 }

@@ -22,6 +22,8 @@ pub(in super::super) struct TopicDescription {
     /// Never used twice in a cluster; `None` where there is none (the topic is not there, or the broker knows no ids).
     pub(in super::super) id: Option<(i64, i64)>,
     pub(in super::super) partitions: Result<i32, Failure>,
+    /// Copies of that of its partitions that has fewest.
+    pub(in super::super) replicas: i32,
 }
 
 /// A topic's name, and its settings by name.
@@ -229,8 +231,13 @@ impl Event<'_> {
             Ok(topics
                 .iter()
                 .map(|topic| {
-                    let mut partitions = 0;
-                    c::rd_kafka_TopicDescription_partitions(*topic, &mut partitions);
+                    let (mut partitions, mut copies) = (0, 0);
+                    let each = c::rd_kafka_TopicDescription_partitions(*topic, &mut partitions);
+                    let replicas = array(each, partitions).iter().map(|partition| {
+                        c::rd_kafka_TopicPartitionInfo_replicas(*partition, &mut copies);
+                        i32::try_from(copies).unwrap_or(i32::MAX)
+                    });
+                    let replicas = replicas.min().unwrap_or(0);
                     let error = c::rd_kafka_TopicDescription_error(*topic);
                     let failure =
                         (!error.is_null()).then(|| Failure::borrow(error)).filter(|f| f.code != Code::NoError);
@@ -241,6 +248,7 @@ impl Event<'_> {
                     TopicDescription {
                         id: id.filter(|id| *id != (0, 0)),
                         name: text(c::rd_kafka_TopicDescription_name(*topic)),
+                        replicas,
                         partitions: failure.map_or(Ok(i32::try_from(partitions).unwrap_or(i32::MAX)), Err),
                     }
                 })

@@ -55,6 +55,14 @@ impl Queue {
     }
 }
 
+impl Queue {
+    /// Ends the wait of the poll that is going on, or of the next one.
+    pub(in super::super) fn wake(&self) {
+        // SAFETY: the queue is live.
+        unsafe { c::rd_kafka_queue_yield(self.ptr()) };
+    }
+}
+
 /// Messages that [`Queue::take`] asks for at once.
 const AT_ONCE: usize = 1024;
 

@@ -10,12 +10,14 @@ mod event;
 mod groups;
 mod list;
 mod produce;
+mod transaction;
 
 pub(super) use admin::{NewTopic, TopicDescription};
 pub(super) use consume::OffsetEdge;
 pub(super) use event::{Event, EventKind, Message, Queue};
 pub(super) use list::{Item, PartitionList};
 pub(super) use produce::{Fields, Topic};
+pub(super) use transaction::Requests;
 
 use rdkafka::bindings as c;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
@@ -159,7 +161,11 @@ pub(super) fn property_names() -> BTreeSet<String> {
 
 /// A librdkafka client with its threads. Dropped, it stops without leaving its group: see `consume::Closing`.
 #[derive(Debug)]
-pub(super) struct Client(NonNull<c::rd_kafka_t>);
+pub(super) struct Client {
+    rk: NonNull<c::rd_kafka_t>,
+    /// Its callbacks run until the client is destroyed, which is before this is dropped.
+    requests: Option<Arc<Requests>>,
+}
 
 // SAFETY: librdkafka documents its client as fully thread-safe.
 unsafe impl Send for Client {}
@@ -167,10 +173,18 @@ unsafe impl Send for Client {}
 unsafe impl Sync for Client {}
 
 impl Client {
-    pub(super) fn new(kind: ClientKind, properties: &[(&str, &str)]) -> Result<Arc<Self>, String> {
+    /// `requests` is told of what the client sends.
+    pub(super) fn new(
+        kind: ClientKind,
+        properties: &[(String, String)],
+        requests: Option<Arc<Requests>>,
+    ) -> Result<Arc<Self>, String> {
         let conf = Conf::new();
         for (name, value) in properties {
             conf.set(name, value)?;
+        }
+        if let Some(requests) = &requests {
+            conf.watch(requests)?;
         }
         // Logs become events, so that they appear on the thread that polls and not on librdkafka's own.
         conf.set("log.queue", "true")?;
@@ -192,7 +206,10 @@ impl Client {
             return Err(text(why.as_ptr()));
         };
         std::mem::forget(conf);
-        let client = Arc::new(Self(rk));
+        let client = Arc::new(Self { rk, requests });
+        if client.requests.as_ref().is_some_and(|r| !r.is_watching()) {
+            return Err("librdkafka does not tell of the requests that it sends".to_owned());
+        }
         // SAFETY: the client is live; a null queue is not passed.
         Failure::check(unsafe { c::rd_kafka_set_log_queue(rk.as_ptr(), Queue::main(&client).ptr()) })
             .map_err(|f| f.reason)?;
@@ -200,7 +217,7 @@ impl Client {
     }
 
     fn rk(&self) -> *mut c::rd_kafka_t {
-        self.0.as_ptr()
+        self.rk.as_ptr()
     }
 
     /// The error that made this client useless, if one did.

@@ -1,0 +1,137 @@
+//! How records get to the producer, and what it says of them.
+
+use super::Worker;
+use crate::admin::metrics::{DeadLetterReason, Produced};
+use crate::broker::Refusal;
+use crate::fail::{Point, pass};
+use crate::pipeline::Trouble;
+use crate::pipeline::records::{self, Origin, Source};
+use crate::pipeline::sink::Sink;
+use crate::wasm::Send;
+use keyrail_engine::message::Fate;
+use keyrail_engine::pipeline::{self, Token};
+use keyrail_engine::shard::Settled;
+use std::time::Duration;
+
+impl Worker {
+    pub(super) fn produce_output(&mut self, send: &Send<'_>, source: &Source, token: Token) -> Result<(), Trouble> {
+        let headers = records::output_headers(send, source);
+        // Its transaction may be given up before its last record is handed over.
+        while self.ledger.engine.publication(token).is_some() {
+            let topic = self.ledger.names.outputs.get(send.output as usize).map_or("", String::as_str);
+            let produce = records::output(topic, send, source, &headers);
+            match self.ledger.sink.producer().send(&produce, token.0) {
+                Ok(true) => {
+                    pass(Point::AfterProduce);
+                    return Ok(());
+                }
+                Ok(false) => self.wait_for_room()?,
+                Err(refusal) => return self.refused(token, refusal),
+            }
+        }
+        Ok(())
+    }
+
+    /// The producer's queue is full: its reports make room.
+    fn wait_for_room(&mut self) -> Result<(), Trouble> {
+        self.ledger.heartbeat.beat();
+        if self.ledger.over.is_raised() {
+            return Err(Trouble::Ended);
+        }
+        self.waited = true;
+        self.collect_reports(Duration::from_millis(5))?;
+        // Time goes on: a revoke must end, whatever the broker does.
+        self.ledger.engine.tick(self.ledger.clock.now(), &mut self.actions);
+        self.act_without_producing()
+    }
+
+    pub(super) fn produce_letter(&mut self, token: Token, short: bool) -> Result<(), Trouble> {
+        loop {
+            let names = &self.ledger.names;
+            let Some(Settled { message, fate: Fate::DeadLetter(epitaph), .. }) = self.ledger.engine.publication(token)
+            else {
+                return Ok(());
+            };
+            let record = &message.record;
+            let (topic, letters) = (record.at.topic as usize, &names.letters);
+            let handler = format!("{}@{}", names.pipeline, names.serving.digest(epitaph.version));
+            let origin = Origin {
+                topic: names.inputs.get(topic).map_or("", String::as_str),
+                group: &names.group,
+                handler: &handler,
+                style: names.style,
+                short,
+            };
+            let ours = records::letter_headers(&origin, record, epitaph);
+            let headers = records::all_letter_headers(record, &ours);
+            let produce = records::letter(letters.get(topic).map_or("", String::as_str), record, &headers);
+            match self.ledger.sink.producer().send(&produce, token.0) {
+                Ok(true) => {
+                    pass(Point::AfterLetter);
+                    return Ok(());
+                }
+                Ok(false) => self.wait_for_room()?,
+                Err(refusal) => return self.refused(token, refusal),
+            }
+        }
+    }
+
+    fn refused(&mut self, token: Token, refusal: Refusal) -> Result<(), Trouble> {
+        // Of a transaction that was given up nobody asks any more.
+        if self.ledger.engine.publication(token).is_some() {
+            self.ledger.metrics.refused.add((&refusal).into(), 1);
+        }
+        let refusal = match refusal {
+            Refusal::Undeliverable(why) => pipeline::Refusal::Undeliverable(why),
+            Refusal::Blocked(why) => pipeline::Refusal::Blocked(why),
+            Refusal::Fenced(why) => return self.producer_fenced(why),
+        };
+        let now = self.ledger.clock.now();
+        let was_letter = self.is_letter(token);
+        self.ledger.engine.refused(token, refusal, now, &mut self.actions);
+        if !was_letter && self.is_letter(token) {
+            self.ledger.metrics.dead_letters.add(DeadLetterReason::Undeliverable, 1);
+        }
+        Ok(())
+    }
+
+    fn producer_fenced(&mut self, why: String) -> Result<(), Trouble> {
+        match self.ledger.sink {
+            Sink::Apart { .. } => Err(Trouble::Again(format!("the producer is of no use any more: {why}"))),
+            Sink::Together { .. } => {
+                let now = self.ledger.clock.now();
+                self.ledger.engine.producer_failed(pipeline::Trouble::Fenced(why), now, &mut self.actions);
+                Ok(())
+            }
+        }
+    }
+
+    fn is_letter(&self, token: Token) -> bool {
+        self.ledger.engine.publication(token).is_some_and(|p| matches!(p.fate, Fate::DeadLetter(_)))
+    }
+
+    pub(super) fn collect_reports(&mut self, wait: Duration) -> Result<(), Trouble> {
+        let mut reports = std::mem::take(&mut self.reports);
+        self.ledger.sink.producer().poll(wait, &mut reports);
+        let now = self.ledger.clock.now();
+        let (mut outputs, mut letters) = (0, 0);
+        for (token, result) in reports.drain(..) {
+            let token = Token(token);
+            match result {
+                Ok(()) => {
+                    pass(Point::AfterAck);
+                    let letter = self.ledger.engine.acknowledged(token, now, &mut self.actions);
+                    *(if letter { &mut letters } else { &mut outputs }) += 1;
+                }
+                Err(refusal) => self.refused(token, refusal)?,
+            }
+        }
+        self.reports = reports;
+        self.ledger.metrics.produced.add(Produced::Output, outputs);
+        self.ledger.metrics.produced.add(Produced::DeadLetter, letters);
+        if let Some(error) = self.ledger.sink.producer().trouble() {
+            tracing::warn!(pipeline = self.ledger.names.pipeline, %error, "the producer has trouble");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! Exactly once: what a transaction holds is what its offsets cover, no more, no less, and never again.
+
+use super::facts::{End, Fact};
+use super::{Oracle, RunId, Scope, Stored, name};
+use crate::model::outputs::Effect;
+use keyrail_engine::policy::Guarantee;
+use std::collections::BTreeMap;
+
+/// What a transaction holds of one message.
+#[derive(Debug, Clone, Copy, Default)]
+struct Piece {
+    run: RunId,
+    outputs: u8,
+    letters: u8,
+}
+
+impl Oracle {
+    /// A transaction is decided to be committed: from now on its records will become visible and its offsets will stand,
+    /// whatever happens.
+    pub fn transaction_committed(&mut self, records: &[(u8, Effect, u32)], offsets: &[Stored<'_>]) {
+        let mut pieces = self.pieces(records);
+        let mut covered = Vec::new();
+        for commit in offsets {
+            self.newly_covered(commit, &mut covered);
+        }
+        // A duplicate's fate is that of its twin, which may be covered by the same commit.
+        for last in [false, true] {
+            for (at, run) in &covered {
+                let end = self.locals.get(&(*run, at.1)).and_then(|l| l.end);
+                if (end == Some(End::Duplicate)) == last {
+                    let piece = pieces.remove(at).unwrap_or_default();
+                    self.judge_end(*at, *run, end, piece);
+                    self.close_if_checked(at.0, at.1);
+                }
+            }
+        }
+        if let Some((at, _)) = pieces.first_key_value() {
+            let again = self.look(at.0, at.1).is_some_and(|f| f.covered);
+            let what = if again { "is visible twice" } else { "is visible, and its offset is not committed with it" };
+            self.violated(name::EXACTLY, Some(*at), what.into());
+        }
+    }
+
+    fn pieces(&mut self, records: &[(u8, Effect, u32)]) -> BTreeMap<(u16, i64), Piece> {
+        let mut pieces: BTreeMap<(u16, i64), Piece> = BTreeMap::new();
+        for (_, effect, _) in records {
+            let (at, run, bit) = ((effect.partition, effect.offset), RunId(effect.run), 1u8 << effect.index);
+            let piece = pieces.entry(at).or_insert_with(|| Piece { run, ..Piece::default() });
+            let again = !effect.letter && piece.outputs & bit != 0;
+            if effect.letter {
+                piece.letters = piece.letters.saturating_add(1);
+            } else {
+                piece.outputs |= bit;
+            }
+            if again || piece.run != run {
+                self.violated(name::EXACTLY, Some(at), "has an output twice in one transaction".into());
+            }
+        }
+        pieces
+    }
+
+    /// What a commit covers that was not covered before.
+    fn newly_covered(&mut self, commit: &Stored<'_>, covered: &mut Vec<((u16, i64), RunId)>) {
+        let settled = self.judge_offset(commit);
+        let partition = commit.partition;
+        let from = self.covered_below[usize::from(partition)];
+        self.covered_below[usize::from(partition)] = from.max(commit.offset);
+        let above = settled.iter().flat_map(|(start, end)| start..end.min(commit.log_end));
+        for offset in (from..commit.offset).chain(above) {
+            if let Some(fact) = self.fact(partition, offset).filter(|f| !f.covered) {
+                (fact.covered, fact.was_covered) = (true, true);
+                covered.push(((partition, offset), commit.run));
+            }
+        }
+        // What is covered no more would run again, and be visible twice.
+        let log = &self.facts[usize::from(partition)];
+        let is_left_out = |f: &&Fact| f.covered && !settled.contains(f.rec.offset);
+        let left_out = log.iter().skip(commit.offset as usize).flatten().find(is_left_out).map(|f| f.rec.offset);
+        if let Some(offset) = left_out {
+            let what = format!("was covered by an earlier commit, and is not by that of {}", commit.offset);
+            self.violated(name::OFFSETS, Some((partition, offset)), what);
+        }
+    }
+
+    /// A message is covered for the first time: its fate must stand in the same transaction, whole and alone.
+    fn judge_end(&mut self, at: (u16, i64), run: RunId, end: Option<End>, piece: Piece) {
+        let Some(fact) = self.look(at.0, at.1) else { return };
+        let (all, nothing) = (fact.all_outputs(), piece.outputs == 0 && piece.letters == 0);
+        let whole = piece.letters == 0 && piece.outputs == all;
+        let letter = piece.letters == 1 && piece.outputs == 0;
+        let (excused, undeliverable) = (fact.excused, fact.undeliverable);
+        let lawful = match end {
+            None => nothing && (excused || self.lost_and_reported(at)),
+            Some(End::Done) => whole || letter && undeliverable,
+            Some(End::Letter) => letter,
+            Some(End::Skipped | End::Discarded) => nothing,
+            Some(End::Duplicate) => nothing && (excused || self.has_ended_twin(at)),
+        };
+        if !lawful {
+            let invariant = if nothing && end == Some(End::Duplicate) {
+                name::DEDUP
+            } else if nothing {
+                name::LOST
+            } else {
+                name::EXACTLY
+            };
+            let what = format!(
+                "is committed as {end:?} with {} of {} outputs and {} dead letters in its transaction",
+                piece.outputs.count_ones(),
+                all.count_ones(),
+                piece.letters
+            );
+            self.violated(invariant, Some(at), what);
+        }
+        if !nothing && piece.run != run {
+            self.violated(
+                name::ZOMBIES,
+                Some(at),
+                "is committed by another assignment than the one that ran it".into(),
+            );
+        }
+        if let Some(fact) = self.fact(at.0, at.1) {
+            fact.ended = end;
+        }
+    }
+
+    fn has_ended_twin(&self, at: (u16, i64)) -> bool {
+        let Some(twin) = self.look(at.0, at.1).and_then(|f| f.twin) else { return false };
+        let others = self.twins[twin as usize].iter().filter(|o| **o != at.1);
+        others.filter_map(|o| self.look(at.0, *o)).any(|f| f.ended.is_some_and(|end| end != End::Duplicate))
+    }
+
+    /// Who reads committed records sees this one now. `order` tells what it has an order with.
+    pub fn visible(&mut self, place: u8, effect: &Effect, order: u32) {
+        let at = (effect.partition, effect.offset);
+        let Some(scope) = self.look(at.0, at.1).map(|f| f.scope).filter(|s| s.is_ordered()) else { return };
+        if effect.letter || order != self.orders[usize::from(at.0)] {
+            return;
+        }
+        let line = self.lines.entry((at.0, scope, place)).or_default();
+        let mine = (effect.offset, effect.index);
+        let back = line.furthest.is_some() && mine <= line.last;
+        (line.last, line.furthest) = (mine, Some(effect.offset));
+        if back {
+            self.violated(name::ORDER, Some(at), "is visible after a later one of its key".into());
+        }
+    }
+
+    /// Somebody moved the group back to here, or took its map: what is above runs again, once.
+    pub(super) fn uncover(&mut self, partition: u16, from: i64) {
+        if self.policy.guarantee != Guarantee::ExactlyOnce {
+            return;
+        }
+        let index = usize::from(partition);
+        self.covered_below[index] = self.covered_below[index].min(from);
+        for fact in self.facts[index].iter_mut().flatten().filter(|f| f.rec.offset >= from) {
+            fact.covered = false;
+            fact.ended = None;
+        }
+        self.orders[index] += 1;
+        self.lines.retain(|(p, _, _): &(u16, Scope, u8), _| *p != partition);
+    }
+}
