@@ -61,7 +61,8 @@ pub struct Opened {
     /// What was committed is of an earlier topic of this name: it says nothing of this one, which starts at its beginning.
     /// What the group had not read of that one is lost, and nobody knows how much that is.
     pub anew: bool,
-    /// Nothing was committed before: the start itself must be, so that it stays.
+    /// Nothing was committed before, or what was is gone from the log: the start itself must be, so that it stays, and no
+    /// loss is told twice.
     pub fresh: bool,
     /// Offsets `.0..1` that the group had not read and that are gone, or that it had read and that came anew.
     pub loss: Option<(i64, i64)>,
@@ -182,7 +183,7 @@ impl Intake {
         let partitions = if metadata.partitions == 0 { known } else { metadata.partitions };
         let careful = Careful::after(metadata.held, start, &settled, found.log_end);
         let epoch = self.begin(partition, start, settled.clone(), careful.below);
-        let fresh = found.committed.is_none();
+        let fresh = found.committed.is_none() || loss.is_some();
         let unmarked = metadata.held != Some(careful.messages);
         Opened {
             epoch,

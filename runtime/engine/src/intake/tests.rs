@@ -124,7 +124,7 @@ fn metadata_that_cannot_be_believed_is_an_empty_map_and_said() {
 fn retention_passed_the_commit_is_a_loss_and_the_rest_of_the_map_holds() {
     let text = map(90, &[(95, 97), (98, 104), (110, 120)]);
     let opened = opened(&commit(90, &text), From::Latest);
-    assert_eq!((opened.start, opened.loss), (100, Some((90, 100))));
+    assert_eq!((opened.start, opened.loss, opened.fresh), (100, Some((90, 100)), true));
     assert_eq!(opened.settled, ranges(&[(98, 104), (110, 120)]));
     assert_eq!(opened.sequence, 7);
 }
@@ -132,7 +132,7 @@ fn retention_passed_the_commit_is_a_loss_and_the_rest_of_the_map_holds() {
 #[test]
 fn a_log_cut_short_or_made_anew_starts_at_its_beginning_without_the_old_map() {
     let opened = opened(&commit(201, ""), From::Latest);
-    assert_eq!((opened.start, opened.loss, opened.fresh), (100, Some((200, 201)), false));
+    assert_eq!((opened.start, opened.loss, opened.fresh), (100, Some((200, 201)), true));
     let text = map(300, &[(302, 304)]);
     let opened = intake().open(P0, &commit(300, &text), From::Earliest);
     assert_eq!((opened.start, opened.loss, opened.unusable), (100, Some((200, 300)), Some(Unusable::PastEnd)));
