@@ -254,29 +254,26 @@ impl Worker {
                 self.ledger.engine.commit_finished(number, result.is_ok());
             }
             Ended::Transaction(number, result) => {
-                let counted = if result.is_ok() { CommitResult::Ok } else { CommitResult::Failed };
-                self.ledger.metrics.committed(counted);
-                match result {
+                self.count_commit(result.is_ok());
+                match self.ledger.sink.judge(result)? {
                     Ok(resent) => self.ledger.engine.committed(number, resent, now, &mut self.actions),
-                    Err(error) => {
-                        let trouble = self.ledger.sink.judge(error)?;
-                        self.ledger.engine.commit_failed(number, trouble, now, &mut self.actions);
-                    }
+                    Err(trouble) => self.ledger.engine.commit_failed(number, trouble, now, &mut self.actions),
                 }
             }
             Ended::Renewal(result) => {
-                let result = match result {
-                    Ok(()) => Ok(()),
-                    Err(error) => Err(self.ledger.sink.judge(error)?),
-                };
+                let result = self.ledger.sink.judge(result)?;
                 self.ledger.engine.renewed(result, now, &mut self.actions);
             }
         }
         Ok(())
     }
 
+    fn count_commit(&self, ok: bool) {
+        self.ledger.metrics.committed(if ok { CommitResult::Ok } else { CommitResult::Failed });
+    }
+
     fn note_commit(&self, result: &Result<(), BrokerError>, last: bool) {
-        self.ledger.metrics.committed(if result.is_ok() { CommitResult::Ok } else { CommitResult::Failed });
+        self.count_commit(result.is_ok());
         if let Err(error) = result {
             show::commit_failed(&self.ledger.names, error, last);
         }

@@ -153,13 +153,17 @@ impl Sink {
 
     /// What a failure of the transactional producer is to the ledger. What a person must mend ends the pipeline, unless it
     /// worked before: then it may pass, as a right that is taken and given, or a topic that is made anew.
-    pub(super) fn judge(&self, error: BrokerError) -> Result<pipeline::Trouble, Trouble> {
+    pub(super) fn judge<T>(&self, result: Result<T, BrokerError>) -> Result<Result<T, pipeline::Trouble>, Trouble> {
         let proven = matches!(self, Self::Together { proven: true, .. });
+        let error = match result {
+            Ok(it) => return Ok(Ok(it)),
+            Err(error) => error,
+        };
         match error.kind {
             BrokerErrorKind::Operator if !proven => Err(Trouble::Operator(error.message)),
-            BrokerErrorKind::Fatal => Ok(pipeline::Trouble::Fenced(error.message)),
-            BrokerErrorKind::Superseded => Ok(pipeline::Trouble::Superseded(error.message)),
-            BrokerErrorKind::Retry | BrokerErrorKind::Operator => Ok(pipeline::Trouble::Failed(error.message)),
+            BrokerErrorKind::Fatal => Ok(Err(pipeline::Trouble::Fenced(error.message))),
+            BrokerErrorKind::Superseded => Ok(Err(pipeline::Trouble::Superseded(error.message))),
+            BrokerErrorKind::Retry | BrokerErrorKind::Operator => Ok(Err(pipeline::Trouble::Failed(error.message))),
         }
     }
 }

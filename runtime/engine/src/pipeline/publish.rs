@@ -2,11 +2,11 @@
 
 use super::outbox::{Publication, Token};
 use super::task::Phase;
-use super::transaction::undeliverable;
 use super::{Action, Pipeline};
-use crate::message::{Fate, Now, Partition, Ticket};
+use crate::message::{Epitaph, Failure, Fate, Now, Partition, Reason, Ticket};
 use crate::planted::Bug;
 use crate::shard::Settled;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -291,4 +291,17 @@ impl<M> Pipeline<M> {
 /// Doubles with each refusal in a row.
 pub(super) fn wait_ms(first_ms: u64, max_ms: u64, refusals: u32) -> u64 {
     first_ms.saturating_mul(1u64.checked_shl(refusals.min(20)).unwrap_or(u64::MAX)).min(max_ms)
+}
+
+/// The fate of a message whose records the broker will never take.
+pub(super) fn undeliverable(detail: String, attempts: u32, now: Now) -> Fate {
+    let failure = Failure { code: "undeliverable".into(), detail };
+    let first_failed_ms = now.wall_ms;
+    Fate::DeadLetter(Box::new(Epitaph {
+        reason: Reason::Undeliverable,
+        failure,
+        attempts,
+        first_failed_ms,
+        version: None,
+    }))
 }

@@ -144,17 +144,14 @@ impl Task {
     }
 
     /// Takes over what outlives a rewind.
-    pub(super) fn continue_after(&mut self, old: Self) {
-        self.committed = old.committed;
+    pub(super) fn continue_after(&mut self, mut old: Self) {
+        self.committed = old.committed.take();
         self.sequence = old.sequence;
         self.partitions = old.partitions;
         self.log = old.log;
-        self.careful = old.careful;
-        self.refusals = old.refusals;
-        self.refused_at = old.refused_at;
-        self.blocked = old.blocked;
-        self.end = old.end;
         self.dirty |= old.dirty;
+        self.end = old.end;
+        self.restart_after(old);
     }
 
     /// Takes over what outlives a restart from what is committed.

@@ -6,14 +6,13 @@
 
 use super::commit::InFlight;
 use super::outbox::Token;
-use super::publish::wait_ms;
+use super::publish::{undeliverable, wait_ms};
 use super::task::{self, Task};
 use super::{Action, Pipeline, Refusal};
-use crate::message::{Epitaph, Failure, Fate, Now, Partition, Reason};
+use crate::message::{Fate, Now, Partition};
 use crate::planted::Bug;
 use crate::policy::Guarantee;
 use crate::shard::Settled;
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -107,6 +106,12 @@ impl Transactions {
         let Some(since) = self.since else { return 0 };
         let awake = now.steady_ms.saturating_sub(since.steady_ms);
         awake.max(u64::try_from(now.wall_ms.saturating_sub(since.wall_ms)).unwrap_or(0))
+    }
+
+    /// Another failure in a row: the producer is to be made anew after this wait.
+    fn renew_in(&mut self, wait_ms: u64, now: Now) {
+        self.failures = self.failures.saturating_add(1);
+        self.phase = Phase::Renewing { due_ms: now.steady_ms.saturating_add(wait_ms), told_ms: None };
     }
 
     /// Learns that the broker will never take a record of this message. `false`: that was known.
@@ -321,8 +326,7 @@ impl<M> Pipeline<M> {
         let Some(transactions) = &mut self.transactions else { return };
         let (first_ms, max_ms) = (self.timing.refusal_first_ms, self.timing.refusal_max_ms);
         let wait_ms = transactions.failures.checked_sub(1).map_or(0, |again| wait_ms(first_ms, max_ms, again));
-        transactions.failures = transactions.failures.saturating_add(1);
-        transactions.phase = Phase::Renewing { due_ms: now.steady_ms.saturating_add(wait_ms), told_ms: None };
+        transactions.renew_in(wait_ms, now);
         transactions.since = None;
         transactions.bytes = 0;
         transactions.poisoned = None;
@@ -382,9 +386,8 @@ impl<M> Pipeline<M> {
             Err(Trouble::Failed(why) | Trouble::Superseded(why) | Trouble::Fenced(why)) => {
                 let (first_ms, max_ms) = (self.timing.refusal_first_ms, self.timing.refusal_max_ms);
                 let wait_ms = wait_ms(first_ms, max_ms, transactions.failures);
-                transactions.failures = transactions.failures.saturating_add(1);
+                transactions.renew_in(wait_ms, now);
                 transactions.stragglers = (transactions.stragglers + 1).min(STRAGGLERS);
-                transactions.phase = Phase::Renewing { due_ms: now.steady_ms.saturating_add(wait_ms), told_ms: None };
                 transactions.blocked = true;
                 let why = format!("no transaction can be begun: {why}");
                 let partitions: Vec<Partition> = self.tasks.keys().copied().collect();
@@ -477,17 +480,4 @@ impl<M> Pipeline<M> {
         }
         verdict.short
     }
-}
-
-/// The fate of a message whose records the broker will never take.
-pub(super) fn undeliverable(detail: String, attempts: u32, now: Now) -> Fate {
-    let failure = Failure { code: "undeliverable".into(), detail };
-    let first_failed_ms = now.wall_ms;
-    Fate::DeadLetter(Box::new(Epitaph {
-        reason: Reason::Undeliverable,
-        failure,
-        attempts,
-        first_failed_ms,
-        version: None,
-    }))
 }

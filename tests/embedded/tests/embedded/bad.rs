@@ -3,10 +3,10 @@
 
 use crate::commands::{binary, command, run, stage};
 use crate::folder::scribble;
-use crate::support::{Folder, WAIT, in_own_namespace};
+use crate::support::{Folder, WAIT, ended, in_own_namespace};
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Each command on the folder: all of them fail, and all of them say `parts`.
 fn every_command_says(folder: &Folder, parts: &[&str]) {
@@ -91,14 +91,10 @@ fn ctrl_c_twice_ends_a_tail_that_is_stuck() {
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(tail.try_wait().unwrap(), None, "it was not stuck");
     interrupt(&tail);
-    let until = Instant::now() + WAIT;
-    while tail.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < until, "it runs on");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let status = ended(&mut tail, WAIT, &"tail");
     let mut told = String::new();
     tail.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert_eq!(tail.wait().unwrap().code(), Some(1), "{told}");
+    assert_eq!(status.code(), Some(1), "{told}");
     assert_eq!(told, "keyrail: a second signal: ending at once; what was under way may be done or not\n");
 }
 

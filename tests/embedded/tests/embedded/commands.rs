@@ -1,12 +1,11 @@
 //! `send`, `tail`, `lag` and `topics` on a folder at rest and beside the process that holds it.
 
-use crate::support::{Folder, WAIT};
+use crate::support::{Folder, WAIT, ended};
 use keyrail::broker::embedded::Embedded;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 /// The binary under test: `KEYRAIL_BIN`, or that of this build.
 pub(crate) fn binary() -> PathBuf {
@@ -91,11 +90,7 @@ fn a_tail_that_follows_sees_what_comes_and_ends_with_the_process() {
         assert_eq!(lines.next().unwrap().unwrap(), value);
     }
     drop(held);
-    let until = Instant::now() + WAIT;
-    while tail.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < until, "it runs on");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    ended(&mut tail, WAIT, &"tail");
     let done = tail.wait_with_output().unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&done.stderr).contains("holds the folder"), "{done:?}");

@@ -2,6 +2,7 @@
 
 use crate::play::{Play, mixed};
 use crate::run::{beside, start_with};
+use crate::support::ended;
 use keyrail::fail::{Point, VARIABLE};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
@@ -43,14 +44,7 @@ fn die(play: &Play, point: Point, pass: u64) {
         }
         drop(child.stdin.take());
     }
-    let until = Instant::now() + LIMIT;
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(Instant::now() < until, "{point:?}@{pass}: it lives");
-        std::thread::sleep(Duration::from_millis(5));
-    };
+    let status = ended(&mut child, LIMIT, &(point, pass));
     assert_eq!(status.signal(), Some(SIGKILL), "{point:?}@{pass}: {status}");
 }
 

@@ -4,9 +4,10 @@ use keyrail::broker::client::{Client, NewTopic, Reader};
 use keyrail::broker::embedded::{Embedded, Options};
 use keyrail::broker::{Broker as _, Consumer, Polled, Produce, Refusal};
 use keyrail::record::{Record, TopicPartition};
+use std::fmt::Debug;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -148,6 +149,18 @@ pub(crate) fn take(consumer: &mut dyn Consumer, count: usize) -> Vec<Record> {
         }
     }
     records
+}
+
+/// Waits until the process has ended by itself, as one that dies at a fail point does.
+pub(crate) fn ended(child: &mut Child, limit: Duration, what: &dyn Debug) -> ExitStatus {
+    let until = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < until, "{what:?}: it lives");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Says that a test did not run, and why, past the test harness's capture of output.

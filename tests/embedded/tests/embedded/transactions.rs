@@ -1,6 +1,6 @@
 //! Records and offsets that are written together: all of them or none, and by whom.
 
-use crate::support::{Folder, WAIT, all, at, join, next, produce, skip, text, topic};
+use crate::support::{Folder, WAIT, all, at, ended, join, next, produce, skip, text, topic};
 use keyrail::broker::client::Client;
 use keyrail::broker::embedded::Embedded;
 use keyrail::broker::{
@@ -373,14 +373,7 @@ fn a_process_killed_at_the_writers_points_leaves_whole_transactions() {
             let mut child = start(&folder, |command| {
                 command.env(VARIABLE, format!("{}@{pass}", point.name())).stderr(Stdio::null());
             });
-            let until = Instant::now() + WAIT;
-            let status = loop {
-                if let Some(status) = child.try_wait().unwrap() {
-                    break status;
-                }
-                assert!(Instant::now() < until, "{point:?}@{pass}: it lives");
-                std::thread::sleep(Duration::from_millis(5));
-            };
+            let status = ended(&mut child, WAIT, &(point, pass));
             assert_eq!(status.signal(), Some(SIGKILL), "{point:?}@{pass}: {status}");
             let done = judge(&folder);
             assert!(done >= before, "{point:?}@{pass}: what was committed is gone");

@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 const SIGKILL: i32 = 9;
 /// For a start, what brings the worker to its point, and its end there.
 const LIMIT: Duration = Duration::from_secs(40);
-/// What one death may repeat, however much was uncommitted.
-const REPEATS: usize = 500;
 
 /// What brings a worker to a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,21 +61,17 @@ fn die(stage: &Stage<'_>, point: Point, pass: u64) -> usize {
             victim.wait_metric("keyrail_partitions_assigned", &[], |n| n == 6.0);
             // A transaction that ends while the group changes is given up: then there is no last commit, and the next
             // change must bring it.
-            let until = Instant::now() + LIMIT;
-            let mut status = None;
-            while status.is_none() {
-                assert!(Instant::now() < until, "{point:?}: the worker lives\n{}", victim.tail());
+            until_it_dies(&mut victim, point, |victim| {
                 let mut other = Worker::start(stage, 1);
                 let change = Instant::now() + Duration::from_secs(5);
+                let mut status = None;
                 while status.is_none() && Instant::now() < change {
                     std::thread::sleep(Duration::from_millis(20));
                     status = victim.ended();
                 }
                 other.stop(Duration::from_secs(20));
-            }
-            if let Some(status) = status {
-                judge_end(&victim, point, status);
-            }
+                status
+            });
         }
         Way::Stop => {
             victim.wait_ready();
@@ -90,19 +84,13 @@ fn die(stage: &Stage<'_>, point: Point, pass: u64) -> usize {
             victim.wait_metric("keyrail_messages_settled_total", &[], |n| n > 100.0);
             if stage.exactly_once {
                 // Its partitions start anew once the broker is there again to say from where.
-                let until = Instant::now() + LIMIT;
-                let mut status = None;
-                while status.is_none() {
-                    assert!(Instant::now() < until, "{point:?}: the worker lives\n{}", victim.tail());
+                until_it_dies(&mut victim, point, |victim| {
                     stage.kafka.freeze(1).unwrap();
                     std::thread::sleep(Duration::from_millis(1500));
                     stage.kafka.thaw(1).unwrap();
                     std::thread::sleep(Duration::from_millis(500));
-                    status = victim.ended();
-                }
-                if let Some(status) = status {
-                    judge_end(&victim, point, status);
-                }
+                    victim.ended()
+                });
             } else {
                 stage.kafka.freeze(1).unwrap();
                 expect_end(&mut victim, point);
@@ -111,6 +99,17 @@ fn die(stage: &Stage<'_>, point: Point, pass: u64) -> usize {
         }
     }
     uncommitted(stage)
+}
+
+/// Does again what brings the worker to its point, until it dies there.
+fn until_it_dies(victim: &mut Worker, point: Point, mut bring: impl FnMut(&mut Worker) -> Option<ExitStatus>) {
+    let until = Instant::now() + LIMIT;
+    loop {
+        assert!(Instant::now() < until, "{point:?}: the worker lives\n{}", victim.tail());
+        if let Some(status) = bring(victim) {
+            return judge_end(victim, point, status);
+        }
+    }
 }
 
 fn expect_end(victim: &mut Worker, point: Point) {
@@ -151,7 +150,7 @@ fn all_points_of(wanted: Way, test: &'static str, kafka: &Kafka, lines: &str, gu
             let pass = 1 + chance.below(most);
             let left = die(&stage, *point, pass);
             stage.say(&format!("died at {}@{pass}, {left} messages uncommitted", point.name()));
-            (deaths, window) = (deaths + 1, window + left.min(REPEATS));
+            (deaths, window) = (deaths + 1, window + left);
         }
     }
     let account = feed.finish();
