@@ -1,15 +1,35 @@
-//! Which ids were seen. In memory, bounded, and lost when the process ends.
+//! Which ids were seen.
 //!
-//! An id counts for the partition it was seen in. Each entry remembers the offset that it came from: when a partition
-//! starts anew, what was never committed is forgotten, so that a message is never taken for its own duplicate.
+//! An id counts for the partition it was seen in. Where ids are kept ([`Policy::keeps_ids`](crate::policy::Policy::keeps_ids)) a commit writes the ids of what it covers to a topic
+//! (see [`crate::seen`]), and whoever looks after that answers for them ([`Past`]); [`Seen`] holds those of which no
+//! commit is known yet. Otherwise [`Seen`] is all there is: in memory, bounded, and lost when the process ends.
+//!
+//! Each entry of it remembers the offset that it came from: when a partition starts anew, what was never committed is
+//! forgotten, so that a message is never taken for its own duplicate.
 
-use crate::message::{MessageId, Partition};
+use crate::message::{MessageId, Now, Partition};
 use crate::ranges::Ranges;
 use alloc::collections::VecDeque;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 const BUCKETS: u64 = 8;
+
+/// Ids whose marks are committed, by this process or by whoever had the partition before.
+pub trait Past {
+    /// Whether the id was committed within the window that ends now.
+    fn contains(&self, partition: Partition, id: MessageId, now: Now) -> bool;
+}
+
+/// Nothing was committed: where ids are not kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoPast;
+
+impl Past for NoPast {
+    fn contains(&self, _partition: Partition, _id: MessageId, _now: Now) -> bool {
+        false
+    }
+}
 
 /// Ids seen within the window, in buckets of time that are dropped whole.
 #[derive(Debug)]
@@ -29,6 +49,12 @@ struct Bucket {
 }
 
 impl Seen {
+    /// Remembers ids until they are passed on.
+    #[must_use]
+    pub const fn until_passed_on(seed: u64) -> Self {
+        Self::new(u64::MAX, usize::MAX, seed)
+    }
+
     /// Remembers ids for `window_ms`, at most `capacity` of them.
     #[must_use]
     pub const fn new(window_ms: u64, capacity: usize, seed: u64) -> Self {
@@ -88,6 +114,14 @@ impl Seen {
             count += bucket.ids.len();
         }
         self.count = count;
+    }
+
+    /// These ids are [`Past`] now.
+    pub fn pass_on(&mut self, partition: Partition, ids: &[MessageId]) {
+        for id in ids {
+            let gone = self.buckets.iter_mut().any(|bucket| bucket.ids.remove(&(partition, *id)).is_some());
+            self.count -= usize::from(gone);
+        }
     }
 
     fn width_ms(&self) -> u64 {

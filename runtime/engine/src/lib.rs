@@ -18,6 +18,7 @@ pub mod order;
 
 pub mod dedup;
 pub mod retry;
+pub mod seen;
 pub mod shard;
 
 pub mod answers;

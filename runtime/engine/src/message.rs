@@ -145,8 +145,8 @@ pub enum Fate {
     Skipped,
     /// Its id was seen before; it did not run.
     Duplicate {
-        /// Where its id was seen: it settles when that message does, not before.
-        of: i64,
+        /// Where its id was seen, if that is not committed yet: it settles when that message does, not before.
+        of: Option<i64>,
     },
     /// It goes to the dead-letter topic.
     DeadLetter(Box<Epitaph>),

@@ -4,6 +4,7 @@
 //! The commit of a partition names the lowest unsettled offset, with what is settled above it.
 
 mod commit;
+mod marks;
 mod outbox;
 mod publish;
 mod revoke;
@@ -17,12 +18,13 @@ pub use task::TaskStatus;
 pub use transaction::Trouble;
 
 use crate::intake::Opened;
-use crate::message::{Epoch, Now, Partition};
+use crate::message::{Epoch, MessageId, Now, Partition};
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::ranges::Ranges;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use commit::InFlight;
 use outbox::Outbox;
@@ -74,6 +76,24 @@ pub enum Action {
         /// Only the headers that tell the origin and the reason: the full set was too large.
         short: bool,
     },
+    /// Write these ids to the partition's topic of seen ids ([`crate::seen::encode`]), into the present transaction; its
+    /// report comes back under this token.
+    Mark {
+        /// The record.
+        token: Token,
+        /// The input partition; its ids have the same number.
+        partition: Partition,
+        /// At most [`crate::seen::MAX_IDS`].
+        ids: Arc<[MessageId]>,
+    },
+    /// These ids are committed: from now on [`Past`](crate::dedup::Past) must answer for them. Then tell every shard, by
+    /// [`Shard::marked`](crate::shard::Shard::marked).
+    Marked {
+        /// The input partition.
+        partition: Partition,
+        /// As written.
+        ids: Arc<[MessageId]>,
+    },
     /// Start a commit; report its end by [`Pipeline::commit_finished`]. With exactly-once it ends the transaction: report
     /// by [`Pipeline::committed`] or [`Pipeline::commit_failed`].
     Commit {
@@ -104,7 +124,7 @@ pub enum Action {
         /// Why.
         why: String,
     },
-    /// Start these partitions anew from what is committed for the group now, or else from the offset beside them (see
+    /// Start these partitions anew from what is committed for the group now (their seen ids too: read what came since), or else from the offset beside them (see
     /// [`crate::intake::Intake::reopen`]), then call [`Pipeline::opened`].
     Restart(Vec<(Partition, i64)>),
     /// Another process has taken the transactional id over: this one must end.

@@ -122,6 +122,16 @@ bugs! {
     EmptyOffsets,
     /// Takes its own renewal that comes late for another process.
     StragglerIsStranger,
+    /// Commits a transaction without the ids that it marks.
+    OmitMarks,
+    /// Takes marks for committed when they are written.
+    MarkedBeforeCommit,
+    /// A shell's: reads seen ids up to what is decided, not up to the end of their log.
+    MarksToStable,
+    /// A shell's: reads seen ids before the committed offsets.
+    MarksBeforeOffsets,
+    /// A shell's: does not read seen ids again for a partition that it starts anew.
+    MarksOnceOnly,
     /// A shell's: reads the group's generation when the offsets arrive, not when the ledger has them sent.
     LateGeneration,
     /// A shell's: starts a partition while offsets of it are under way.

@@ -27,6 +27,12 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether seen ids outlive the process: they are committed with the effects that they stand for.
+    #[must_use]
+    pub const fn keeps_ids(&self) -> bool {
+        matches!((&self.dedup, self.guarantee), (Some(Dedup { kept: true, .. }), Guarantee::ExactlyOnce))
+    }
+
     /// Whether this run carries the planted bug; always `false` outside the simulator's own tests.
     #[cfg(feature = "planted")]
     pub(crate) fn has(&self, bug: crate::planted::Bug) -> bool {
@@ -129,7 +135,9 @@ pub struct Dedup {
     pub window_ms: u64,
     /// What happens to a message without an id.
     pub absent: Absent,
-    /// How many ids one shard remembers at most; older ones are forgotten first.
+    /// With exactly-once: ids are committed with what they stand for, and outlive the process ([`Policy::keeps_ids`]).
+    pub kept: bool,
+    /// Of ids that are not kept, how many one shard remembers at most; older ones are forgotten first.
     pub capacity: usize,
 }
 

@@ -11,7 +11,7 @@ pub use batch::{Delivery, Next, Plan};
 pub use complete::{CallFailure, Outcome, Report, Retried, Settled};
 
 use crate::dedup::Seen;
-use crate::message::{Epitaph, Epoch, Failure, Fate, Now, Partition, Reason, Ticket};
+use crate::message::{Epitaph, Epoch, Failure, Fate, MessageId, Now, Partition, Reason, Ticket};
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::ranges::Ranges;
@@ -81,7 +81,11 @@ impl<M> Shard<M> {
     /// A shard without work. `seed` feeds the jitter and the tables' hashes.
     #[must_use]
     pub fn new(policy: Policy, seed: u64) -> Self {
-        let seen = policy.dedup.as_ref().map(|d| Seen::new(d.window_ms, d.capacity, seed));
+        let keeps_ids = policy.keeps_ids();
+        let seen = policy
+            .dedup
+            .as_ref()
+            .map(|d| if keeps_ids { Seen::until_passed_on(seed) } else { Seen::new(d.window_ms, d.capacity, seed) });
         Self {
             policy,
             epochs: BTreeMap::new(),
@@ -135,8 +139,10 @@ impl<M> Shard<M> {
         if let Some(seen) = &mut self.seen
             && !self.policy.has(Bug::KeepUncommittedSeen)
         {
-            // Of an earlier assignment: a map may cover the gap where compaction took what this process once ran.
+            // Of an earlier assignment: a map may cover the gap where compaction took what this process once ran. What is
+            // committed is not held here where ids are kept.
             let nothing = Ranges::new();
+            let seen_below = if self.policy.keeps_ids() { NOTHING_SEEN } else { seen_below };
             seen.restart(partition, seen_below, if seen_below == NOTHING_SEEN { &nothing } else { settled });
         }
     }
@@ -188,6 +194,13 @@ impl<M> Shard<M> {
         }
         if let Some(place) = self.letters.remove(&(partition, offset)) {
             self.go_on(place);
+        }
+    }
+
+    /// These ids are committed, and [`Past`](crate::dedup::Past) answers for them from now on.
+    pub fn marked(&mut self, partition: Partition, ids: &[MessageId]) {
+        if let Some(seen) = &mut self.seen {
+            seen.pass_on(partition, ids);
         }
     }
 

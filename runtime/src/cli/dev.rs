@@ -212,7 +212,8 @@ fn fate(event: &Event<'_>) -> (&'static str, &'static str, String) {
     match event {
         Event::Done(sent) => ("done", GREEN, arrow(sent)),
         Event::Skipped(sent) => ("skipped", DIM, arrow(sent)),
-        Event::Duplicate(of) => ("duplicate", DIM, format!(" of offset {of}: not run")),
+        Event::Duplicate(Some(of)) => ("duplicate", DIM, format!(" of offset {of}: not run")),
+        Event::Duplicate(None) => ("duplicate", DIM, " of an earlier message: not run".to_owned()),
         Event::Retry { code, detail, failures, in_ms } => {
             let ordinal = if *failures == 1 { "1 failure".to_owned() } else { format!("{failures} failures") };
             ("retry", YELLOW, format!(" in {}, after {ordinal}: {}", span(*in_ms), words(code, detail)))
@@ -289,7 +290,8 @@ mod tests {
             (Event::Done(vec!["a", "b", "a", "a"]), "done -> a x3, b"),
             (Event::Done(vec![]), "done"),
             (Event::Skipped(vec![]), "skipped"),
-            (Event::Duplicate(12), "duplicate of offset 12: not run"),
+            (Event::Duplicate(Some(12)), "duplicate of offset 12: not run"),
+            (Event::Duplicate(None), "duplicate of an earlier message: not run"),
             (retry(1, 990), "retry in 990 ms, after 1 failure: busy: the bank is down"),
             (retry(2, 1_618), "retry in 1.6 s, after 2 failures: busy: the bank is down"),
             (retry(9, 600_000), "retry in 10 min, after 9 failures: busy: the bank is down"),

@@ -318,7 +318,7 @@ fn dedup(reader: &mut Reader<'_, '_>) -> Option<Dedup> {
         reader.fault("dedup.absent", "has no effect: every message has a digest", "remove it");
     }
     let window_ms = reader.duration("dedup.window");
-    Some(Dedup { id: id.unwrap_or(IdFrom::Digest), window_ms, absent, capacity: DEDUP_CAPACITY })
+    Some(Dedup { id: id.unwrap_or(IdFrom::Digest), window_ms, absent, kept: false, capacity: DEDUP_CAPACITY })
 }
 
 fn limits(reader: &mut Reader<'_, '_>, timeout_ms: u64) -> Limits {

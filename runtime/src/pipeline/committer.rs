@@ -312,7 +312,8 @@ impl Worker {
 
     fn perform(&mut self, action: Action) -> Result<(), Trouble> {
         match action {
-            Action::DeadLetter { .. } => Ok(()),
+            // Ids are not kept yet (`Dedup::kept`), so there are no marks.
+            Action::DeadLetter { .. } | Action::Mark { .. } | Action::Marked { .. } => Ok(()),
             Action::Commit { number, offsets } => {
                 if self.revoking {
                     pass(Point::BeforeLastCommit);

@@ -11,6 +11,7 @@ use crate::fail::{Point, pass};
 use crate::record::Record;
 use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, Setup};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use keyrail_engine::dedup::NoPast;
 use keyrail_engine::message::{self, Fate};
 use keyrail_engine::shard::{self, Next, Outcome, Plan, Settled, Shard};
 use std::sync::Arc;
@@ -88,7 +89,7 @@ pub(super) fn run(shift: Shift) {
 impl Worker {
     fn turn(&mut self) -> Result<(), Ended> {
         self.shift.heartbeat.beat();
-        let next = self.shift.engine.next(self.shift.clock.now(), &mut self.settled);
+        let next = self.shift.engine.next(self.shift.clock.now(), &NoPast, &mut self.settled);
         self.hand_on(Effects::default())?;
         match next {
             Next::Run(plan) => {

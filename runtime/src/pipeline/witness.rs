@@ -37,8 +37,8 @@ pub enum Event<'a> {
     Done(Vec<&'a str>),
     /// The handler passed over it, and sent records to these topics.
     Skipped(Vec<&'a str>),
-    /// Its id was seen before, at this offset of its partition.
-    Duplicate(i64),
+    /// Its id was seen before: at this offset of its partition, if that is not committed yet.
+    Duplicate(Option<i64>),
     /// It failed, and will run again.
     Retry {
         /// The handler's word, or the host's.

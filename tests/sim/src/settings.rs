@@ -191,7 +191,7 @@ fn draw_policy(rng: &mut Rng) -> Policy {
             max_time_ms: 3_000,
         },
         retry,
-        dedup: id.map(|id| Dedup { id, window_ms, absent, capacity }),
+        dedup: id.map(|id| Dedup { id, window_ms, absent, kept: false, capacity }),
         expires_after_ms: rng.percent(15).then_some(30_000),
         commit: Commit { interval_ms: rng.within(20, 300) },
         timeout_ms: 500,

@@ -378,8 +378,13 @@ fn markers_and_holes_in_the_log_are_waited_for_by_nobody() {
 #[test]
 fn the_window_bounds_what_is_suppressed() {
     let mut settings = with_dedup(alone(), Absent::Process);
-    settings.policy.dedup =
-        Some(Dedup { id: IdFrom::Header("id".into()), window_ms: 1_000, absent: Absent::Process, capacity: 100 });
+    settings.policy.dedup = Some(Dedup {
+        id: IdFrom::Header("id".into()),
+        window_ms: 1_000,
+        absent: Absent::Process,
+        kept: false,
+        capacity: 100,
+    });
     let mut stage = Stage::new(settings);
     stage.write(Rec::new(0, Some(1), 1).with_id(7));
     stage.run_ms(500);

@@ -232,7 +232,7 @@ fn a_rewind_starts_below_and_skips_what_stays_settled() {
 }
 
 fn deduped(absent: Absent, by: OrderBy) -> Intake {
-    let dedup = Dedup { id: IdFrom::Header("id".into()), window_ms: 1, absent, capacity: 1 };
+    let dedup = Dedup { id: IdFrom::Header("id".into()), window_ms: 1, absent, kept: false, capacity: 1 };
     let order = Order { by, null_key: NullKey::None };
     let mut intake = Intake::new(Policy { dedup: Some(dedup), order, ..Policy::default() }, 4, 1);
     intake.open(P0, &FOUND, From::Earliest);

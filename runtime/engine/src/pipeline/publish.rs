@@ -3,7 +3,7 @@
 use super::outbox::{Publication, Token};
 use super::task::Phase;
 use super::{Action, Pipeline};
-use crate::message::{Epitaph, Failure, Fate, Now, Partition, Reason, Ticket};
+use crate::message::{Epitaph, Epoch, Failure, Fate, Now, Partition, Reason, Ticket};
 use crate::planted::Bug;
 use crate::shard::Settled;
 use alloc::boxed::Box;
@@ -46,7 +46,7 @@ impl<M> Pipeline<M> {
         let short = self.apply_verdict(&mut settled, records, now);
         let task = self.tasks.get_mut(&ticket.partition)?;
         if let Some(transactions) = &mut self.transactions {
-            let duplicate_of = if let Fate::Duplicate { of } = settled.fate { Some(of) } else { None };
+            let duplicate_of = if let Fate::Duplicate { of } = settled.fate { of } else { None };
             let was_paused = task.is_paused();
             if !task.admits(ticket.offset, duplicate_of) {
                 task.tell_pause(was_paused, ticket.partition, actions);
@@ -54,7 +54,9 @@ impl<M> Pipeline<M> {
             }
             transactions.begin(now);
             task.touched = true;
+            self.mark(&settled);
         }
+        let task = self.tasks.get_mut(&ticket.partition)?;
         let letter = matches!(settled.fate, Fate::DeadLetter(_));
         let remaining = if letter { 1 } else { records };
         if remaining == 0 {
@@ -89,6 +91,10 @@ impl<M> Pipeline<M> {
 
     /// One record of this publication is written. Tells whether it was a dead letter.
     pub fn acknowledged(&mut self, token: Token, now: Now, actions: &mut Vec<Action>) -> bool {
+        if token.is_mark() {
+            self.mark_acknowledged(token, now, actions);
+            return false;
+        }
         let Some(publication) = self.outbox.get_mut(token) else { return false };
         let letter = publication.letter;
         publication.remaining = publication.remaining.saturating_sub(1);
@@ -143,6 +149,9 @@ impl<M> Pipeline<M> {
 
     /// The broker did not take a record of this publication.
     pub fn refused(&mut self, token: Token, refusal: Refusal, now: Now, actions: &mut Vec<Action>) {
+        if token.is_mark() {
+            return self.mark_refused(token, refusal, now, actions);
+        }
         let Some(publication) = self.outbox.get_mut(token) else { return };
         if self.policy.has(Bug::SettleRefused) && !publication.letter {
             self.acknowledged(token, now, actions);
@@ -165,8 +174,8 @@ impl<M> Pipeline<M> {
             }
             Refusal::Blocked(why) => {
                 publication.refused = !self.policy.has(Bug::SettleHalfRefused);
-                let ticket = publication.settled.ticket;
-                self.hold_back(ticket, false, why, now, actions);
+                let Ticket { partition, epoch, offset, .. } = publication.settled.ticket;
+                self.hold_back((partition, epoch, offset), false, why, now, actions);
                 if all_reported {
                     self.reported(token, now, actions);
                 }
@@ -186,8 +195,14 @@ impl<M> Pipeline<M> {
 
     /// A partition whose output is refused stops settling; after a while it starts anew from its lowest unsettled
     /// offset, so that nothing is passed over and each key stays in order.
-    pub(super) fn hold_back(&mut self, ticket: Ticket, letter: bool, why: String, now: Now, actions: &mut Vec<Action>) {
-        let Ticket { partition, epoch, offset, .. } = ticket;
+    pub(super) fn hold_back(
+        &mut self,
+        (partition, epoch, offset): (Partition, Epoch, i64),
+        letter: bool,
+        why: String,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(task) = self.tasks.get_mut(&partition) else { return };
         if task.epoch != epoch {
             return;

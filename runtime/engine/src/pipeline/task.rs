@@ -2,7 +2,7 @@
 
 use super::Action;
 use crate::intake::{Careful, Opened};
-use crate::message::{Epoch, Now, Partition};
+use crate::message::{Epoch, MessageId, Now, Partition};
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::tracker::{Progress, Tracker};
@@ -54,6 +54,10 @@ pub(super) struct Task {
     pub(super) dirty: bool,
     /// It has a part in the present transaction.
     pub(super) touched: bool,
+    /// Ids that the present transaction marks.
+    pub(super) marks: Vec<MessageId>,
+    /// The topic of seen ids does not take its marks: told until a commit holds them.
+    pub(super) marks_stuck: bool,
     /// With exactly-once: from this offset on nothing is published, since the commit's map has no room to tell that it is.
     /// It runs again once there is.
     turned_away: Option<i64>,
@@ -124,6 +128,8 @@ impl Task {
             careful: opened.careful,
             dirty: opened.fresh || opened.unmarked,
             touched: false,
+            marks: Vec::new(),
+            marks_stuck: false,
             turned_away: None,
             start: opened.start,
             publications: 0,
@@ -159,6 +165,7 @@ impl Task {
         self.careful = old.careful;
         self.refusals = old.refusals;
         self.refused_at = old.refused_at;
+        self.marks_stuck = old.marks_stuck;
         self.blocked = old.blocked;
         self.end = self.end.max(old.end);
     }
@@ -183,19 +190,29 @@ impl Task {
         }
         self.note_point(now);
         // It may be gone from the log by now, and then never settles.
-        if self.refused_at.is_some_and(|at| offset == at || self.point > at) {
+        if !self.marks_stuck && self.refused_at.is_some_and(|at| offset == at || self.point > at) {
             self.refused_at = None;
             self.refusals = 0;
         }
         known
     }
 
+    /// This is committed, with its marks. `true`: it waited for that.
+    pub(super) fn marks_pass(&mut self, committed: &Progress) -> bool {
+        let stays = |at: i64| at >= committed.point && !committed.settled.contains(at);
+        if !self.marks_stuck || self.refused_at.is_some_and(stays) {
+            return false;
+        }
+        self.marks_stuck = false;
+        self.refused_at = None;
+        self.refusals = 0;
+        self.take_blocked().is_some()
+    }
+
     /// Settles a duplicate, at the latest with the message that it repeats: were that to come to nothing, and be gone from
     /// the log when it is looked for again, this one must take its place. The answer is as of [`Task::settle`].
-    pub(super) fn settle_duplicate(&mut self, offset: i64, of: i64, now: Now) -> bool {
-        if !self.tracker.is_unsettled(of) {
-            return self.settle(offset, now);
-        }
+    pub(super) fn settle_duplicate(&mut self, offset: i64, of: Option<i64>, now: Now) -> bool {
+        let Some(of) = of.filter(|of| self.tracker.is_unsettled(*of)) else { return self.settle(offset, now) };
         let known = self.tracker.is_unsettled(offset);
         if known {
             self.twins.entry(of).or_default().push(offset);
@@ -230,7 +247,7 @@ impl Task {
 
     /// Why it waited, once nothing of it is refused any more.
     pub(super) fn take_blocked(&mut self) -> Option<String> {
-        let stays = self.refused_at.is_some() || self.letters_stuck > 0;
+        let stays = self.refused_at.is_some() || self.letters_stuck > 0 || self.marks_stuck;
         if stays { None } else { self.blocked.take() }
     }
 

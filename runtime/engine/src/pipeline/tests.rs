@@ -7,13 +7,14 @@
 //! |---|---|
 //! | `open P EPOCH START [fresh] [s=SEQUENCE] [FROM..TO]..` | a partition starts |
 //! | `recv P EPOCH FIRST LAST`, `end P OFFSET` | records arrive; the log's end is heard of |
-//! | `pub OFFSET RECORDS [p=P] [e=EPOCH]` | a shard settled it as done: the token, or `-` |
+//! | `pub OFFSET RECORDS [p=P] [e=EPOCH] [#ID]` | a shard settled it as done: the token, or `-` |
+//! | `twin OFFSET OF/- [p=P] [e=EPOCH] [#ID]` | a shard settled it as a duplicate |
 //! | `dead OFFSET [p=P] [e=EPOCH]` | a shard settled it as dead letter |
 //! | `ack T`, `busy T WHY`, `never T WHY` | the broker took a record, or refused it for now, or for good |
 //! | `at MS`, `tick` | sets the clock; lets the ledger do what time asks for |
 //! | `commit N ok/failed` | a commit ended |
 //! | `revoke P..`, `drained P EPOCH`, `released`, `lost P..` | |
-//! | `exactly-once` | a new ledger with transactions; the first line |
+//! | `exactly-once`, `dedup` | a new ledger with transactions, or with those and ids; the first line |
 //! | `renewed ok/failed/fenced`, `done N [resent]`, `doubt N`, `old N`, `fenced N` | what came of the producer, or of a transaction |
 //! | `another` | another ledger had the transactional id before |
 //! | `takes`, `staged BYTES` | whether fates may be told; bytes were produced |
@@ -26,6 +27,7 @@ mod chance;
 mod commits;
 mod exactly;
 mod letters;
+mod marks;
 mod outputs;
 mod refusals;
 mod revokes;
@@ -35,7 +37,7 @@ use super::*;
 use crate::intake::Careful;
 use crate::message::{Epitaph, Failure, Fate, Reason, Ticket};
 use crate::metadata::Metadata;
-use crate::policy::Guarantee;
+use crate::policy::{Absent, Dedup, Guarantee, IdFrom};
 use crate::shard::Settled;
 use crate::testing::{P0, P1, ranges};
 use alloc::boxed::Box;
@@ -109,6 +111,10 @@ impl Rig {
                 let token = self.pipeline.publish(settled(offset, more, Fate::Done), number(records), now, actions);
                 answer = token.map_or("-".into(), |t| self.name(t));
             }
+            ["twin", offset, of, more @ ..] => {
+                let fate = Fate::Duplicate { of: (*of != "-").then(|| number(of)) };
+                assert_eq!(self.pipeline.publish(settled(offset, more, fate), 0, now, actions), None);
+            }
             ["dead", offset, more @ ..] => {
                 let settled = settled(offset, more, Fate::DeadLetter(epitaph()));
                 assert_eq!(self.pipeline.publish(settled, 3, now, actions), None);
@@ -134,6 +140,7 @@ impl Rig {
             ["lost", taken @ ..] => {
                 self.pipeline.lost(&taken.iter().map(|p| partition(p)).collect::<Vec<_>>(), now, actions);
             }
+            ["dedup"] => self.pipeline = Pipeline::new(deduped(), 2, TIMING),
             ["exactly-once"] => self.pipeline = Pipeline::new(Policy::default(), 2, TIMING),
             ["renewed", "ok"] => self.pipeline.renewed(Ok(()), now, actions),
             ["renewed", "failed"] => self.pipeline.renewed(Err(Trouble::Failed("away".into())), now, actions),
@@ -188,6 +195,10 @@ impl Rig {
             Action::DeadLetter { token, short } => {
                 format!("{} {}", if *short { "short letter" } else { "letter" }, self.name(*token))
             }
+            Action::Mark { token, partition, ids } => {
+                format!("mark {} of {}{}", self.name(*token), partition.number, ids_of(ids))
+            }
+            Action::Marked { partition, ids } => format!("marked {}{}", partition.number, ids_of(ids)),
             Action::Commit { number, offsets } => format!("commit {number}:{}", offsets_of(offsets)),
             Action::CommitAndRelease { offsets, partitions } => {
                 let given: Vec<String> = partitions.iter().map(|p| format!("{}", p.number)).collect();
@@ -225,6 +236,15 @@ impl Rig {
             }
         }
     }
+}
+
+fn deduped() -> Policy {
+    let dedup = Dedup { id: IdFrom::Key, window_ms: 10_000, absent: Absent::Process, kept: true, capacity: 1_000 };
+    Policy { dedup: Some(dedup), ..Policy::default() }
+}
+
+fn ids_of(ids: &[MessageId]) -> String {
+    ids.iter().fold(String::new(), |text, id| format!("{text} {}", char::from(id.0[0])))
 }
 
 fn token_of(tokens: &[Token], word: &str) -> Token {
@@ -292,7 +312,7 @@ fn settled(offset: &str, more: &[&str], fate: Fate) -> Settled<i64> {
         offset,
         epoch: Epoch(mark("e=").map_or(1, number)),
         lane: 1_000 + offset as u64,
-        id: None,
+        id: mark("#").map(|id| MessageId([id.as_bytes()[0]; 16])),
         refused: None,
         alone: false,
         size: 10,

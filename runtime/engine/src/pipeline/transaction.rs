@@ -5,6 +5,7 @@
 //! each partition that had a part starts anew from what the broker says is committed then.
 
 use super::commit::InFlight;
+use super::marks::Marks;
 use super::outbox::Token;
 use super::publish::{undeliverable, wait_ms};
 use super::task::{self, Task};
@@ -75,7 +76,9 @@ pub(super) struct Transactions {
     pub(super) verdicts: BTreeMap<(Partition, i64), Verdict>,
     /// Why the present one can't be committed: a record of it will never be taken. It goes on until its time all the
     /// same, so that each of its records gets its verdict, not only the first.
-    poisoned: Option<String>,
+    pub(super) poisoned: Option<String>,
+    /// What it marks as seen.
+    pub(super) marks: Marks,
 }
 
 impl Transactions {
@@ -89,6 +92,7 @@ impl Transactions {
             blocked: false,
             verdicts: BTreeMap::new(),
             poisoned: None,
+            marks: Marks::new(),
         })
     }
 
@@ -197,6 +201,10 @@ impl<M> Pipeline<M> {
     pub(super) fn close_transaction(&mut self, now: Now, actions: &mut Vec<Action>) {
         if let Some(transactions) = &mut self.transactions {
             transactions.phase = Phase::Closing { since_ms: now.steady_ms };
+            // One that can't be committed needs none.
+            if transactions.poisoned.is_none() {
+                self.write_marks(actions);
+            }
             self.end_transaction(now, actions);
         }
     }
@@ -204,7 +212,8 @@ impl<M> Pipeline<M> {
     /// Sends the offsets and the end, once every record is acknowledged.
     pub(super) fn end_transaction(&mut self, now: Now, actions: &mut Vec<Action>) {
         let closing = |t: &Transactions| matches!(t.phase, Phase::Closing { .. });
-        let acknowledged = self.outbox.len() == 0 || self.policy.has(Bug::EndUnacknowledged);
+        let marked = self.transactions.as_ref().is_none_or(|t| t.marks.all_acknowledged());
+        let acknowledged = self.outbox.len() == 0 && marked || self.policy.has(Bug::EndUnacknowledged);
         if !self.transactions.as_ref().is_some_and(closing) || !acknowledged {
             return;
         }
@@ -234,7 +243,7 @@ impl<M> Pipeline<M> {
     }
 
     /// What its records could teach is learnt. Each time that is something new, so nothing is gained by waiting.
-    fn end_poisoned(&mut self, why: String, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn end_poisoned(&mut self, why: String, now: Now, actions: &mut Vec<Action>) {
         let failures = self.transactions.as_ref().map_or(0, |t| t.failures);
         if let Some(transactions) = &mut self.transactions {
             transactions.failures = 0;
@@ -258,6 +267,7 @@ impl<M> Pipeline<M> {
     /// the first one may arrive within the next transaction.
     pub fn committed(&mut self, number: u64, resent: bool, now: Now, actions: &mut Vec<Action>) {
         let Some(ended) = self.in_flight.take_if(|c| c.number == number) else { return };
+        self.marks_committed(&ended.states, actions);
         self.note_committed(ended.states);
         let Some(transactions) = &mut self.transactions else { return };
         transactions.since = None;
@@ -313,10 +323,7 @@ impl<M> Pipeline<M> {
     }
 
     pub(super) fn transaction_failed(&mut self, why: String, now: Now, actions: &mut Vec<Action>) {
-        if let Some(revoke) = &mut self.revoke {
-            revoke.failed.get_or_insert_with(|| format!("the last commit failed: {why}"));
-        }
-        actions.push(Action::GivenUp { why });
+        self.refused_for_now(&why, actions);
         self.give_up(now, actions);
     }
 
@@ -330,6 +337,7 @@ impl<M> Pipeline<M> {
         transactions.since = None;
         transactions.bytes = 0;
         transactions.poisoned = None;
+        transactions.marks.clear();
         self.outbox.clear();
         for (partition, epoch, _) in in_flight.map(|c| c.states).unwrap_or_default() {
             if let Some(task) = self.tasks.get_mut(&partition)
@@ -341,6 +349,7 @@ impl<M> Pipeline<M> {
         let mut spared = self.policy.has(Bug::SpareOnePartition);
         for (partition, task) in &mut self.tasks {
             task.publications = 0;
+            task.marks.clear();
             let touched = core::mem::take(&mut task.touched);
             if touched && core::mem::take(&mut spared) {
                 continue;
@@ -459,11 +468,8 @@ impl<M> Pipeline<M> {
             Refusal::Blocked(why) if letter => format!("its dead letters: {why}"),
             Refusal::Blocked(why) => why,
         };
-        if let Some(revoke) = &mut self.revoke {
-            revoke.failed.get_or_insert_with(|| format!("the last commit failed: {why}"));
-        }
-        actions.push(Action::GivenUp { why: why.clone() });
-        self.hold_back(ticket, letter, why, now, actions);
+        self.refused_for_now(&why, actions);
+        self.hold_back((partition, ticket.epoch, offset), letter, why, now, actions);
         self.give_up(now, actions);
     }
 

@@ -2,6 +2,7 @@
 
 use super::lanes::{Phase, Place};
 use super::{Settled, Shard, Slot};
+use crate::dedup::Past;
 use crate::message::{Failure, Fate, MessageId, Now, Reason, Ticket};
 use crate::planted::Bug;
 use alloc::collections::VecDeque;
@@ -59,14 +60,14 @@ enum Turn {
 /// What becomes of a message before it runs.
 enum Unrun {
     Run,
-    Duplicate(i64),
+    Duplicate(Option<i64>),
     Bury(Reason, Failure),
 }
 
 impl<M> Shard<M> {
     /// Decides what to do now. Messages that are settled without running (duplicates, expired ones) are added to
     /// `settled`. While a batch is under way there is nothing to do.
-    pub fn next(&mut self, now: Now, settled: &mut Vec<Settled<M>>) -> Next {
+    pub fn next(&mut self, now: Now, past: &dyn Past, settled: &mut Vec<Settled<M>>) -> Next {
         if !self.running.is_empty() {
             return Next::Wait(None);
         }
@@ -74,7 +75,7 @@ impl<M> Shard<M> {
         if !self.is_worth_a_call(now) {
             return Next::Wait(self.next_wake());
         }
-        self.fill(now, settled);
+        self.fill(now, past, settled);
         self.fresh_messages = 0;
         self.fresh_bytes = 0;
         // A burst's memory goes back once it is over.
@@ -141,12 +142,12 @@ impl<M> Shard<M> {
         }
     }
 
-    fn fill(&mut self, now: Now, settled: &mut Vec<Settled<M>>) {
+    fn fill(&mut self, now: Now, past: &dyn Past, settled: &mut Vec<Settled<M>>) {
         let most = self.max_messages() as usize;
         let mut bytes = 0;
         let mut again = VecDeque::new();
         while let Some(id) = self.ready.pop_front().or_else(|| again.pop_front()) {
-            match self.take_turn(id, most, &mut bytes, now, settled) {
+            match self.take_turn(id, most, &mut bytes, now, past, settled) {
                 Turn::Over => {}
                 Turn::More => again.push_back(id),
                 Turn::Full => {
@@ -164,7 +165,15 @@ impl<M> Shard<M> {
     }
 
     /// Moves a turn's messages of one lane into the batch.
-    fn take_turn(&mut self, id: Place, most: usize, bytes: &mut u64, now: Now, settled: &mut Vec<Settled<M>>) -> Turn {
+    fn take_turn(
+        &mut self,
+        id: Place,
+        most: usize,
+        bytes: &mut u64,
+        now: Now,
+        past: &dyn Past,
+        settled: &mut Vec<Settled<M>>,
+    ) -> Turn {
         for _ in 0..TURN_MESSAGES {
             let Some(lane) = self.lanes.get(id) else { return Turn::Over };
             let runs = lane.phase == Phase::Running;
@@ -183,7 +192,7 @@ impl<M> Shard<M> {
             if runs && self.waits_for_twin(id, ticket.id) {
                 return Turn::Over;
             }
-            let unrun = if failed { Unrun::Run } else { self.decide_unrun(&ticket, now) };
+            let unrun = if failed { Unrun::Run } else { self.decide_unrun(&ticket, now, past) };
             match unrun {
                 Unrun::Run => {
                     *bytes += u64::from(ticket.size);
@@ -215,11 +224,14 @@ impl<M> Shard<M> {
             && self.running.iter().any(|s| s.lane == lane && s.item.ticket.id == id)
     }
 
-    fn decide_unrun(&self, ticket: &Ticket, now: Now) -> Unrun {
-        if let (Some(seen), Some(id)) = (&self.seen, ticket.id)
-            && let Some(of) = seen.other(ticket.partition, id, ticket.offset, now.wall_ms)
-        {
-            return Unrun::Duplicate(of);
+    fn decide_unrun(&self, ticket: &Ticket, now: Now, past: &dyn Past) -> Unrun {
+        if let (Some(seen), Some(id)) = (&self.seen, ticket.id) {
+            if let Some(of) = seen.other(ticket.partition, id, ticket.offset, now.wall_ms) {
+                return Unrun::Duplicate(Some(of));
+            }
+            if self.policy.keeps_ids() && past.contains(ticket.partition, id, now) {
+                return Unrun::Duplicate(None);
+            }
         }
         match self.refusal(ticket, now) {
             Some((reason, failure)) => Unrun::Bury(reason, failure),
@@ -227,7 +239,7 @@ impl<M> Shard<M> {
         }
     }
 
-    fn settle_duplicate(&mut self, id: Place, of: i64, settled: &mut Vec<Settled<M>>) {
+    fn settle_duplicate(&mut self, id: Place, of: Option<i64>, settled: &mut Vec<Settled<M>>) {
         if let Some(item) = self.lanes.get(id).and_then(|l| l.queue.pop_front()) {
             settled.push(Settled {
                 ticket: item.ticket,

@@ -15,6 +15,7 @@
 //! | `put_off` | the call could not be made |
 //! | `ack MESSAGE` | the dead letter is acknowledged |
 //! | `open P EPOCH START [FROM..TO]..`, `close P EPOCH` | |
+//! | `marked MESSAGE..` | their ids are committed |
 //! | `at MS`, `wall MS` | sets the clocks; `at` moves both |
 //! | `load` | lanes, waiting, letters, ids |
 
@@ -28,10 +29,11 @@ mod repeats;
 mod told;
 
 use super::*;
+use crate::dedup::{NoPast, Past};
 use crate::message::MessageId;
-use crate::policy::{Absent, Batch, Dedup, IdFrom, Retry, Spent};
+use crate::policy::{Absent, Batch, Dedup, Guarantee, IdFrom, Retry, Spent};
 use crate::testing::{P0, P1};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use core::fmt::Write as _;
@@ -51,8 +53,14 @@ fn policy() -> Policy {
 }
 
 fn deduped() -> Policy {
-    let dedup = Dedup { id: IdFrom::Key, window_ms: 10_000, absent: Absent::Process, capacity: 1_000 };
-    Policy { dedup: Some(dedup), ..policy() }
+    let dedup = Dedup { id: IdFrom::Key, window_ms: 10_000, absent: Absent::Process, kept: false, capacity: 1_000 };
+    Policy { dedup: Some(dedup), guarantee: Guarantee::AtLeastOnce, ..policy() }
+}
+
+/// With ids that are kept.
+fn kept() -> Policy {
+    let dedup = deduped().dedup.map(|dedup| Dedup { kept: true, ..dedup });
+    Policy { dedup, guarantee: Guarantee::ExactlyOnce, ..policy() }
 }
 
 fn discarding() -> Policy {
@@ -64,6 +72,13 @@ struct Rig {
     shard: Shard<String>,
     now: Now,
     took_us: u64,
+    past: BTreeSet<(Partition, MessageId)>,
+}
+
+impl Past for BTreeSet<(Partition, MessageId)> {
+    fn contains(&self, partition: Partition, id: MessageId, _: Now) -> bool {
+        BTreeSet::contains(self, &(partition, id))
+    }
 }
 
 /// Runs a script against a shard with this policy, whose partitions 0 and 1 are open in epoch 1.
@@ -72,7 +87,7 @@ fn check(policy: Policy, script: &str) {
     let mut shard = Shard::new(policy, 1);
     shard.open(P0, Epoch(1), 0, &Ranges::new());
     shard.open(P1, Epoch(1), 0, &Ranges::new());
-    let mut rig = Rig { shard, now: Now { steady_ms: 0, wall_ms: WALL_MS }, took_us: 0 };
+    let mut rig = Rig { shard, now: Now { steady_ms: 0, wall_ms: WALL_MS }, took_us: 0, past: BTreeSet::new() };
     let mut done = String::new();
     for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let (command, expected) = line.split_once("=>").unwrap_or((line, ""));
@@ -96,6 +111,7 @@ impl Rig {
             "wall" => return self.quietly(|r| r.now.wall_ms = words[0].parse().unwrap()),
             "took" => return self.quietly(|r| r.took_us = words[0].parse().unwrap()),
             "put_off" => return self.quietly(|r| r.shard.put_off()),
+            "marked" => return self.quietly(|r| r.marked(&words)),
             "open" | "close" | "ack" => return self.quietly(|r| r.ownership(verb, &words)),
             "end" => {
                 let outcomes = words.iter().map(|w| outcome(w)).collect();
@@ -127,6 +143,14 @@ impl Rig {
         None
     }
 
+    fn marked(&mut self, words: &[&str]) {
+        for ticket in words.iter().map(|word| ticket(word)) {
+            let (partition, id) = (ticket.partition, ticket.id.unwrap());
+            self.past.insert((partition, id));
+            self.shard.marked(partition, &[id]);
+        }
+    }
+
     fn put(&mut self, words: &[&str]) -> String {
         let mut dropped = Vec::new();
         for word in words {
@@ -140,7 +164,7 @@ impl Rig {
 
     fn next(&mut self) -> String {
         let mut settled = Vec::new();
-        let next = self.shard.next(self.now, &mut settled);
+        let next = self.shard.next(self.now, &self.past, &mut settled);
         let mut answer = fates(&settled);
         match next {
             Next::Run(plan) => {

@@ -347,6 +347,8 @@ impl Committer {
     fn act(&mut self, action: Action, more: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
         match action {
             Action::DeadLetter { token, short } => return self.send_letter(token, short, more, mail, env),
+            // Ids are not kept in these worlds.
+            Action::Mark { .. } | Action::Marked { .. } => {}
             Action::Commit { number, offsets } => {
                 if env.reach(mail.worker, Point::Commit) {
                     return false;

@@ -8,6 +8,7 @@ use crate::invariants::name;
 use crate::record::{Payload, Rec, index_of};
 use crate::settings::Settings;
 use crate::trace::Who;
+use keyrail_engine::dedup::NoPast;
 use keyrail_engine::handover::Line;
 use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
@@ -164,7 +165,7 @@ impl ShardActor {
     fn ask(&mut self, mail: &mut Mail, env: &mut Env) {
         self.fresh = false;
         let mut settled = Vec::new();
-        let next = self.shard.next(env.now(), &mut settled);
+        let next = self.shard.next(env.now(), &NoPast, &mut settled);
         self.hand_on(settled, mail, env);
         match next {
             Next::Wait(at) => self.wake_ms = at,

@@ -16,7 +16,7 @@ const PATIENCE_MS: u64 = 120_000;
 /// The same settings with dedup by the header `id`.
 pub(crate) fn with_dedup(mut settings: Settings, absent: Absent) -> Settings {
     let id = IdFrom::Header(ID_HEADER.to_string());
-    settings.policy.dedup = Some(Dedup { id, window_ms: 3_600_000, absent, capacity: 100_000 });
+    settings.policy.dedup = Some(Dedup { id, window_ms: 3_600_000, absent, kept: false, capacity: 100_000 });
     settings
 }
 

@@ -199,7 +199,7 @@ fn a_new_assignment_remembers_nothing_of_an_earlier_one_whatever_its_map_covers(
         let mut shard = Shard::new(deduped(), 1);
         shard.open(P0, Epoch(1), NOTHING_SEEN, &Ranges::new());
         shard.accept(ticket("a2#x"), (), Now::default());
-        shard.next(Now::default(), &mut Vec::new());
+        shard.next(Now::default(), &NoPast, &mut Vec::new());
         shard.complete(alloc::vec![Outcome::Done], 0, Now::default(), &mut Vec::new());
         assert_eq!(shard.load().ids, 1);
         shard.open(P0, Epoch(2), seen_below, &crate::testing::ranges(&[(2, 3)]));
@@ -209,13 +209,49 @@ fn a_new_assignment_remembers_nothing_of_an_earlier_one_whatever_its_map_covers(
 
 #[test]
 fn ids_forgotten_for_want_of_room_are_counted() {
-    let dedup = Dedup { id: IdFrom::Key, window_ms: 10_000, absent: Absent::Process, capacity: 1 };
-    let mut shard = Shard::new(Policy { dedup: Some(dedup), ..policy() }, 1);
+    let dedup = Dedup { id: IdFrom::Key, window_ms: 10_000, absent: Absent::Process, kept: false, capacity: 1 };
+    let mut shard = Shard::new(Policy { dedup: Some(dedup), ..deduped() }, 1);
     shard.open(P0, Epoch(1), 0, &Ranges::new());
     let mut settled = Vec::new();
     shard.accept(ticket("a1#x"), (), Now::default());
     shard.accept(ticket("b2#y"), (), Now::default());
-    shard.next(Now::default(), &mut settled);
+    shard.next(Now::default(), &NoPast, &mut settled);
     shard.complete(alloc::vec![Outcome::Done, Outcome::Done], 0, Now::default(), &mut settled);
     assert_eq!(shard.load(), Load { ids: 1, ids_forgotten_early: 1, ..Load::default() });
+}
+
+#[test]
+fn what_is_committed_is_asked_for_and_held_no_more() {
+    check(
+        kept(),
+        "put a1#x b2#y =>
+         next => run a1 b2 in 2000
+         end done done => a1 done/0 b2 done/1
+         load => lanes 0 waiting 0 letters 0 ids 2
+         marked a1#x =>
+         load => lanes 0 waiting 0 letters 0 ids 1
+         put a3#x b4#y a5#z =>
+         next => a3 duplicate x0 b4 duplicate x0 run a5 in 1000
+         end done => a5 done/0",
+    );
+}
+
+#[test]
+fn a_message_whose_own_mark_is_committed_is_not_run_again() {
+    check(kept(), "marked a1#x =>\n put a1#x A1#x =>\n next => a1 duplicate x0 run A1 in 1000");
+}
+
+#[test]
+fn a_partition_that_starts_anew_forgets_what_is_not_committed() {
+    check(
+        kept(),
+        "put a1#x a2#y A1#z =>
+         next => run a1 a2 A1 in 3000
+         end done done done => a1 done/0 a2 done/1 A1 done/2
+         marked a1#x =>
+         open 0 2 1 =>
+         load => lanes 0 waiting 0 letters 0 ids 1
+         put a1#x~2 a2#y~2 A2#z =>
+         next => a1 duplicate x0 A2 duplicate x0 run a2 in 1000",
+    );
 }
