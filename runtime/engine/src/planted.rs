@@ -128,8 +128,6 @@ bugs! {
     MarkedBeforeCommit,
     /// A shell's: reads seen ids up to what is decided, not up to the end of their log.
     MarksToStable,
-    /// A shell's: reads seen ids before the committed offsets.
-    MarksBeforeOffsets,
     /// A shell's: does not read seen ids again for a partition that it starts anew.
     MarksOnceOnly,
     /// A shell's: reads the group's generation when the offsets arrive, not when the ledger has them sent.

@@ -15,7 +15,7 @@ use crate::record::{Rec, SLOTS_PER_TOPIC, index_of, partition_of};
 use crate::rng::Rng;
 use crate::settings::Settings;
 use crate::trace::{Event, Trace, Who};
-use keyrail_engine::message::{Now, Partition};
+use keyrail_engine::message::{MessageId, Now, Partition};
 use keyrail_engine::pipeline::CommitOffset;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -150,6 +150,15 @@ pub struct Afflictions {
     pub stall_next: bool,
 }
 
+/// A record of seen ids.
+#[derive(Debug, Clone)]
+pub struct Marks {
+    /// Wall time.
+    pub time_ms: i64,
+    /// Which.
+    pub ids: Rc<[MessageId]>,
+}
+
 /// The world but for its workers.
 #[derive(Debug)]
 pub struct Env {
@@ -167,6 +176,8 @@ pub struct Env {
     pub outputs: Outputs,
     /// The transactions.
     pub coordinator: Coordinator,
+    /// All records of seen ids that were sent.
+    pub marks: Vec<Marks>,
     /// The markers of the next decision take up to so many milliseconds.
     pub marker_ms: Option<u64>,
     /// The present process and producer of each transactional id.
@@ -241,6 +252,7 @@ impl Env {
             logs: (0..2 * SLOTS_PER_TOPIC).map(|_| Log::default()).collect(),
             outputs: Outputs::default(),
             coordinator: Coordinator::default(),
+            marks: Vec::new(),
             marker_ms: None,
             clients: vec![None; usize::from(settings.workers)],
             group: Group::default(),

@@ -4,6 +4,7 @@ use crate::coverage::Fault;
 use crate::env::{CommitLot, Due, Env, Strike};
 use crate::model::group::Committed;
 use crate::model::outputs::Lot;
+use crate::model::outputs::MARK_TOPICS;
 use crate::record::SLOTS_PER_TOPIC;
 use crate::trace::Who;
 use crate::worker::{State, Worker};
@@ -175,8 +176,13 @@ fn broker(fault: Fault, env: &mut Env) -> u64 {
     let until_ms = env.now_ms + lasts_ms;
     match fault {
         Fault::BlockedOutput => {
-            let topic = env.rng.index(2);
-            env.outputs.block(topic, until_ms);
+            // Or the topics of seen ids, where there are any.
+            let topic = env.rng.index(if env.settings.policy.keeps_ids() { 3 } else { 2 });
+            if topic < 2 {
+                env.outputs.block(topic, until_ms);
+            } else {
+                MARK_TOPICS.into_iter().for_each(|topic| env.outputs.block(topic, until_ms));
+            }
         }
         Fault::BlockedLetters => {
             env.outputs.block(2, until_ms);

@@ -50,6 +50,8 @@ pub struct Settings {
     pub inboxes: Inboxes,
     /// A thread may stand still this long while the others go on, in milliseconds; 0: none does.
     pub lag_ms: u64,
+    /// How many seen ids their topics take in one record.
+    pub marks_max: usize,
     /// Shards take their inbox in while a call is under way, as an asynchronous engine would.
     pub inbox_during_call: bool,
     /// Where faults strike: each waits for its action.
@@ -92,6 +94,7 @@ impl Settings {
             delivery_ms: 1_500,
             inboxes: Inboxes { consumer: 256, shard: 4, committer: 4 },
             lag_ms: 0,
+            marks_max: usize::MAX,
             inbox_during_call: false,
             faults: Vec::new(),
         }
@@ -117,6 +120,9 @@ impl Settings {
         let guarantee = Self::guarantee_of(seed);
         let mut policy = Policy { guarantee, ..draw_policy(&mut rng) };
         policy.planted = planted;
+        if let Some(dedup) = &mut policy.dedup {
+            dedup.kept = guarantee == Guarantee::ExactlyOnce;
+        }
         Self {
             seed,
             workers: 3,
@@ -134,6 +140,7 @@ impl Settings {
             },
             lag_ms: *rng.pick(&[0, 5, 40]),
             inbox_during_call: rng.percent(20),
+            marks_max: if (seed / 2).is_multiple_of(8) { 20 } else { usize::MAX },
             faults: draw_faults(seed, guarantee, &mut rng),
             ..Self::quiet()
         }

@@ -18,7 +18,7 @@ const WITHOUT_TRANSACTIONS: [Bug; 6] = [
 ];
 
 /// What only transactions can do wrong.
-const WITH_TRANSACTIONS: [Bug; 17] = [
+const WITH_TRANSACTIONS: [Bug; 21] = [
     Bug::PublishWhileEnding,
     Bug::EndUnacknowledged,
     Bug::OmitUnmoved,
@@ -32,6 +32,10 @@ const WITH_TRANSACTIONS: [Bug; 17] = [
     Bug::RestartBeforeRenewal,
     Bug::EmptyOffsets,
     Bug::StragglerIsStranger,
+    Bug::OmitMarks,
+    Bug::MarkedBeforeCommit,
+    Bug::MarksToStable,
+    Bug::MarksOnceOnly,
     Bug::LateGeneration,
     Bug::UnstableOffsets,
     Bug::HoldReversed,

@@ -1,10 +1,12 @@
 //! Records on their way to their partitions.
 
-use super::{Due, Env};
-use crate::model::outputs::{Effect, LETTER_PLACE, Lot, Pending, Pumped, Report, Sender, topic_of};
+use super::{Due, Env, Marks};
+use crate::model::outputs::{Effect, LETTER_PLACE, Lot, MARK_PLACE, Pending, Pumped, Report, Sender, topic_of};
 use crate::record::SLOTS_PER_TOPIC;
 use crate::trace::Who;
+use keyrail_engine::message::MessageId;
 use keyrail_engine::policy::Guarantee;
+use std::rc::Rc;
 
 impl Env {
     /// Hands a record to a producer. What it answers at once, if anything.
@@ -20,13 +22,27 @@ impl Env {
         self.send(sender, place, token, effect, too_large && !short)
     }
 
+    /// As [`Env::produce`], for seen ids of an input partition.
+    pub fn produce_marks(
+        &mut self,
+        sender: Sender,
+        token: u64,
+        partition: u16,
+        ids: Rc<[MessageId]>,
+    ) -> Option<Report> {
+        let effect = Effect::marks(partition, self.marks.len());
+        let too_large = ids.len() > self.settings.marks_max;
+        self.marks.push(Marks { time_ms: self.now().wall_ms, ids });
+        self.send(sender, MARK_PLACE + partition as u8, token, effect, too_large)
+    }
+
     fn send(&mut self, sender: Sender, place: u8, token: u64, effect: Effect, too_large: bool) -> Option<Report> {
         let taken = self.afflictions[usize::from(sender.worker)].produce.take();
         let lot = if too_large { Lot::Undeliverable } else { taken.unwrap_or(Lot::Written) };
         // A client knows what is too large for it, and says so at once.
         if self.has_transactions() && lot == Lot::Undeliverable && self.rng.percent(50) {
             self.note(Who::Broker, "produce refused", Some((effect.partition, effect.offset)), 1);
-            self.oracle.refused(&effect, true);
+            self.tell_refused(&effect, true);
             return Some(Report::Undeliverable);
         }
         let ready_ms = self.now_ms + self.rng.below(4);
@@ -69,6 +85,13 @@ impl Env {
         }
     }
 
+    /// Seen ids are no message's.
+    fn tell_refused(&mut self, effect: &Effect, for_good: bool) {
+        if effect.marks_record().is_none() {
+            self.oracle.refused(effect, for_good);
+        }
+    }
+
     /// A record is decided: the producer hears of it.
     fn sent(&mut self, worker: u8, place: u8, pending: &Pending, written: bool, reported: Report) {
         let (effect, process) = (pending.effect, pending.sender.process);
@@ -83,7 +106,7 @@ impl Env {
         }
         if reported != Report::Ok {
             self.note(Who::Broker, "produce refused", at, reported as i64);
-            self.oracle.refused(&effect, reported == Report::Undeliverable);
+            self.tell_refused(&effect, reported == Report::Undeliverable);
         }
         let late = self.afflictions[usize::from(worker)].late_acks_until_ms > self.now_ms;
         let wait_ms = if late { self.rng.within(100, 1_000) } else { self.rng.below(3) };

@@ -321,7 +321,13 @@ impl Env {
             let what = "offsets of an earlier transaction are committed with a later one".into();
             self.oracle.violated(name::ZOMBIES, None, what);
         }
-        self.oracle.transaction_committed(&transaction.records, &stored);
+        let mut marks = Vec::new();
+        for (_, effect, _) in &transaction.records {
+            if let Some(record) = effect.marks_record() {
+                marks.push((effect.partition, &self.marks[record]));
+            }
+        }
+        self.oracle.transaction_committed(&transaction.records, &stored, &marks, self.latest_wall_ms);
         let decided: Vec<(u16, i64)> = stored.iter().map(|s| (s.partition, s.offset)).collect();
         for (partition, offset) in decided {
             self.note(Who::Broker, "commit decided", Some((partition, -1)), offset);

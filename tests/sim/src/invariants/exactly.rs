@@ -2,7 +2,9 @@
 
 use super::facts::{End, Fact};
 use super::{Oracle, RunId, Scope, Stored, name};
+use crate::env::Marks;
 use crate::model::outputs::Effect;
+use keyrail_engine::message::MessageId;
 use keyrail_engine::policy::Guarantee;
 use std::collections::BTreeMap;
 
@@ -17,7 +19,13 @@ struct Piece {
 impl Oracle {
     /// A transaction is decided to be committed: from now on its records will become visible and its offsets will stand,
     /// whatever happens.
-    pub fn transaction_committed(&mut self, records: &[(u8, Effect, u32)], offsets: &[Stored<'_>]) {
+    pub fn transaction_committed(
+        &mut self,
+        records: &[(u8, Effect, u32)],
+        offsets: &[Stored<'_>],
+        marks: &[(u16, &Marks)],
+        latest_wall_ms: i64,
+    ) {
         let mut pieces = self.pieces(records);
         let mut covered = Vec::new();
         for commit in offsets {
@@ -34,6 +42,9 @@ impl Oracle {
                 }
             }
         }
+        if self.policy.keeps_ids() {
+            self.judge_marks(&covered, marks, latest_wall_ms);
+        }
         if let Some((at, _)) = pieces.first_key_value() {
             let again = self.look(at.0, at.1).is_some_and(|f| f.covered);
             let what = if again { "is visible twice" } else { "is visible, and its offset is not committed with it" };
@@ -43,7 +54,7 @@ impl Oracle {
 
     fn pieces(&mut self, records: &[(u8, Effect, u32)]) -> BTreeMap<(u16, i64), Piece> {
         let mut pieces: BTreeMap<(u16, i64), Piece> = BTreeMap::new();
-        for (_, effect, _) in records {
+        for (_, effect, _) in records.iter().filter(|(_, effect, _)| effect.marks_record().is_none()) {
             let (at, run, bit) = ((effect.partition, effect.offset), RunId(effect.run), 1u8 << effect.index);
             let piece = pieces.entry(at).or_insert_with(|| Piece { run, ..Piece::default() });
             let again = !effect.letter && piece.outputs & bit != 0;
@@ -57,6 +68,35 @@ impl Oracle {
             }
         }
         pieces
+    }
+
+    /// A transaction marks the ids of what it newly covers, and no others; and it covers no message whose id was committed
+    /// before, within the window, but as a duplicate.
+    fn judge_marks(&mut self, covered: &[((u16, i64), RunId)], marks: &[(u16, &Marks)], latest_wall_ms: i64) {
+        let window_ms = self.policy.dedup.as_ref().map_or(0, |d| d.window_ms as i64);
+        let mut marked: BTreeMap<(u16, MessageId), i64> = BTreeMap::new();
+        for (partition, marks) in marks {
+            marked.extend(marks.ids.iter().map(|id| ((*partition, *id), marks.time_ms)));
+        }
+        for (at, run) in covered {
+            let Some(local) = self.locals.get(&(*run, at.1)) else { continue };
+            let (Some(id), Some(end)) = (local.id, local.end) else { continue };
+            if end == End::Duplicate {
+                continue;
+            }
+            let Some(time_ms) = marked.remove(&(at.0, id)) else {
+                self.violated(name::DEDUP, Some(*at), "is committed, and its id is not".into());
+                continue;
+            };
+            let before = self.marked.insert((at.0, id), time_ms);
+            if before.is_some_and(|before| latest_wall_ms - before < window_ms) {
+                self.violated(name::DEDUP, Some(*at), "has its effects though its id was committed before".into());
+            }
+        }
+        if let Some(((partition, _), _)) = marked.first_key_value() {
+            let what = "an id is committed of a message that is not".into();
+            self.violated(name::DEDUP, Some((*partition, -1)), what);
+        }
     }
 
     /// What a commit covers that was not covered before.
@@ -94,7 +134,7 @@ impl Oracle {
             Some(End::Done) => whole || letter && undeliverable,
             Some(End::Letter) => letter,
             Some(End::Skipped | End::Discarded) => nothing,
-            Some(End::Duplicate) => nothing && (excused || self.has_ended_twin(at)),
+            Some(End::Duplicate) => nothing && (excused || self.has_ended_twin(at) || self.is_marked(at, run)),
         };
         if !lawful {
             let invariant = if nothing && end == Some(End::Duplicate) {
@@ -122,6 +162,12 @@ impl Oracle {
         if let Some(fact) = self.fact(at.0, at.1) {
             fact.ended = end;
         }
+    }
+
+    /// Its id was committed before: in the past of its own, if the group was moved.
+    pub(super) fn is_marked(&self, at: (u16, i64), run: RunId) -> bool {
+        let id = self.locals.get(&(run, at.1)).and_then(|l| l.id);
+        id.is_some_and(|id| self.marked.contains_key(&(at.0, id)))
     }
 
     fn has_ended_twin(&self, at: (u16, i64)) -> bool {

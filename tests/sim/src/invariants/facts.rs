@@ -2,6 +2,7 @@
 
 use super::runs::RunId;
 use crate::record::Rec;
+use keyrail_engine::message::MessageId;
 use std::rc::Rc;
 
 /// An order key as a small number.
@@ -125,6 +126,8 @@ impl Fact {
 /// What is known of one message within one assignment.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Local {
+    /// Its id, as the engine has it.
+    pub(super) id: Option<MessageId>,
     pub(super) settled: bool,
     /// How.
     pub(super) end: Option<End>,

@@ -7,7 +7,7 @@
 //! | I3 | with exactly-once: a transaction that is decided to be committed holds all outputs, or the one dead letter, of every message that its offsets and maps newly cover, and of no other; so nothing is visible twice, by halves, or without its offset, and nothing is covered without its effect. Only an operator's hands make a message come again, and then once. Nothing that was covered is covered no more | at each decision |
 //! | I4 | within an assignment, the outputs of a key in a partition come in input order; a message's first output never comes after one of a later message of its key, unless it was refused, dead-lettered, discarded or suppressed before; after a refusal all later ones come again behind it; a lane waits for its dead letter; at the end no message has all its outputs before the first of an earlier one; with exactly-once readers of committed records see the outputs of a key in a partition in input order | at each append, call and commit, each time something becomes visible, and at the end |
 //! | I5 | committed offsets never go back, unless an operator moved the group; nothing commits for a lost partition, nor for one that is another member's; metadata stays within 4096 bytes; no commit is taken for stored that is not; offsets go into a transaction only from the owner | when the broker stores a commit, and when the ledger hears of one |
-//! | I6 | a suppressed message has a twin of its own key whose fate is visible; a twin within the window and the process does not run | at each settling, call and commit |
+//! | I6 | a suppressed message has a twin of its own key whose fate is visible; a twin within the window and the process does not run; where ids are kept a transaction marks the ids of what it newly covers and no others, and within the window none that was committed before | at each settling, call and commit |
 //! | I7 | one fate in an assignment, and only for what the ledger has heard of; no dead letter without its reason; dead letters are equal to their messages | at each settling and letter |
 //! | I8 | once faults are over each partition moves within session timeout + 10 s + its own waits; no worker has messages in flight for 30 s with no lane open, nothing on its way and no reason told; nobody ends as fenced whose id nobody took; at the end no transaction is open and no record is behind one | as time goes on, and at the end |
 //! | I9 | held bytes stay below the budget and a fetch; at the end nothing is held | at each fetch, and at the end |
@@ -28,6 +28,7 @@ pub use facts::{Fact, Scope};
 pub use runs::{Run, RunId};
 
 use crate::record::{Rec, SLOTS_PER_TOPIC};
+use keyrail_engine::message::MessageId;
 use keyrail_engine::order::{IdBytes, OrderKey, id_bytes, order_key};
 use keyrail_engine::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -129,6 +130,8 @@ pub struct Oracle {
     /// How often the order of a partition was forgotten, since it runs again.
     orders: Vec<u32>,
     appended: u32,
+    /// Ids that are committed, by partition, and when they were marked: wall time.
+    marked: HashMap<(u16, MessageId), i64>,
     violation: Option<Violation>,
 }
 
@@ -156,6 +159,7 @@ impl Oracle {
             covered_below: vec![0; PARTITIONS],
             orders: vec![0; PARTITIONS],
             appended: 0,
+            marked: HashMap::new(),
             violation: None,
         }
     }

@@ -179,6 +179,7 @@ impl Oracle {
         let local = self.local(run, at.1);
         let (twice, done, skipped) = (local.settled, local.done, local.skipped);
         local.settled = true;
+        local.id = ticket.id;
         local.end = Some(end_of(fate));
         if twice {
             self.violated(name::FATE, Some(at), format!("is settled again, as {}", fate_name(fate)));
@@ -187,7 +188,7 @@ impl Oracle {
             Fate::Done if !done => self.violated(name::FATE, Some(at), "is settled as done, and never was".into()),
             Fate::Skipped if !skipped => self.violated(name::FATE, Some(at), "is skipped by nobody".into()),
             Fate::Done | Fate::Skipped => {}
-            Fate::Duplicate { .. } => self.suppressed(at),
+            Fate::Duplicate { .. } => self.suppressed(run, at),
             Fate::DeadLetter(epitaph) => {
                 self.judge_epitaph(run, at, epitaph, ticket, now);
                 if scope.is_ordered() {
@@ -211,8 +212,8 @@ impl Oracle {
         self.letters.remove(&(run, scope));
     }
 
-    fn suppressed(&mut self, at: (u16, i64)) {
-        if !self.has_settled_twin(at) {
+    fn suppressed(&mut self, run: RunId, at: (u16, i64)) {
+        if !self.has_settled_twin(at) && !self.is_marked(at, run) {
             self.violated(name::DEDUP, Some(at), "is suppressed, and no message like it was settled".into());
         }
         if let Some(fact) = self.fact(at.0, at.1) {

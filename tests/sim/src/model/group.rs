@@ -21,7 +21,7 @@ pub enum GroupEvent {
 }
 
 /// A committed offset.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
     /// The next offset to read.
     pub offset: i64,

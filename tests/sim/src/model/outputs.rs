@@ -3,13 +3,20 @@
 //! As with an idempotent producer, records of one producer to one partition arrive in order. A record that can't be
 //! written within the delivery time is reported as refused; the ones behind it may still be written.
 
+use crate::record::SLOTS_PER_TOPIC;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Output partitions: two topics of two.
 pub const PLACES: usize = 4;
 /// The first dead-letter partition; each input topic has one.
 pub const LETTER_PLACE: u8 = 4;
-const TOPICS: usize = 4;
+/// The first partition of seen ids; each input partition has one.
+pub const MARK_PLACE: u8 = LETTER_PLACE + 2;
+/// Topics of seen ids, one for each input.
+pub const MARK_TOPICS: [usize; 2] = [4, 5];
+const TOPICS: usize = 6;
+/// Tells a record of seen ids from an output.
+const MARKS: u8 = u8::MAX;
 
 /// What a record in an output or dead-letter partition stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +25,26 @@ pub struct Effect {
     pub run: u32,
     /// Dense number of the input partition.
     pub partition: u16,
-    /// Offset of the message.
+    /// Offset of the message; of seen ids, which record of them.
     pub offset: i64,
     /// Which of the message's outputs.
     pub index: u8,
     /// It is a dead letter.
     pub letter: bool,
+}
+
+impl Effect {
+    /// Seen ids of a partition.
+    #[must_use]
+    pub const fn marks(partition: u16, record: usize) -> Self {
+        Self { run: 0, partition, offset: record as i64, index: MARKS, letter: false }
+    }
+
+    /// Whether these are seen ids, and which record of them.
+    #[must_use]
+    pub const fn marks_record(&self) -> Option<usize> {
+        if self.index == MARKS { Some(self.offset as usize) } else { None }
+    }
 }
 
 /// Which producer sends a record or a request. Without transactions there is one for each process.
@@ -112,7 +133,13 @@ pub struct Outputs {
 /// The topic of an output place, dead letters included.
 #[must_use]
 pub const fn topic_of(place: u8) -> usize {
-    if place < LETTER_PLACE { place as usize / 2 } else { place as usize - 2 }
+    if place < LETTER_PLACE {
+        place as usize / 2
+    } else if place < MARK_PLACE {
+        place as usize - 2
+    } else {
+        MARK_TOPICS[(place - MARK_PLACE) as usize / SLOTS_PER_TOPIC as usize]
+    }
 }
 
 impl Outputs {

@@ -4,7 +4,7 @@ mod transaction;
 
 use super::{Inbox, Mail, ToCommitter, ToConsumer, ToShard};
 use crate::coverage::Action as Point;
-use crate::env::{CommitLot, CommitName, CommitRequest, Due, Env};
+use crate::env::{CommitLot, CommitName, CommitRequest, Due, Env, Marks};
 use crate::invariants::{RunId, name as invariant};
 use crate::model::outputs::{Effect, Report};
 use crate::record::{Payload, index_of};
@@ -12,12 +12,13 @@ use crate::settings::Settings;
 use crate::trace::Who;
 use keyrail_engine::answers::Answers;
 use keyrail_engine::handover::Line;
-use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
+use keyrail_engine::message::{Epoch, Fate, MessageId, Partition, Ticket};
 use keyrail_engine::order::shard_of;
 use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline, Refusal, Token, Trouble};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::shard::Settled;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use transaction::Client;
 
 /// Longest time between two looks at the clock.
@@ -347,8 +348,22 @@ impl Committer {
     fn act(&mut self, action: Action, more: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
         match action {
             Action::DeadLetter { token, short } => return self.send_letter(token, short, more, mail, env),
-            // Ids are not kept in these worlds.
-            Action::Mark { .. } | Action::Marked { .. } => {}
+            Action::Mark { token, partition, ids } => {
+                if env.reach(mail.worker, Point::Publish) {
+                    return false;
+                }
+                let (sender, partition, ids) = (self.client.sender(mail), index_of(partition), Rc::from(&*ids));
+                if let Some(report) = env.produce_marks(sender, token.0, partition, ids) {
+                    self.reported(token, report, more, mail, env);
+                }
+            }
+            Action::Marked { partition, ids } => {
+                let ids: Rc<[MessageId]> = Rc::from(&*ids);
+                mail.past.insert(partition, &Marks { time_ms: env.now().wall_ms, ids: Rc::clone(&ids) });
+                for shard in 0..self.shards.len() {
+                    self.tell_shard(shard, ToShard::Marked(partition, Rc::clone(&ids)));
+                }
+            }
             Action::Commit { number, offsets } => {
                 if env.reach(mail.worker, Point::Commit) {
                     return false;

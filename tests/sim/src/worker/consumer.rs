@@ -15,7 +15,7 @@ use keyrail_engine::intake::{Intake, Take};
 use keyrail_engine::message::{Epoch, Partition, Ticket};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::ranges::Ranges;
-use opening::Restart;
+use opening::{Opening, Restart};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -43,8 +43,8 @@ struct Feed {
 #[derive(Debug, PartialEq, Eq)]
 enum Busy {
     No,
-    /// Asks for the committed offsets of these partitions until then.
-    Opening(Vec<u16>, u64),
+    /// Asks for the committed offsets of these partitions until then, and reads their seen ids.
+    Opening(Opening),
     /// The committer drains and commits, and that must be done by then.
     Revoking(u64),
     /// The same, of all there is: then it leaves the group.
@@ -128,7 +128,7 @@ impl Consumer {
     }
 
     pub(super) const fn is_opening(&self) -> bool {
-        matches!(self.busy, Busy::Opening(..))
+        matches!(self.busy, Busy::Opening(_))
     }
 
     pub(super) const fn ask_to_stop(&mut self) {
@@ -143,7 +143,7 @@ impl Consumer {
             return Step::GaveUp;
         }
         // What the group offers in this moment is of no interest any more, and remains unanswered.
-        if self.leaving && matches!(self.busy, Busy::No | Busy::Opening(..)) {
+        if self.leaving && matches!(self.busy, Busy::No | Busy::Opening(_)) {
             return self.leave(mail, env);
         }
         let did = match env.rng.below(4) {
@@ -230,16 +230,9 @@ impl Consumer {
 
     /// Hears what the group wants. Also opens what it gave, once the broker has answered.
     fn hear_group(&mut self, mail: &mut Mail, env: &mut Env) -> bool {
-        if let Busy::Opening(partitions, at_ms) = &self.busy {
-            if env.now_ms < *at_ms || !self.is_known(partitions, env) {
-                return false;
-            }
-            if let Busy::Opening(partitions, _) = std::mem::replace(&mut self.busy, Busy::No) {
-                for partition in partitions {
-                    self.open(partition_of(partition), mail, env);
-                }
-            }
-            return true;
+        match std::mem::replace(&mut self.busy, Busy::No) {
+            Busy::Opening(opening) => return self.go_on_opening(opening, mail, env),
+            other => self.busy = other,
         }
         if !env.group.has(mail.member) {
             return self.busy == Busy::No && self.lose_all(mail, env);
@@ -247,7 +240,7 @@ impl Consumer {
         match env.group.poll(mail.member, self.busy == Busy::No) {
             None => false,
             Some(GroupEvent::Assigned(partitions)) => {
-                self.busy = Busy::Opening(partitions, env.now_ms + env.rng.within(0, 40));
+                self.busy = Busy::Opening(Opening::new(partitions, env.now_ms + env.rng.within(0, 40)));
                 true
             }
             Some(GroupEvent::Revoked(partitions)) => {

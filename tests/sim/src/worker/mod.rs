@@ -6,7 +6,7 @@ mod consumer;
 mod inbox;
 mod shard;
 
-use crate::env::{CommitName, Env, Told};
+use crate::env::{CommitName, Env, Marks, Told};
 use crate::invariants::RunId;
 use crate::model::group::MemberId;
 use crate::model::outputs::Report;
@@ -14,13 +14,14 @@ use crate::record::Payload;
 use committer::Committer;
 use consumer::Consumer;
 use inbox::Inbox;
+use keyrail_engine::dedup::Past;
 use keyrail_engine::intake::Opened;
-use keyrail_engine::message::{Epoch, Partition, Ticket};
+use keyrail_engine::message::{Epoch, MessageId, Now, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
 use shard::ShardActor;
-use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
 /// What the consumer is told.
@@ -42,10 +43,44 @@ pub(crate) enum ToConsumer {
 /// What a shard is told.
 #[derive(Debug)]
 pub(crate) enum ToShard {
-    Open { partition: Partition, epoch: Epoch, seen_below: i64, settled: Ranges },
-    Close { partition: Partition, epoch: Epoch },
+    Open {
+        partition: Partition,
+        epoch: Epoch,
+        seen_below: i64,
+        settled: Ranges,
+    },
+    Close {
+        partition: Partition,
+        epoch: Epoch,
+    },
     Messages(Vec<(Ticket, Payload)>),
-    LetterAcknowledged { partition: Partition, epoch: Epoch, offset: i64 },
+    LetterAcknowledged {
+        partition: Partition,
+        epoch: Epoch,
+        offset: i64,
+    },
+    /// These ids are committed.
+    Marked(Partition, Rc<[MessageId]>),
+}
+
+/// The ids that a process knows to be committed.
+#[derive(Debug, Default)]
+pub(crate) struct KnownIds {
+    window_ms: u64,
+    ids: RefCell<HashMap<(Partition, MessageId), i64>>,
+}
+
+impl KnownIds {
+    pub(crate) fn insert(&self, partition: Partition, marks: &Marks) {
+        self.ids.borrow_mut().extend(marks.ids.iter().map(|id| ((partition, *id), marks.time_ms)));
+    }
+}
+
+impl Past for KnownIds {
+    fn contains(&self, partition: Partition, id: MessageId, now: Now) -> bool {
+        let oldest_ms = now.wall_ms.saturating_sub_unsigned(self.window_ms);
+        self.ids.borrow().get(&(partition, id)).is_some_and(|time_ms| *time_ms > oldest_ms)
+    }
 }
 
 /// What the committer is told.
@@ -78,6 +113,8 @@ pub(crate) struct Mail {
     pub(crate) answers: BTreeMap<u64, bool>,
     /// Bytes held by records.
     pub(crate) held: Rc<Cell<u64>>,
+    /// Shared by its threads.
+    pub(crate) past: Rc<KnownIds>,
     /// Runs by epoch: epochs of a process count from 1.
     runs: Vec<RunId>,
 }
@@ -147,6 +184,7 @@ impl Worker {
         let shards = env.settings.shards;
         let seed = env.rng.bits();
         let rooms = env.settings.inboxes;
+        let window_ms = env.settings.policy.dedup.as_ref().map_or(0, |d| d.window_ms);
         let mail = Mail {
             worker: number,
             process,
@@ -158,6 +196,7 @@ impl Worker {
             told: VecDeque::new(),
             answers: BTreeMap::new(),
             held: Rc::new(Cell::new(0)),
+            past: Rc::new(KnownIds { window_ms, ids: RefCell::default() }),
             runs: Vec::new(),
         };
         Self {

@@ -8,7 +8,6 @@ use crate::invariants::name;
 use crate::record::{Payload, Rec, index_of};
 use crate::settings::Settings;
 use crate::trace::Who;
-use keyrail_engine::dedup::NoPast;
 use keyrail_engine::handover::Line;
 use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
@@ -122,6 +121,7 @@ impl ShardActor {
                     self.shard.accept(ticket, payload, env.now());
                 }
             }
+            ToShard::Marked(partition, ids) => self.shard.marked(partition, &ids),
             ToShard::LetterAcknowledged { partition, epoch, offset } => {
                 self.shard.letter_acknowledged(partition, epoch, offset);
                 if let Some(fact) = env.oracle.look(index_of(partition), offset) {
@@ -165,7 +165,7 @@ impl ShardActor {
     fn ask(&mut self, mail: &mut Mail, env: &mut Env) {
         self.fresh = false;
         let mut settled = Vec::new();
-        let next = self.shard.next(env.now(), &NoPast, &mut settled);
+        let next = self.shard.next(env.now(), &*mail.past, &mut settled);
         self.hand_on(settled, mail, env);
         match next {
             Next::Wait(at) => self.wake_ms = at,
@@ -214,7 +214,7 @@ impl ShardActor {
         let at = (index_of(ticket.partition), ticket.offset);
         let Some(dedup) = &env.settings.policy.dedup else { return };
         let Some(mark) = env.oracle.twin(at).and_then(|twin| self.marks.get(&twin)) else { return };
-        let roomy = dedup.capacity > 10_000;
+        let roomy = dedup.kept || dedup.capacity > 10_000;
         let within = env.latest_wall_ms - mark.wall_ms < dedup.window_ms as i64;
         if roomy && within && mark.offset != at.1 {
             let what = format!("runs though offset {} was the same message", mark.offset);

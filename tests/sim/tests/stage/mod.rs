@@ -1,6 +1,6 @@
 //! What scenarios are played on: a quiet world, and hands to disturb it.
 
-use keyrail_engine::policy::{Absent, Dedup, IdFrom};
+use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom};
 use keyrail_sim::coverage::Fault;
 use keyrail_sim::env::CommitLot;
 use keyrail_sim::model::group::Committed;
@@ -15,8 +15,9 @@ const PATIENCE_MS: u64 = 120_000;
 
 /// The same settings with dedup by the header `id`.
 pub(crate) fn with_dedup(mut settings: Settings, absent: Absent) -> Settings {
+    let kept = settings.policy.guarantee == Guarantee::ExactlyOnce;
     let id = IdFrom::Header(ID_HEADER.to_string());
-    settings.policy.dedup = Some(Dedup { id, window_ms: 3_600_000, absent, kept: false, capacity: 100_000 });
+    settings.policy.dedup = Some(Dedup { id, window_ms: 3_600_000, absent, kept, capacity: 100_000 });
     settings
 }
 

@@ -1,16 +1,39 @@
 //! How a partition starts: from what the group has committed.
 
-use super::{Consumer, Feed};
+use super::{Busy, Consumer, Feed};
 use crate::coverage::Action;
 use crate::env::Env;
 use crate::model::group::Committed;
-use crate::record::{SLOTS_PER_TOPIC, index_of};
+use crate::record::{SLOTS_PER_TOPIC, index_of, partition_of};
 use crate::trace::Who;
 use crate::worker::{Mail, ToCommitter, ToShard};
 use keyrail_engine::intake::{Found, From, Opened};
 use keyrail_engine::message::{Epoch, Partition};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::shard::NOTHING_SEEN;
+
+/// Partitions that the group gives.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Opening {
+    partitions: Vec<u16>,
+    /// When the broker has answered, at the earliest.
+    at_ms: u64,
+    /// What it said, for each.
+    told: Vec<Told>,
+}
+
+impl Opening {
+    pub(super) const fn new(partitions: Vec<u16>, at_ms: u64) -> Self {
+        Self { partitions, at_ms, told: Vec::new() }
+    }
+}
+
+/// What the broker says of a partition: what is committed first, and then where its seen ids end.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    committed: Option<Committed>,
+    marks_end: usize,
+}
 
 /// A partition that is to start anew within its assignment.
 #[derive(Debug)]
@@ -22,9 +45,36 @@ pub(super) struct Restart {
     epoch: Epoch,
     /// When the broker has answered, at the earliest.
     at_ms: u64,
+    told: Option<Told>,
 }
 
 impl Consumer {
+    /// Asks for what is committed, then for the ends of the seen ids; reads those, and starts the partitions.
+    pub(super) fn go_on_opening(&mut self, mut opening: Opening, mail: &mut Mail, env: &mut Env) -> bool {
+        let asked = !opening.told.is_empty();
+        let known = env.now_ms >= opening.at_ms && (asked || self.is_known(&opening.partitions, env));
+        if known && !asked {
+            opening.told = opening.partitions.iter().map(|p| self.ask(*p, env)).collect();
+        }
+        let read = |(p, t): (&u16, &Told)| env.coordinator.marks_stable_end(*p) >= t.marks_end;
+        if !known || env.down_until_ms > env.now_ms || !opening.partitions.iter().zip(&opening.told).all(read) {
+            self.busy = Busy::Opening(opening);
+            return false;
+        }
+        for (partition, told) in opening.partitions.into_iter().zip(opening.told) {
+            read_marks(partition, told.marks_end, mail, env);
+            self.open(partition_of(partition), told.committed, mail, env);
+        }
+        true
+    }
+
+    fn ask(&self, partition: u16, env: &mut Env) -> Told {
+        let stable = self.planted == Some(Bug::MarksToStable);
+        let coordinator = &mut env.coordinator;
+        let marks_end = if stable { coordinator.marks_stable_end(partition) } else { coordinator.marks_end(partition) };
+        Told { committed: env.group.committed(partition).cloned(), marks_end }
+    }
+
     /// Whether the broker tells what is committed for these partitions: it does not while that is under way.
     pub(super) fn is_known(&self, partitions: &[u16], env: &Env) -> bool {
         let stable = |p: &u16| !env.coordinator.is_pending(*p) || self.planted == Some(Bug::UnstableOffsets);
@@ -39,28 +89,44 @@ impl Consumer {
         for (partition, first) in partitions {
             if let Some(epoch) = self.intake.epoch(partition) {
                 let at_ms = env.now_ms + env.rng.within(0, 40);
-                self.restarts.push(Restart { partition, first, epoch, at_ms });
+                self.restarts.push(Restart { partition, first, epoch, at_ms, told: None });
             }
         }
     }
 
     /// Starts anew what the broker has answered for.
     pub(super) fn restart(&mut self, mail: &mut Mail, env: &mut Env) {
-        for restart in std::mem::take(&mut self.restarts) {
+        for mut restart in std::mem::take(&mut self.restarts) {
             if self.intake.epoch(restart.partition) != Some(restart.epoch) {
                 continue;
             }
+            let number = index_of(restart.partition);
             let hasty = self.planted == Some(Bug::RestartBeforeRenewal);
-            if restart.at_ms > env.now_ms || !hasty && !self.is_known(&[index_of(restart.partition)], env) {
-                self.restarts.push(restart);
-            } else {
-                self.reopen(restart.partition, restart.first, mail, env);
+            if restart.told.is_none() && restart.at_ms <= env.now_ms && (hasty || self.is_known(&[number], env)) {
+                restart.told = Some(self.ask(number, env));
+            }
+            let once = self.planted == Some(Bug::MarksOnceOnly);
+            let ends = |t: &mut Told| once || env.coordinator.marks_stable_end(number) >= t.marks_end;
+            match restart.told.take_if(ends) {
+                None => self.restarts.push(restart),
+                Some(told) => {
+                    if !once {
+                        read_marks(number, told.marks_end, mail, env);
+                    }
+                    self.reopen(restart.partition, restart.first, told.committed, mail, env);
+                }
             }
         }
     }
 
-    fn reopen(&mut self, partition: Partition, first: i64, mail: &mut Mail, env: &mut Env) {
-        let committed = env.group.committed(index_of(partition)).cloned();
+    fn reopen(
+        &mut self,
+        partition: Partition,
+        first: i64,
+        committed: Option<Committed>,
+        mail: &mut Mail,
+        env: &mut Env,
+    ) {
         let found = found(partition, committed.as_ref(), env);
         let opened = self.intake.reopen(partition, &found, first);
         self.tell_loss(partition, &opened, mail, env);
@@ -80,12 +146,11 @@ impl Consumer {
         }
     }
 
-    pub(super) fn open(&mut self, partition: Partition, mail: &mut Mail, env: &mut Env) {
+    fn open(&mut self, partition: Partition, committed: Option<Committed>, mail: &mut Mail, env: &mut Env) {
         let number = index_of(partition);
         if env.reach(mail.worker, Action::Open) {
             return;
         }
-        let committed = env.group.committed(number).cloned();
         let found = found(partition, committed.as_ref(), env);
         let from = env.settings.from;
         let opened = self.intake.open(partition, &found, from);
@@ -124,6 +189,13 @@ impl Consumer {
         }
         self.tell(ToCommitter::Opened(partition, opened));
         self.flush();
+    }
+}
+
+/// Reads the committed records of seen ids up to here.
+fn read_marks(partition: u16, end: usize, mail: &Mail, env: &mut Env) {
+    for record in env.coordinator.marks_below(partition, end) {
+        mail.past.insert(partition_of(partition), &env.marks[record]);
     }
 }
 
