@@ -85,6 +85,8 @@ pub enum Action {
         partition: Partition,
         /// At most [`crate::seen::MAX_IDS`].
         ids: Arc<[MessageId]>,
+        /// When they were marked, milliseconds since the Unix epoch.
+        time_ms: i64,
     },
     /// These ids are committed: from now on [`Past`](crate::dedup::Past) must answer for them. Then tell every shard, by
     /// [`Shard::marked`](crate::shard::Shard::marked).
@@ -93,6 +95,8 @@ pub enum Action {
         partition: Partition,
         /// As written.
         ids: Arc<[MessageId]>,
+        /// As written.
+        time_ms: i64,
     },
     /// Start a commit; report its end by [`Pipeline::commit_finished`]. With exactly-once it ends the transaction: report
     /// by [`Pipeline::committed`] or [`Pipeline::commit_failed`].

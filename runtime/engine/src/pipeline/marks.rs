@@ -32,6 +32,7 @@ struct Record {
     partition: Partition,
     epoch: Epoch,
     ids: Arc<[MessageId]>,
+    time_ms: i64,
     acknowledged: bool,
 }
 
@@ -42,11 +43,13 @@ pub(super) struct Marks {
     tokens: u64,
     /// How many ids go into one record: fewer where their topic does not take as many.
     most: usize,
+    /// The latest wall time of a mark: an id does not live shorter because a clock went back.
+    latest_ms: i64,
 }
 
 impl Marks {
     pub(super) const fn new() -> Self {
-        Self { records: BTreeMap::new(), tokens: 0, most: MAX_IDS }
+        Self { records: BTreeMap::new(), tokens: 0, most: MAX_IDS, latest_ms: i64::MIN }
     }
 
     pub(super) fn all_acknowledged(&self) -> bool {
@@ -65,7 +68,7 @@ fn marks(fate: &Fate) -> bool {
 
 impl<M> Pipeline<M> {
     /// A message is published: if it has an id, that is marked with the present transaction.
-    pub(super) fn mark(&mut self, settled: &Settled<M>) {
+    pub(super) fn mark(&mut self, settled: &Settled<M>, now: Now) {
         if !self.policy.keeps_ids() || !marks(&settled.fate) {
             return;
         }
@@ -73,11 +76,15 @@ impl<M> Pipeline<M> {
             task.marks.push(id);
             self.staged(size_of::<MessageId>() as u64);
         }
+        if let Some(Transactions { marks, .. }) = &mut self.transactions {
+            marks.latest_ms = marks.latest_ms.max(now.wall_ms);
+        }
     }
 
     /// The transaction holds all that it will: its marks are written.
     pub(super) fn write_marks(&mut self, actions: &mut Vec<Action>) {
         let Some(Transactions { marks, .. }) = &mut self.transactions else { return };
+        let time_ms = marks.latest_ms;
         for (partition, task) in &mut self.tasks {
             let all = core::mem::take(&mut task.marks);
             if self.policy.has(Bug::OmitMarks) {
@@ -86,9 +93,10 @@ impl<M> Pipeline<M> {
             for part in all.chunks(marks.most) {
                 marks.tokens += 1;
                 let (token, ids) = (Token(MARK | marks.tokens), Arc::<[MessageId]>::from(part));
-                let record = Record { partition: *partition, epoch: task.epoch, ids: ids.clone(), acknowledged: false };
+                let (partition, epoch) = (*partition, task.epoch);
+                let record = Record { partition, epoch, ids: ids.clone(), time_ms, acknowledged: false };
                 marks.records.insert(token, record);
-                actions.push(Action::Mark { token, partition: *partition, ids });
+                actions.push(Action::Mark { token, partition, ids, time_ms });
             }
         }
     }
@@ -99,7 +107,8 @@ impl<M> Pipeline<M> {
         let Some(record) = transactions.marks.records.get_mut(&token) else { return };
         record.acknowledged = true;
         if early {
-            actions.push(Action::Marked { partition: record.partition, ids: record.ids.clone() });
+            let (partition, ids, time_ms) = (record.partition, record.ids.clone(), record.time_ms);
+            actions.push(Action::Marked { partition, ids, time_ms });
         }
         self.end_transaction(now, actions);
         self.check_revoke(now, actions);
@@ -134,8 +143,8 @@ impl<M> Pipeline<M> {
     /// The present transaction is committed, and its marks with it.
     pub(super) fn marks_committed(&mut self, states: &[(Partition, Epoch, Progress)], actions: &mut Vec<Action>) {
         let Some(transactions) = &mut self.transactions else { return };
-        for (_, Record { partition, ids, .. }) in core::mem::take(&mut transactions.marks.records) {
-            actions.push(Action::Marked { partition, ids });
+        for (_, Record { partition, ids, time_ms, .. }) in core::mem::take(&mut transactions.marks.records) {
+            actions.push(Action::Marked { partition, ids, time_ms });
         }
         for (partition, epoch, progress) in states {
             let task = self.tasks.get_mut(partition).filter(|t| t.epoch == *epoch);

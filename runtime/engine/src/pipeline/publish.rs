@@ -54,7 +54,7 @@ impl<M> Pipeline<M> {
             }
             transactions.begin(now);
             task.touched = true;
-            self.mark(&settled);
+            self.mark(&settled, now);
         }
         let task = self.tasks.get_mut(&ticket.partition)?;
         let letter = matches!(settled.fate, Fate::DeadLetter(_));

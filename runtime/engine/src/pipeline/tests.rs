@@ -195,10 +195,10 @@ impl Rig {
             Action::DeadLetter { token, short } => {
                 format!("{} {}", if *short { "short letter" } else { "letter" }, self.name(*token))
             }
-            Action::Mark { token, partition, ids } => {
+            Action::Mark { token, partition, ids, .. } => {
                 format!("mark {} of {}{}", self.name(*token), partition.number, ids_of(ids))
             }
-            Action::Marked { partition, ids } => format!("marked {}{}", partition.number, ids_of(ids)),
+            Action::Marked { partition, ids, .. } => format!("marked {}{}", partition.number, ids_of(ids)),
             Action::Commit { number, offsets } => format!("commit {number}:{}", offsets_of(offsets)),
             Action::CommitAndRelease { offsets, partitions } => {
                 let given: Vec<String> = partitions.iter().map(|p| format!("{}", p.number)).collect();

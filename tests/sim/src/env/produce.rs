@@ -4,9 +4,7 @@ use super::{Due, Env, Marks};
 use crate::model::outputs::{Effect, LETTER_PLACE, Lot, MARK_PLACE, Pending, Pumped, Report, Sender, topic_of};
 use crate::record::SLOTS_PER_TOPIC;
 use crate::trace::Who;
-use keyrail_engine::message::MessageId;
 use keyrail_engine::policy::Guarantee;
-use std::rc::Rc;
 
 impl Env {
     /// Hands a record to a producer. What it answers at once, if anything.
@@ -23,16 +21,10 @@ impl Env {
     }
 
     /// As [`Env::produce`], for seen ids of an input partition.
-    pub fn produce_marks(
-        &mut self,
-        sender: Sender,
-        token: u64,
-        partition: u16,
-        ids: Rc<[MessageId]>,
-    ) -> Option<Report> {
+    pub fn produce_marks(&mut self, sender: Sender, token: u64, partition: u16, marks: Marks) -> Option<Report> {
         let effect = Effect::marks(partition, self.marks.len());
-        let too_large = ids.len() > self.settings.marks_max;
-        self.marks.push(Marks { time_ms: self.now().wall_ms, ids });
+        let too_large = marks.ids.len() > self.settings.marks_max;
+        self.marks.push(marks);
         self.send(sender, MARK_PLACE + partition as u8, token, effect, too_large)
     }
 

@@ -348,18 +348,18 @@ impl Committer {
     fn act(&mut self, action: Action, more: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
         match action {
             Action::DeadLetter { token, short } => return self.send_letter(token, short, more, mail, env),
-            Action::Mark { token, partition, ids } => {
+            Action::Mark { token, partition, ids, time_ms } => {
                 if env.reach(mail.worker, Point::Publish) {
                     return false;
                 }
-                let (sender, partition, ids) = (self.client.sender(mail), index_of(partition), Rc::from(&*ids));
-                if let Some(report) = env.produce_marks(sender, token.0, partition, ids) {
+                let (sender, marks) = (self.client.sender(mail), Marks { time_ms, ids: Rc::from(&*ids) });
+                if let Some(report) = env.produce_marks(sender, token.0, index_of(partition), marks) {
                     self.reported(token, report, more, mail, env);
                 }
             }
-            Action::Marked { partition, ids } => {
+            Action::Marked { partition, ids, time_ms } => {
                 let ids: Rc<[MessageId]> = Rc::from(&*ids);
-                mail.past.insert(partition, &Marks { time_ms: env.now().wall_ms, ids: Rc::clone(&ids) });
+                mail.past.insert(partition, &Marks { time_ms, ids: Rc::clone(&ids) });
                 for shard in 0..self.shards.len() {
                     self.tell_shard(shard, ToShard::Marked(partition, Rc::clone(&ids)));
                 }

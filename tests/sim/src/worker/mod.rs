@@ -76,6 +76,13 @@ impl KnownIds {
     }
 }
 
+impl KnownIds {
+    /// When the id was marked.
+    pub(crate) fn time_of(&self, partition: Partition, id: MessageId) -> Option<i64> {
+        self.ids.borrow().get(&(partition, id)).copied()
+    }
+}
+
 impl Past for KnownIds {
     fn contains(&self, partition: Partition, id: MessageId, now: Now) -> bool {
         let oldest_ms = now.wall_ms.saturating_sub_unsigned(self.window_ms);

@@ -191,7 +191,7 @@ impl ShardActor {
             }
             let calls = env.oracle.called(mail.run(ticket.epoch), rec, *attempt, env.now());
             if calls == 0 {
-                self.check_marks(ticket, env);
+                self.check_marks(ticket, mail, env);
             }
             calls_before.push(calls);
         }
@@ -210,12 +210,14 @@ impl ShardActor {
     }
 
     /// A message that runs must not be one that this shard remembers.
-    fn check_marks(&self, ticket: &Ticket, env: &mut Env) {
+    fn check_marks(&self, ticket: &Ticket, mail: &Mail, env: &mut Env) {
         let at = (index_of(ticket.partition), ticket.offset);
         let Some(dedup) = &env.settings.policy.dedup else { return };
         let Some(mark) = env.oracle.twin(at).and_then(|twin| self.marks.get(&twin)) else { return };
         let roomy = dedup.kept || dedup.capacity > 10_000;
-        let within = env.latest_wall_ms - mark.wall_ms < dedup.window_ms as i64;
+        // The ledger marks later, and a clock may go back between the two.
+        let marked_ms = ticket.id.and_then(|id| mail.past.time_of(ticket.partition, id)).unwrap_or(mark.wall_ms);
+        let within = env.latest_wall_ms - mark.wall_ms.min(marked_ms) < dedup.window_ms as i64;
         if roomy && within && mark.offset != at.1 {
             let what = format!("runs though offset {} was the same message", mark.offset);
             env.oracle.violated(name::DEDUP, Some(at), what);

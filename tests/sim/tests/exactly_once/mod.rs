@@ -1,6 +1,8 @@
 //! Interleavings that concern transactions, each on its own. That nothing is lost, visible twice, by halves or out of
 //! order is checked by the oracle at each step of all of them.
 
+mod ids;
+
 use crate::stage::{Stage, with_dedup};
 use keyrail_engine::policy::Absent;
 use keyrail_sim::coverage::Fault;
