@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask COMMAND`. Depends on nothing, so that it builds in seconds.
 
 mod broker;
+mod faults;
 mod image;
 mod jobs;
 mod manifest;
@@ -25,6 +26,7 @@ cargo xtask COMMAND
   guests                build the guests alone, into target/guests
   kafka start|stop|wipe one Kafka broker on loopback for trying things by hand; start takes --port N
   sim --seed N          one run of the simulator; --seeds A..B for many, --help for the rest
+  faults [ARGS]         every fault that a guarantee must stand, as often as you like, with a report; --help
   container [ARGS]      the image, compiled in release; ARGS go to docker, podman or buildah
   bench [ARGS]          Keyrail against a raw copy loop, in release
   deny                  licences, sources and duplicates of what we depend on
@@ -62,6 +64,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode, String> {
         "test" => return suite::command(&place, rest),
         "tidy" => return no_more(rest).and_then(|()| tidy(&place)),
         "sim" => return jobs::sim(&place, rest),
+        "faults" => return faults::command(&place, rest),
         "bench" => return jobs::bench(&place, rest),
         "container" => return image::build(&place, rest),
         "deny" => return no_more(rest).and_then(|()| jobs::deny(&place)),

@@ -4,7 +4,7 @@ mod transaction;
 
 use super::{Inbox, Mail, ToCommitter, ToConsumer, ToShard};
 use crate::coverage::Action as Point;
-use crate::env::{CommitLot, CommitName, CommitRequest, Due, Env, Marks};
+use crate::env::{CommitLot, CommitName, CommitRequest, Due, Env};
 use crate::invariants::{RunId, name as invariant};
 use crate::model::outputs::{Effect, Report};
 use crate::record::{Payload, index_of};
@@ -12,13 +12,12 @@ use crate::settings::Settings;
 use crate::trace::Who;
 use keyrail_engine::answers::Answers;
 use keyrail_engine::handover::Line;
-use keyrail_engine::message::{Epoch, Fate, MessageId, Partition, Ticket};
+use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
 use keyrail_engine::order::shard_of;
 use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline, Refusal, Token, Trouble};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::shard::Settled;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
 use transaction::Client;
 
 /// Longest time between two looks at the clock.
@@ -348,22 +347,6 @@ impl Committer {
     fn act(&mut self, action: Action, more: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
         match action {
             Action::DeadLetter { token, short } => return self.send_letter(token, short, more, mail, env),
-            Action::Mark { token, partition, ids, time_ms } => {
-                if env.reach(mail.worker, Point::Publish) {
-                    return false;
-                }
-                let (sender, marks) = (self.client.sender(mail), Marks { time_ms, ids: Rc::from(&*ids) });
-                if let Some(report) = env.produce_marks(sender, token.0, index_of(partition), marks) {
-                    self.reported(token, report, more, mail, env);
-                }
-            }
-            Action::Marked { partition, ids, time_ms } => {
-                let ids: Rc<[MessageId]> = Rc::from(&*ids);
-                mail.past.insert(partition, &Marks { time_ms, ids: Rc::clone(&ids) });
-                for shard in 0..self.shards.len() {
-                    self.tell_shard(shard, ToShard::Marked(partition, Rc::clone(&ids)));
-                }
-            }
             Action::Commit { number, offsets } => {
                 if env.reach(mail.worker, Point::Commit) {
                     return false;
@@ -376,11 +359,13 @@ impl Committer {
                 self.send_commit(CommitName::Regular(number), offsets, mail, env);
             }
             Action::CommitAndRelease { offsets, partitions } => return self.release(offsets, partitions, mail, env),
-            Action::Release { .. }
+            Action::Mark { .. }
+            | Action::Marked { .. }
+            | Action::Release { .. }
             | Action::Renew
             | Action::GivenUp { .. }
             | Action::Restart(_)
-            | Action::Fenced(_) => return self.act_in_transaction(action, mail, env),
+            | Action::Fenced(_) => return self.act_in_transaction(action, more, mail, env),
             Action::Close { partition, epoch } => {
                 for shard in 0..self.shards.len() {
                     self.tell_shard(shard, ToShard::Close { partition, epoch });

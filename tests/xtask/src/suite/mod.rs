@@ -7,7 +7,7 @@ use crate::place::{Place, remove_file, write};
 use crate::run::{End, From, Tail, cargo_status, stream};
 use crate::say::{elapsed, say};
 use crate::setup::{self, Ready};
-use programs::Program;
+pub(crate) use programs::Program;
 use report::Report;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -92,7 +92,8 @@ fn selections(place: &Place) -> Result<Vec<Vec<String>>, String> {
     Ok(vec![all, vec!["--package".to_owned(), apart.name]])
 }
 
-fn build(place: &Place) -> Result<Vec<Program>, String> {
+/// Builds every test program.
+pub(crate) fn build(place: &Place) -> Result<Vec<Program>, String> {
     say("building every crate with its tests (a first build takes minutes)");
     let mut found = Vec::new();
     for selection in selections(place)? {

@@ -2,14 +2,16 @@
 
 use super::Committer;
 use crate::coverage::Action as Point;
-use crate::env::{Answer, CommitLot, Due, EndRequest, Env, No, OffsetsRequest, Renewal};
+use crate::env::{Answer, CommitLot, Due, EndRequest, Env, Marks, No, OffsetsRequest, Renewal};
 use crate::invariants::name as invariant;
 use crate::model::outputs::Sender;
 use crate::record::index_of;
 use crate::trace::Who;
-use crate::worker::{Mail, ToConsumer};
+use crate::worker::{Mail, ToConsumer, ToShard};
+use keyrail_engine::message::MessageId;
 use keyrail_engine::pipeline::{Action, CommitOffset, Trouble};
 use keyrail_engine::planted::Bug;
+use std::rc::Rc;
 
 /// The transactional producer of a process, or the one of a process without transactions.
 #[derive(Debug, Default)]
@@ -48,8 +50,30 @@ impl Client {
 
 impl Committer {
     /// `false`: the process died of it.
-    pub(super) fn act_in_transaction(&mut self, action: Action, mail: &mut Mail, env: &mut Env) -> bool {
+    pub(super) fn act_in_transaction(
+        &mut self,
+        action: Action,
+        more: &mut Vec<Action>,
+        mail: &mut Mail,
+        env: &mut Env,
+    ) -> bool {
         match action {
+            Action::Mark { token, partition, ids, time_ms } => {
+                if env.reach(mail.worker, Point::Publish) {
+                    return false;
+                }
+                let (sender, marks) = (self.client.sender(mail), Marks { time_ms, ids: Rc::from(&*ids) });
+                if let Some(report) = env.produce_marks(sender, token.0, index_of(partition), marks) {
+                    self.reported(token, report, more, mail, env);
+                }
+            }
+            Action::Marked { partition, ids, time_ms } => {
+                let ids: Rc<[MessageId]> = Rc::from(&*ids);
+                mail.past.insert(partition, &Marks { time_ms, ids: Rc::clone(&ids) });
+                for shard in 0..self.shards.len() {
+                    self.tell_shard(shard, ToShard::Marked(partition, Rc::clone(&ids)));
+                }
+            }
             Action::Renew => {
                 if env.reach(mail.worker, Point::Renew) {
                     return false;
