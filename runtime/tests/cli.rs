@@ -54,6 +54,43 @@ fn wrong_use_is_2_and_help_is_0() {
 }
 
 #[test]
+fn who_stops_reading_has_seen_enough() {
+    let folder = folder("closed");
+    plugin(&folder, "fine", &guest("identity"), "");
+    let closed = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyrail"));
+        let output = command.args(arguments).current_dir(&folder).stdout(writer).output().unwrap();
+        (output.status.code(), err(&output).to_owned())
+    };
+    let embedded = ["--set", "broker=embedded"];
+    assert_eq!(keyrail(&folder, &[&["topics", "--create"], &embedded[..]].concat()).status.code(), Some(0));
+    let quiet = (Some(0), String::new());
+    for arguments in [&["--help"][..], &["lag", "--help"], &["--version"], &["schema", "host"], &["man"]] {
+        assert_eq!(closed(arguments), quiet, "{arguments:?}");
+    }
+    assert_eq!(closed(&["completions", "bash"]), quiet);
+    for command in [
+        &["check"][..],
+        &["check", "--json"],
+        &["check", "--resolved"],
+        &["lag"],
+        &["lag", "--json"],
+        &["topics"],
+        &["topics", "--json"],
+        &["topics", "--print"],
+        &["send", "in", "plugins/none.json", "--json"],
+        &["tail", "in", "--from", "earliest"],
+    ] {
+        std::fs::write(folder.join("plugins/none.json"), "").unwrap();
+        assert_eq!(closed(&[command, &embedded[..]].concat()), quiet, "{command:?}");
+    }
+    // What was found is told all the same: nobody listens at port 1.
+    assert_eq!(closed(&["check"]), (Some(1), String::new()));
+}
+
+#[test]
 fn faults_of_the_configuration_are_1_for_check_and_run() {
     let folder = folder("faults");
     plugin(&folder, "p", b"", "[retry]\natempts = 3\n");

@@ -4,6 +4,8 @@
 //! forge a line nor reach the terminal's control sequences. tracing-subscriber leaves line feeds in messages and all
 //! control characters in fields shown with `%` as they are, so every control character is escaped here.
 
+mod json;
+
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,6 +17,33 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry};
+
+/// The name under which an event carries the fields that a handler gave its line: [`HandlerFields`].
+pub(crate) const HANDLER_FIELDS: &str = "fields";
+
+/// Names and values that a handler gave a line of its log; which names there are only the handler knows.
+///
+/// An event carries nothing but scalars and what can be shown, so this is shown in two ways: `{:?}` for people,
+/// `cups=1 drink="iced tea"`, and `{:#?}` as a JSON object. The values are text there too, as in the contract: a number or
+/// text by what a value looks like would change a field's type from line to line, which stores of logs refuse.
+pub(crate) struct HandlerFields(pub(crate) Vec<(String, String)>);
+
+impl fmt::Debug for HandlerFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            let object = self.0.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+            let object: serde_json::Map<String, serde_json::Value> = object.collect();
+            return write!(f, "{}", serde_json::Value::Object(object));
+        }
+        for (n, (name, value)) in self.0.iter().enumerate() {
+            let space = if n > 0 { " " } else { "" };
+            let plain =
+                !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !matches!(c, '"' | '=' | '\\'));
+            if plain { write!(f, "{space}{name}={value}")? } else { write!(f, "{space}{name}={value:?}")? }
+        }
+        Ok(())
+    }
+}
 
 /// `[logging] format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -131,10 +160,10 @@ where
 {
     let layer = tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(to);
     if format == LogFormat::Json {
-        return layer.json().flatten_event(true).with_span_list(false).with_filter(level.0.clone()).boxed();
+        return layer.event_format(json::JsonLine).with_filter(level.0.clone()).boxed();
     }
     let fields = debug_fn(|to, field, value| match field.name() {
-        "message" => write!(Escaped(to), "{value:?}"),
+        "message" | HANDLER_FIELDS => write!(Escaped(to), "{value:?}"),
         name => write!(Escaped(to), "{name}={value:?}"),
     });
     // `delimited` is what stands between two fields.

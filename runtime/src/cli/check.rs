@@ -6,7 +6,6 @@ mod durability;
 
 use super::report::{Report, Verdict};
 use super::{CheckArgs, Config, Exit, terminal, variable};
-use anyhow::Context as _;
 use keyrail::admin::http::check_address;
 use keyrail::broker::embedded;
 use keyrail::config::{self, BrokerKind, Faults, Host, Pipeline, load};
@@ -14,7 +13,6 @@ use keyrail::pipeline::{self, Instance};
 use keyrail::wasm::{self, Handler, HostOptions};
 use keyrail_engine::policy::Guarantee;
 use std::collections::BTreeSet;
-use std::io::Write as _;
 
 /// What findings of `--durability` are about.
 const DURABILITY: &str = "durability";
@@ -25,7 +23,7 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     if let Some((host, pipelines)) = configuration(config, &mut report) {
         if *show {
             let text = resolved(config, &host, &pipelines);
-            std::io::stdout().write_all(text.as_bytes()).context("can't write the configuration")?;
+            terminal::print(text.as_bytes(), "the configuration")?;
         }
         admin(&host, &mut report);
         store(&host, &pipelines, &mut report);
@@ -48,7 +46,7 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
         }
     }
     let text = if *json { report.json()? + "\n" } else { report.render(terminal::width()) };
-    std::io::stdout().write_all(text.as_bytes()).context("can't write the report")?;
+    terminal::print(text.as_bytes(), "the report")?;
     Ok(Exit::of(report.is_ok()))
 }
 

@@ -1,7 +1,7 @@
 //! `keyrail dev`: pipelines on the embedded broker, their folder watched, and a line for what becomes of each message.
 
 use super::table::painted;
-use super::terminal::{Clean, colours, counted, say};
+use super::terminal::{self, Clean, colours, counted, say, still_read};
 use super::{Exit, signals, variable};
 use anyhow::Context as _;
 use clap::Args;
@@ -123,7 +123,7 @@ fn host_file(dir: &Path) -> anyhow::Result<PathBuf> {
 /// `config`: what the other commands need to find the same broker.
 fn welcome(host: &Host, config: &str, admin: &AdminServer) -> anyhow::Result<()> {
     let (dir, data) = (host.plugins_dir.display(), host.embedded.dir.display());
-    let mut out = std::io::stdout().lock();
+    let mut out = Vec::new();
     writeln!(out, "pipelines  {dir}, watched: save a handler or a manifest, and it runs")?;
     writeln!(out, "broker     embedded, in {data}")?;
     writeln!(out, "admin      http://{}/metrics", admin.address())?;
@@ -135,7 +135,7 @@ fn welcome(host: &Host, config: &str, admin: &AdminServer) -> anyhow::Result<()>
         writeln!(out, "There is no pipeline yet: put NAME.toml and its handler into {dir}.")?;
     }
     writeln!(out)?;
-    Ok(out.flush()?)
+    terminal::print(&out, "to standard output").map(drop)
 }
 
 /// Takes what becomes of messages as lines, and never waits.
@@ -174,20 +174,15 @@ fn print(lines: &Receiver<String>, left_out: &AtomicU64) -> std::io::Result<()> 
         let text = match lines.recv_timeout(PAUSE) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => String::new(),
-            Err(RecvTimeoutError::Disconnected) => return seen_enough(out.flush()),
+            Err(RecvTimeoutError::Disconnected) => return still_read(out.flush()).map(drop),
         };
         let more = left_out.swap(0, Relaxed);
         let more = if more > 0 { format!("... and {} more\n", counted(more, "message")) } else { String::new() };
         let written = write!(out, "{text}{more}").and_then(|()| if lines.is_empty() { out.flush() } else { Ok(()) });
         if written.is_err() {
-            return seen_enough(written);
+            return still_read(written).map(drop);
         }
     }
-}
-
-/// As with `| head`: whoever read and went away has seen enough.
-fn seen_enough(written: std::io::Result<()>) -> std::io::Result<()> {
-    written.or_else(|error| if error.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
 /// `18:03:12.412  payments  orders/3@17  cust-42  done -> receipts`

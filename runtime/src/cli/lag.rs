@@ -12,7 +12,6 @@ use keyrail::config::{self, From, Pipeline};
 use keyrail::record::TopicPartition;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 /// How long one look for records takes at most.
@@ -78,14 +77,12 @@ pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
     for pipeline in chosen {
         lags.push(lag_of(client.as_mut(), pipeline, &all)?);
     }
-    let mut out = std::io::stdout().lock();
-    if args.json {
-        let json = serde_json::to_string(&Page { pipelines: &lags })? + "\n";
-        out.write_all(json.as_bytes())
+    let text = if args.json {
+        serde_json::to_string(&Page { pipelines: &lags })? + "\n"
     } else {
-        out.write_all(table(&lags).render(terminal::width(), terminal::colours()).as_bytes())
-    }
-    .context("can't write the lag")?;
+        table(&lags).render(terminal::width(), terminal::colours())
+    };
+    terminal::print(text.as_bytes(), "the lag")?;
     for lag in &lags {
         for name in &lag.missing {
             say(&format!("keyrail: {}: {}", lag.pipeline, broker::missing(name, &place, &all, "")));

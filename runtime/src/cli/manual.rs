@@ -6,7 +6,6 @@ use clap::{Args, CommandFactory as _, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use keyrail::config::{host_schema, pipeline_schema};
-use std::io::Write as _;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -71,9 +70,5 @@ fn page(command: clap::Command) -> Man {
 }
 
 fn print(text: &[u8]) -> anyhow::Result<Exit> {
-    match std::io::stdout().write_all(text) {
-        // `| head` has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Done),
-        written => written.context("can't write to standard output").map(|()| Exit::Done),
-    }
+    super::terminal::print(text, "to standard output").map(|_| Exit::Done)
 }

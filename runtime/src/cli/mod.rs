@@ -147,7 +147,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and version are asked for and go to standard output.
             let wrong = error.use_stderr();
-            let printed = error.print().is_ok();
+            let printed = terminal::still_read(error.print()).is_ok();
             return if wrong { Exit::WrongUse } else { Exit::of(printed) }.into();
         }
     };

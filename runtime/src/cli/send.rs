@@ -12,7 +12,6 @@ use keyrail::broker::client::{Client, NewTopic};
 use lines::{Item, Shape, Source};
 use outbox::{Outbox, Told};
 use serde::Serialize;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -226,7 +225,7 @@ impl Sending<'_> {
         }
         if self.args.json {
             let json = serde_json::to_string(&self.summary)? + "\n";
-            std::io::stdout().write_all(json.as_bytes()).context("can't write the summary")?;
+            super::terminal::print(json.as_bytes(), "the summary")?;
         } else {
             say(&parts.join("; "));
         }

@@ -2,7 +2,7 @@
 
 use super::format::{self, Format, Separator};
 use super::place::{self, Place};
-use super::terminal::say;
+use super::terminal::{self, say};
 use super::{Config, Exit, broker, line, signals};
 use clap::Args;
 use keyrail::admin::stop::Stop;
@@ -11,7 +11,6 @@ use keyrail::broker::{BrokerError, BrokerErrorKind};
 use keyrail::config::BrokerKind;
 use keyrail::record::{Record, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 /// How often an idle command looks whether it should end.
@@ -223,13 +222,9 @@ impl Tail<'_> {
     }
 
     fn write(&mut self) -> Result<(), Ended> {
-        let mut stdout = io::stdout().lock();
-        let written = stdout.write_all(&self.out).and_then(|()| stdout.flush());
+        let read = terminal::print(&self.out, "the records");
         self.out.clear();
-        written.map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => Ended::Closed,
-            _ => Ended::Failed(anyhow::Error::new(error).context("can't write the records")),
-        })
+        if read? { Ok(()) } else { Err(Ended::Closed) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a terminal changes: width, colours, progress.
 
-use std::io::{IsTerminal, Write as _};
+use anyhow::Context as _;
+use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,22 @@ fn columns(fd: i32) -> Option<usize> {
     // SAFETY: the call writes one `winsize`, which lives through it; a closed descriptor is an error.
     let answer = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &raw mut size) };
     (answer == 0).then_some(usize::from(size.ws_col))
+}
+
+/// Writes to standard output, at once. `false`: nobody reads it any more, as after `| head`. That is no failure: who went
+/// away has seen enough, and the command's exit code stays what it found. `what`: for the error, as in "the report".
+pub(super) fn print(text: &[u8], what: &str) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    still_read(out.write_all(text).and_then(|()| out.flush())).with_context(|| format!("can't write {what}"))
+}
+
+/// The same for what was written in another way.
+pub(super) fn still_read(written: io::Result<()>) -> io::Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether standard output may be coloured: a terminal, and nobody said no (<https://no-color.org>).

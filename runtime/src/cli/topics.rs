@@ -12,7 +12,6 @@ use keyrail::broker::client::{Client, NewTopic};
 use keyrail::config;
 use needs::{Need, State};
 use serde::Serialize;
-use std::io::Write as _;
 
 #[derive(Debug, Args)]
 pub(super) struct TopicsArgs {
@@ -64,7 +63,7 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
         let hint = hint.map(|lines| lines.join("\n") + "\n").unwrap_or_default();
         table(&needs).render(width, terminal::colours()) + &hint
     };
-    std::io::stdout().write_all(text.as_bytes()).context("can't write the topics")?;
+    terminal::print(text.as_bytes(), "the topics")?;
     Ok(Exit::of(args.print || needs.iter().all(|need| matches!(need.state, State::Exists | State::Created))))
 }
 

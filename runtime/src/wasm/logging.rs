@@ -3,7 +3,7 @@
 use super::call::Ctx;
 use super::contract::{WireLevel, WirePairs};
 use super::text::clean;
-use std::fmt::Write;
+use crate::admin::logging::HandlerFields;
 use tracing::Level;
 use wasmtime::component::{Linker, WasmStr};
 use wasmtime::{Result, StoreContextMut};
@@ -70,9 +70,9 @@ pub(super) fn link(linker: &mut Linker<Ctx>) -> Result<()> {
         if !ctx.log.take(ctx.limits.log_lines) {
             return Ok(());
         }
-        let fields = join(&mut store, &fields)?;
+        let fields = fields_of(&mut store, &fields)?;
         let message = message.to_str(&store)?;
-        emit(level, &store.data().setup.handler, &clean(&message, MESSAGE_BYTES), fields.as_deref());
+        emit(level, &store.data().setup.handler, &clean(&message, MESSAGE_BYTES), fields.as_ref());
         Ok(())
     })
 }
@@ -94,31 +94,32 @@ fn threshold() -> WireLevel {
     }
 }
 
-/// `name=value name=value`, since a span's fields are fixed when it is compiled and these are not.
-fn join(store: &mut StoreContextMut<'_, Ctx>, fields: &WirePairs) -> Result<Option<String>> {
+/// What the handler gave beside the words; `None`: nothing.
+fn fields_of(store: &mut StoreContextMut<'_, Ctx>, fields: &WirePairs) -> Result<Option<HandlerFields>> {
     if fields.len() == 0 {
         return Ok(None);
     }
     let pairs = fields.iter(&mut *store)?.take(FIELDS).collect::<Result<Vec<_>>>()?;
-    let mut out = String::new();
+    let mut out = Vec::with_capacity(pairs.len() + 1);
     for (name, value) in &pairs {
         let (name, value) = (name.to_str(&*store)?, value.to_str(&*store)?);
-        let space = if out.is_empty() { "" } else { " " };
-        write!(out, "{space}{}={:?}", clean(&name, FIELD_NAME_BYTES), clean(&value, FIELD_VALUE_BYTES))?;
+        out.push((clean(&name, FIELD_NAME_BYTES).into_owned(), clean(&value, FIELD_VALUE_BYTES).into_owned()));
     }
     if fields.len() > FIELDS {
-        write!(out, " (and {} more)", fields.len() - FIELDS)?;
+        out.push(("fields-left-out".to_owned(), (fields.len() - FIELDS).to_string()));
     }
-    Ok(Some(out))
+    Ok(Some(HandlerFields(out)))
 }
 
-fn emit(level: WireLevel, pipeline: &str, message: &str, fields: Option<&str>) {
+fn emit(level: WireLevel, pipeline: &str, message: &str, fields: Option<&HandlerFields>) {
+    // Named by `HANDLER_FIELDS`; a macro takes no constant.
+    let fields = fields.map(tracing::field::debug);
     match level {
         WireLevel::Trace => tracing::trace!(target: TARGET, pipeline, fields, "{message}"),
         WireLevel::Debug => tracing::debug!(target: TARGET, pipeline, fields, "{message}"),
         WireLevel::Info => tracing::info!(target: TARGET, pipeline, fields, "{message}"),
         WireLevel::Warn => tracing::warn!(target: TARGET, pipeline, fields, "{message}"),
         WireLevel::Error => tracing::error!(target: TARGET, pipeline, fields, "{message}"),
-        WireLevel::Critical => tracing::error!(target: TARGET, pipeline, fields, critical = true, "{message}"),
+        WireLevel::Critical => tracing::error!(target: TARGET, pipeline, critical = true, fields, "{message}"),
     }
 }

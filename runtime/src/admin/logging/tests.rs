@@ -62,16 +62,37 @@ fn colours_are_ours_alone() {
 #[test]
 fn json_is_one_object_per_line() {
     let text = logged("info", LogFormat::Json, false, || {
-        let _span = tracing::info_span!("call", pipeline = "p").entered();
-        tracing::error!(topic = %HOSTILE, partition = 3, "stopped: {HOSTILE}");
+        tracing::error!(topic = %HOSTILE, partition = 3, share = 0.5, ready = false, "stopped: {HOSTILE}");
     });
     assert_eq!(text.matches('\n').count(), 1, "{text:?}");
     let line: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(line["level"], "ERROR");
     assert_eq!(line["message"], format!("stopped: {HOSTILE}"));
     assert_eq!((&line["topic"], &line["partition"]), (&HOSTILE.into(), &3.into()));
-    assert_eq!(line["span"]["pipeline"], "p");
+    assert_eq!((&line["share"], &line["ready"]), (&0.5.into(), &false.into()));
+    assert_eq!(line["target"], "keyrail::admin::logging::tests");
     assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn what_a_handler_gives_its_line_is_an_object_in_json_and_plain_words_in_text() {
+    let fields = [("cups", "1"), ("drink", "iced \"tea\""), ("to", ""), ("bad", HOSTILE)];
+    let fields = HandlerFields(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    let line = |format| {
+        logged("info", format, false, || {
+            let fields = Some(tracing::field::debug(&fields));
+            tracing::info!(pipeline = "barista", fields, "served");
+            tracing::info!(fields = None::<tracing::field::DebugValue<HandlerFields>>, "nothing more");
+        })
+    };
+    let json = line(LogFormat::Json);
+    let lines: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let expected = serde_json::json!({"cups": "1", "drink": "iced \"tea\"", "to": "", "bad": HOSTILE});
+    assert_eq!((&lines[0]["fields"], &lines[0]["pipeline"]), (&expected, &"barista".into()));
+    assert!(lines[1].get("fields").is_none() && lines.len() == 2, "{json}");
+    let text = line(LogFormat::Text);
+    assert!(text.contains(r#"served pipeline="barista" cups=1 drink="iced \"tea\"" to="" bad="a\n2026"#), "{text}");
+    assert!(!text.replace('\n', "").contains(char::is_control), "{text:?}");
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn a_line_is_cleaned_and_carries_pipeline_and_fields() {
         assert_eq!(ask(&mut probe, asked("l\u{1b}[31mred\nalert")), [[2]], "the threshold is info");
         assert_eq!(ask(&mut probe, asked(&long)), [[2]]);
     });
-    assert_eq!(lines[0], r#" INFO keyrail::handler: lred alert pipeline="probe" fields="trace=\"seen\"""#);
+    assert_eq!(lines[0], r#" INFO keyrail::handler: lred alert pipeline="probe" fields=trace=seen"#);
     assert_eq!(lines[1].matches('ä').count(), (8192 - 1) / 2, "cut at 8 KiB");
     assert_eq!(lines.len(), 2);
     let lines = logged(tracing::Level::WARN, || {
