@@ -53,6 +53,9 @@ pub(crate) fn demo(place: &Place, args: &[String]) -> Result<ExitCode, String> {
 /// `cargo xtask bench`: the bench in release, with Kafka and the guests.
 pub(crate) fn bench(place: &Place, args: &[String]) -> Result<ExitCode, String> {
     let member = need(place, "tests/bench")?;
+    if args.iter().any(|arg| arg == "-h" || arg == "--help") {
+        return hand_over(cargo(place, &["run", "--quiet", "--package", &member.name, "--"]).args(args));
+    }
     let ready = setup::all(place)?;
     let needed = |part: &str| ["java", "kafka", "guests"].contains(&part);
     if let Some(missing) = ready.missing.iter().find(|m| needed(m.part)) {

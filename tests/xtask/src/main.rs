@@ -11,27 +11,11 @@ mod say;
 mod setup;
 mod suite;
 mod tidy;
+mod usage;
 
 use place::Place;
 use std::process::ExitCode;
-
-const HELP: &str = "\
-cargo xtask COMMAND
-
-  demo [--orders N]     Keyrail in a minute, on the embedded broker: handlers, dead letters, and three kills
-  test [--all] [FILTER] set-up, then every test, then a summary; --all makes a skip a failure
-  tidy                  the style rules alone
-  setup                 fetch and build what the tests need: system packages, Kafka, WebAssembly target, guests
-  env                   the set-up, then KEY=VALUE lines for using it
-  guests                build the guests alone, into target/guests
-  kafka start|stop|wipe one Kafka broker on loopback for trying things by hand; start takes --port N
-  sim --seed N          one run of the simulator; --seeds A..B for many, --help for the rest
-  faults [ARGS]         every fault that a guarantee must stand, as often as you like, with a report; --help
-  container [ARGS]      the image, compiled in release; ARGS go to docker, podman or buildah
-  bench [ARGS]          Keyrail against a raw copy loop, in release
-  deny                  licences, sources and duplicates of what we depend on
-  mutants [ARGS]        mutation testing of the engine; ARGS go to cargo-mutants
-";
+use usage::Asked;
 
 fn main() -> ExitCode {
     say::begin();
@@ -46,33 +30,39 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(args: &[String]) -> Result<ExitCode, String> {
-    let place = Place::find()?;
     let (command, rest) = args.split_first().map_or(("help", args), |(c, rest)| (c.as_str(), rest));
+    match usage::look(command, rest) {
+        Asked::Do => {}
+        Asked::Help(text) => {
+            print!("{text}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Asked::Wrong(why) => {
+            eprint!("{why}");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    let place = Place::find()?;
     match command {
-        "help" | "-h" | "--help" => print!("{HELP}"),
-        "setup" => return no_more(rest).and_then(|()| set_up(&place)),
+        "setup" => return set_up(&place),
         "env" => {
-            no_more(rest)?;
             let ready = setup::all(&place)?;
             for (name, value) in ready.env(&place) {
                 println!("{name}={}", value.display());
             }
         }
-        "guests" => no_more(rest).and_then(|()| setup::guests(&place)).map(drop)?,
+        "guests" => setup::guests(&place).map(drop)?,
         "kafka" => broker::command(&place, rest)?,
         "demo" => return jobs::demo(&place, rest),
         "test" => return suite::command(&place, rest),
-        "tidy" => return no_more(rest).and_then(|()| tidy(&place)),
+        "tidy" => return tidy(&place),
         "sim" => return jobs::sim(&place, rest),
         "faults" => return faults::command(&place, rest),
         "bench" => return jobs::bench(&place, rest),
         "container" => return image::build(&place, rest),
-        "deny" => return no_more(rest).and_then(|()| jobs::deny(&place)),
+        "deny" => return jobs::deny(&place),
         "mutants" => return jobs::mutants(&place, rest),
-        unknown => {
-            eprint!("unknown command {unknown}\n\n{HELP}");
-            return Ok(ExitCode::from(2));
-        }
+        unknown => return Err(format!("{unknown} is known and not done: a fault of this program")),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -96,8 +86,4 @@ fn tidy(place: &Place) -> Result<ExitCode, String> {
     }
     say::say(&format!("{} faults of style", faults.len()));
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn no_more(args: &[String]) -> Result<(), String> {
-    args.first().map_or(Ok(()), |arg| Err(format!("unknown argument {arg}")))
 }
