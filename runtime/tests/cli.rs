@@ -91,6 +91,55 @@ fn who_stops_reading_has_seen_enough() {
 }
 
 #[test]
+fn an_argument_that_is_at_fault_is_wrong_use() {
+    let folder = folder("set");
+    plugin(&folder, "fine", &guest("identity"), "");
+    for command in [&["check"][..], &["run"], &["lag"], &["topics"], &["tail", "in"], &["dev"]] {
+        for (set, why) in [
+            ("foo", "invalid value 'foo' for '--set <KEY=VALUE>': it is KEY=VALUE, as logging.level=debug"),
+            ("a b=1", "\"a b\" is no key"),
+            ("logging.level=loud", "\"loud\" is not known"),
+            ("shutdown-grace=5", "must be a duration, not a whole number"),
+            ("kafka=x", "write --set kafka.KEY=VALUE, once for each key"),
+        ] {
+            let output = keyrail(&folder, &[command, &["--set", set]].concat());
+            let told = format!("{}{}", err(&output), out(&output));
+            assert_eq!(output.status.code(), Some(2), "{command:?} {set}: {told}");
+            assert!(told.contains(why), "{command:?} {set}: {told}");
+        }
+    }
+    // A file at fault is not.
+    std::fs::write(folder.join("keyrail.toml"), "brocker = 1\n").unwrap();
+    assert_eq!(keyrail(&folder, &["lag", "--set", "logging.level=loud"]).status.code(), Some(1));
+}
+
+#[test]
+fn lag_and_topics_need_no_handler_and_leave_out_what_is_broken() {
+    let folder = folder("unfit");
+    std::fs::write(folder.join("keyrail.toml"), "broker = \"embedded\"\n").unwrap();
+    plugin(&folder, "fine", b"", "");
+    std::fs::remove_file(folder.join("plugins/fine.wasm")).unwrap();
+    assert_eq!(keyrail(&folder, &["topics", "--create"]).status.code(), Some(0));
+    assert_eq!(keyrail(&folder, &["lag"]).status.code(), Some(0));
+    plugin(&folder, "broken", b"", "[retry]\natempts = 3\n");
+    for command in ["lag", "topics"] {
+        let table = keyrail(&folder, &[command]);
+        assert_eq!(table.status.code(), Some(1), "{}", err(&table));
+        assert!(out(&table).contains("fine") && !out(&table).contains("broken"), "{}", out(&table));
+        let told = err(&table);
+        assert!(told.starts_with("keyrail: broken is left out: its manifest has faults\n"), "{told}");
+        assert!(told.contains("broken.toml:4:1: retry.atempts: unknown key"), "{told}");
+        let json: serde_json::Value = serde_json::from_str(out(&keyrail(&folder, &[command, "--json"]))).unwrap();
+        assert!(json["unfit"]["broken"][0].as_str().unwrap().contains("did you mean `attempts`?"), "{json}");
+    }
+    let one = keyrail(&folder, &["lag", "fine"]);
+    assert_eq!((one.status.code(), err(&one)), (Some(0), ""));
+    let other = keyrail(&folder, &["lag", "broken"]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(err(&other).starts_with("keyrail: the manifest of broken has faults\n"), "{}", err(&other));
+}
+
+#[test]
 fn faults_of_the_configuration_are_1_for_check_and_run() {
     let folder = folder("faults");
     plugin(&folder, "p", b"", "[retry]\natempts = 3\n");

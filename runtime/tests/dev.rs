@@ -159,11 +159,64 @@ fn handlers_of_the_folder_itself_run_whatever_broker_it_names_and_a_taken_port_i
     assert!(sent.status.success(), "{sent:?}");
     dev.expect(&["  (no key)  done -> out"]);
     let mut second = Dev::start(&parent, &["here"]);
-    second.expect(&["here/data: process ", "holds this folder", "stop it, or choose another folder"]);
+    let pid = format!("process {}, holds this folder", dev.child.id());
+    second.expect(&["here/data: keyrail, ", &pid, "stop it, or choose another folder"]);
     assert_eq!(second.child.wait().unwrap().code(), Some(1));
+    // The other one is the cause, and not the port that it may hold too; nothing else is said of a start that is none.
+    second.lines.iter().for_each(|line| second.seen.push(line));
+    assert!(
+        second.seen.iter().all(|line| !line.contains("pipelines  ") && !line.contains("port")),
+        "{:?}",
+        second.seen
+    );
+    let run = keyrail(&parent, &["run", "-c", "here/keyrail.toml", "--set", "broker=embedded"], "");
+    let told = String::from_utf8(run.stderr).unwrap();
+    assert!(run.status.code() == Some(1) && told.contains(&pid) && !told.contains("listen"), "{told}");
     assert_eq!(dev.interrupt(), Some(0));
     let nowhere = keyrail(&parent, &["dev", "nowhere"], "");
     assert_eq!(nowhere.status.code(), Some(1));
     let told = String::from_utf8(nowhere.stderr).unwrap();
     assert!(told.contains("there is no folder nowhere: make it, or name another"), "{told}");
+}
+
+#[test]
+fn a_folder_of_pipelines_runs_by_the_keyrail_toml_that_names_it() {
+    let folder = folder("above");
+    let plugins = folder.join("plugins");
+    std::fs::create_dir_all(&plugins).unwrap();
+    std::fs::write(folder.join("keyrail.toml"), "broker = \"embedded\"\nadmin.listen = \"127.0.0.1:0\"\n").unwrap();
+    std::fs::write(plugins.join("copy.toml"), MANIFEST).unwrap();
+    std::fs::write(plugins.join("copy.wasm"), guest("identity")).unwrap();
+    for (place, argument, send) in [(&folder, "plugins", " lines.json"), (&plugins, ".", "above/keyrail.toml")] {
+        let mut dev = Dev::start(place, &[argument]);
+        dev.expect(&["holds the pipelines of", "keyrail.toml: that says the rest"]);
+        assert!(dev.expect(&["send       keyrail send TOPIC"]).ends_with(send));
+        dev.expect(&["the pipeline starts"]);
+        assert_eq!(dev.interrupt(), Some(0));
+    }
+    assert!(folder.join("data/keyrail.db").exists() && !plugins.join("keyrail.toml").exists());
+    // A folder that it does not name is a deployment of its own, and that is said.
+    std::fs::create_dir(folder.join("other")).unwrap();
+    let mut dev = Dev::start(&folder, &["other", "--set", "admin.listen=127.0.0.1:0"]);
+    dev.expect(&["made other/keyrail.toml, a deployment of its own: ./keyrail.toml runs ./plugins"]);
+    dev.expect(&["-c other/keyrail.toml"]);
+    assert_eq!(dev.interrupt(), Some(0));
+    // Which one is meant can't be told from a file with faults.
+    std::fs::remove_dir_all(folder.join("other")).unwrap();
+    std::fs::create_dir(folder.join("other")).unwrap();
+    std::fs::write(folder.join("keyrail.toml"), "brocker = 1\n").unwrap();
+    let refused = keyrail(&folder, &["dev", "other"], "");
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(1) && told.contains("did you mean `broker`?"), "{told}");
+    assert!(!folder.join("other/keyrail.toml").exists());
+}
+
+#[test]
+fn a_file_is_no_folder() {
+    let folder = folder("file");
+    std::fs::write(folder.join("orders.json"), "").unwrap();
+    let refused = keyrail(&folder, &["dev", "orders.json"], "");
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(told.contains("orders.json is a file") && told.contains("`keyrail send TOPIC orders.json`"), "{told}");
 }

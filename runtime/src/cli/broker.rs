@@ -1,10 +1,12 @@
 //! The client that a command speaks through, by the configuration.
 
+use super::terminal;
 use anyhow::Context as _;
 use keyrail::broker::client::{Client, Topic};
 use keyrail::broker::embedded::{self, Embedded};
 use keyrail::broker::topics::nearest;
-use keyrail::config::{BrokerKind, Host, Pipeline};
+use keyrail::config::{BrokerKind, Faults, Found, Host, Pipeline, find_manifests};
+use std::collections::BTreeMap;
 
 #[cfg(not(feature = "kafka"))]
 pub(super) const NO_KAFKA: &str =
@@ -39,7 +41,28 @@ pub(super) fn kafka(host: &Host) -> anyhow::Result<keyrail::broker::kafka::Kafka
 /// keyrail.toml, without the pipelines.
 pub(super) fn host(config: &super::Config) -> anyhow::Result<Host> {
     keyrail::config::load_host(&config.config, &config.set, &super::variable)
-        .map_err(|faults| anyhow::anyhow!("the configuration has faults\n{faults}"))
+        .map_err(|faults| super::faulty("the configuration has faults", &faults))
+}
+
+/// keyrail.toml and the manifests of its folder, without a look at handlers. What is wrong with one manifest does not touch
+/// the others.
+pub(super) fn manifests(config: &super::Config) -> anyhow::Result<(Host, Found)> {
+    let host = host(config)?;
+    let found = find_manifests(&host.plugins_dir, &super::variable)
+        .map_err(|faults| super::faulty("the configuration has faults", &faults))?;
+    Ok((host, found))
+}
+
+/// Tells which pipelines were left out, and why.
+pub(super) fn tell_unfit(unfit: &BTreeMap<String, Faults>) {
+    for (name, faults) in unfit {
+        terminal::say(&format!("keyrail: {name} is left out: its manifest has faults\n{faults}"));
+    }
+}
+
+/// The same for programs.
+pub(super) fn unfit_lines(unfit: &BTreeMap<String, Faults>) -> BTreeMap<&str, Vec<String>> {
+    unfit.iter().map(|(name, faults)| (name.as_str(), faults.iter().map(ToString::to_string).collect())).collect()
 }
 
 /// Pipelines with the topics that their patterns stand for now; one that matches none is as it was, without inputs.

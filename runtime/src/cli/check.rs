@@ -20,7 +20,8 @@ const DURABILITY: &str = "durability";
 pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let CheckArgs { config, json, resolved: show, durability } = args;
     let mut report = Report::default();
-    if let Some((host, pipelines)) = configuration(config, &mut report) {
+    let mut wrong_use = false;
+    if let Some((host, pipelines)) = configuration(config, &mut report, &mut wrong_use) {
         if *show {
             let text = resolved(config, &host, &pipelines);
             terminal::print(text.as_bytes(), "the configuration")?;
@@ -47,15 +48,16 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     }
     let text = if *json { report.json()? + "\n" } else { report.render(terminal::width()) };
     terminal::print(text.as_bytes(), "the report")?;
-    Ok(Exit::of(report.is_ok()))
+    Ok(if wrong_use { Exit::WrongUse } else { Exit::of(report.is_ok()) })
 }
 
-/// `None`: too faulty to look further.
-fn configuration(config: &Config, report: &mut Report) -> Option<(Host, Vec<Pipeline>)> {
+/// `None`: too faulty to look further. `wrong_use`: the arguments alone are at fault.
+fn configuration(config: &Config, report: &mut Report, wrong_use: &mut bool) -> Option<(Host, Vec<Pipeline>)> {
     let (host, pipelines) = match load(&config.config, &config.set, &variable) {
         Ok(loaded) => loaded,
         Err(faults) => {
             add_faults(&faults, report);
+            *wrong_use = faults.are_of_arguments();
             return None;
         }
     };

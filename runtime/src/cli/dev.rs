@@ -1,8 +1,10 @@
 //! `keyrail dev`: pipelines on the embedded broker, their folder watched, and a line for what becomes of each message.
 
+mod folder;
+
 use super::table::painted;
 use super::terminal::{self, Clean, colours, counted, say, still_read};
-use super::{Exit, signals, variable};
+use super::{Exit, faulty, run, setting, signals, variable};
 use anyhow::Context as _;
 use clap::Args;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -13,7 +15,7 @@ use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
 use keyrail::config::{BrokerKind, Host, find_pipelines, load_host};
 use keyrail::pipeline::witness::{Event, Told, Witness};
-use keyrail::pipeline::{self, Ended, Surroundings};
+use keyrail::pipeline::{self, Surroundings};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,8 +23,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// The file that is made where there is none.
-const HOST_FILE: &str = "keyrail.toml";
 /// Lines that wait to be printed at most. More messages than a terminal can show are counted instead.
 const WAITING: usize = 8192;
 /// Longest part of a key that is shown, in characters.
@@ -38,17 +38,17 @@ pub(super) struct DevArgs {
     #[arg(value_name = "DIR", default_value = ".")]
     dir: PathBuf,
     /// Override a key of keyrail.toml, as in --set plugins.dir=handlers; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<String>,
 }
 
 pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
-    let file = host_file(&args.dir)?;
     let mut sets = args.set.clone();
     // Last, so that it counts: this never touches a Kafka, whatever the file says.
     sets.push("broker=embedded".to_owned());
+    let file = folder::host_file(&args.dir, &sets)?;
     let mut host = load_host(&file, &sets, &variable)
-        .map_err(|faults| anyhow::anyhow!("the configuration has faults, and nothing was started\n{faults}"))?;
+        .map_err(|faults| faulty("the configuration has faults, and nothing was started", &faults))?;
     // What becomes of messages stands on the screen already.
     let level = format!(
         "warn,keyrail::pipeline::shard=error,keyrail::rollout={0},keyrail::handler={0}",
@@ -56,6 +56,8 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
     );
     logging::init(&level.parse()?, LogFormat::Brief)?;
     keyrail::fail::arm().map_err(anyhow::Error::msg)?;
+    // IMPORTANT: before anything is said or bound: where another process runs here, that is all there is to say.
+    let claim = run::claim(&host)?;
     std::fs::create_dir_all(&host.plugins_dir)
         .with_context(|| format!("can't make the folder of the pipelines, {}", host.plugins_dir.display()))?;
     if let Err(error) = check_address(host.admin_listen) {
@@ -78,18 +80,14 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
     }
     welcome(&host, &config, &admin)?;
     let (screen, printer) = Screen::new()?;
-    let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: Some(screen) };
+    let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: Some(screen), claim };
     let ended = pipeline::run(&host, Vec::new(), surroundings);
     drop(admin);
     // The screen went with the pipelines, so the printer has an end.
     let printed = printer.join().map_err(|_| anyhow::anyhow!("the thread that prints panicked"))?;
     let ended = ended?;
     printed.context("can't print")?;
-    say(match ended {
-        Ended::Stopped => "stopped: what was handled is committed, and the rest waits for the next start",
-        Ended::Failed => "stopped, and not all in good order: the lines above say what failed",
-        Ended::Fenced => "stopped: a newer instance has taken over",
-    });
+    say(run::told(ended));
     Ok(Exit::from(ended).into())
 }
 
@@ -97,27 +95,6 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-}
-
-/// The folder's keyrail.toml, made if it is not there: the other commands read it too.
-fn host_file(dir: &Path) -> anyhow::Result<PathBuf> {
-    let shown = dir.display();
-    anyhow::ensure!(dir.is_dir(), "there is no folder {shown}: make it, or name another");
-    let file = dir.join(HOST_FILE);
-    if file.exists() {
-        return Ok(file);
-    }
-    // Handlers that lie here are meant to be run here.
-    let entries = std::fs::read_dir(dir).with_context(|| format!("can't read the folder {shown}"))?;
-    let here = entries.filter_map(Result::ok).any(|entry| entry.path().extension().is_some_and(|e| e == "wasm"));
-    let plugins = if here { "." } else { "./plugins" };
-    let text = format!(
-        "# Made by `keyrail dev`, and read by every command. CONFIGURATION.md tells all keys.\nbroker = \"embedded\"\n\n\
-         [plugins]\ndir = \"{plugins}\"\n"
-    );
-    std::fs::write(&file, text).with_context(|| format!("can't write {}", file.display()))?;
-    say(&format!("made {}", file.display()));
-    Ok(file)
 }
 
 /// `config`: what the other commands need to find the same broker.

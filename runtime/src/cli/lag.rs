@@ -2,13 +2,13 @@
 
 use super::table::{Column, Table, Tone};
 use super::terminal::{self, grouped, say};
-use super::{Config, Exit, broker, place, variable};
+use super::{Config, Exit, broker, place};
 use anyhow::Context as _;
 use clap::Args;
 use keyrail::broker::client::{ANSWER_WAIT, Client, Topic};
 use keyrail::broker::topics::nearest;
 use keyrail::broker::{BrokerError, BrokerErrorKind, Committed, LogBounds};
-use keyrail::config::{self, From, Pipeline};
+use keyrail::config::{Found, From, Pipeline};
 use keyrail::record::TopicPartition;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -31,6 +31,9 @@ pub(super) struct LagArgs {
 #[derive(Serialize)]
 struct Page<'a> {
     pipelines: &'a [PipelineLag],
+    /// What is wrong with the manifests of the others.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unfit: BTreeMap<&'a str, Vec<String>>,
 }
 
 /// How one pipeline stands.
@@ -64,10 +67,15 @@ struct PartitionLag {
 }
 
 pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
-    let (host, pipelines) = config::load(&args.config.config, &args.config.set, &variable)
-        .map_err(|faults| anyhow::anyhow!("the configuration has faults\n{faults}"))?;
-    // Wrong use is told before anybody is asked.
-    choose(&pipelines, args.pipeline.as_deref())?;
+    let (host, Found { fit: pipelines, mut unfit }) = broker::manifests(&args.config)?;
+    if let Some(name) = &args.pipeline {
+        // Wrong use is told before anybody is asked.
+        if let Some(faults) = unfit.get(name) {
+            anyhow::bail!("the manifest of {name} has faults\n{faults}");
+        }
+        choose(&pipelines, Some(name))?;
+        unfit.clear();
+    }
     let mut client = broker::open(&host, false)?;
     let place = client.place();
     let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
@@ -78,7 +86,7 @@ pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
         lags.push(lag_of(client.as_mut(), pipeline, &all)?);
     }
     let text = if args.json {
-        serde_json::to_string(&Page { pipelines: &lags })? + "\n"
+        serde_json::to_string(&Page { pipelines: &lags, unfit: broker::unfit_lines(&unfit) })? + "\n"
     } else {
         table(&lags).render(terminal::width(), terminal::colours())
     };
@@ -88,7 +96,8 @@ pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
             say(&format!("keyrail: {}: {}", lag.pipeline, broker::missing(name, &place, &all, "")));
         }
     }
-    Ok(Exit::of(lags.iter().all(|lag| lag.missing.is_empty())))
+    broker::tell_unfit(&unfit);
+    Ok(Exit::of(unfit.is_empty() && lags.iter().all(|lag| lag.missing.is_empty())))
 }
 
 fn choose<'a>(pipelines: &'a [Pipeline], name: Option<&str>) -> anyhow::Result<Vec<&'a Pipeline>> {

@@ -18,6 +18,7 @@ mod terminal;
 mod topics;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+use keyrail::config::{self, Faults};
 use keyrail::pipeline::Ended;
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -121,8 +122,31 @@ struct Config {
     #[arg(short, long = "config", value_name = "FILE", default_value = "keyrail.toml", value_hint = ValueHint::FilePath)]
     config: PathBuf,
     /// Override a key of the file, as in --set kafka."client.id"=x; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<String>,
+}
+
+/// Reads an argument of `--set`; what it means is looked at with the file.
+fn setting(written: &str) -> Result<String, String> {
+    config::check_set(written).map(|()| written.to_owned())
+}
+
+/// Wrong use that shows only when the command runs.
+#[derive(Debug)]
+struct WrongUse(String);
+
+impl std::fmt::Display for WrongUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongUse {}
+
+/// `what`, and the faults below it. Where only arguments are at fault it is wrong use.
+fn faulty(what: &str, faults: &Faults) -> anyhow::Error {
+    let told = format!("{what}\n{faults}");
+    if faults.are_of_arguments() { WrongUse(told).into() } else { anyhow::Error::msg(told) }
 }
 
 #[derive(Debug, Args)]
@@ -167,7 +191,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         // The log may be JSON for a machine or not be set up yet; whoever started the command reads this. If even that
         // can't be written, the exit code is all that is left to tell.
         drop(writeln!(std::io::stderr(), "keyrail: {error:#}"));
-        Exit::Failed.into()
+        if error.is::<WrongUse>() { Exit::WrongUse.into() } else { Exit::Failed.into() }
     })
 }
 

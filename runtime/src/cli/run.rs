@@ -1,19 +1,21 @@
 //! `keyrail run`: sets the process up, hands over to the pipelines, and takes it down in order.
 
-use super::{Config, signals, variable};
+use super::{Config, faulty, signals, variable};
+use anyhow::Context as _;
 use keyrail::admin::health::Health;
 use keyrail::admin::http::AdminServer;
 use keyrail::admin::logging::{self, LogFormat, LogLevel};
 use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
-use keyrail::config::{Format, Logging, load};
-use keyrail::pipeline::{self, Surroundings};
+use keyrail::broker::embedded::Claim;
+use keyrail::config::{BrokerKind, Format, Host, Logging, load};
+use keyrail::pipeline::{self, Ended, Surroundings};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let (host, pipelines) = load(&config.config, &config.set, &variable)
-        .map_err(|faults| anyhow::anyhow!("the configuration has faults, and nothing was started\n{faults}"))?;
+        .map_err(|faults| faulty("the configuration has faults, and nothing was started", &faults))?;
     set_up_log(host.logging)?;
     keyrail::fail::arm().map_err(anyhow::Error::msg)?;
     for pipeline in &pipelines {
@@ -21,16 +23,40 @@ pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
             tracing::warn!(pipeline = pipeline.name, "{warning}");
         }
     }
+    // IMPORTANT: before the port, which the process that holds the folder most often holds too: that process is the cause.
+    let claim = claim(&host)?;
     let (stop, health, metrics) = (Stop::new(), Arc::new(Health::new()), Arc::new(Metrics::new()));
     metrics.budget_limit_bytes.set(host.records_bytes);
     // IMPORTANT: before the pipelines, so that probes see them start, and dropped after them, so that they see them drain.
     let admin = AdminServer::start(host.admin_listen, health.clone(), metrics.clone())?;
     signals::listen(stop.clone(), health.clone(), host.shutdown_grace)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pipelines = pipelines.len(), "keyrail starts");
-    let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: None };
+    let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: None, claim };
     let ended = pipeline::run(&host, pipelines, surroundings);
     drop(admin);
-    Ok(super::Exit::from(ended?).into())
+    let ended = ended?;
+    match ended {
+        Ended::Stopped => tracing::info!("{}", told(ended)),
+        Ended::Failed | Ended::Fenced => tracing::error!("{}", told(ended)),
+    }
+    Ok(super::Exit::from(ended).into())
+}
+
+/// Takes the embedded broker's folder, where that is the broker.
+pub(super) fn claim(host: &Host) -> anyhow::Result<Option<Claim>> {
+    match host.broker {
+        BrokerKind::Embedded => Claim::take(&pipeline::embedded_options(host)).context("nothing was started").map(Some),
+        BrokerKind::Kafka => Ok(None),
+    }
+}
+
+/// The last line.
+pub(super) fn told(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Stopped => "stopped: what was handled is committed, and the rest waits for the next start",
+        Ended::Failed => "stopped, and not all in good order: the lines above say what failed",
+        Ended::Fenced => "stopped: a newer instance has taken over",
+    }
 }
 
 fn set_up_log(logging: Logging) -> anyhow::Result<()> {

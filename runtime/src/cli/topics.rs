@@ -4,14 +4,15 @@ mod commands;
 mod needs;
 
 use super::table::{Column, Table, Tone};
-use super::{Config, Exit, broker, terminal, variable};
+use super::{Config, Exit, broker, terminal};
 use anyhow::Context as _;
 use clap::Args;
 use commands::Commands;
 use keyrail::broker::client::{Client, NewTopic};
-use keyrail::config;
+use keyrail::config::Found;
 use needs::{Need, State};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 #[derive(Debug, Args)]
 pub(super) struct TopicsArgs {
@@ -35,11 +36,13 @@ pub(super) struct TopicsArgs {
 #[derive(Serialize)]
 struct Page<'a> {
     topics: &'a [Need],
+    /// What is wrong with the manifests of pipelines whose topics are not among these.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unfit: BTreeMap<&'a str, Vec<String>>,
 }
 
 pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
-    let (host, pipelines) = config::load(&args.config.config, &args.config.set, &variable)
-        .map_err(|faults| anyhow::anyhow!("the configuration has faults\n{faults}"))?;
+    let (host, Found { fit: pipelines, unfit }) = broker::manifests(&args.config)?;
     let mut client = broker::open(&host, args.create)?;
     let place = client.place();
     let ask = || format!("can't ask {place} for its topics");
@@ -56,7 +59,7 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
     let text = if args.print {
         Commands::of(&host)?.print(&needs, args.partitions)
     } else if args.json {
-        serde_json::to_string(&Page { topics: &needs })? + "\n"
+        serde_json::to_string(&Page { topics: &needs, unfit: broker::unfit_lines(&unfit) })? + "\n"
     } else {
         let width = terminal::width();
         let hint = hint(&needs, args.create).map(|hint| terminal::broken(hint, width.unwrap_or(usize::MAX)));
@@ -64,7 +67,11 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
         table(&needs).render(width, terminal::colours()) + &hint
     };
     terminal::print(text.as_bytes(), "the topics")?;
-    Ok(Exit::of(args.print || needs.iter().all(|need| matches!(need.state, State::Exists | State::Created))))
+    broker::tell_unfit(&unfit);
+    Ok(Exit::of(
+        unfit.is_empty()
+            && (args.print || needs.iter().all(|need| matches!(need.state, State::Exists | State::Created))),
+    ))
 }
 
 /// Makes what is missing. Inputs come first, since dead letters are made after them.

@@ -155,6 +155,21 @@ pub(super) fn set(
     }
 }
 
+/// Whether an argument of `--set` is KEY=VALUE, whatever the key. Says what is wrong with it otherwise.
+///
+/// # Errors
+/// It is not, or the key is none.
+pub fn check_set(argument: &str) -> Result<(), String> {
+    let Some((key, _)) = split(argument) else {
+        return Err("it is KEY=VALUE, as logging.level=debug: the = is missing".to_owned());
+    };
+    let parsed = format!("{key}=0");
+    match DeTable::parse(&parsed).ok().and_then(|root| single_path(root.get_ref())) {
+        Some(_) => Ok(()),
+        None => Err(format!("{:?} is no key: write it as in the file, as kafka.\"client.id\"", key.trim())),
+    }
+}
+
 /// Splits at the first `=` outside quotes.
 fn split(argument: &str) -> Option<(&str, &str)> {
     let mut quote = None;

@@ -50,6 +50,9 @@ pub struct Fault {
     pub cure: String,
 }
 
+/// What a fault's "file" begins with where an argument is at fault.
+pub(super) const ARGUMENT: &str = "--set";
+
 /// Lines longer than this are broken, where a space allows it.
 const WIDTH: usize = 80;
 
@@ -126,6 +129,12 @@ impl Faults {
     /// The faults in reading order.
     pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
         self.0.iter()
+    }
+
+    /// Whether `--set` arguments alone are at fault, and no file.
+    #[must_use]
+    pub fn are_of_arguments(&self) -> bool {
+        self.0.iter().all(|fault| fault.file.starts_with(ARGUMENT))
     }
 
     /// Both lots as one, this one first.

@@ -63,12 +63,16 @@ fn host(path: &Path, sets: &[String], variables: Variables<'_>) -> Resolved {
 /// # Errors
 /// Every fault of every file at once.
 pub fn load_pipelines(dir: &Path, variables: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Pipeline>, Faults> {
-    let (files, pipelines, mut faults) = read_folder(dir, variables)?;
+    let (files, pipelines, mut faults) = read_folder(dir, &|path| path.is_file(), variables)?;
     if files.is_empty() {
-        let cure = "put NAME.toml and its handler there, or set plugins.dir";
-        faults.push(Place::whole(&dir.display().to_string()).fault("", "no pipeline in it", cure));
+        faults.push(no_pipeline(dir));
     }
     Faults::unless(pipelines, faults)
+}
+
+fn no_pipeline(dir: &Path) -> Fault {
+    let cure = "put NAME.toml and its handler there, or set plugins.dir";
+    Place::whole(&dir.display().to_string()).fault("", "no pipeline in it", cure)
 }
 
 /// What a folder of pipelines holds at one moment: those that are fit, beside those that are not.
@@ -85,20 +89,33 @@ pub struct Found {
 /// # Errors
 /// The folder itself can't be read.
 pub fn find_pipelines(dir: &Path, variables: &dyn Fn(&str) -> Option<String>) -> Result<Found, Faults> {
-    let (files, pipelines, faults) = read_folder(dir, variables)?;
+    read_folder(dir, &|path| path.is_file(), variables).map(sorted)
+}
+
+/// As [`find_pipelines`], but the handlers need not be there, and at least one manifest must be: for questions about topics
+/// and groups.
+///
+/// # Errors
+/// The folder itself can't be read, or holds no manifest.
+pub fn find_manifests(dir: &Path, variables: &dyn Fn(&str) -> Option<String>) -> Result<Found, Faults> {
+    let folder = read_folder(dir, &|_| true, variables)?;
+    if folder.0.is_empty() { Err(Faults::of(vec![no_pipeline(dir)])) } else { Ok(sorted(folder)) }
+}
+
+fn sorted((files, pipelines, faults): Folder) -> Found {
     let mut by_file: BTreeMap<String, Vec<Fault>> = BTreeMap::new();
     for fault in faults {
         by_file.entry(fault.file.clone()).or_default().push(fault);
     }
     let fit = pipelines.into_iter().filter(|p| !by_file.contains_key(&p.manifest.display().to_string())).collect();
     let unfit = files.into_iter().filter_map(|(file, name)| Some((name, Faults::of(by_file.remove(&file)?)))).collect();
-    Ok(Found { fit, unfit })
+    Found { fit, unfit }
 }
 
 /// Files and names of all manifests, read or not; those that make a pipeline; and what is wrong.
 type Folder = (Vec<(String, String)>, Vec<Pipeline>, Vec<Fault>);
 
-fn read_folder(dir: &Path, variables: Variables<'_>) -> Result<Folder, Faults> {
+fn read_folder(dir: &Path, is_file: &dyn Fn(&Path) -> bool, variables: Variables<'_>) -> Result<Folder, Faults> {
     let names = list(dir).map_err(|error| {
         let cure = "make it, or set plugins.dir in keyrail.toml";
         Faults::of(vec![Place::whole(&dir.display().to_string()).fault("", reason(&error), cure)])
@@ -113,7 +130,7 @@ fn read_folder(dir: &Path, variables: Variables<'_>) -> Result<Folder, Faults> {
         }
         files.push((shown, name));
     }
-    let pipelines = resolve(&texts, dir, &names, &|path| path.is_file(), variables, &mut faults);
+    let pipelines = resolve(&texts, dir, &names, is_file, variables, &mut faults);
     Ok((files, pipelines, faults))
 }
 

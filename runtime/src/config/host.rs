@@ -42,10 +42,13 @@ pub(super) fn resolve(file: &str, text: &str, dir: &Path, sets: &[String], varia
 
 fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host {
     let mut reader = Reader::new(file, table, HOST, faults);
+    let before = reader.faults.len();
     let broker = reader.choice("broker", &[("kafka", BrokerKind::Kafka), ("embedded", BrokerKind::Embedded)]);
+    // Where nobody knows which is meant, nothing is missing in [kafka].
+    let uses_kafka = broker == BrokerKind::Kafka && reader.faults.len() == before;
     Host {
         broker,
-        kafka: client::read(&mut reader, broker == BrokerKind::Kafka),
+        kafka: client::read(&mut reader, uses_kafka),
         embedded: embedded(&mut reader, dir),
         plugins_dir: folder(&mut reader, "plugins.dir", dir),
         plugins_poll: Duration::from_millis(reader.duration("plugins.poll")),

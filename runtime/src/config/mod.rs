@@ -41,8 +41,9 @@ pub(crate) fn for_tests(name: &str, text: &str) -> Pipeline {
 }
 
 pub use client::is_secret;
+pub use document::check_set;
 pub use fault::{Fault, Faults};
-pub use files::{Found, find_pipelines, load, load_host, load_pipelines};
+pub use files::{Found, find_manifests, find_pipelines, load, load_host, load_pipelines};
 pub use json_schema::{host as host_schema, pipeline as pipeline_schema};
 pub use pattern::Pattern;
 

@@ -30,7 +30,12 @@ fn check_under(table: &Table, prefix: &str, catalogue: &Catalogue, faults: &mut 
                 faults.push(entry.place.fault(&path, "a list, not one table", format!("write [{path}] once")));
             }
             (Some(Kind::Section | Kind::Free(_)), _) => {
-                faults.push(entry.place.fault(&path, "not a table", format!("write [{path}] and its keys below")));
+                let cure = if entry.place.line > 0 {
+                    format!("write [{path}] and its keys below")
+                } else {
+                    format!("write --set {path}.KEY=VALUE, once for each key")
+                };
+                faults.push(entry.place.fault(&path, "not a table", cure));
             }
             (Some(_), _) => {}
         }

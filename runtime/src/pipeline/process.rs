@@ -69,6 +69,8 @@ pub struct Surroundings {
     /// Is told of every message's fate, if anybody. Who watches also waits for the folder to be mended where `run` would
     /// end.
     pub witness: Option<Arc<dyn Witness>>,
+    /// The embedded broker's folder, if it is taken already.
+    pub claim: Option<embedded::Claim>,
 }
 
 /// Runs these pipelines, and follows their folder, until a stop is asked for and all are drained, or until none can go on.
@@ -80,8 +82,11 @@ pub fn run(
     pipelines: Vec<config::Pipeline>,
     surroundings: Surroundings,
 ) -> Result<Ended, StartError> {
-    let Surroundings { health, metrics, stop, variables, witness } = surroundings;
-    let broker = broker(host)?;
+    let Surroundings { health, metrics, stop, variables, witness, claim } = surroundings;
+    let broker = match claim {
+        Some(claim) => opened(claim.open())?,
+        None => broker(host)?,
+    };
     let options = HostOptions { cache_dir: Some(host.store_dir.join("code")) };
     let engine = wasm::Host::new(options).map_err(|e| StartError(vec![e.to_string()]))?;
     let mut all = prepare(&engine, pipelines)?;
@@ -125,11 +130,12 @@ pub fn run(
 pub fn broker(host: &config::Host) -> Result<Arc<dyn Broker>, StartError> {
     match host.broker {
         BrokerKind::Kafka => kafka(host),
-        BrokerKind::Embedded => {
-            let opened = Embedded::open(&embedded_options(host)).map_err(|e| StartError(vec![e.message]))?;
-            Ok(Arc::new(opened))
-        }
+        BrokerKind::Embedded => opened(Embedded::open(&embedded_options(host))),
     }
+}
+
+fn opened(folder: Result<Embedded, BrokerError>) -> Result<Arc<dyn Broker>, StartError> {
+    Ok(Arc::new(folder.map_err(|e| StartError(vec![e.message]))?))
 }
 
 /// `[embedded]` as the broker takes it.

@@ -36,7 +36,7 @@ pub(super) fn run(file: &Path) -> Result<()> {
 fn pipelines(file: &Path, stop: Stop) -> Result<()> {
     let (host, pipelines) = config::load(file, &[], &|_| None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
     let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
-    let surroundings = Surroundings { health, metrics, stop, variables: |_| None, witness: None };
+    let surroundings = Surroundings { health, metrics, stop, variables: |_| None, witness: None, claim: None };
     let ended = pipeline::run(&host, pipelines, surroundings)?;
     ensure!(ended == Ended::Stopped, "a pipeline could not go on");
     Ok(())

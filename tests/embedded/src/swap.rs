@@ -42,6 +42,7 @@ pub(super) fn bench(dir: &str, guest: &Path) -> Result<()> {
         stop: stop.clone(),
         variables: |_| None,
         witness: None,
+        claim: None,
     };
     let running = std::thread::spawn(move || pipeline::run(&host, pipelines, surroundings));
     let times = measure(&options, &handler, &base, &metrics);

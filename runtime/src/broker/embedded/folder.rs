@@ -60,7 +60,7 @@ impl NotHeld {
     pub(super) fn told(self, dir: &Path) -> BrokerError {
         match self {
             Self::By(holder) => {
-                let who = holder.pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+                let who = holder.pid.map_or("another process".to_owned(), |pid| format!("keyrail, process {pid},"));
                 operator(format!(
                     "{}: {who} holds this folder, and only one process can: stop it, or choose another folder in \
                      [embedded] dir",

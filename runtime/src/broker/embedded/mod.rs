@@ -49,6 +49,40 @@ pub struct Options {
     pub durable: bool,
 }
 
+/// A folder that is taken and not open yet; dropped, it is given back.
+#[derive(Debug)]
+pub struct Claim {
+    held: folder::Held,
+    options: Options,
+}
+
+impl Claim {
+    /// Takes the folder, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// Another process holds it, or the disk refuses.
+    pub fn take(options: &Options) -> Result<Self, BrokerError> {
+        let until = Instant::now() + HOLDER_WAIT;
+        loop {
+            match folder::hold(&options.dir, Purpose::Serve) {
+                Ok(held) => return Ok(Self { held, options: options.clone() }),
+                Err(NotHeld::By(holder)) if holder.soon_done && Instant::now() < until => {
+                    std::thread::sleep(HOLDER_PAUSE);
+                }
+                Err(not) => return Err(not.told(&options.dir)),
+            }
+        }
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// It is of another version or damaged, or the disk refuses.
+    pub fn open(self) -> Result<Embedded, BrokerError> {
+        Embedded::of(self.held, &self.options)
+    }
+}
+
 /// An open folder. The last one dropped closes it.
 #[derive(Debug, Clone)]
 pub struct Embedded {
@@ -74,21 +108,12 @@ struct Threads {
 }
 
 impl Embedded {
-    /// Takes the folder, and makes it if it is not there.
+    /// [`Claim::take`] and [`Claim::open`] in one.
     ///
     /// # Errors
-    /// Another process holds it, it is of another version or damaged, or the disk refuses.
+    /// Those of both.
     pub fn open(options: &Options) -> Result<Self, BrokerError> {
-        let until = Instant::now() + HOLDER_WAIT;
-        loop {
-            match folder::hold(&options.dir, Purpose::Serve) {
-                Ok(held) => return Self::of(held, options),
-                Err(NotHeld::By(holder)) if holder.soon_done && Instant::now() < until => {
-                    std::thread::sleep(HOLDER_PAUSE);
-                }
-                Err(not) => return Err(not.told(&options.dir)),
-            }
-        }
+        Claim::take(options)?.open()
     }
 
     fn of(held: folder::Held, options: &Options) -> Result<Self, BrokerError> {
