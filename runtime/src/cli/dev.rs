@@ -16,6 +16,7 @@ use keyrail::admin::stop::Stop;
 use keyrail::config::{BrokerKind, Host, find_pipelines, load_host};
 use keyrail::pipeline::witness::{Event, Told, Witness};
 use keyrail::pipeline::{self, Surroundings};
+use keyrail_engine::message::Epitaph;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -190,15 +191,16 @@ fn fate(event: &Event<'_>) -> (&'static str, &'static str, String) {
             let ordinal = if *failures == 1 { "1 failure".to_owned() } else { format!("{failures} failures") };
             ("retry", YELLOW, format!(" in {}, after {ordinal}: {}", span(*in_ms), words(code, detail)))
         }
-        Event::DeadLetter { epitaph, topic } => {
-            let why = words(&epitaph.failure.code, &epitaph.failure.detail);
-            ("dead letter", RED, format!(" -> {topic}, {}: {why}", epitaph.reason.as_str()))
-        }
-        Event::Discarded(epitaph) => {
-            let why = words(&epitaph.failure.code, &epitaph.failure.detail);
-            ("discarded", RED, format!(", {}: {why}", epitaph.reason.as_str()))
-        }
+        Event::DeadLetter { epitaph, topic } => ("dead letter", RED, format!(" -> {topic}, {}", reason(epitaph))),
+        Event::Discarded(epitaph) => ("discarded", RED, format!(", {}", reason(epitaph))),
     }
+}
+
+/// Why a message is given up. Where the failure is the reason it is told once, as in `trap: panic: ...`.
+fn reason(epitaph: &Epitaph) -> String {
+    let (reason, code) = (epitaph.reason.as_str(), epitaph.failure.code.as_str());
+    let why = words(code, &epitaph.failure.detail);
+    if reason == code { why } else { format!("{reason}: {why}") }
 }
 
 /// Where records went: a topic once, with their number where there are several.
@@ -239,7 +241,7 @@ fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keyrail_engine::message::{Epitaph, Failure, Reason};
+    use keyrail_engine::message::{Failure, Reason};
 
     fn shown(event: Event<'_>, key: Option<&[u8]>, colours: bool) -> String {
         let told = Told { pipeline: "pay", topic: "orders", partition: 3, offset: 17, key, event };
@@ -256,6 +258,8 @@ mod tests {
             first_failed_ms: 0,
             version: None,
         };
+        let failure = Failure { code: "trap".into(), detail: "panic: no such cup, in barista::serve".into() };
+        let trap = Epitaph { reason: Reason::Trap, failure, ..epitaph.clone() };
         let retry = |failures, in_ms| Event::Retry { code: "busy", detail: "the bank is down", failures, in_ms };
         let cases = [
             (Event::Done(vec!["receipts"]), "done -> receipts"),
@@ -272,6 +276,10 @@ mod tests {
                 "dead letter -> pay.orders.dlq, rejected: bad-amount: -3 is below 0",
             ),
             (Event::Discarded(&epitaph), "discarded, rejected: bad-amount: -3 is below 0"),
+            (
+                Event::DeadLetter { epitaph: &trap, topic: "pay.orders.dlq" },
+                "dead letter -> pay.orders.dlq, trap: panic: no such cup, in barista::serve",
+            ),
         ];
         for (event, expected) in cases {
             assert_eq!(shown(event, Some(b"k1"), false), format!("{start}{expected}\n"));

@@ -47,6 +47,8 @@ pub(super) const OWNED: [(&str, &str); 37] = [
     ("transaction.timeout.ms", "always 10 s; remove it"),
     ("transactional.id", "it is made of the group and a name kept in store.dir; remove it"),
 ];
+/// Refused where a pipeline is exactly-once.
+pub(super) const STATIC_MEMBER: &str = "group.instance.id";
 const ALL: &str = "always all; remove it";
 const BROKER: &str = "offsets are kept by the broker; remove it";
 const COMMITS: &str = "Keyrail commits what is settled; remove it";

@@ -35,12 +35,15 @@ pub fn load(
     sets: &[String],
     variables: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Host, Vec<Pipeline>), Faults> {
-    let resolved = host(path, sets, variables);
+    let mut resolved = host(path, sets, variables);
     let doubtful = resolved.faults.iter().any(|fault| fault.key.starts_with("plugin"));
     let pipelines = match &resolved.host {
         Some(host) if !doubtful => load_pipelines(&host.plugins_dir, variables),
         _ => Ok(Vec::new()),
     };
+    if let (Some(place), Ok(pipelines)) = (&resolved.static_member, &pipelines) {
+        resolved.faults.extend(together::static_member(place, pipelines));
+    }
     match (resolved.result(), pipelines) {
         (Ok(host), Ok(pipelines)) => Ok((host, pipelines)),
         (Err(faults), Ok(_)) | (Ok(_), Err(faults)) => Err(faults),
@@ -53,7 +56,7 @@ fn host(path: &Path, sets: &[String], variables: Variables<'_>) -> Resolved {
     let mut faults = Vec::new();
     match read(path, "name another one with -c FILE, or let `keyrail dev` make one", &mut faults) {
         Some(text) => host::resolve(&file, &text, path.parent().unwrap_or(Path::new("")), sets, variables),
-        None => Resolved { host: None, faults },
+        None => Resolved { host: None, faults, static_member: None },
     }
 }
 

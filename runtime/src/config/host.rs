@@ -2,8 +2,8 @@
 
 use super::catalogue::{Absent, HOST, Kind};
 use super::client;
-use super::document::{Table, Variables, parse, set};
-use super::fault::{Fault, Faults};
+use super::document::{Table, Value, Variables, entry, parse, set};
+use super::fault::{Fault, Faults, Place};
 use super::reader::Reader;
 use super::schema;
 use super::{BrokerKind, Embedded, Format, Host, Level, Logging};
@@ -16,6 +16,8 @@ pub(super) struct Resolved {
     /// The host, whole only without faults; `None` when the file is no TOML.
     pub(super) host: Option<Host>,
     pub(super) faults: Vec<Fault>,
+    /// Where `group.instance.id` is written, if Kafka is the broker: whether it may be, the manifests decide.
+    pub(super) static_member: Option<Place>,
 }
 
 impl Resolved {
@@ -32,12 +34,16 @@ pub(super) fn resolve(file: &str, text: &str, dir: &Path, sets: &[String], varia
     let mut faults = Vec::new();
     let free = schema::free(HOST);
     let Some(mut table) = parse(file, text, &free, variables, &mut faults) else {
-        return Resolved { host: None, faults };
+        return Resolved { host: None, faults, static_member: None };
     };
     set(&mut table, sets, &free, variables, &mut faults);
     schema::check(&table, HOST, &mut faults);
-    let host = Some(read(file, &table, dir, &mut faults));
-    Resolved { host, faults }
+    let host = read(file, &table, dir, &mut faults);
+    let static_member = match entry(&table, "kafka").map(|kafka| &kafka.node.value) {
+        Some(Value::Table(kafka)) if host.broker == BrokerKind::Kafka => entry(kafka, client::STATIC_MEMBER),
+        _ => None,
+    };
+    Resolved { host: Some(host), faults, static_member: static_member.map(|entry| entry.place.clone()) }
 }
 
 fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host {

@@ -344,6 +344,16 @@ fn host_and_pipelines_are_told_together() {
     folder.write("keyrail.toml", format!("plugins.dir = \".\"\n{kafka}"));
     let (host, pipelines) = load(&folder.0.join("keyrail.toml"), &[], &|_| None).unwrap();
     assert_eq!((host.kafka.len(), pipelines.len()), (1, 1));
+    // Whether a member may be static the pipelines decide.
+    let member = "kafka.\"group.instance.id\" = \"one\"\nplugins.dir = \".\"\n";
+    folder.write("keyrail.toml", format!("{kafka}{member}"));
+    let refused = load(&folder.0.join("keyrail.toml"), &[], &|_| None).unwrap_err().to_string();
+    let expected = "keyrail.toml:2:7: kafka.\"group.instance.id\"";
+    assert!(refused.contains(expected) && refused.contains("exactly-once\" of payments"), "{refused}");
+    let embedded = load(&folder.0.join("keyrail.toml"), &["broker=embedded".to_owned()], &|_| None);
+    assert!(embedded.is_ok(), "{embedded:?}");
+    folder.write("payments.toml", "handler = \"payments.wasm\"\ninput = [\"a\"]\nguarantee = \"at-least-once\"\n");
+    assert!(load(&folder.0.join("keyrail.toml"), &[], &|_| None).is_ok());
 }
 
 #[test]

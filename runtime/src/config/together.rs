@@ -1,8 +1,11 @@
 //! What must hold between the pipelines of a folder.
 
+use super::client::STATIC_MEMBER;
+use super::document::join;
 use super::fault::{Fault, Place};
 use super::manifest::Manifest;
-use super::topic;
+use super::{Pipeline, topic};
+use keyrail_engine::policy::Guarantee;
 
 /// Finds what no manifest can know alone.
 pub(super) fn check(manifests: &[Manifest], faults: &mut Vec<Fault>) {
@@ -13,6 +16,16 @@ pub(super) fn check(manifests: &[Manifest], faults: &mut Vec<Fault>) {
         dead_letters(manifest, manifests, faults);
         internal_topics(manifest, manifests, faults);
     }
+}
+
+/// Of two processes with one static id the older is not told at once that it was replaced; until then it could commit for
+/// partitions that are the other's, and with them the effects of a transaction. `place`: where the id is written.
+pub(super) fn static_member(place: &Place, pipelines: &[Pipeline]) -> Option<Fault> {
+    let exactly = pipelines.iter().find(|pipeline| pipeline.policy.guarantee == Guarantee::ExactlyOnce)?;
+    let problem = format!("does not go with guarantee = \"exactly-once\" of {}", exactly.name);
+    let cure =
+        "remove it: a member that was replaced under its id could still commit. Or set guarantee = \"at-least-once\"";
+    Some(place.fault(&join("kafka", STATIC_MEMBER), problem, cure))
 }
 
 /// Two pipelines of one group would each get a part of the partitions of an input that both read.

@@ -339,7 +339,7 @@ fn words(failure: &CallFailure) -> message::Failure {
         CallFailure::WrongCount { .. } => "wrong-count",
         CallFailure::HostCalls { .. } => "host-calls",
     };
-    message::Failure { code: code.to_owned(), detail: failure.to_string() }
+    message::Failure { code: code.to_owned(), detail: failure.words() }
 }
 
 /// `then = "discard"` is logged by its promise.

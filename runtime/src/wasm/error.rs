@@ -181,6 +181,17 @@ pub enum CallFailure {
     },
 }
 
+impl CallFailure {
+    /// What happened, without the kind of it where that is told beside it.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Trap { detail } => detail.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for CallFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

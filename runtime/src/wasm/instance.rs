@@ -13,12 +13,17 @@ use super::metrics::Handles;
 use super::text::{self, DETAIL_BYTES, clean};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 /// Component-model handles that a guest may hold: the contract has no resources, so it needs none.
 const HANDLES: usize = 1000;
-/// The guest's innermost functions that stand in a trap's detail.
+/// The handler's innermost functions that stand in a trap's detail, and those that are looked at for them.
 const FRAMES: usize = 8;
+const DEEPEST: usize = 64;
+/// What functions of Rust's own libraries and of the SDK begin with.
+const NOT_ITS_OWN: [&str; 7] = ["std::", "core::", "alloc::", "keyrail_sdk::", "__rust", "rust_", "cabi_"];
+/// How wasmtime tells of a panic.
+const UNREACHABLE: &str = "wasm `unreachable` instruction executed";
 const FRAME_BYTES: usize = 120;
 
 /// An opened handler. It belongs to one thread at a time and to one pipeline.
@@ -106,7 +111,7 @@ impl Instance {
             Err(e) if e.downcast_ref::<PoolConcurrencyLimitError>().is_some() => {
                 Err(OpenErrorKind::NoRoom(format!("{e:#}")))
             }
-            Err(e) => Err(OpenErrorKind::Failed(classify(&e, &store.data().meter))),
+            Err(e) => Err(OpenErrorKind::Failed(classify(&e, &store.data().meter, &setup.handler))),
         }
     }
 
@@ -119,7 +124,7 @@ impl Instance {
         self.messages = relend(messages);
         let outcomes = outcomes.map_err(|e| {
             let ctx = self.store.data();
-            with_last_words(classify(&e, &ctx.meter), ctx.call.last_error.as_deref())
+            with_last_words(classify(&e, &ctx.meter, &ctx.setup.handler), ctx.call.last_error.as_deref())
         })?;
         if outcomes.len() != batch.len() {
             return Err(CallFailure::WrongCount { expected: batch.len(), got: outcomes.len() });
@@ -196,7 +201,7 @@ fn tidy(failure: WireFailure) -> Failure {
 }
 
 /// Names the failure of a call.
-fn classify(error: &wasmtime::Error, meter: &Meter) -> CallFailure {
+fn classify(error: &wasmtime::Error, meter: &Meter, handler: &str) -> CallFailure {
     if let Some(quota) = error.downcast_ref::<Quota>() {
         return CallFailure::HostCalls { detail: quota.to_string() };
     }
@@ -208,7 +213,7 @@ fn classify(error: &wasmtime::Error, meter: &Meter) -> CallFailure {
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
         return CallFailure::HostCalls { detail: "too much data in one call between handler and host".to_owned() };
     }
-    let detail = detail(&cause, error.downcast_ref::<WasmBacktrace>());
+    let detail = detail(&cause, error.downcast_ref::<WasmBacktrace>(), handler);
     match meter.refused() {
         Some(refused) => CallFailure::Memory { detail: format!("{refused}; then: {detail}") },
         None => CallFailure::Trap { detail },
@@ -219,7 +224,11 @@ fn classify(error: &wasmtime::Error, meter: &Meter) -> CallFailure {
 fn with_last_words(failure: CallFailure, words: Option<&str>) -> CallFailure {
     match (failure, words) {
         (CallFailure::Trap { detail }, Some(panic)) if panic.starts_with("panic: ") => {
-            CallFailure::Trap { detail: format!("{panic}; {detail}") }
+            let detail = match detail.strip_prefix(UNREACHABLE) {
+                Some(place) => format!("{panic}{place}"),
+                None => format!("{panic}; {detail}"),
+            };
+            CallFailure::Trap { detail }
         }
         (CallFailure::Trap { detail }, Some(words)) => {
             CallFailure::Trap { detail: format!("{detail}; it last logged as an error: {words}") }
@@ -228,18 +237,35 @@ fn with_last_words(failure: CallFailure, words: Option<&str>) -> CallFailure {
     }
 }
 
-/// The cause, then the guest's functions from the innermost outwards.
-fn detail(cause: &str, backtrace: Option<&WasmBacktrace>) -> String {
-    let mut out = clean(cause.strip_prefix("wasm trap: ").unwrap_or(cause), 1024).into_owned();
-    for (n, frame) in backtrace.iter().flat_map(|b| b.frames()).take(FRAMES).enumerate() {
-        out.push_str(if n == 0 { ", in " } else { " < " });
-        match frame.func_name() {
-            // Names of other languages, and those that are no mangled ones, come out as they are.
-            Some(name) => out.push_str(&clean(&format!("{:#}", rustc_demangle::demangle(name)), FRAME_BYTES)),
-            None => out.push_str(&format!("function {}", frame.func_index())),
-        }
+/// The cause, then the handler's own functions from the innermost outwards. All of them are in the log at debug level.
+fn detail(cause: &str, backtrace: Option<&WasmBacktrace>, handler: &str) -> String {
+    let cause = clean(cause.strip_prefix("wasm trap: ").unwrap_or(cause), 1024);
+    let frames: Vec<String> = backtrace.iter().flat_map(|b| b.frames()).take(DEEPEST).map(name).collect();
+    if !frames.is_empty() {
+        tracing::debug!(pipeline = handler, frames = frames.join(" < "), "{cause}");
     }
-    out
+    format!("{cause}{}", place(&frames))
+}
+
+fn name(frame: &FrameInfo) -> String {
+    match frame.func_name() {
+        // Names of other languages, and those that are no mangled ones, come out as they are.
+        Some(name) => clean(&format!("{:#}", rustc_demangle::demangle(name)), FRAME_BYTES).into_owned(),
+        None => format!("function {}", frame.func_index()),
+    }
+}
+
+/// Leaves out how Rust panics and how the SDK calls the handler, unless nothing else is there.
+fn place(frames: &[String]) -> String {
+    let is_own = |frame: &&String| {
+        let path = frame.trim_start_matches('<');
+        !frame.contains('#') && !NOT_ITS_OWN.iter().any(|start| path.starts_with(start))
+    };
+    let mut shown: Vec<&str> = frames.iter().filter(is_own).map(String::as_str).take(FRAMES).collect();
+    if shown.is_empty() {
+        shown = frames.iter().map(String::as_str).take(FRAMES).collect();
+    }
+    if shown.is_empty() { String::new() } else { format!(", in {}", shown.join(" < ")) }
 }
 
 #[cfg(test)]
@@ -253,6 +279,32 @@ mod tests {
         assert_eq!(told(Some("panic: no such order")), trap("panic: no such order; unreachable"));
         assert_eq!(told(Some("no rows")), trap("unreachable; it last logged as an error: no rows"));
         assert_eq!(told(None), trap("unreachable"));
+        let panicked = trap("wasm `unreachable` instruction executed, in barista::serve");
+        assert_eq!(
+            with_last_words(panicked, Some("panic: no such cup")),
+            trap("panic: no such cup, in barista::serve")
+        );
         assert_eq!(with_last_words(CallFailure::Timeout, Some("panic: x")), CallFailure::Timeout);
+    }
+
+    #[test]
+    fn a_trap_names_the_handler_s_own_functions() {
+        let told = |frames: &[&str]| place(&frames.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
+        let panicked = [
+            "__rustc::rust_panic",
+            "std::panicking::panic_with_hook",
+            "std::panicking::panic_handler::{closure#0}",
+            "core::panicking::panic_fmt",
+            "<alloc::vec::Vec<u8> as core::ops::index::Index<usize>>::index",
+            "<barista::Order as core::fmt::Display>::fmt",
+            "barista::serve",
+            "keyrail_sdk::wasm::bindings::exports::keyrail::handler::guest::_export_process_cabi",
+            "keyrail:handler/guest@0.1.0#process",
+        ];
+        assert_eq!(told(&panicked), ", in <barista::Order as core::fmt::Display>::fmt < barista::serve");
+        assert_eq!(told(&["crash", "one"]), ", in crash < one", "other languages");
+        assert_eq!(told(&panicked[..2]), ", in __rustc::rust_panic < std::panicking::panic_with_hook");
+        assert_eq!(told(&[]), "");
+        assert_eq!(told(&["descend"; 9]).matches("descend").count(), FRAMES);
     }
 }

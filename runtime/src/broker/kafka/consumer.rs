@@ -428,6 +428,9 @@ impl Consumer for KafkaConsumer {
     }
 
     fn transactions(&self, id: &str, topics: &[&str]) -> Result<Box<dyn Transactions>, BrokerError> {
+        if let Some(refused) = self.kafka.settings.no_transactions() {
+            return Err(refused);
+        }
         let limit = self.kafka.smallest_limit(topics, LIMITS)?;
         Ok(Box::new(KafkaTransactions::new(self.kafka.clone(), &self.shared, id, limit)))
     }

@@ -87,7 +87,13 @@ impl Place {
             Code::BrokerTransportFailure if failure.reason.contains("PLAINTEXT") => {
                 (Operator, format!("if this stays, {}", self.tls_cure(&failure.reason)))
             }
-            Code::Resolve => (Operator, format!("no host of that name: check \"bootstrap.servers\" ({at}) in [kafka]")),
+            // Names come with their hosts, where all of a deployment starts at once.
+            Code::Resolve => (
+                Retry,
+                format!(
+                    "no host of that name is known: correct \"bootstrap.servers\" ({at}) in [kafka], or let the name server know it"
+                ),
+            ),
             Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::TimedOutQueue => (
                 Retry,
                 format!("is a broker running at {at}? If not, start it or correct \"bootstrap.servers\" in [kafka]"),
@@ -254,12 +260,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rebalance_takes_nothing_away_yet_and_an_unknown_member_has_lost_all() {
+    fn what_passes_is_waited_for_and_an_unknown_member_has_lost_all() {
         let told = |code| Place::default().explain("committing offsets", &Failure::new(code, "why"));
         for code in [Code::IllegalGeneration, Code::RebalanceInProgress] {
             let error = told(code);
             assert_eq!(error.kind, BrokerErrorKind::Superseded, "{code:?}");
             assert!(error.message.contains("rebalances") && !error.message.contains("away"), "{error}");
+        }
+        // A name that is not known yet is waited for, as a broker is that does not listen yet.
+        for code in [Code::Resolve, Code::BrokerTransportFailure] {
+            let error = told(code);
+            assert_eq!(error.kind, BrokerErrorKind::Retry, "{code:?}");
+            assert!(error.message.contains("correct \"bootstrap.servers\""), "{error}");
         }
         for code in [Code::UnknownMemberId, Code::FencedMemberEpoch, Code::AssignmentLost] {
             let error = told(code);

@@ -160,6 +160,18 @@ impl Settings {
         all
     }
 
+    /// Why no transactions can go with these properties. Of two processes with one static id the older is not told at once
+    /// that it was replaced, and until then the broker may take its offsets for partitions that are the other's.
+    pub(super) fn no_transactions(&self) -> Option<BrokerError> {
+        self.user.contains_key("group.instance.id").then(|| {
+            operator(
+                "[kafka]: \"group.instance.id\" does not go with guarantee = \"exactly-once\": a member that was replaced \
+                 under its id could still commit; remove it, or set guarantee = \"at-least-once\""
+                    .to_owned(),
+            )
+        })
+    }
+
     /// The largest batch of a producer, before its topics' own limits.
     pub(super) fn batch_bytes(&self) -> u64 {
         let default = PRODUCER_DEFAULTS.iter().find(|(n, _)| *n == "batch.size").map(|(_, v)| *v);

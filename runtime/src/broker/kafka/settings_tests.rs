@@ -83,6 +83,9 @@ fn a_transactional_producer_waits_for_nothing_longer_than_its_transaction() {
     assert_eq!(of(&long), ["10000", "10000", "7", last_two[0], last_two[1]], "the user's own comes before and wins");
     let short = [("delivery.timeout.ms", "4000"), ("socket.timeout.ms", "3000")];
     assert_eq!(of(&short), ["4000", "3000", "20", last_two[0], last_two[1]]);
+    let member = settings(&[("bootstrap.servers", "b:1"), ("group.instance.id", "one")]).unwrap();
+    assert!(member.no_transactions().is_some_and(|e| e.message.contains("guarantee = \"at-least-once\"")));
+    assert!(settings(&[("bootstrap.servers", "b:1")]).unwrap().no_transactions().is_none());
     let refused = settings(&[("bootstrap.servers", "b:1"), ("transaction.timeout.ms", "60000")]).unwrap_err();
     assert!(refused[0].message.contains("\"transaction.timeout.ms\" can't be set here"), "{}", refused[0]);
 }
