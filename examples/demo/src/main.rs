@@ -156,20 +156,29 @@ fn tell(place: &Place, story: &Story, counts: Counts, verdict: &judge::Verdict, 
     // What the killed workers did in their last moments is in no figure, so there are a few more.
     let again = usize::try_from(counts.done).unwrap_or(usize::MAX).saturating_sub(verdict.paid + verdict.let_through);
     let took = screen.elapsed().as_secs_f64();
-    screen.print("");
-    for (what, number, remark) in [
+    let there = [
         ("orders sent", story.lines.len(), format!("{} of them are second copies", story.repeats.len())),
         ("paid, by their receipts", verdict.paid, String::new()),
         ("dead-lettered, as they should be", verdict.dead, String::new()),
-        ("duplicates suppressed", counts.duplicates as usize, "each time that they were met".to_owned()),
-        ("retries", counts.retries as usize, "each customer's next orders waited meanwhile".to_owned()),
-        ("handled again after a kill", again, "what they had written was taken back".to_owned()),
         ("duplicates let through by a kill", verdict.let_through, "ids are remembered in memory, for now".to_owned()),
         ("lost", lost, String::new()),
         ("out of order", crossed, String::new()),
         ("twice", twice, "each order's effects are seen once, kills or not".to_owned()),
+    ];
+    let counted = [
+        ("orders done", counts.done as usize, "what a kill took back was done again, and counts again".to_owned()),
+        ("of them again after a kill", again, "what they had written was taken back".to_owned()),
+        ("duplicates suppressed", counts.duplicates as usize, "each time that they were met".to_owned()),
+        ("retries", counts.retries as usize, "each customer's next orders waited meanwhile".to_owned()),
+    ];
+    for (heading, rows) in [
+        ("What is there in the end, read with `keyrail tail`:", &there[..]),
+        ("What the workers counted on the way, as in the line of progress:", &counted[..]),
     ] {
-        screen.print(format!("{number:>9}  {what:<34} {remark}").trim_end());
+        screen.print(&format!("\n{heading}"));
+        for (what, number, remark) in rows {
+            screen.print(format!("{number:>9}  {what:<34} {remark}").trim_end());
+        }
     }
     for (what, ids) in [
         ("lost", &verdict.lost),
@@ -188,7 +197,8 @@ fn tell(place: &Place, story: &Story, counts: Counts, verdict: &judge::Verdict, 
     let (keyrail, config) = (place.keyrail.display(), place.config());
     let config = config.display();
     screen.print(&format!(
-        "\nTo try next:\n  {keyrail} tail {LETTERS} --from earliest -c {config}\n  \
-         {keyrail} lag -c {config}\n  {keyrail} run -c {config}\n"
+        "\nWhat the workers said is in {}.\nTo try next:\n  {keyrail} tail {LETTERS} --from earliest -c {config}\n  \
+         {keyrail} lag -c {config}\n  {keyrail} run -c {config}\n",
+        place.log().display()
     ));
 }

@@ -33,6 +33,7 @@ fn the_demo_keeps_its_promise_through_three_kills() {
     assert!(out.status.success(), "{text}\n{errors}\n{log}");
     assert_eq!(text.matches("killed the worker with SIGKILL").count(), 3, "{text}");
     assert!(text.contains("The promise was kept: 3 kills, 0 lost, 0 out of order, 0 twice"), "{text}");
+    assert!(text.contains("What the workers said is in ") && text.contains("worker.log"), "{text}");
     assert!(!text.contains('\x1b'), "no colours and no cursor where there is no terminal: {text}");
 }
 

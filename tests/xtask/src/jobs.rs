@@ -39,7 +39,7 @@ pub(crate) fn demo(place: &Place, args: &[String]) -> Result<ExitCode, String> {
         End::Exited(_) => return Ok(ExitCode::FAILURE),
         End::TimedOut => return Err(format!("the build took more than {} s", DEMO_BUILD_LIMIT.as_secs())),
     }
-    say(&format!("built in {} s", (elapsed() - began).as_secs()));
+    say(&format!("built in {} s; the demo begins, and counts its own seconds", (elapsed() - began).as_secs()));
     let folder = place.target.join("demo");
     make(&folder)?;
     // A copy: the next build of the tests puts another Keyrail in its place.
