@@ -29,7 +29,11 @@ pub(super) fn host_file(dir: &Path, sets: &[String]) -> anyhow::Result<PathBuf> 
     let mut others = String::new();
     for above in above(&dir) {
         let host = load_host(&above, sets, &variable).map_err(|faults| {
-            let why = format!("{shown} has no keyrail.toml, and {}, which may be meant, has faults", above.display());
+            let above = above.display();
+            let why = format!(
+                "{shown} has no keyrail.toml, and {above}, which may be meant, has faults: mend them, or put an empty \
+                 keyrail.toml into {shown}"
+            );
             faulty(&why, &faults)
         })?;
         if host.plugins_dir.canonicalize().is_ok_and(|plugins| plugins == dir) {

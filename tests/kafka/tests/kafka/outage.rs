@@ -37,8 +37,8 @@ fn no_broker_at_the_address_is_told_with_the_address() {
 
     let unknown = BTreeMap::from([("bootstrap.servers".to_owned(), "no-such-host.invalid:9092".to_owned())]);
     let told = connect(&unknown, &[]).topics().unwrap().describe(&["t"], wait).unwrap_err();
-    assert_eq!(told.kind, BrokerErrorKind::Operator, "{told}");
-    assert!(told.message.contains("no-such-host.invalid:9092"), "{told}");
+    assert_eq!(told.kind, BrokerErrorKind::Retry, "a name may come, too: {told}");
+    assert!(told.message.contains("no-such-host.invalid:9092") && told.message.contains("correct"), "{told}");
 }
 
 #[test]
