@@ -201,12 +201,25 @@ impl Client for KafkaClient {
         }
         let doing = format!("asking what the group {group:?} has committed");
         let send = |c: &super::native::Client, q: &super::native::Queue| c.group_offsets(group, &list, q, ANSWER_WAIT);
-        let none = |f: Failure| match f.code {
-            // Brokers of other makes say so of a group that nobody knows.
-            Code::GroupIdNotFound => Ok(Vec::new()),
-            _ => Err(f),
+        let until = Instant::now() + ANSWER_WAIT;
+        let told = loop {
+            let excused = |f: Failure| match f.code {
+                // Brokers of other makes say so of a group that nobody knows.
+                Code::GroupIdNotFound => Ok(Some(Vec::new())),
+                // A broker that has just started reads its groups first.
+                Code::CoordinatorLoadInProgress | Code::CoordinatorNotAvailable | Code::NotCoordinator
+                    if Instant::now() < until =>
+                {
+                    Ok(None)
+                }
+                _ => Err(f),
+            };
+            let read = |event: &super::native::Event<'_>| event.group_offsets().map(Some).or_else(excused);
+            match self.topics.ask(&doing, ANSWER_WAIT, send, read)? {
+                Some(told) => break told,
+                None => std::thread::sleep(POLL),
+            }
         };
-        let told = self.topics.ask(&doing, ANSWER_WAIT, send, |event| event.group_offsets().or_else(none))?;
         let of = |at: &TopicPartition| {
             let name = name_of(topics, *at)?;
             let found = told.iter().find(|g| g.partition == at.partition && g.topic == name.as_bytes());
