@@ -43,10 +43,11 @@ pub(crate) const FILE_LINES: usize = 500;
 pub(crate) const FUNCTION_LINES: usize = 70;
 
 /// Who may import what. Everyone else goes through the types of the module named.
-const IMPORTS: [(&str, &[&str]); 17] = [
+const IMPORTS: [(&str, &[&str]); 18] = [
     ("rdkafka", &["runtime/src/broker/kafka", "tests/kafka/", "tests/bench/"]),
     ("rdkafka_sys", &["runtime/src/broker/kafka"]),
-    ("rusqlite", &["runtime/src/broker/embedded/sqlite/"]),
+    ("rusqlite", &["runtime/src/broker/embedded/sqlite/", "tests/bench/stores/"]),
+    ("crc32fast", &["runtime/src/broker/embedded/", "runtime/store/"]),
     ("wasmtime", &["runtime/src/wasm/"]),
     ("wit_component", &["runtime/src/wasm/"]),
     ("wit_parser", &["runtime/src/wasm/"]),

@@ -1,0 +1,43 @@
+//! Many tasks, one budget.
+
+use crate::support::*;
+use keyrail_store::{Options, SeenIndex, Store};
+
+#[test]
+fn tasks_share_one_budget() {
+    let folder = Folder::new("shared");
+    let store = Store::start(Options { budget_bytes: 4 << 20, ..options(None) }).unwrap();
+    let tasks: Vec<_> = (0..20)
+        .map(|n| {
+            let identity = keyrail_store::Identity { partition: n, ..identity() };
+            store.open(&folder.0.join(n.to_string()), &identity, 0).unwrap().index
+        })
+        .collect();
+    let mut most = 0;
+    for record in 0..600u64 {
+        // The first gets half of all.
+        let task = if record % 2 == 0 { 0 } else { record as usize % tasks.len() };
+        let ids: Vec<_> = (record * 500..(record + 1) * 500).map(id).collect();
+        tasks[task].insert(&ids, 1_000_000, record as i64 + 1).unwrap();
+        most = most.max(tasks.iter().map(|t| t.stats().waiting_bytes).sum());
+    }
+    assert!(most > 1 << 20 && most <= (4 << 20) + (100 << 10), "{most} bytes waited");
+    for n in 0..300_000u64 {
+        let record = n / 500;
+        let task = if record % 2 == 0 { 0 } else { record as usize % tasks.len() };
+        assert!(tasks[task].contains(&id(n), 0).unwrap(), "{n}");
+        assert!(!tasks[(task + 1) % tasks.len()].contains(&id(n), 0).unwrap(), "{n} is another task's");
+    }
+}
+
+#[test]
+fn an_index_outlives_the_store_it_came_from() {
+    let folder = Folder::new("outlives");
+    let index = open(&store(), &folder.0, 0);
+    for n in 0..300u64 {
+        let ids: Vec<_> = (n * 500..(n + 1) * 500).map(id).collect();
+        index.insert(&ids, 1_000_000, n as i64 + 1).unwrap();
+    }
+    assert!(index.stats().segments > 0 && index.contains(&id(7), 0).unwrap());
+    assert!(index.checkpoint() < index.position());
+}
