@@ -154,21 +154,20 @@ fn verdict(place: &Place, story: &Story, screen: &mut Screen) -> Result<judge::V
 fn tell(place: &Place, story: &Story, counts: Counts, verdict: &judge::Verdict, screen: &mut Screen) {
     let (lost, crossed, twice) = (verdict.lost.len(), verdict.out_of_order.len(), verdict.twice.len());
     // What the killed workers did in their last moments is in no figure, so there are a few more.
-    let again = usize::try_from(counts.done).unwrap_or(usize::MAX).saturating_sub(verdict.paid + verdict.let_through);
+    let again = usize::try_from(counts.done).unwrap_or(usize::MAX).saturating_sub(verdict.paid);
     let took = screen.elapsed().as_secs_f64();
     let there = [
         ("orders sent", story.lines.len(), format!("{} of them are second copies", story.repeats.len())),
         ("paid, by their receipts", verdict.paid, String::new()),
         ("dead-lettered, as they should be", verdict.dead, String::new()),
-        ("duplicates let through by a kill", verdict.let_through, "ids are remembered in memory, for now".to_owned()),
         ("lost", lost, String::new()),
         ("out of order", crossed, String::new()),
-        ("twice", twice, "each order's effects are seen once, kills or not".to_owned()),
+        ("twice", twice, "each order has its effects once, also where it was sent twice".to_owned()),
     ];
     let counted = [
         ("orders done", counts.done as usize, "what a kill took back was done again, and counts again".to_owned()),
         ("of them again after a kill", again, "what they had written was taken back".to_owned()),
-        ("duplicates suppressed", counts.duplicates as usize, "each time that they were met".to_owned()),
+        ("duplicates suppressed", counts.duplicates as usize, "each time that they were met, kills or not".to_owned()),
         ("retries", counts.retries as usize, "each customer's next orders waited meanwhile".to_owned()),
     ];
     for (heading, rows) in [

@@ -92,4 +92,9 @@ pub trait Reader: Send {
     /// Whether all of a partition below `end` that can be read now has come out of [`Reader::next`]: the rest is gone, no
     /// record at all (markers of transactions), or of a transaction that is still open.
     fn has_passed(&self, at: TopicPartition, end: i64) -> bool;
+
+    /// The offset that is looked for next: all below it has come out of [`Reader::next`], is gone, was taken back, or was
+    /// no record at all. Unlike [`Reader::has_passed`] this waits for a transaction that is still open. `None`: the partition
+    /// is not read here.
+    fn position(&self, at: TopicPartition) -> Option<i64>;
 }

@@ -24,6 +24,8 @@ pub trait Broker: Send + Sync {
     fn consumer(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>, BrokerError>;
     /// A producer for these topics; to others it may write more slowly, or not at all.
     fn producer(&self, topics: &[&str]) -> Result<Box<dyn Producer>, BrokerError>;
+    /// Questions beside those of a group's member, and readers of partitions that belong to no group.
+    fn client(&self) -> Result<Box<dyn client::Client>, BrokerError>;
     /// The names of all topics that this user may see. Blocks up to `wait`, or as long as a connection takes.
     fn topic_names(&self, wait: Duration) -> Result<BTreeSet<String>, BrokerError>;
     /// Looks for every topic needed and makes those that it may. Gives what a person must put right; an error means that

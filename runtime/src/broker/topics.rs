@@ -2,6 +2,8 @@
 
 pub use crate::nearest::nearest;
 
+use std::time::Duration;
+
 /// What a pipeline uses a topic for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TopicRole {
@@ -13,6 +15,13 @@ pub enum TopicRole {
     DeadLetter {
         /// The input topic.
         input: String,
+    },
+    /// Ids of the input's messages that were seen; made with as many partitions as that has, and fit only with as many.
+    Seen {
+        /// The input topic.
+        input: String,
+        /// How long an id counts.
+        window: Duration,
     },
 }
 
@@ -49,4 +58,113 @@ pub fn dead_letter_settings(limit: Option<i64>) -> Vec<(String, String)> {
         settings.push(("max.message.bytes".to_owned(), with_headers.to_string()));
     }
     settings
+}
+
+/// Ids stay longer than they count, so that none is gone while somebody still asks for it.
+const SEEN_MARGIN: Duration = Duration::from_hours(1);
+/// Kafka's own default, which has room for a packed record.
+const SEEN_LARGEST: i64 = 1_048_588;
+/// A packed record of ids with what a batch adds to it.
+const SEEN_RECORD_BYTES: i64 = 544 * 1024;
+/// Ids go in whole segments: in such parts of the window, within these bounds.
+const SEEN_SEGMENTS: u32 = 8;
+const SEEN_SEGMENT: [Duration; 2] = [Duration::from_mins(10), Duration::from_hours(24)];
+
+/// The settings of a topic for seen ids, by Kafka's names. `segments`: the broker deletes whole segments, as Kafka does, and
+/// knows settings for them.
+#[must_use]
+pub fn seen_settings(window: Duration, segments: bool) -> Vec<(String, String)> {
+    let mut settings = vec![
+        ("cleanup.policy", "delete".to_owned()),
+        ("max.message.bytes", SEEN_LARGEST.to_string()),
+        ("retention.bytes", "-1".to_owned()),
+        ("retention.ms", seen_retention_ms(window).to_string()),
+    ];
+    if segments {
+        let part = (window / SEEN_SEGMENTS).clamp(SEEN_SEGMENT[0], SEEN_SEGMENT[1]);
+        settings.push(("segment.ms", part.as_millis().to_string()));
+    }
+    settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn seen_retention_ms(window: Duration) -> u128 {
+    (window + SEEN_MARGIN).as_millis()
+}
+
+/// A setting that does not fit what a topic is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// By Kafka's name.
+    pub setting: &'static str,
+    /// What it is.
+    pub has: String,
+    /// What it must be, or what it must at least be.
+    pub needs: String,
+    /// What comes of it.
+    pub why: &'static str,
+}
+
+/// Which settings of a topic for seen ids would let ids go before the window is over, or keep them out. What is not told is
+/// not called wrong.
+#[must_use]
+pub fn unfit_seen(settings: &[(String, String)], window: Duration) -> Vec<Unfit> {
+    let of = |wanted: &str| settings.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+    let number = |wanted: &str| of(wanted).and_then(|value| value.parse::<i64>().ok());
+    let mut unfit = Vec::new();
+    let mut add = |setting, needs: String, why| {
+        let has = of(setting).unwrap_or_default().to_owned();
+        unfit.push(Unfit { setting, has, needs, why });
+    };
+    if of("cleanup.policy").is_some_and(|policy| policy != "delete") {
+        add("cleanup.policy", "delete".to_owned(), "compaction takes ids away");
+    }
+    let too_short = |ms: i64| u128::try_from(ms).is_ok_and(|ms| ms < window.as_millis());
+    if number("retention.ms").is_some_and(too_short) {
+        add("retention.ms", seen_retention_ms(window).to_string(), "ids are gone before dedup.window is over");
+    }
+    if number("retention.bytes").is_some_and(|bytes| bytes >= 0) {
+        add("retention.bytes", "-1".to_owned(), "ids are gone before dedup.window is over when there are many");
+    }
+    if number("max.message.bytes").is_some_and(|bytes| bytes < SEEN_RECORD_BYTES) {
+        add("max.message.bytes", SEEN_LARGEST.to_string(), "a commit's ids don't fit");
+    }
+    unfit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    fn with(name: &str, value: &str) -> Vec<String> {
+        let mut settings = seen_settings(DAY, true);
+        settings.retain(|(known, _)| known != name);
+        settings.push((name.to_owned(), value.to_owned()));
+        unfit_seen(&settings, DAY).into_iter().map(|u| format!("{} {} {}", u.setting, u.has, u.needs)).collect()
+    }
+
+    #[test]
+    fn ids_stay_for_the_window_and_not_much_longer() {
+        let told = |window, segments| {
+            let all = seen_settings(window, segments).into_iter().map(|(name, value)| format!("{name}={value}"));
+            all.skip(2).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(told(DAY, true), "retention.bytes=-1 retention.ms=90000000 segment.ms=10800000");
+        assert_eq!(told(DAY, false), "retention.bytes=-1 retention.ms=90000000");
+        assert_eq!(told(Duration::from_millis(1), true), "retention.bytes=-1 retention.ms=3600001 segment.ms=600000");
+        assert_eq!(told(DAY * 365, true), "retention.bytes=-1 retention.ms=31539600000 segment.ms=86400000");
+    }
+
+    #[test]
+    fn what_takes_ids_early_or_keeps_them_out_is_unfit() {
+        assert_eq!(unfit_seen(&seen_settings(DAY, true), DAY), []);
+        assert_eq!(unfit_seen(&[], DAY), [], "what may not be asked is not called wrong");
+        assert_eq!(with("cleanup.policy", "compact,delete"), ["cleanup.policy compact,delete delete"]);
+        assert_eq!(with("retention.ms", "86399999"), ["retention.ms 86399999 90000000"]);
+        assert_eq!(with("retention.ms", "86400000"), [""; 0]);
+        assert_eq!(with("retention.ms", "-1"), [""; 0]);
+        assert_eq!(with("retention.bytes", "1073741824"), ["retention.bytes 1073741824 -1"]);
+        assert_eq!(with("max.message.bytes", "524288"), ["max.message.bytes 524288 1048588"]);
+    }
 }

@@ -169,7 +169,9 @@ fn embedded(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
         let pipeline = expanded.as_ref().unwrap_or(pipeline);
         let outputs = pipeline.outputs.iter().map(|(_, topic)| (topic, "output"));
         let letters = pipeline.dead_letter.topics.iter().map(|topic| (topic, "dead letters"));
-        for (topic, role) in pipeline.input.iter().map(|topic| (topic, "input")).chain(outputs).chain(letters) {
+        let seen = pipeline.seen.iter().flat_map(|seen| &seen.topics).map(|topic| (topic, "seen ids"));
+        let inputs = pipeline.input.iter().map(|topic| (topic, "input"));
+        for (topic, role) in inputs.chain(outputs).chain(letters).chain(seen) {
             let there = known.iter().any(|known| known.name == *topic);
             let missing = if there { "" } else { "; not there yet: `keyrail run` makes it" };
             report.add(Verdict::Ok, "topic", topic, format!("{role} of {}{missing}", pipeline.name));
@@ -205,6 +207,7 @@ fn expand(pipeline: &Pipeline, names: &BTreeSet<String>, report: &mut Report) ->
 mod topics {
     use super::super::report::{Report, Verdict};
     use keyrail::broker::kafka::{Kafka, NeededTopic, TopicRole, Topics};
+    use keyrail::broker::topics::seen_settings;
     use keyrail::broker::{BrokerError, BrokerErrorKind};
     use keyrail::config::{Host, Pipeline};
     use std::collections::BTreeSet;
@@ -247,19 +250,16 @@ mod topics {
     /// An error means that the broker can't be asked at all.
     fn look(topics: &Topics, pipeline: &Pipeline, report: &mut Report) -> Result<(), BrokerError> {
         let mut needed: Vec<NeededTopic> = Vec::new();
-        let mut need = |name: &str, role| {
-            if !needed.iter().any(|n| n.name == name && n.role == role) {
-                needed.push(NeededTopic { name: name.to_owned(), role });
-            }
-        };
-        pipeline.input.iter().for_each(|name| need(name, TopicRole::Input));
-        pipeline.outputs.iter().for_each(|(_, name)| need(name, TopicRole::Output));
-        for (input, name) in pipeline.input.iter().zip(&pipeline.dead_letter.topics) {
-            match (partitions(topics, name)?, partitions(topics, input)?) {
+        for topic in keyrail::pipeline::needed(pipeline) {
+            let (TopicRole::DeadLetter { input } | TopicRole::Seen { input, .. }) = &topic.role else {
+                needed.push(topic);
+                continue;
+            };
+            match (partitions(topics, &topic.name)?, partitions(topics, input)?) {
                 // `ensure` would create what is missing, and a check changes nothing.
-                (Some(None), Some(Some(count))) => to_be_created(topics, name, count, report),
+                (Some(None), Some(Some(count))) => to_be_created(topics, &topic, count, report),
                 (Some(None), _) => {}
-                _ => need(name, TopicRole::DeadLetter { input: input.clone() }),
+                _ => needed.push(topic),
             }
         }
         let problems = topics.ensure(&needed, WAIT)?;
@@ -276,11 +276,14 @@ mod topics {
         Ok(())
     }
 
-    fn to_be_created(topics: &Topics, name: &str, partitions: i32, report: &mut Report) {
-        let message = "dead-letter topic does not exist yet: `keyrail run` creates it, if its user may".to_owned();
-        let settings = [("cleanup.policy".to_owned(), "delete".to_owned())];
-        report.add(Verdict::Warning, "topic", name, message).command =
-            Some(topics.create_command(name, partitions, &settings));
+    fn to_be_created(topics: &Topics, topic: &NeededTopic, partitions: i32, report: &mut Report) {
+        let (what, settings) = match &topic.role {
+            TopicRole::Seen { window, .. } => ("topic of seen ids", seen_settings(*window, true)),
+            _ => ("dead-letter topic", vec![("cleanup.policy".to_owned(), "delete".to_owned())]),
+        };
+        let message = format!("{what} does not exist yet: `keyrail run` creates it, if its user may");
+        report.add(Verdict::Warning, "topic", &topic.name, message).command =
+            Some(topics.create_command(&topic.name, partitions, &settings));
     }
 
     /// `None`: this user may not know, which `ensure` tells; `Some(None)`: there is no such topic.
@@ -297,6 +300,7 @@ mod topics {
             TopicRole::Input => "input",
             TopicRole::Output => "output",
             TopicRole::DeadLetter { .. } => "dead letters",
+            TopicRole::Seen { .. } => "seen ids",
         }
     }
 }

@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use clap::Args;
 use commands::Commands;
 use keyrail::broker::client::{Client, NewTopic};
-use keyrail::config::Found;
-use needs::{Need, State};
+use keyrail::config::{BrokerKind, Found};
+use needs::{Make, Need, State};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -24,8 +24,8 @@ pub(super) struct TopicsArgs {
     /// Make what is missing
     #[arg(long)]
     create: bool,
-    /// Partitions of inputs and outputs that are missing; the broker's default otherwise. Dead letters get as many as
-    /// their input
+    /// Partitions of inputs and outputs that are missing; the broker's default otherwise. Dead letters and seen ids get as
+    /// many as their input
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
     /// Print JSON for programs
@@ -52,9 +52,10 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
         pipelines
     };
     let mut needs = needs::collect(&pipelines);
-    needs::examine(client.as_mut(), &mut needs, args.partitions).with_context(ask)?;
+    let make = Make { partitions: args.partitions, segments: host.broker == BrokerKind::Kafka };
+    needs::examine(client.as_mut(), &mut needs, make).with_context(ask)?;
     if args.create {
-        create(client.as_mut(), &mut needs, args.partitions).with_context(ask)?;
+        create(client.as_mut(), &mut needs, make).with_context(ask)?;
     }
     let text = if args.print {
         Commands::of(&host)?.print(&needs, args.partitions)
@@ -74,21 +75,21 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
     ))
 }
 
-/// Makes what is missing. Inputs come first, since dead letters are made after them.
-fn create(client: &mut dyn Client, needs: &mut [Need], partitions: Option<i32>) -> anyhow::Result<()> {
+/// Makes what is missing. Inputs come first, since dead letters and seen ids are made after them.
+fn create(client: &mut dyn Client, needs: &mut [Need], make: Make) -> anyhow::Result<()> {
     for n in 0..needs.len() {
         if needs[n].state != State::Missing {
             continue;
         }
         // The inputs of before are there now, and their settings with them.
-        needs::examine(client, needs, partitions)?;
+        needs::examine(client, needs, make)?;
         let need = &needs[n];
         let new =
             NewTopic { name: need.topic.clone(), partitions: need.make_partitions, settings: need.make_settings() };
         client.create_topic(&new).with_context(|| format!("can't make the topic {:?}", need.topic))?;
         needs[n].made = true;
     }
-    needs::examine(client, needs, partitions)?;
+    needs::examine(client, needs, make)?;
     Ok(())
 }
 

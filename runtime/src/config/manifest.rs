@@ -5,7 +5,7 @@ use super::document::{Variables, join, parse};
 use super::fault::{Fault, Place};
 use super::reader::{Reader, Text};
 use super::schema;
-use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Pattern, Pipeline, topic};
+use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Pattern, Pipeline, Seen, topic};
 use crate::nearest::nearest;
 use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent};
 use std::collections::BTreeSet;
@@ -56,6 +56,7 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
     let outputs = outputs(&mut reader, &input);
     let dead_letter = dead_letter(&mut reader, &group, &input);
     let policy = policy(&mut reader);
+    let seen = seen(&mut reader, &policy, &group, &input);
     let (config, config_hidden) = handler_config(&mut reader);
     let warnings = warnings(&policy);
     let pipeline = Pipeline {
@@ -72,6 +73,7 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
         limits: limits(&mut reader, policy.timeout_ms),
         policy,
         dead_letter,
+        seen,
         config,
         config_hidden,
         warnings,
@@ -318,7 +320,19 @@ fn dedup(reader: &mut Reader<'_, '_>) -> Option<Dedup> {
         reader.fault("dedup.absent", "has no effect: every message has a digest", "remove it");
     }
     let window_ms = reader.duration("dedup.window");
-    Some(Dedup { id: id.unwrap_or(IdFrom::Digest), window_ms, absent, kept: false, capacity: DEDUP_CAPACITY })
+    Some(Dedup { id: id.unwrap_or(IdFrom::Digest), window_ms, absent, kept: true, capacity: DEDUP_CAPACITY })
+}
+
+/// In a transaction with what their messages did, ids outlive the process.
+fn seen(reader: &mut Reader<'_, '_>, policy: &Policy, group: &str, input: &[Text]) -> Option<Seen> {
+    let dedup = policy.dedup.as_ref().filter(|_| policy.keeps_ids())?;
+    let topics = input.iter().map(|input| topic::seen(group, &input.text)).collect::<Vec<_>>();
+    for (input, name) in input.iter().zip(&topics).filter(|(_, name)| name.len() > topic::LONGEST) {
+        let problem = format!("the topic of its ids, GROUP.TOPIC.seen, has {} characters", name.len());
+        let cure = format!("give the group a shorter name: a topic's has at most {}", topic::LONGEST);
+        reader.faults.push(input.place.fault("dedup", problem, cure));
+    }
+    Some(Seen { topics, window: Duration::from_millis(dedup.window_ms) })
 }
 
 fn limits(reader: &mut Reader<'_, '_>, timeout_ms: u64) -> Limits {
@@ -338,8 +352,9 @@ fn handler_config(reader: &mut Reader<'_, '_>) -> (Vec<(String, String)>, BTreeS
 
 fn warnings(policy: &Policy) -> Vec<String> {
     let mut warnings = Vec::new();
-    if policy.dedup.is_some() {
-        let kept = "dedup: ids are kept in memory for now and forgotten at a restart or when a partition moves";
+    if policy.dedup.is_some() && !policy.keeps_ids() {
+        let kept = "dedup: with guarantee = \"at-least-once\" ids are in memory alone, and forgotten at a restart or when a \
+                    partition moves";
         warnings.push(kept.to_owned());
     }
     warnings

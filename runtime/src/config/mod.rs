@@ -175,6 +175,8 @@ pub struct Pipeline {
     pub policy: Policy,
     /// Where messages go that can't be processed.
     pub dead_letter: DeadLetter,
+    /// Where the ids of messages go that were seen; `None`: nothing is suppressed, or ids are in memory only.
+    pub seen: Option<Seen>,
     /// What one message and one instance may use.
     pub limits: Limits,
     /// What the handler's `open` is given, in the order of the file.
@@ -221,6 +223,15 @@ pub enum HeaderStyle {
     Keyrail,
     /// `kafka_dlt-*`, numbers big-endian.
     Spring,
+}
+
+/// Where ids outlive the process: `[dedup]` with `guarantee = "exactly-once"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// GROUP.TOPIC.seen, one topic for each of [`Pipeline::input`], in that order; no two pipelines share one.
+    pub topics: Vec<String>,
+    /// `dedup.window`.
+    pub window: Duration,
 }
 
 /// `[limits]`.

@@ -58,10 +58,15 @@ impl Pipeline {
         for name in there.iter().filter(|name| self.patterns.iter().any(|pattern| pattern.matches(name))) {
             let dead_letters = self.dead_letter.topic_of(&self.group, name);
             let own = self.outputs.iter().any(|(_, output)| output == name) || dead_letters == *name;
-            // A name so long has no room for its dead letters'.
-            if !own && !found.input.contains(name) && dead_letters.len() <= topic::LONGEST {
+            let seen = self.seen.as_ref().map(|_| topic::seen(&self.group, name));
+            // A name so long has no room for those of its own topics.
+            let fits = std::iter::once(&dead_letters).chain(&seen).all(|own| own.len() <= topic::LONGEST);
+            if !own && !found.input.contains(name) && fits {
                 found.input.push(name.clone());
                 found.dead_letter.topics.push(dead_letters);
+                if let Some(all) = &mut found.seen {
+                    all.topics.extend(seen);
+                }
             }
         }
         (!found.input.is_empty()).then_some(found)
@@ -114,5 +119,19 @@ mod tests {
         let long = format!("a{}", "x".repeat(245));
         let manifest = for_tests("p", "handler = \"h.wasm\"\ninput = [\"^a\"]\n");
         assert_eq!(manifest.with_topics(&names(&[&long])), None, "its dead letters' name would be too long");
+    }
+
+    #[test]
+    fn what_a_pattern_brings_has_a_topic_of_seen_ids_too() {
+        let text = "handler = \"h.wasm\"\ninput = [\"first\", \"^a\"]\ndedup.id = \"key\"\n";
+        let seen = |text: &str, there: &[&str]| {
+            let found = for_tests("p", text).with_topics(&names(there));
+            found.and_then(|found| found.seen).map(|seen| seen.topics)
+        };
+        assert_eq!(seen(text, &["b", "ab"]), Some(vec!["p.first.seen".to_owned(), "p.ab.seen".to_owned()]));
+        assert_eq!(seen(&format!("guarantee = \"at-least-once\"\n{text}"), &["ab"]), None, "they are in memory");
+        // Its dead letters' name just fits, the other one does not.
+        let long = format!("a{}", "x".repeat(242));
+        assert_eq!(seen(text, &[&long]), Some(vec!["p.first.seen".to_owned()]));
     }
 }

@@ -12,6 +12,7 @@ pub(super) fn check(manifests: &[Manifest], faults: &mut Vec<Fault>) {
     for (index, manifest) in manifests.iter().enumerate() {
         for other in &manifests[..index] {
             shared_group(manifest, other, faults);
+            shared_ids(manifest, other, faults);
         }
         dead_letters(manifest, manifests, faults);
         internal_topics(manifest, manifests, faults);
@@ -35,6 +36,18 @@ fn shared_group(manifest: &Manifest, other: &Manifest, faults: &mut Vec<Fault>) 
     if pipeline.group == earlier.group {
         let problem = format!("{} reads {shared:?} with the group {:?} too", earlier.name, earlier.group);
         faults.push(manifest.group.fault("group", problem, "give each pipeline a group of its own"));
+    }
+}
+
+/// Group and topic may hold dots, so that two pairs of them make one name; each pipeline would take the other's ids for its
+/// own.
+fn shared_ids(manifest: &Manifest, other: &Manifest, faults: &mut Vec<Fault>) {
+    let (pipeline, earlier) = (&manifest.pipeline, &other.pipeline);
+    let (Some(seen), Some(before)) = (&pipeline.seen, &earlier.seen) else { return };
+    let shared = seen.topics.iter().find(|topic| before.topics.contains(topic));
+    if let Some(shared) = shared.filter(|_| pipeline.group != earlier.group) {
+        let problem = format!("its topic of seen ids, {shared:?}, is that of {} too", earlier.name);
+        faults.push(manifest.group.fault("group", problem, "name the group so that GROUP.TOPIC differs"));
     }
 }
 

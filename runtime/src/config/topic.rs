@@ -30,3 +30,8 @@ pub(super) fn check(name: &str) -> Result<(), Refused> {
 pub(super) fn dead_letters(group: &str, input: &str) -> String {
     format!("{group}.{input}.dlq")
 }
+
+/// The topic of the ids that were seen.
+pub(super) fn seen(group: &str, input: &str) -> String {
+    format!("{group}.{input}.seen")
+}

@@ -4,8 +4,10 @@ mod writing;
 
 use super::clock::Clock;
 use super::grace::Bounds;
+use super::ids::Memory;
 use super::link::{Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
 use super::records;
+use super::restore::Fill as _;
 use super::sink::{Ended, Sink};
 use super::witness::{Told, Witness};
 use super::{Serving, Trouble, show};
@@ -17,11 +19,12 @@ use crate::fail::{Point, pass};
 use crate::wasm::Effects;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use keyrail_engine::handover::Gone;
-use keyrail_engine::message::{Fate, Now};
+use keyrail_engine::message::{Fate, MessageId, Now, Partition};
 use keyrail_engine::order::shard_of;
 use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline};
+use keyrail_engine::seen;
 use keyrail_engine::shard::Settled;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,6 +64,8 @@ pub(super) struct Names {
     pub(super) outputs: Vec<String>,
     /// One dead-letter topic for each input.
     pub(super) letters: Vec<String>,
+    /// One topic of seen ids for each input, where they are kept.
+    pub(super) seen: Vec<String>,
     pub(super) style: HeaderStyle,
 }
 
@@ -79,6 +84,13 @@ struct Worker {
     next_show: Instant,
     /// Set by [`Worker::wait_for_room`]: the time read before is over.
     waited: bool,
+    /// The ids of the partitions, where they are kept.
+    memory: Memory,
+    /// Where topics of seen ids ended when that was asked. Once another transaction is committed, all below is known: what
+    /// was under way then has ended.
+    ends: BTreeMap<Partition, i64>,
+    /// How often the transactional producer was made anew: marks of before belong to no transaction any more.
+    renewals: u64,
 }
 
 /// Runs until the other threads have dropped their ends of the channels, or something fails.
@@ -94,6 +106,9 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
         revoking: false,
         next_show: Instant::now(),
         waited: false,
+        memory: Memory::default(),
+        ends: BTreeMap::new(),
+        renewals: 0,
     };
     loop {
         match worker.turn() {
@@ -160,7 +175,10 @@ impl Worker {
         let now = self.ledger.clock.now();
         let engine = &mut self.ledger.engine;
         match event {
-            ToCommitter::Opened { partition, opened } => engine.opened(partition, &opened, now, &mut self.actions),
+            ToCommitter::Opened { partition, opened, known } => {
+                self.memory.open(partition, opened.epoch, known);
+                engine.opened(partition, &opened, now, &mut self.actions);
+            }
             ToCommitter::Received(runs) => {
                 for run in runs {
                     engine.received(run.partition, run.epoch, run.first, run.last, now);
@@ -178,6 +196,7 @@ impl Worker {
                 self.tell_consumer(ToConsumer::Released { unfinished: None })?;
             }
             ToCommitter::Gate(closed) => engine.gate(closed, now),
+            ToCommitter::SeenEnds(ends) => self.ends.extend(ends),
             ToCommitter::Watermarks(ends) => ends.into_iter().for_each(|(at, end)| engine.watermark(at, end)),
         }
         self.act()
@@ -256,7 +275,10 @@ impl Worker {
             Ended::Transaction(number, result) => {
                 self.count_commit(result.is_ok());
                 match self.ledger.sink.judge(result)? {
-                    Ok(resent) => self.ledger.engine.committed(number, resent, now, &mut self.actions),
+                    Ok(resent) => {
+                        self.ledger.engine.committed(number, resent, now, &mut self.actions);
+                        self.reach_ends()?;
+                    }
                     Err(trouble) => self.ledger.engine.commit_failed(number, trouble, now, &mut self.actions),
                 }
             }
@@ -285,11 +307,17 @@ impl Worker {
             let mut all = std::mem::take(&mut self.actions).into_iter();
             while let Some(action) = all.next() {
                 match action {
-                    Action::DeadLetter { token, short } => {
+                    Action::DeadLetter { .. } | Action::Mark { .. } => {
                         // Whatever comes of it comes behind what was decided before.
                         let newer = std::mem::replace(&mut self.actions, all.collect());
                         self.actions.extend(newer);
-                        self.produce_letter(token, short)?;
+                        match action {
+                            Action::Mark { token, partition, ids, time_ms } => {
+                                self.produce_mark(token, partition, &seen::encode(time_ms, &ids))?
+                            }
+                            Action::DeadLetter { token, short } => self.produce_letter(token, short)?,
+                            _ => {}
+                        }
                         break;
                     }
                     other => self.perform(other)?,
@@ -299,11 +327,11 @@ impl Worker {
         Ok(())
     }
 
-    /// As [`Worker::act`], when the producer has no room: dead letters wait.
+    /// As [`Worker::act`], when the producer has no room: dead letters and marks wait.
     fn act_without_producing(&mut self) -> Result<(), Trouble> {
         for action in std::mem::take(&mut self.actions) {
             match action {
-                Action::DeadLetter { .. } => self.actions.push(action),
+                Action::DeadLetter { .. } | Action::Mark { .. } => self.actions.push(action),
                 other => self.perform(other)?,
             }
         }
@@ -312,8 +340,8 @@ impl Worker {
 
     fn perform(&mut self, action: Action) -> Result<(), Trouble> {
         match action {
-            // Ids are not kept yet (`Dedup::kept`), so there are no marks.
-            Action::DeadLetter { .. } | Action::Mark { .. } | Action::Marked { .. } => Ok(()),
+            Action::DeadLetter { .. } | Action::Mark { .. } => Ok(()),
+            Action::Marked { partition, ids, time_ms } => self.marked(partition, &ids, time_ms),
             Action::Commit { number, offsets } => {
                 if self.revoking {
                     pass(Point::BeforeLastCommit);
@@ -324,6 +352,9 @@ impl Worker {
             Action::CommitAndRelease { offsets, .. } => self.release(&offsets),
             Action::Release { unfinished, .. } => self.released(unfinished),
             Action::Renew => {
+                self.renewals += 1;
+                self.ends.clear();
+                self.actions.retain(|action| !matches!(action, Action::Mark { .. }));
                 self.ledger.sink.renew();
                 Ok(())
             }
@@ -331,9 +362,15 @@ impl Worker {
                 show::given_up(&self.ledger.metrics, &self.ledger.names, &why);
                 Ok(())
             }
-            Action::Restart(partitions) => self.tell_consumer(ToConsumer::Restart(partitions)),
+            Action::Restart(partitions) => {
+                partitions.iter().for_each(|(partition, _)| self.memory.suspend(*partition));
+                self.tell_consumer(ToConsumer::Restart(partitions))
+            }
             Action::Fenced(why) => Err(Trouble::Fenced(why)),
-            Action::Close { partition, epoch } => self.tell_shards(|| ToShard::Close { partition, epoch }),
+            Action::Close { partition, epoch } => {
+                self.memory.close(partition, epoch);
+                self.tell_shards(|| ToShard::Close { partition, epoch })
+            }
             Action::LetterAcknowledged { partition, epoch, offset, lane } => {
                 let shard = shard_of(lane, self.ledger.shards.len() as u32) as usize;
                 let told = ToShard::LetterAcknowledged { partition, epoch, offset };
@@ -368,6 +405,27 @@ impl Worker {
             line.push(message()).map_err(ended)?;
         }
         Ok(())
+    }
+
+    /// A transaction is committed. Its own ids come into memory with the actions that are due now.
+    fn reach_ends(&mut self) -> Result<(), Trouble> {
+        let ends = std::mem::take(&mut self.ends);
+        if ends.is_empty() {
+            return Ok(());
+        }
+        self.act()?;
+        ends.into_iter().try_for_each(|(partition, end)| match self.memory.get(partition) {
+            Some(known) => Ok(known.reach(end)?),
+            None => Ok(()),
+        })
+    }
+
+    /// Ids are committed: whoever asks is told so from now on, and no shard needs to remember them.
+    fn marked(&mut self, partition: Partition, ids: &Arc<[MessageId]>, time_ms: i64) -> Result<(), Trouble> {
+        // Given up meanwhile: its next owner reads them.
+        let Some(known) = self.memory.get(partition) else { return Ok(()) };
+        known.add(ids, time_ms)?;
+        self.tell_shards(|| ToShard::Marked { partition, ids: ids.clone() })
     }
 
     fn release(&mut self, offsets: &[CommitOffset]) -> Result<(), Trouble> {

@@ -5,11 +5,13 @@
 
 use super::budget::{Budget, Lot};
 use super::grace::Bounds;
+use super::ids::{Ids, Known};
 use super::link::{
     Handover, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
 };
 use super::pace::Pace;
 use super::standing::Standing;
+use super::waiting::Waiting;
 use super::{Stopped, Trouble};
 use crate::admin::health::{Heartbeat, PipelineHealth, State};
 use crate::admin::metrics::{PauseReason, PipelineMetrics, Rebalance};
@@ -50,6 +52,8 @@ pub(super) struct Feed {
     /// Inputs that were found to be made anew: where nothing is committed, they start at their beginning.
     pub(super) anew: Arc<Mutex<BTreeSet<u32>>>,
     pub(super) on_loss: OnLoss,
+    /// Where seen ids are kept: no partition runs before they are known.
+    pub(super) ids: Option<Ids>,
     pub(super) out: Handover,
     pub(super) inbox: Receiver<ToConsumer>,
     pub(super) metrics: Arc<PipelineMetrics>,
@@ -64,6 +68,8 @@ pub(super) struct Worker {
     pub(super) feed: Feed,
     /// Paused by the ledger.
     pub(super) held: BTreeSet<Partition>,
+    /// Paused until they may start.
+    pub(super) waiting: Waiting,
     routed: Vec<Vec<(Ticket, Payload)>>,
     received: Vec<Run>,
     lot: Arc<Lot>,
@@ -107,6 +113,7 @@ impl Worker {
             lot: feed.budget.lot(),
             feed,
             held: BTreeSet::new(),
+            waiting: Waiting::default(),
             routed,
             received: Vec::new(),
             records: 0,
@@ -124,6 +131,7 @@ impl Worker {
     fn turn(&mut self) -> Result<(), Trouble> {
         self.feed.heartbeat.beat();
         self.obey()?;
+        self.restored()?;
         self.feed.out.flush()?;
         self.turn_gate()?;
         self.look()?;
@@ -221,7 +229,7 @@ impl Worker {
             .intake
             .open_partitions()
             .into_iter()
-            .filter(|(p, _)| !self.held.contains(p))
+            .filter(|(p, _)| !self.held.contains(p) && !self.waiting.has(*p))
             .map(|(p, _)| to_broker(p))
             .collect();
         let result = match turn {
@@ -241,6 +249,7 @@ impl Worker {
         }
         self.next_look = Instant::now() + LOOK;
         self.standing.look();
+        self.look_at_ids()?;
         let ends: Vec<_> = self.feed.consumer.watermarks().into_iter().map(|(at, end)| (to_engine(at), end)).collect();
         self.feed.out.tell(ToCommitter::Watermarks(ends))?;
         self.check_logs()
@@ -284,7 +293,8 @@ impl Worker {
 
     fn hold(&mut self, partition: Partition, hold: bool) {
         let changed = if hold { self.held.insert(partition) } else { self.held.remove(&partition) };
-        if !changed || self.feed.gate.is_closed() || self.feed.intake.epoch(partition).is_none() {
+        let stays = self.feed.gate.is_closed() || self.waiting.has(partition);
+        if !changed || stays || self.feed.intake.epoch(partition).is_none() {
             return;
         }
         let at = [to_broker(partition)];
@@ -305,8 +315,10 @@ impl Worker {
         pass(Point::BeforeRewind);
         self.seek_back(partition, start)?;
         let opened = self.feed.intake.rewind(partition, start, settled);
+        self.begin(partition, opened, start)?;
+        self.pause_waiting(&[to_broker(partition)]);
         pass(Point::AfterRewind);
-        self.announce(partition, opened, start)
+        Ok(())
     }
 
     pub(super) fn seek_back(&mut self, partition: Partition, start: i64) -> Result<(), Trouble> {
@@ -316,14 +328,20 @@ impl Worker {
     }
 
     /// Tells shards and ledger that a partition starts; for `seen_below` see [`keyrail_engine::shard::Shard::open`].
-    pub(super) fn announce(&mut self, partition: Partition, opened: Opened, seen_below: i64) -> Result<(), Trouble> {
+    pub(super) fn announce(
+        &mut self,
+        partition: Partition,
+        opened: Opened,
+        seen_below: i64,
+        known: Option<Arc<Known>>,
+    ) -> Result<(), Trouble> {
         let settled = Arc::new(opened.settled.clone());
         for shard in 0..self.feed.out.shards() {
-            let (epoch, settled) = (opened.epoch, settled.clone());
-            self.feed.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled });
+            let (epoch, settled, known) = (opened.epoch, settled.clone(), known.clone());
+            self.feed.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled, known });
         }
         self.feed.metrics.assignment_epoch.set(opened.epoch.0);
-        self.feed.out.tell(ToCommitter::Opened { partition, opened })?;
+        self.feed.out.tell(ToCommitter::Opened { partition, opened, known })?;
         self.feed.out.flush()?;
         Ok(())
     }
@@ -348,7 +366,9 @@ impl Worker {
                 Ok(())
             }
             Polled::Joined => {
-                self.feed.health.set(State::Ready);
+                if self.waiting.is_empty() {
+                    self.feed.health.set(State::Ready);
+                }
                 Ok(())
             }
             Polled::Record(_) | Polled::Idle => Ok(()),
@@ -418,6 +438,7 @@ impl Worker {
         for partition in &gone {
             self.feed.intake.close(*partition);
             self.held.remove(partition);
+            self.begin_no_more(*partition);
         }
         self.show_assigned();
         gone

@@ -5,6 +5,7 @@
 //! holds, for as long as it lives, so several may share the folder, and each finds its name again after a restart.
 
 use super::{Trouble, seed};
+use keyrail_store::Store;
 use std::ffi::CString;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Below `[store] dir`.
 const FOLDER: &str = "instances";
+/// The same: a folder for each name.
+const SEEN: &str = "seen";
 /// Held only while a name is looked for, so that two processes never make the same file.
 const GUARD: &str = "lock";
 const TEMPORARY: &str = "new";
@@ -216,17 +219,27 @@ impl From<NoInstance> for Trouble {
 #[derive(Debug, Clone)]
 pub struct Naming(Arc<Place>);
 
+/// Where the seen ids of partitions lie, and what writes them.
+#[derive(Debug, Clone)]
+pub struct SeenIds {
+    /// The process's.
+    pub store: Arc<Store>,
+    /// Of this process alone, also where several share `[store] dir`.
+    pub dir: PathBuf,
+}
+
 #[derive(Debug)]
 struct Place {
     store_dir: PathBuf,
     taken: Mutex<Option<Arc<Instance>>>,
+    store: Mutex<Option<Arc<Store>>>,
 }
 
 impl Naming {
     /// Takes it from the folder of `[store] dir`, which need not be there.
     #[must_use]
     pub fn new(store_dir: &Path) -> Self {
-        Self(Arc::new(Place { store_dir: store_dir.to_owned(), taken: Mutex::default() }))
+        Self(Arc::new(Place { store_dir: store_dir.to_owned(), taken: Mutex::default(), store: Mutex::default() }))
     }
 
     /// The name, the same each time.
@@ -242,6 +255,23 @@ impl Naming {
         let instance = Arc::new(Instance::take(&self.0.store_dir)?);
         tracing::info!(instance = instance.id(), "this process has its name for transactions");
         Ok(taken.insert(instance).clone())
+    }
+
+    /// Where seen ids lie. What writes them starts when this is asked first.
+    ///
+    /// # Errors
+    /// As [`Naming::instance`], or there are no threads.
+    pub fn seen_ids(&self) -> Result<SeenIds, NoInstance> {
+        let dir = self.0.store_dir.join(SEEN).join(self.instance()?.id());
+        // As above.
+        let mut started = self.0.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = &*started {
+            return Ok(SeenIds { store: store.clone(), dir });
+        }
+        let store = Store::start(keyrail_store::Options::default());
+        let none = |e: io::Error| NoInstance { passes: true, message: format!("no thread for seen ids: {e}") };
+        let store = started.insert(Arc::new(store.map_err(none)?)).clone();
+        Ok(SeenIds { store, dir })
     }
 }
 

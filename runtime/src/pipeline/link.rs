@@ -6,12 +6,13 @@
 //! [`keyrail_engine::handover`].
 
 use super::budget::Charge;
+use super::ids::Known;
 use crate::record::{Record, TopicPartition};
 use crate::wasm::Effects;
 use crossbeam_channel::{Sender, TrySendError};
 use keyrail_engine::handover::{self, Inbox, Refused};
 use keyrail_engine::intake::Opened;
-use keyrail_engine::message::{self, EachHeader, Epoch, Partition, Ticket};
+use keyrail_engine::message::{self, EachHeader, Epoch, MessageId, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
 use std::sync::Arc;
@@ -34,11 +35,20 @@ pub(super) struct Payload {
 #[derive(Debug)]
 pub(super) enum ToShard {
     /// A partition starts, before its first record.
-    Open { partition: Partition, epoch: Epoch, seen_below: i64, settled: Arc<Ranges> },
+    Open {
+        partition: Partition,
+        epoch: Epoch,
+        seen_below: i64,
+        settled: Arc<Ranges>,
+        /// Where seen ids are kept.
+        known: Option<Arc<Known>>,
+    },
     /// Messages of its lanes.
     Messages(Vec<(Ticket, Payload)>),
     /// A partition goes; to be answered by [`ToCommitter::Drained`].
     Close { partition: Partition, epoch: Epoch },
+    /// Ids are committed and known.
+    Marked { partition: Partition, ids: Arc<[MessageId]> },
     /// A dead letter is written.
     LetterAcknowledged { partition: Partition, epoch: Epoch, offset: i64 },
 }
@@ -64,7 +74,7 @@ pub(super) struct Run {
 #[derive(Debug)]
 pub(super) enum ToCommitter {
     /// A partition starts, or starts anew.
-    Opened { partition: Partition, opened: Opened },
+    Opened { partition: Partition, opened: Opened, known: Option<Arc<Known>> },
     /// Records came; told before they go to the shards.
     Received(Vec<Run>),
     /// From a shard: fates, in order.
@@ -77,6 +87,8 @@ pub(super) enum ToCommitter {
     Lost(Vec<Partition>),
     /// Fetching is paused or resumed by the byte budget.
     Gate(bool),
+    /// Where topics of seen ids ended not long ago.
+    SeenEnds(Vec<(Partition, i64)>),
     /// Where logs end now.
     Watermarks(Vec<(Partition, i64)>),
 }

@@ -8,6 +8,7 @@ mod clock;
 mod committer;
 mod consumer;
 mod grace;
+mod ids;
 mod instance;
 mod link;
 mod load;
@@ -15,18 +16,20 @@ mod opening;
 mod pace;
 mod process;
 mod records;
+pub mod restore;
 mod serving;
 mod shard;
 mod show;
 mod sink;
 mod standing;
+mod waiting;
 pub mod witness;
 
 pub use budget::{Budget, Pool};
-pub use instance::{Instance, Naming, NoInstance};
+pub use instance::{Instance, Naming, NoInstance, SeenIds};
 pub use load::{Code, Unfit, load};
 pub(crate) use process::ensure_topics;
-pub use process::{Ended, StartError, Surroundings, broker, embedded_options, run};
+pub use process::{Ended, StartError, Surroundings, broker, embedded_options, needed, run};
 pub use serving::Serving;
 pub(crate) use serving::short;
 
@@ -39,6 +42,7 @@ use crate::wasm::{Limits, Setup};
 use clock::Clock;
 use crossbeam_channel::bounded;
 use grace::Bounds;
+use ids::Ids;
 use keyrail_engine::intake::{From, Intake};
 use keyrail_engine::pipeline::{Pipeline, Timing};
 use keyrail_engine::policy::Guarantee;
@@ -196,6 +200,7 @@ fn once(
     let sink = sink(parts, shared, consumer.as_ref())?;
     let mut built = build(parts, shared, health, metrics, consumer, sink);
     built.feed.anew = anew.clone();
+    built.feed.ids = ids(parts, shared, metrics)?;
     if again {
         built.ledger.engine.follows_another();
     }
@@ -244,10 +249,32 @@ fn sink(parts: &Parts, shared: &Shared, consumer: &dyn Consumer) -> Result<Sink,
     }
 }
 
+/// Where seen ids are kept, what reads and holds them.
+fn ids(parts: &Parts, shared: &Shared, metrics: &Arc<PipelineMetrics>) -> Result<Option<Ids>, Trouble> {
+    let Some(seen) = &parts.manifest.seen else { return Ok(None) };
+    let source = restore::Source {
+        broker: parts.broker.clone(),
+        topics: seen.topics.clone(),
+        needed: needed(&parts.manifest),
+        metrics: metrics.clone(),
+        pipeline: parts.manifest.name.clone(),
+    };
+    let place = ids::Place {
+        disk: shared.naming.seen_ids()?,
+        group: parts.manifest.group.clone(),
+        inputs: parts.manifest.input.clone(),
+        topics: seen.topics.clone(),
+        window_ms: clock::millis(seen.window),
+    };
+    Ok(Some(Ids::new(source, place)?))
+}
+
 /// All topics that the pipeline produces to.
 fn written(manifest: &config::Pipeline) -> Vec<&str> {
     let outputs = manifest.outputs.iter().map(|(_, topic)| topic.as_str());
-    let mut all: Vec<&str> = outputs.chain(manifest.dead_letter.topics.iter().map(String::as_str)).collect();
+    let seen = manifest.seen.iter().flat_map(|seen| &seen.topics);
+    let mut all: Vec<&str> =
+        outputs.chain(manifest.dead_letter.topics.iter().chain(seen).map(String::as_str)).collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -322,6 +349,7 @@ fn build(
         },
         anew: Arc::default(),
         on_loss: manifest.on_loss,
+        ids: None,
         out: Handover::new(Outlet(to_committer), outlets()),
         over: RaiseOver(over),
         inbox: consumer_inbox,
@@ -363,6 +391,7 @@ fn names(manifest: &config::Pipeline, serving: Arc<Serving>) -> committer::Names
         inputs: manifest.input.clone(),
         outputs: manifest.outputs.iter().map(|(_, topic)| topic.clone()).collect(),
         letters: manifest.dead_letter.topics.clone(),
+        seen: manifest.seen.as_ref().map(|seen| seen.topics.clone()).unwrap_or_default(),
         style: manifest.dead_letter.headers,
     }
 }

@@ -25,25 +25,24 @@ const OPEN: Duration = Duration::from_secs(60);
 impl Worker {
     pub(super) fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
         self.feed.metrics.rebalances.add(Rebalance::Assigned, 1);
-        let deadline = Instant::now() + OPEN;
-        let committed = self.until(deadline, |w| w.feed.consumer.committed(partitions, ASK))?;
-        let known = self.known_partitions(partitions, &committed, deadline)?;
-        self.check_logs()?;
-        let mut starts = Vec::with_capacity(partitions.len());
-        for (at, committed) in partitions.iter().zip(&committed) {
-            let bounds = self.until(deadline, |w| w.feed.consumer.bounds(*at, ASK))?;
-            let known = known.get(&at.topic).copied().unwrap_or((None, 0));
-            let opened = self.open(to_engine(*at), committed, bounds, known, None)?;
-            starts.push((*at, opened.start));
-            self.announce(to_engine(*at), opened, NOTHING_SEEN)?;
+        let opened = self.opened(partitions, &|_| None)?;
+        let starts: Vec<_> = partitions.iter().zip(&opened).map(|(at, opened)| (*at, opened.start)).collect();
+        for (at, opened) in partitions.iter().zip(opened) {
+            self.begin(to_engine(*at), opened, NOTHING_SEEN)?;
         }
         self.feed.consumer.assign(&starts).map_err(|e| trouble("taking partitions over", &e))?;
         if self.feed.gate.is_closed() {
             let result = self.feed.consumer.pause(partitions);
             self.tell(result);
+        } else {
+            self.pause_waiting(partitions);
         }
         self.show_assigned();
-        self.feed.health.set(State::Ready);
+        if self.waiting.is_empty() {
+            self.feed.health.set(State::Ready);
+        } else {
+            self.show_waiting();
+        }
         tracing::info!(pipeline = self.feed.pipeline, partitions = partitions.len(), "partitions are assigned");
         Ok(())
     }
@@ -57,21 +56,38 @@ impl Worker {
             return Ok(());
         }
         pass(Point::BeforeRewind);
-        let deadline = Instant::now() + OPEN;
         let all: Vec<TopicPartition> = partitions.iter().map(|(partition, _)| to_broker(*partition)).collect();
-        let committed = self.until(deadline, |w| w.feed.consumer.committed(&all, ASK))?;
-        let known = self.known_partitions(&all, &committed, deadline)?;
-        self.check_logs()?;
-        for (((partition, first), at), committed) in partitions.into_iter().zip(all).zip(&committed) {
-            let bounds = self.until(deadline, |w| w.feed.consumer.bounds(at, ASK))?;
-            let (known, count) = known.get(&at.topic).copied().unwrap_or((None, 0));
-            let opened = self.open(partition, committed, bounds, (known, count), Some(first))?;
-            let seen_below = opened.seen_below();
+        let firsts: BTreeMap<Partition, i64> = partitions.into_iter().collect();
+        let opened = self.opened(&all, &|partition| firsts.get(&partition).copied())?;
+        for (at, opened) in all.iter().zip(opened) {
+            let (partition, seen_below) = (to_engine(*at), opened.seen_below());
             self.seek_back(partition, opened.start)?;
-            self.announce(partition, opened, seen_below)?;
+            self.begin(partition, opened, seen_below)?;
         }
+        self.pause_waiting(&all);
         pass(Point::AfterRewind);
         Ok(())
+    }
+
+    /// Asks the broker where partitions stand, and decides where they start. `first`: where one started that is open.
+    fn opened(
+        &mut self,
+        partitions: &[TopicPartition],
+        first: &dyn Fn(Partition) -> Option<i64>,
+    ) -> Result<Vec<Opened>, Trouble> {
+        let deadline = Instant::now() + OPEN;
+        // IMPORTANT: before anything is read of what else is kept of them; see `restore`.
+        let committed = self.until(deadline, |w| w.feed.consumer.committed(partitions, ASK))?;
+        let known = self.known_partitions(partitions, &committed, deadline)?;
+        self.check_logs()?;
+        let mut opened = Vec::with_capacity(partitions.len());
+        for (at, committed) in partitions.iter().zip(&committed) {
+            let bounds = self.until(deadline, |w| w.feed.consumer.bounds(*at, ASK))?;
+            let known = known.get(&at.topic).copied().unwrap_or((None, 0));
+            let partition = to_engine(*at);
+            opened.push(self.open(partition, committed, bounds, known, first(partition))?);
+        }
+        Ok(opened)
     }
 
     /// For each topic: how many partitions it had when the group first started, where a commit tells, and has now.

@@ -177,7 +177,7 @@ fn prepare(engine: &Arc<wasm::Host>, pipelines: Vec<config::Pipeline>) -> Result
     if unfit.is_empty() { Ok(all) } else { Err(StartError(unfit)) }
 }
 
-/// Looks for every topic, and makes missing dead-letter topics. `false`: a stop was asked for while no broker answered.
+/// Looks for every topic, and makes those of the pipelines' own that are missing. `false`: a stop was asked for while no broker answered.
 fn topics_are_there(broker: &dyn Broker, all: &[Ready], health: &Health, stop: &Stop) -> Result<bool, StartError> {
     let needed: Vec<NeededTopic> = all.iter().flat_map(|ready| needed(&ready.manifest)).collect();
     loop {
@@ -212,14 +212,21 @@ pub(crate) fn ensure_topics(
     Ok(broker.ensure(&needed(manifest), wait)?.into_iter().map(told).collect())
 }
 
-fn needed(manifest: &config::Pipeline) -> Vec<NeededTopic> {
+/// The topics that a pipeline needs, each once for each use. Without those that its patterns stand for, unless
+/// [`config::Pipeline::with_topics`] has filled them in.
+#[must_use]
+pub fn needed(manifest: &config::Pipeline) -> Vec<NeededTopic> {
     let topic = |name: &String, role| NeededTopic { name: name.clone(), role };
     let inputs = manifest.input.iter().map(|name| topic(name, TopicRole::Input));
     let outputs = manifest.outputs.iter().map(|(_, name)| topic(name, TopicRole::Output));
     let letters = manifest.dead_letter.topics.iter().zip(&manifest.input);
     let letters = letters.map(|(name, input)| topic(name, TopicRole::DeadLetter { input: input.clone() }));
+    let seen = manifest.seen.iter().flat_map(|seen| {
+        let role = |input: &String| TopicRole::Seen { input: input.clone(), window: seen.window };
+        seen.topics.iter().zip(&manifest.input).map(move |(name, input)| topic(name, role(input)))
+    });
     let mut all: Vec<NeededTopic> = Vec::new();
-    for topic in inputs.chain(outputs).chain(letters) {
+    for topic in inputs.chain(outputs).chain(letters).chain(seen) {
         if !all.contains(&topic) {
             all.push(topic);
         }
@@ -227,7 +234,7 @@ fn needed(manifest: &config::Pipeline) -> Vec<NeededTopic> {
     all
 }
 
-fn told(problem: TopicProblem) -> String {
+pub(super) fn told(problem: TopicProblem) -> String {
     match problem.command {
         Some(command) => format!("{}\n    {command}", problem.message),
         None => problem.message,

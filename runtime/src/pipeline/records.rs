@@ -127,5 +127,10 @@ pub(super) fn letter<'a>(topic: &'a str, record: &'a Record, headers: &'a [Heade
     Produce { topic, partition: None, key: record.key(), value: record.value(), headers, timestamp_ms: None }
 }
 
+/// The record of ids that a commit marks as seen.
+pub(super) fn mark<'a>(topic: &'a str, partition: i32, value: &'a [u8]) -> Produce<'a> {
+    Produce { topic, partition: Some(partition), key: None, value: Some(value), headers: &[], timestamp_ms: None }
+}
+
 #[cfg(test)]
 mod tests;

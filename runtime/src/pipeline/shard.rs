@@ -2,6 +2,7 @@
 
 use super::budget::Budget;
 use super::clock::Clock;
+use super::ids::Memory;
 use super::link::{Payload, ToCommitter, ToShard, Work, to_broker};
 use super::serving::Serving;
 use super::witness::{Told, Witness};
@@ -11,7 +12,6 @@ use crate::fail::{Point, pass};
 use crate::record::Record;
 use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, Setup};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use keyrail_engine::dedup::NoPast;
 use keyrail_engine::message::{self, Fate};
 use keyrail_engine::shard::{self, Next, Outcome, Plan, Settled, Shard};
 use std::sync::Arc;
@@ -50,6 +50,7 @@ struct Worker {
     instance: Option<Instance>,
     deliveries: Vec<Delivery>,
     settled: Vec<Settled<Payload>>,
+    memory: Memory,
     shares: Shares,
 }
 
@@ -72,6 +73,7 @@ pub(super) fn run(shift: Shift) {
         instance: None,
         deliveries: Vec::new(),
         settled: Vec::new(),
+        memory: Memory::default(),
         shares: Shares::default(),
     };
     worker.shift.engine.serve(version);
@@ -89,7 +91,12 @@ pub(super) fn run(shift: Shift) {
 impl Worker {
     fn turn(&mut self) -> Result<(), Ended> {
         self.shift.heartbeat.beat();
-        let next = self.shift.engine.next(self.shift.clock.now(), &NoPast, &mut self.settled);
+        let next = self.shift.engine.next(self.shift.clock.now(), &self.memory, &mut self.settled);
+        if let Some(why) = self.memory.broken() {
+            // Nothing that was decided leaves this thread; the pipeline starts anew from its commits.
+            tracing::error!(pipeline = self.shift.setup.handler, why, "seen ids can't be looked up");
+            return Err(Ended);
+        }
         self.hand_on(Effects::default())?;
         match next {
             Next::Run(plan) => {
@@ -134,9 +141,11 @@ impl Worker {
     fn take(&mut self, message: ToShard) -> Result<(), Ended> {
         let engine = &mut self.shift.engine;
         match message {
-            ToShard::Open { partition, epoch, seen_below, settled } => {
+            ToShard::Open { partition, epoch, seen_below, settled, known } => {
                 engine.open(partition, epoch, seen_below, &settled);
+                self.memory.open(partition, epoch, known);
             }
+            ToShard::Marked { partition, ids } => engine.marked(partition, &ids),
             ToShard::Messages(messages) => {
                 let now = self.shift.clock.now();
                 for (ticket, payload) in messages {
@@ -149,6 +158,7 @@ impl Worker {
             }
             ToShard::Close { partition, epoch } => {
                 engine.close(partition, epoch);
+                self.memory.close(partition, epoch);
                 let answer = ToCommitter::Drained { partition, epoch };
                 self.shift.committer.send(answer).map_err(|_| Ended)?;
             }

@@ -83,6 +83,16 @@ catalog! {
     RecordsLost Counter "keyrail_records_lost_total" "Offsets in those ranges";
     DedupIds Gauge "keyrail_dedup_ids_remembered" "Message ids remembered";
     DedupForgotten Counter "keyrail_dedup_ids_forgotten_total" "Message ids forgotten, by reason";
+    SeenIds Gauge "keyrail_seen_ids" "Message ids that are committed as seen, of the partitions owned";
+    SeenMemory Gauge "keyrail_seen_memory_bytes" "Memory that they take";
+    SeenDisk Gauge "keyrail_seen_disk_bytes" "Room on disk that they take";
+    SeenLookups Counter "keyrail_seen_lookups_total" "Messages whose id was looked up among them";
+    SeenFalsePositives Counter "keyrail_seen_filter_false_positives_total" "Look-ups that a filter in memory could not answer and the disk did with no";
+    RestoreRemaining Gauge "keyrail_restore_remaining_records" "Offsets of internal topics still to be read before partitions begin";
+    RestoreRecords Counter "keyrail_restore_records_total" "Records read from internal topics before partitions began";
+    RestoreBytes Counter "keyrail_restore_bytes_total" "Their bytes";
+    RestoreIds Counter "keyrail_restore_ids_total" "Message ids in them";
+    RestoreSeconds Counter "keyrail_restore_seconds_total" "Time spent reading them";
     Rollouts Counter "keyrail_rollouts_total" "Changes of a pipeline's files, by what became of them";
     InstancesOpened Counter "keyrail_handler_instances_opened_total" "Instances of the handler opened";
     InstancesClosed Counter "keyrail_handler_instances_closed_total" "Instances of the handler closed, by reason";

@@ -156,6 +156,8 @@ labels! {
         Output = "output",
         /// A dead letter.
         DeadLetter = "dead_letter",
+        /// Ids that a commit marks as seen.
+        SeenIds = "seen_ids",
     }
 
     /// Why a record was not taken.

@@ -152,6 +152,26 @@ pub struct PipelineMetrics {
     pub dedup_ids: Gauge,
     /// Ids forgotten by reason.
     pub dedup_forgotten: CounterBy<ForgottenReason>,
+    /// Ids that are committed as seen; the consumer thread owns it, and the next two.
+    pub seen_ids: Gauge,
+    /// Memory that they take.
+    pub seen_memory_bytes: Gauge,
+    /// Room on disk that they take.
+    pub seen_disk_bytes: Gauge,
+    /// Look-ups among them.
+    pub seen_lookups: Counter,
+    /// Those that a filter could not answer, and the disk did with no.
+    pub seen_false_positives: Counter,
+    /// Offsets of internal topics still to be read; the restoring thread owns it.
+    pub restore_remaining: Gauge,
+    /// Records read from internal topics.
+    pub restore_records: Counter,
+    /// Their bytes.
+    pub restore_bytes: Counter,
+    /// Ids in them.
+    pub restore_ids: Counter,
+    /// Time spent reading them, in milliseconds.
+    pub restore_millis: Counter,
     /// Handler instances opened.
     pub instances_opened: Counter,
     /// Handler instances closed by reason.
@@ -191,6 +211,16 @@ impl PipelineMetrics {
             rollouts: CounterBy::default(),
             dedup_ids: Gauge::default(),
             dedup_forgotten: CounterBy::default(),
+            seen_ids: Gauge::default(),
+            seen_memory_bytes: Gauge::default(),
+            seen_disk_bytes: Gauge::default(),
+            seen_lookups: Counter::default(),
+            seen_false_positives: Counter::default(),
+            restore_remaining: Gauge::default(),
+            restore_records: Counter::default(),
+            restore_bytes: Counter::default(),
+            restore_ids: Counter::default(),
+            restore_millis: Counter::default(),
             instances_opened: Counter::default(),
             instances_closed: CounterBy::default(),
             last_commit_ms: Gauge::default(),
@@ -245,11 +275,21 @@ impl PipelineMetrics {
             (Id::LossIntervals, self.loss_intervals.get()),
             (Id::RecordsLost, self.records_lost.get()),
             (Id::DedupIds, self.dedup_ids.get()),
+            (Id::SeenIds, self.seen_ids.get()),
+            (Id::SeenMemory, self.seen_memory_bytes.get()),
+            (Id::SeenDisk, self.seen_disk_bytes.get()),
+            (Id::SeenLookups, self.seen_lookups.get()),
+            (Id::SeenFalsePositives, self.seen_false_positives.get()),
+            (Id::RestoreRemaining, self.restore_remaining.get()),
+            (Id::RestoreRecords, self.restore_records.get()),
+            (Id::RestoreBytes, self.restore_bytes.get()),
+            (Id::RestoreIds, self.restore_ids.get()),
             (Id::InstancesOpened, self.instances_opened.get()),
         ];
         for (id, value) in singles {
             page.put(id, own, value);
         }
+        page.put_real(Id::RestoreSeconds, own, self.restore_millis.get() as f64 / 1e3);
         page.put_histogram(Id::BatchMessages, own, &self.batch_messages);
         page.put_histogram(Id::CallDuration, own, &self.call_micros);
         page.put_histogram(Id::Latency, own, &self.latency_micros);

@@ -176,4 +176,8 @@ impl Reader for LocalReader {
     fn has_passed(&self, at: TopicPartition, end: i64) -> bool {
         self.cursors.position(at).is_none_or(|next| next >= end)
     }
+
+    fn position(&self, at: TopicPartition) -> Option<i64> {
+        self.cursors.position(at)
+    }
 }

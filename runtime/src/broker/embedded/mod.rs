@@ -20,7 +20,7 @@ mod transactions;
 mod writer;
 
 use super::client::{Client, NewTopic};
-use super::topics::{NeededTopic, TopicProblem, TopicRole, dead_letter_settings};
+use super::topics::{NeededTopic, TopicProblem, TopicRole, dead_letter_settings, seen_settings, unfit_seen};
 use super::{Broker, BrokerError, BrokerErrorKind, Consumer, Producer};
 use crossbeam_channel::Sender;
 use errors::operator;
@@ -171,6 +171,33 @@ impl Embedded {
         self.make(name, Some(input.count()), settings)?;
         Ok(None)
     }
+
+    fn make_seen(&self, name: &str, input: &str, window: Duration) -> Result<Vec<TopicProblem>, BrokerError> {
+        let store = &self.inner.store;
+        let input = store.topic(input)?;
+        if let Ok(seen) = store.topic(name) {
+            return Ok(unfit_ids(&seen, &input, window));
+        }
+        self.make(name, Some(input.count()), seen_settings(window, false))?;
+        Ok(Vec::new())
+    }
+}
+
+/// What is wrong with an input's topic of seen ids. No command changes a topic here.
+fn unfit_ids(seen: &TopicState, input: &TopicState, window: Duration) -> Vec<TopicProblem> {
+    let (name, has, needs) = (&seen.name, seen.count(), input.count());
+    let mut unfit: Vec<String> = Vec::new();
+    if has != needs {
+        unfit.push(format!("has {has} partitions, its input {needs}, and ids keep their partition"));
+    }
+    let settings = unfit_seen(&seen.settings.all(), window).into_iter();
+    unfit.extend(settings.map(|u| format!("has {}={}, and needs {}: {}", u.setting, u.has, u.needs, u.why)));
+    let told = |why| TopicProblem {
+        topic: name.clone(),
+        message: format!("topic of seen ids {name:?} {why}. Give the pipeline another group, which has its own"),
+        command: None,
+    };
+    unfit.into_iter().map(told).collect()
 }
 
 /// What is wrong with an input's dead-letter topic.
@@ -201,6 +228,10 @@ impl Broker for Embedded {
         Ok(Box::new(producer::EmbeddedProducer::new(self.inner.store.clone())))
     }
 
+    fn client(&self) -> Result<Box<dyn Client>, BrokerError> {
+        self.client()
+    }
+
     fn topic_names(&self, _: Duration) -> Result<BTreeSet<String>, BrokerError> {
         Ok(self.inner.store.catalog().keys().cloned().collect())
     }
@@ -214,8 +245,10 @@ impl Broker for Embedded {
         }
         let mut problems = Vec::new();
         for topic in needed {
-            if let TopicRole::DeadLetter { input } = &topic.role {
-                problems.extend(self.make_dead_letter(&topic.name, input)?);
+            match &topic.role {
+                TopicRole::DeadLetter { input } => problems.extend(self.make_dead_letter(&topic.name, input)?),
+                TopicRole::Seen { input, window } => problems.extend(self.make_seen(&topic.name, input, *window)?),
+                TopicRole::Input | TopicRole::Output => {}
             }
         }
         Ok(problems)

@@ -20,6 +20,17 @@ impl Place {
         self.command("kafka-topics.sh", &format!("--alter --topic {name} --partitions {partitions}"))
     }
 
+    pub(super) fn delete_command(&self, name: &str) -> String {
+        self.command("kafka-topics.sh", &format!("--delete --topic {name}"))
+    }
+
+    pub(super) fn set_command(&self, topic: &str, name: &str, value: &str) -> String {
+        // A list needs brackets, or its commas would part settings.
+        let value = if value.contains(',') { format!("[{value}]") } else { value.to_owned() };
+        let rest = format!("--alter --entity-type topics --entity-name {topic} --add-config {name}={value}");
+        self.command("kafka-configs.sh", &rest)
+    }
+
     fn command(&self, tool: &str, rest: &str) -> String {
         // Logins and certificates are the person's own; they stand in a file that Kafka's tools read.
         let secured = !self.security_protocol.eq_ignore_ascii_case("plaintext");
@@ -51,9 +62,12 @@ impl Kafka {
     /// The command that changes one setting of a topic.
     #[must_use]
     pub fn set_command(&self, topic: &str, name: &str, value: &str) -> String {
-        // A list needs brackets, or its commas would part settings.
-        let value = if value.contains(',') { format!("[{value}]") } else { value.to_owned() };
-        let rest = format!("--alter --entity-type topics --entity-name {topic} --add-config {name}={value}");
-        self.settings.place.command("kafka-configs.sh", &rest)
+        self.settings.place.set_command(topic, name, value)
+    }
+
+    /// The command that deletes a topic.
+    #[must_use]
+    pub fn delete_command(&self, name: &str) -> String {
+        self.settings.place.delete_command(name)
     }
 }

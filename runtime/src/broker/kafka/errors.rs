@@ -135,7 +135,7 @@ impl Place {
         let group = self.group.as_deref().unwrap_or_default();
         Some(match code {
             Code::TopicAuthorizationFailed => format!(
-                "{user} lacks rights on the topic: allow READ on inputs, WRITE on outputs and dead-letter topics, CREATE on what is to be made"
+                "{user} lacks rights on the topic: allow READ on inputs, WRITE on outputs and dead-letter topics, both on topics of seen ids, CREATE on what is to be made"
             ),
             Code::GroupAuthorizationFailed => format!(
                 "{user} lacks rights on the group {group:?}: allow READ on it (kafka-acls.sh --add --operation Read --group {group})"

@@ -160,6 +160,10 @@ impl Broker for Kafka {
         self.producer(topics, LIMITS)
     }
 
+    fn client(&self) -> Result<Box<dyn super::client::Client>, BrokerError> {
+        self.commands()
+    }
+
     fn topic_names(&self, wait: Duration) -> Result<BTreeSet<String>, BrokerError> {
         Ok(self.topics()?.names(wait)?.into_iter().collect())
     }

@@ -143,6 +143,10 @@ impl Reader for KafkaReader {
     fn has_passed(&self, at: TopicPartition, end: i64) -> bool {
         self.positions.get(&at).is_some_and(|position| position.next >= end || position.at_end)
     }
+
+    fn position(&self, at: TopicPartition) -> Option<i64> {
+        self.positions.get(&at).map(|position| position.next)
+    }
 }
 
 impl Drop for KafkaReader {

@@ -3,10 +3,15 @@
 use super::errors::is_verdict;
 use super::native::{Client, Code, Event, Failure, NewTopic, Queue, TopicDescription};
 use super::{Place, log};
-use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole, dead_letter_settings, nearest};
+use crate::broker::topics::{
+    NeededTopic, TopicProblem, TopicRole, dead_letter_settings, nearest, seen_settings, unfit_seen,
+};
 use crate::broker::{BrokerError, BrokerErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// What a topic of seen ids is called.
+const SEEN: &str = "topic of seen ids";
 
 /// What the broker says of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +146,7 @@ impl Topics {
         self.place.create_command(name, Some(partitions), settings)
     }
 
-    /// Looks for every topic needed and makes missing dead-letter topics. Gives what a person must put right; an
+    /// Looks for every topic needed and makes missing topics for dead letters and seen ids. Gives what a person must put right; an
     /// error means that the question itself could not be answered.
     pub fn ensure(&self, needed: &[NeededTopic], wait: Duration) -> Result<Vec<TopicProblem>, BrokerError> {
         let mut names: Vec<&str> = Vec::new();
@@ -170,17 +175,24 @@ impl Topics {
         for info in &found {
             let roles = needed.iter().filter(|n| n.name == info.name).map(|n| &n.role);
             for role in roles {
-                let problem = match (role, info.partitions) {
-                    (TopicRole::Input | TopicRole::Output, Some(_)) => None,
-                    (TopicRole::Input | TopicRole::Output, None) => Some(self.missing(&info.name, role, wait)),
+                match (role, info.partitions) {
+                    (TopicRole::Input | TopicRole::Output, Some(_)) => {}
+                    (TopicRole::Input | TopicRole::Output, None) => {
+                        problems.push(self.missing(&info.name, role, wait));
+                    }
                     (TopicRole::DeadLetter { input }, None) => {
-                        count(input).and_then(|n| self.make_dead_letter(&info.name, input, n, wait))
+                        problems.extend(count(input).and_then(|n| self.make_dead_letter(&info.name, input, n, wait)))
                     }
                     (TopicRole::DeadLetter { input }, Some(has)) => {
-                        self.check_dead_letter(&info.name, has, count(input).unwrap_or(0), wait)
+                        problems.extend(self.check_dead_letter(&info.name, has, count(input).unwrap_or(0), wait));
                     }
-                };
-                problems.extend(problem);
+                    (TopicRole::Seen { input, window }, None) => {
+                        problems.extend(count(input).and_then(|n| self.make_seen(&info.name, input, n, *window, wait)));
+                    }
+                    (TopicRole::Seen { input, window }, Some(has)) => {
+                        problems.extend(self.check_seen(&info.name, has, count(input), *window, wait));
+                    }
+                }
             }
         }
         Ok(problems)
@@ -200,19 +212,81 @@ impl Topics {
 
     fn make_dead_letter(&self, name: &str, input: &str, partitions: i32, wait: Duration) -> Option<TopicProblem> {
         let settings = self.dead_letter_settings(input, wait);
-        match self.create(name, partitions, &settings, wait) {
+        self.make_own("dead-letter topic", name, (input, partitions), &settings, wait)
+    }
+
+    fn make_seen(
+        &self,
+        name: &str,
+        input: &str,
+        partitions: i32,
+        window: Duration,
+        wait: Duration,
+    ) -> Option<TopicProblem> {
+        self.make_own(SEEN, name, (input, partitions), &seen_settings(window, true), wait)
+    }
+
+    /// Makes a topic of the pipeline's own, or says how somebody else does.
+    fn make_own(
+        &self,
+        what: &str,
+        name: &str,
+        (input, partitions): (&str, i32),
+        settings: &[(String, String)],
+        wait: Duration,
+    ) -> Option<TopicProblem> {
+        match self.create(name, partitions, settings, wait) {
             Ok(()) => {
-                tracing::info!(
-                    "created dead-letter topic {name:?} with {partitions} partitions, as many as {input:?} has"
-                );
+                tracing::info!("created {what} {name:?} with {partitions} partitions, as many as {input:?} has");
                 None
             }
             Err(e) => Some(TopicProblem {
                 topic: name.to_owned(),
-                message: format!("dead-letter topic {name:?} does not exist and can't be created: {e}"),
-                command: Some(self.create_command(name, partitions, &settings)),
+                message: format!("{what} {name:?} does not exist and can't be created: {e}"),
+                command: Some(self.create_command(name, partitions, settings)),
             }),
         }
+    }
+
+    /// `needs`: partitions of the input, where they are known.
+    fn check_seen(
+        &self,
+        name: &str,
+        has: i32,
+        needs: Option<i32>,
+        window: Duration,
+        wait: Duration,
+    ) -> Vec<TopicProblem> {
+        let problem = |message: String, command: String| TopicProblem {
+            topic: name.to_owned(),
+            message: format!("{SEEN} {name:?} {message}"),
+            command: Some(command),
+        };
+        match needs {
+            Some(needs) if has < needs => {
+                let message = format!(
+                    "has {has} partitions, its input {needs}: keys have moved to other partitions, and the ids of their \
+                     messages have not, so what comes twice within dedup.window of before may run twice. Add partitions to \
+                     accept that"
+                );
+                return vec![problem(message, self.place.add_partitions_command(name, &needs.to_string()))];
+            }
+            Some(needs) if has > needs => {
+                let message = format!(
+                    "has {has} partitions, its input {needs}: it holds ids of another topic. Delete it to forget them, and \
+                     it is made anew"
+                );
+                return vec![problem(message, self.place.delete_command(name))];
+            }
+            _ => {}
+        }
+        // Without the right to ask, what is not known is not called wrong.
+        let settings = self.settings(name, wait).unwrap_or_default();
+        let unfit = unfit_seen(&settings, window).into_iter().map(|unfit| {
+            let command = self.place.set_command(name, unfit.setting, &unfit.needs);
+            problem(format!("has {}={}: {}", unfit.setting, unfit.has, unfit.why), command)
+        });
+        unfit.collect()
     }
 
     fn dead_letter_settings(&self, input: &str, wait: Duration) -> Vec<(String, String)> {

@@ -108,6 +108,8 @@ fn used(pipelines: &[Pipeline]) -> Vec<(&str, String)> {
         pipeline.input.iter().for_each(|topic| add(topic, "input", pipeline));
         pipeline.outputs.iter().for_each(|(_, topic)| add(topic, "output", pipeline));
         pipeline.dead_letter.topics.iter().for_each(|topic| add(topic, "dead letters", pipeline));
+        let seen = pipeline.seen.iter().flat_map(|seen| &seen.topics);
+        seen.for_each(|topic| add(topic, "seen ids", pipeline));
     }
     all.into_iter().map(|(topic, uses)| (topic, uses.join(", "))).collect()
 }

@@ -1,5 +1,7 @@
 //! The commands that put topics right, for who may.
 
+#[cfg(feature = "kafka")]
+use super::needs::Difference;
 use super::needs::{Need, State};
 use keyrail::config::{BrokerKind, Host};
 
@@ -46,7 +48,10 @@ fn of_kafka(kafka: &keyrail::broker::kafka::Kafka, need: &Need) -> Vec<String> {
         State::Exists | State::Created => Vec::new(),
         State::Missing => vec![kafka.create_command(&need.topic, need.make_partitions, &need.make_settings())],
         State::Differs => {
+            let fewer = |d: &Difference| d.needs.parse::<i32>().is_ok_and(|needs| Some(needs) < need.partitions);
             let mend = need.differs.iter().map(|d| match d.setting {
+                // No command takes partitions away: it is made anew.
+                "partitions" if fewer(d) => kafka.delete_command(&need.topic),
                 "partitions" => kafka.add_partitions_command(&need.topic, &d.needs),
                 name => kafka.set_command(&need.topic, name, &d.needs),
             });

@@ -1,13 +1,16 @@
 //! The topics that pipelines need, each once, and how it stands.
 
 use keyrail::broker::client::Client;
-use keyrail::broker::topics::dead_letter_settings;
+use keyrail::broker::topics::{dead_letter_settings, seen_settings, unfit_seen};
 use keyrail::broker::{BrokerError, BrokerErrorKind};
 use keyrail::config::Pipeline;
 use serde::Serialize;
+use std::time::Duration;
 
 const LARGEST: &str = "max.message.bytes";
 const POLICY: &str = "cleanup.policy";
+/// A role.
+const SEEN: &str = "seen ids";
 
 /// How a topic stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -38,11 +41,14 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Use {
     pub(super) pipeline: String,
-    /// `input`, `output` or `dead letters`.
+    /// `input`, `output`, `dead letters` or `seen ids`.
     pub(super) role: &'static str,
-    /// Of dead letters: the topic that they come from.
+    /// Of dead letters and seen ids: the topic that they come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) input: Option<String>,
+    /// Of seen ids: how long they count.
+    #[serde(skip)]
+    window: Option<Duration>,
 }
 
 /// Something about a topic that does not fit.
@@ -95,9 +101,13 @@ impl Need {
         }
     }
 
-    /// The input whose dead letters go here.
-    fn letters_of(&self) -> Option<&str> {
+    /// The input whose dead letters or seen ids go here.
+    fn own_of(&self) -> Option<&str> {
         self.needed_by.iter().find_map(|other| other.input.as_deref())
+    }
+
+    fn window(&self) -> Option<Duration> {
+        self.needed_by.iter().find_map(|other| other.window)
     }
 
     pub(super) fn make_settings(&self) -> Vec<(String, String)> {
@@ -117,11 +127,12 @@ impl Need {
     }
 }
 
-/// Each topic once, inputs before outputs before dead letters.
+/// Each topic once, inputs before outputs before dead letters before seen ids.
 pub(super) fn collect(pipelines: &[Pipeline]) -> Vec<Need> {
     let mut needs: Vec<Need> = Vec::new();
     let mut add = |topic: &str, pipeline: &Pipeline, role, input: Option<&String>| {
-        let one = Use { pipeline: pipeline.name.clone(), role, input: input.cloned() };
+        let window = pipeline.seen.as_ref().map(|seen| seen.window).filter(|_| role == SEEN);
+        let one = Use { pipeline: pipeline.name.clone(), role, input: input.cloned(), window };
         let place = needs.iter().position(|need| need.topic == topic).unwrap_or_else(|| {
             needs.push(Need::new(topic));
             needs.len() - 1
@@ -141,30 +152,49 @@ pub(super) fn collect(pipelines: &[Pipeline]) -> Vec<Need> {
             add(topic, pipeline, "dead letters", Some(input));
         }
     }
+    for pipeline in pipelines {
+        let seen = pipeline.seen.iter().flat_map(|seen| &seen.topics);
+        pipeline.input.iter().zip(seen).for_each(|(input, topic)| add(topic, pipeline, SEEN, Some(input)));
+    }
     needs
 }
 
-/// Looks at each topic. `partitions` is what inputs and outputs are made with.
-pub(super) fn examine(client: &mut dyn Client, needs: &mut [Need], partitions: Option<i32>) -> Result<(), BrokerError> {
+/// What topics are made with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Make {
+    /// Partitions of inputs and outputs; `None`: the broker's default.
+    pub(super) partitions: Option<i32>,
+    /// The broker keeps its logs in segments.
+    pub(super) segments: bool,
+}
+
+/// Looks at each topic.
+pub(super) fn examine(client: &mut dyn Client, needs: &mut [Need], make: Make) -> Result<(), BrokerError> {
     let all = client.topics()?;
     let count = |name: &str| all.iter().find(|topic| topic.name == name).map(|topic| topic.partitions);
     for need in needs {
         need.partitions = count(&need.topic);
         need.differs.clear();
-        need.make_partitions = partitions;
-        if let Some(input) = need.letters_of().map(str::to_owned) {
+        need.make_partitions = make.partitions;
+        if let Some(input) = need.own_of().map(str::to_owned) {
             let needed = need.needed_by.iter().filter_map(|one| count(one.input.as_deref()?)).max();
-            need.make_partitions = needed.or(partitions);
-            let limit = match count(&input) {
-                Some(_) => number(&settings(client, &input)?, LARGEST),
+            need.make_partitions = needed.or(make.partitions);
+            let has = match need.partitions {
+                Some(has) => Some((has, settings(client, &need.topic)?)),
                 None => None,
             };
-            let wanted = dead_letter_settings(limit).into_iter();
-            need.make = wanted.map(|(name, value)| Setting { name, value }).collect();
-            if let Some(has) = need.partitions {
-                let settings = settings(client, &need.topic)?;
-                need.differs = differences(has, needed, &settings, limit);
-            }
+            let wanted = if let Some(window) = need.window() {
+                need.differs = has.map_or_else(Vec::new, |(has, settings)| of_seen(has, needed, &settings, window));
+                seen_settings(window, make.segments)
+            } else {
+                let limit = match count(&input) {
+                    Some(_) => number(&settings(client, &input)?, LARGEST),
+                    None => None,
+                };
+                need.differs = has.map_or_else(Vec::new, |(has, settings)| differences(has, needed, &settings, limit));
+                dead_letter_settings(limit)
+            };
+            need.make = wanted.into_iter().map(|(name, value)| Setting { name, value }).collect();
         }
         need.state = match need.partitions {
             None => State::Missing,
@@ -188,6 +218,17 @@ fn settings(client: &mut dyn Client, topic: &str) -> Result<Settings, BrokerErro
 
 fn number(settings: &Settings, name: &str) -> Option<i64> {
     settings.iter().find(|(n, _)| n == name).and_then(|(_, value)| value.parse().ok())
+}
+
+/// Where a topic for seen ids does not fit its input, or keeps them too short a time.
+fn of_seen(has: i32, needed: Option<i32>, settings: &Settings, window: Duration) -> Vec<Difference> {
+    let mut found = Vec::new();
+    if let Some(needed) = needed.filter(|needed| has != *needed) {
+        found.push(Difference { setting: "partitions", has: has.to_string(), needs: needed.to_string() });
+    }
+    let unfit = unfit_seen(settings, window).into_iter();
+    found.extend(unfit.map(|u| Difference { setting: u.setting, has: u.has, needs: u.needs }));
+    found
 }
 
 /// Where a topic for dead letters does not fit its input.
@@ -232,5 +273,18 @@ mod tests {
         );
         // What may not be asked is not called wrong.
         assert_eq!(told(6, &Vec::new()), [""; 0]);
+    }
+
+    #[test]
+    fn seen_ids_need_as_many_partitions_and_their_time() {
+        let told = |has, settings: &Settings| {
+            let all = of_seen(has, Some(6), settings, Duration::from_secs(3600));
+            all.into_iter().map(|d| format!("{} {} {}", d.setting, d.has, d.needs)).collect::<Vec<_>>()
+        };
+        let fit = seen_settings(Duration::from_secs(3600), true);
+        assert_eq!(told(6, &fit), [""; 0]);
+        assert_eq!(told(7, &fit), ["partitions 7 6"]);
+        let unfit = pairs(&[("cleanup.policy", "delete"), ("retention.ms", "60000")]);
+        assert_eq!(told(5, &unfit), ["partitions 5 6", "retention.ms 60000 7200000"]);
     }
 }

@@ -49,7 +49,10 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         Kind::Duration(Amount { default: None, least: 1, most: 3_650 * DAY }),
         "older messages go to the dead letters unrun, reason `expired`",
     ),
-    later("partitions-added", "nothing is kept by key for now, so new partitions are just taken; remove it"),
+    later(
+        "partitions-added",
+        "new partitions are just taken, unless ids are kept (`[dedup]`): then the pipeline stops with the cure; remove it",
+    ),
     Key::new("output", Kind::Free(Values::Topics), "name in the handler = topic")
         .also("none an input of this pipeline"),
     section("order", "which messages wait for each other"),
@@ -95,8 +98,8 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         DAY,
         1,
         365 * DAY,
-        "how long an id is remembered, in memory for now: a restart or a moved partition forgets it. At most 1,000,000 ids \
-         a pipeline",
+        "how long an id is remembered. With `guarantee = \"exactly-once\"` ids are kept in `GROUP.TOPIC.seen`, through \
+         restarts and moves; with `\"at-least-once\"` in memory alone, at most 1,000,000 a pipeline",
     ),
     choice(
         "dedup.absent",

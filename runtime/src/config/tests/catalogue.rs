@@ -164,7 +164,7 @@ fn what_is_not_there_yet_is_refused_by_name() {
 
 /// Cases whose faults a JSON Schema can't see: what holds between keys or files, what is not on the disk or not in the
 /// environment, and what `--set` may still bring.
-const UNSEEN: [&str; 17] = [
+const UNSEEN: [&str; 19] = [
     "host-empty",
     "host-group-protocol",
     "host-no-broker-named",
@@ -177,11 +177,13 @@ const UNSEEN: [&str; 17] = [
     "pipeline-default-dead-letter-too-long",
     "pipeline-handler-missing",
     "pipeline-name",
+    "pipeline-seen-ids-too-long",
     "pipeline-timeout-at-odds",
     "pipeline-variables-missing",
     "pipelines-dead-letters-are-input",
     "pipelines-internal-topics",
     "pipelines-share-a-group",
+    "pipelines-share-seen-ids",
 ];
 
 #[test]

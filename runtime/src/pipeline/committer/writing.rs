@@ -8,7 +8,7 @@ use crate::pipeline::Trouble;
 use crate::pipeline::records::{self, Origin, Source};
 use crate::pipeline::sink::Sink;
 use crate::wasm::Send;
-use keyrail_engine::message::Fate;
+use keyrail_engine::message::{Fate, Partition};
 use keyrail_engine::pipeline::{self, Token};
 use keyrail_engine::shard::Settled;
 use std::time::Duration;
@@ -76,9 +76,28 @@ impl Worker {
         }
     }
 
+    /// The ids that a transaction marks in one partition, packed as one record.
+    pub(super) fn produce_mark(&mut self, token: Token, partition: Partition, value: &[u8]) -> Result<(), Trouble> {
+        let renewals = self.renewals;
+        // Its transaction may be given up before it is handed over.
+        while self.renewals == renewals {
+            let topic = self.ledger.names.seen.get(partition.topic as usize).map_or("", String::as_str);
+            let produce = records::mark(topic, partition.number, value);
+            match self.ledger.sink.producer().send(&produce, token.0) {
+                Ok(true) => {
+                    pass(Point::AfterProduce);
+                    return Ok(());
+                }
+                Ok(false) => self.wait_for_room()?,
+                Err(refusal) => return self.refused(token, refusal),
+            }
+        }
+        Ok(())
+    }
+
     fn refused(&mut self, token: Token, refusal: Refusal) -> Result<(), Trouble> {
         // Of a transaction that was given up nobody asks any more.
-        if self.ledger.engine.publication(token).is_some() {
+        if token.is_mark() || self.ledger.engine.publication(token).is_some() {
             self.ledger.metrics.refused.add((&refusal).into(), 1);
         }
         let refusal = match refusal {
@@ -114,14 +133,20 @@ impl Worker {
         let mut reports = std::mem::take(&mut self.reports);
         self.ledger.sink.producer().poll(wait, &mut reports);
         let now = self.ledger.clock.now();
-        let (mut outputs, mut letters) = (0, 0);
+        let (mut outputs, mut letters, mut marks) = (0, 0, 0);
         for (token, result) in reports.drain(..) {
             let token = Token(token);
             match result {
                 Ok(()) => {
                     pass(Point::AfterAck);
                     let letter = self.ledger.engine.acknowledged(token, now, &mut self.actions);
-                    *(if letter { &mut letters } else { &mut outputs }) += 1;
+                    *(if letter {
+                        &mut letters
+                    } else if token.is_mark() {
+                        &mut marks
+                    } else {
+                        &mut outputs
+                    }) += 1;
                 }
                 Err(refusal) => self.refused(token, refusal)?,
             }
@@ -129,6 +154,7 @@ impl Worker {
         self.reports = reports;
         self.ledger.metrics.produced.add(Produced::Output, outputs);
         self.ledger.metrics.produced.add(Produced::DeadLetter, letters);
+        self.ledger.metrics.produced.add(Produced::SeenIds, marks);
         if let Some(error) = self.ledger.sink.producer().trouble() {
             tracing::warn!(pipeline = self.ledger.names.pipeline, %error, "the producer has trouble");
         }

@@ -1,15 +1,23 @@
 //! The consumer thread's turns over a broker that says what the test wrote down.
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
 use super::*;
 use crate::admin::health::Health;
 use crate::admin::metrics::Metrics;
 use crate::broker::{BrokerError, Commits, Committed, LogBounds};
 use crate::pipeline::Pool;
+use crate::pipeline::clock::wall_ms;
+use crate::pipeline::ids::Memory;
+use crate::pipeline::ids::tests::Disk;
 use crate::pipeline::link::{Outlet, Over};
+use crate::pipeline::restore::tests::Scene;
 use crate::record::RecordBuilder;
 use crossbeam_channel::{Sender, bounded};
+use keyrail_engine::dedup::Past as _;
+use keyrail_engine::message::{Epoch, MessageId, Now};
 use keyrail_engine::policy::Policy;
+use keyrail_engine::seen;
+use std::sync::atomic::Ordering::SeqCst;
 
 const AT: TopicPartition = TopicPartition { topic: 0, partition: 0 };
 
@@ -96,6 +104,7 @@ fn bench_with(shards: u32, polls: Vec<Polled>, limit_bytes: u64) -> Bench {
         from: From::Earliest,
         anew: Arc::default(),
         on_loss: OnLoss::Stop,
+        ids: None,
         out: Handover::new(Outlet(to_committer), to_shards.into_iter().map(Outlet)),
         over: RaiseOver(Over::default()),
         inbox,
@@ -241,4 +250,107 @@ fn a_stop_that_was_not_in_good_order_is_no_success() {
     let began = Instant::now();
     assert!(why(stop(None)).contains("in time"));
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// A worker that must read ids first, from a broker that does not answer yet.
+fn bench_with_ids(name: &str, polls: Vec<Polled>) -> (Bench, Scene, Disk) {
+    let scene = Scene::new(name);
+    scene.broker.fails.store(usize::MAX, SeqCst);
+    let mut bench = bench(polls, 1 << 20);
+    let disk = Disk::new(name);
+    bench.worker.feed.ids = Some(Ids::new(scene.source(), disk.place()).unwrap());
+    (bench, scene, disk)
+}
+
+impl Bench {
+    /// Turns until this has happened.
+    fn until(&mut self, what: &str, mut happened: impl FnMut(&mut Self) -> bool) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while !happened(self) {
+            assert!(Instant::now() < until, "{what} did not happen");
+            self.worker.turn().unwrap();
+        }
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.told.lock().unwrap().clone()
+    }
+}
+
+#[test]
+fn a_partition_gives_nothing_to_anybody_before_its_ids_are_known() {
+    let (mut bench, scene, _disk) = bench_with_ids("consumer-waits", vec![Polled::Assigned(vec![AT]), Polled::Joined]);
+    scene.write(0, &[&seen::encode(wall_ms(), &[MessageId([7; 16])])]);
+    for _ in 0..20 {
+        bench.worker.turn().unwrap();
+    }
+    assert_eq!(bench.told(), ["assign 1", "pause 1"]);
+    let events: Vec<ToCommitter> = bench.committer.try_iter().collect();
+    assert!(events.iter().all(|event| matches!(event, ToCommitter::Watermarks(_))), "{events:?}");
+    assert!(bench.shards[0].is_empty());
+    assert!(matches!(bench.worker.feed.health.state(), State::NotReady(_)), "not before it is known");
+    // Nor does the budget make it run, nor the ledger's word for an earlier epoch.
+    bench.commands.send(ToConsumer::Pause(to_engine(AT))).unwrap();
+    bench.commands.send(ToConsumer::Resume(to_engine(AT))).unwrap();
+    bench.worker.turn().unwrap();
+    assert_eq!(bench.told(), ["assign 1", "pause 1"]);
+    scene.broker.fails.store(0, SeqCst);
+    bench.until("its start", |bench| {
+        bench.committer.try_iter().for_each(drop);
+        bench.told().len() == 3 && !bench.shards[0].is_empty()
+    });
+    assert_eq!(bench.told(), ["assign 1", "pause 1", "resume 1"]);
+    let Ok(ToShard::Open { known: Some(known), .. }) = bench.shards[0].try_recv() else { panic!("no start") };
+    let mut memory = Memory::default();
+    memory.open(to_engine(AT), Epoch(1), Some(known));
+    let now = Now { wall_ms: wall_ms(), steady_ms: 0 };
+    assert!(memory.contains(to_engine(AT), MessageId([7; 16]), now));
+    assert!(!memory.contains(to_engine(AT), MessageId([8; 16]), now));
+    assert_eq!(bench.worker.feed.health.state(), State::Ready);
+}
+
+#[test]
+fn a_partition_that_goes_before_its_ids_are_known_never_starts() {
+    let polls = vec![Polled::Assigned(vec![AT]), Polled::Idle, Polled::Lost(vec![AT])];
+    let (mut bench, scene, _disk) = bench_with_ids("consumer-goes", polls);
+    let (drain, commands) = (bench.committer.clone(), bench.commands.clone());
+    let ledger = std::thread::spawn(move || {
+        while let Ok(event) = drain.recv() {
+            match event {
+                ToCommitter::Lost(_) => commands.send(ToConsumer::Released { unfinished: None }).unwrap(),
+                ToCommitter::Opened { .. } => panic!("it started"),
+                _ => {}
+            }
+        }
+    });
+    bench.until("its end", |bench| bench.told().last().is_some_and(|last| last == "unassign 1"));
+    scene.broker.fails.store(0, SeqCst);
+    let until = Instant::now() + Duration::from_millis(800);
+    while Instant::now() < until {
+        bench.worker.turn().unwrap();
+    }
+    assert_eq!(bench.told(), ["assign 1", "pause 1", "unassign 1"]);
+    assert!(bench.shards[0].is_empty());
+    drop(bench);
+    ledger.join().unwrap();
+}
+
+#[test]
+fn what_starts_anew_reads_what_came_since() {
+    let (mut bench, scene, _disk) = bench_with_ids("consumer-anew", vec![Polled::Assigned(vec![AT])]);
+    scene.broker.fails.store(0, SeqCst);
+    bench.until("its start", |bench| bench.told().len() == 3);
+    bench.shards[0].try_iter().for_each(drop);
+    bench.committer.try_iter().for_each(drop);
+    scene.write(0, &[&seen::encode(wall_ms(), &[MessageId([7; 16])])]);
+    bench.commands.send(ToConsumer::Restart(vec![(to_engine(AT), 0)])).unwrap();
+    bench.until("its new start", |bench| {
+        bench.committer.try_iter().for_each(drop);
+        bench.told().len() == 6 && !bench.shards[0].is_empty()
+    });
+    assert_eq!(bench.told()[3..], ["seek 0", "pause 1", "resume 1"]);
+    let Ok(ToShard::Open { known: Some(known), epoch, .. }) = bench.shards[0].try_recv() else { panic!("no start") };
+    let mut memory = Memory::default();
+    memory.open(to_engine(AT), epoch, Some(known));
+    assert!(memory.contains(to_engine(AT), MessageId([7; 16]), Now { wall_ms: wall_ms(), steady_ms: 0 }));
 }

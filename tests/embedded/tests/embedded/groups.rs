@@ -141,6 +141,30 @@ fn missing_topics_are_made_and_unfit_ones_told() {
     assert!(settings.contains(&("max.message.bytes".to_owned(), (1_048_588 + 65_536).to_string())));
 }
 
+#[test]
+fn topics_of_seen_ids_are_made_and_unfit_ones_told() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    let settings = [("cleanup.policy", "compact"), ("retention.ms", "1000")];
+    topic(broker.client().unwrap().as_mut(), "g.bad.seen", 2, &settings);
+    let window = Duration::from_hours(1);
+    let seen =
+        |name: &str| NeededTopic { name: name.to_owned(), role: TopicRole::Seen { input: "in".to_owned(), window } };
+    let input = NeededTopic { name: "in".to_owned(), role: TopicRole::Input };
+    let problems = broker.ensure(&[input, seen("g.in.seen"), seen("g.bad.seen")], WAIT).unwrap();
+    let told: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(told.len(), 3, "{told:#?}");
+    assert!(told[0].contains("has 2 partitions, its input 3"), "{told:#?}");
+    assert!(told[1].contains("has cleanup.policy=compact, and needs delete"), "{told:#?}");
+    assert!(told[2].contains("has retention.ms=1000, and needs 7200000"), "{told:#?}");
+    assert!(told.iter().all(|why| why.contains("Give the pipeline another group")), "{told:#?}");
+    let mut client = broker.client().unwrap();
+    let made = client.topics().unwrap().into_iter().find(|topic| topic.name == "g.in.seen").unwrap();
+    assert_eq!(made.partitions, 3);
+    assert!(client.settings("g.in.seen").unwrap().contains(&("retention.ms".to_owned(), "7200000".to_owned())));
+    assert_eq!(broker.ensure(&[seen("g.in.seen")], WAIT).unwrap(), []);
+}
+
 /// What is written stands in the database a moment before its end is told. A reader as quick as this one sees that moment
 /// some times in a thousand writes.
 #[test]

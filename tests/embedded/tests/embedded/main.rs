@@ -6,6 +6,7 @@ mod cases;
 mod commands;
 mod folder;
 mod groups;
+mod ids;
 mod kills;
 mod log;
 mod play;

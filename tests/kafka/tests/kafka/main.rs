@@ -6,6 +6,7 @@ mod groups;
 mod offsets;
 mod outage;
 mod records;
+mod restore;
 mod security;
 mod support;
 mod topics;

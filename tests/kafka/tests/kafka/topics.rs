@@ -51,6 +51,60 @@ fn dead_letter_topics_are_made_and_the_rest_is_asked_for() {
     assert!(topics.create(&dlq, 5, &[], WAIT).is_ok(), "made by another worker meanwhile");
 }
 
+fn seen(input: &str, window: Duration) -> TopicRole {
+    TopicRole::Seen { input: input.to_owned(), window }
+}
+
+#[test]
+fn a_topic_of_seen_ids_is_made_for_its_window() {
+    let Some(rig) = shared("a_topic_of_seen_ids_is_made_for_its_window") else { return };
+    let input = unique("in");
+    rig.create_topic(&input, 3, &[]).unwrap();
+    let topics = plain(rig).topics().unwrap();
+    let name = format!("g.{input}.seen");
+    let all = [needed(&input, TopicRole::Input), needed(&name, seen(&input, Duration::from_hours(24)))];
+    assert_eq!(topics.ensure(&all, WAIT).unwrap(), []);
+    assert_eq!(topics.describe(&[&name], WAIT).unwrap()[0].partitions, Some(3));
+    let settings = topics.settings(&name, WAIT).unwrap();
+    let of = |name: &str| settings.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+    assert_eq!(of("cleanup.policy"), Some("delete"));
+    assert_eq!(of("retention.ms"), Some("90000000"));
+    assert_eq!(of("retention.bytes"), Some("-1"));
+    assert_eq!(of("segment.ms"), Some("10800000"));
+    assert_eq!(topics.ensure(&all, WAIT).unwrap(), [], "the second time there is nothing to do");
+}
+
+#[test]
+fn a_topic_of_seen_ids_that_does_not_fit_is_refused_with_the_command_that_mends_it() {
+    let test = "a_topic_of_seen_ids_that_does_not_fit_is_refused_with_the_command_that_mends_it";
+    let Some(rig) = shared(test) else { return };
+    let (input, few, many, unfit) = (unique("in"), unique("few"), unique("many"), unique("unfit"));
+    rig.create_topic(&input, 3, &[]).unwrap();
+    rig.create_topic(&few, 2, &[]).unwrap();
+    rig.create_topic(&many, 4, &[]).unwrap();
+    rig.create_topic(&unfit, 3, &[("cleanup.policy", "compact"), ("retention.ms", "3600000")]).unwrap();
+    let topics = plain(rig).topics().unwrap();
+    let role = seen(&input, Duration::from_hours(2));
+    let mut all = vec![needed(&input, TopicRole::Input)];
+    all.extend([&few, &many, &unfit].map(|name| needed(name, role.clone())));
+    let problems: Vec<TopicProblem> = topics.ensure(&all, WAIT).unwrap();
+    let told: Vec<(&str, &str)> =
+        problems.iter().map(|p| (p.message.as_str(), p.command.as_deref().unwrap_or_default())).collect();
+    assert_eq!(told.len(), 4, "{told:#?}");
+    let bootstrap = rig.bootstrap(Security::Plain);
+    let tool = |name: &str, rest: String| format!("kafka-{name}.sh --bootstrap-server {bootstrap} {rest}");
+    assert!(told[0].0.contains("has 2 partitions, its input 3: keys have moved"), "{told:#?}");
+    assert_eq!(told[0].1, tool("topics", format!("--alter --topic {few} --partitions 3")));
+    assert!(told[1].0.contains("has 4 partitions, its input 3"), "{told:#?}");
+    assert_eq!(told[1].1, tool("topics", format!("--delete --topic {many}")));
+    let set =
+        |what: &str| tool("configs", format!("--alter --entity-type topics --entity-name {unfit} --add-config {what}"));
+    assert!(told[2].0.contains("has cleanup.policy=compact"), "{told:#?}");
+    assert_eq!(told[2].1, set("cleanup.policy=delete"));
+    assert!(told[3].0.contains("has retention.ms=3600000: ids are gone before"), "{told:#?}");
+    assert_eq!(told[3].1, set("retention.ms=10800000"));
+}
+
 #[test]
 fn a_dead_letter_topic_that_does_not_fit_is_refused_with_the_cure() {
     let Some(rig) = shared("a_dead_letter_topic_that_does_not_fit_is_refused_with_the_cure") else { return };

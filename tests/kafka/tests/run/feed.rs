@@ -20,16 +20,20 @@ pub(crate) struct Plan {
     pub(crate) least: u64,
     /// Of a thousand, so many take some ten milliseconds.
     pub(crate) slow: u64,
+    /// Beside a thousand, so many come that were sent before: nothing may come of them.
+    pub(crate) twice: u64,
 }
 
 pub(crate) fn plan(keys: usize, rate: u64, least: u64) -> Plan {
-    Plan { keys, rate, least, slow: 0 }
+    Plan { keys, rate, least, slow: 0, twice: 0 }
 }
 
 /// The account: effects in the output, and dead letters.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     pub(crate) messages: u64,
+    /// Sent beside these, and sent before.
+    pub(crate) repeats: u64,
     pub(crate) outputs: Expected,
     pub(crate) letters: Expected,
 }
@@ -108,6 +112,7 @@ impl Feed {
         let (stopping, count) = (stop.clone(), sent.clone());
         let thread = std::thread::spawn(move || {
             let (mut account, began) = (Account::default(), Instant::now());
+            let mut sent = Vec::new();
             while !stopping.load(SeqCst) || account.messages < plan.least {
                 let due = began.elapsed().as_millis() as u64 * plan.rate / 1000;
                 // Once the end is asked for, what is left comes as fast as it can.
@@ -116,7 +121,18 @@ impl Feed {
                     continue;
                 }
                 let key = chance.below(plan.keys as u64) as usize;
-                writer.send(&topic, &account.next(key, chance.below(1000), plan.slow));
+                let message = account.next(key, chance.below(1000), plan.slow);
+                writer.send(&topic, &message);
+                if plan.twice > 0 {
+                    sent.push(message);
+                    // Some soon after the first, most of them long after it.
+                    if chance.below(1000) < plan.twice {
+                        let back = if chance.below(4) == 0 { 20 } else { sent.len() as u64 };
+                        let which = sent.len() - 1 - chance.below(back.min(sent.len() as u64)) as usize;
+                        writer.send(&topic, &sent[which]);
+                        account.repeats += 1;
+                    }
+                }
                 count.store(account.messages, SeqCst);
             }
             writer.finish();

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 /// Sessions as short as they can be kept on a loaded machine: a killed member's partitions wait for its session to end.
 const SHORT: &str = "\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"300\"";
 const RETRY: &str = "[retry]\nbackoff = { first = \"50ms\", factor = 2.0, max = \"1s\", jitter = 0.1 }";
+/// Each message has an id of its own in a header.
+pub(crate) const DEDUP: &str = "[dedup]\nid = \"header:trace\"\nabsent = \"dead-letter\"";
 /// Session timeout + 10 s, as promised, and as much again for a machine that runs other tests beside.
 const PROGRESS: Duration = Duration::from_secs(30);
 /// What one fault may repeat: what was handled and not yet committed, with the backlog of a session's time in one go.
@@ -28,11 +30,15 @@ fn kills(default: u64) -> u64 {
 }
 
 fn kill_at_random(test: &'static str, setup: &Setup<'_>, workers: usize, kills: u64, least: u64) {
+    kill_at_random_with(test, setup, workers, kills, plan(500, 900, least));
+}
+
+fn kill_at_random_with(test: &'static str, setup: &Setup<'_>, workers: usize, kills: u64, plan: Plan) {
     let Some(kafka) = broker(test) else { return };
     let mut chance = Chance::new(test);
     let stage = Stage::new(test, kafka, setup);
     let mut all: Vec<Worker> = (0..workers).map(|n| Worker::start(&stage, n)).collect();
-    let feed = Feed::start(kafka, &stage.input, plan(500, 900, least), chance.clone());
+    let feed = Feed::start(kafka, &stage.input, plan, chance.clone());
     for kill in 1..=kills {
         std::thread::sleep(Duration::from_millis(200 + chance.below(3400)));
         let number = chance.below(workers as u64) as usize;
@@ -46,9 +52,13 @@ fn kill_at_random(test: &'static str, setup: &Setup<'_>, workers: usize, kills: 
     }
     let account = feed.finish();
     let ended = Instant::now();
-    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS + Duration::from_secs(least / 1000));
+    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 0, PROGRESS + Duration::from_secs(plan.least / 1000));
     let settled = ended.elapsed().as_secs_f64();
-    stage.say(&format!("{kills} kills, {} messages; settled {settled:.1} s after the last", account.messages));
+    let repeats = account.repeats;
+    stage.say(&format!(
+        "{kills} kills, {} messages, {repeats} sent again; settled {settled:.1} s after the last",
+        account.messages
+    ));
     for worker in &mut all {
         worker.stop(Duration::from_secs(20));
     }
@@ -68,6 +78,14 @@ fn three_workers_killed_at_random_lose_nothing_and_keep_order() {
 fn two_workers_killed_at_random_lose_nothing_and_keep_order() {
     let kills = kills(15);
     kill_at_random("two_workers_killed_at_random_lose_nothing_and_keep_order", &setup(), 2, kills, 30_000);
+}
+
+#[test]
+fn two_workers_killed_at_random_suppress_what_is_sent_twice() {
+    let test = "two_workers_killed_at_random_suppress_what_is_sent_twice";
+    let tables = &format!("{RETRY}\n{DEDUP}");
+    let plan = Plan { twice: 200, ..plan(500, 900, 20_000) };
+    kill_at_random_with(test, &Setup { tables, ..setup() }, 2, 10, plan);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Workers that kill themselves at named points, over and over, in one group.
 
 use crate::client::{bounds, committed};
-use crate::feed::{Chance, Feed, plan};
+use crate::feed::{Chance, Feed, Plan, plan};
+use crate::kills::DEDUP;
 use crate::stage::{Setup, Stage, broker, own_broker};
 use crate::worker::Worker;
 use keyrail::fail::{Point, VARIABLE};
@@ -125,7 +126,15 @@ fn judge_end(victim: &Worker, point: Point, status: ExitStatus) {
 
 /// What the group has not committed: all that another start may repeat.
 fn uncommitted(stage: &Stage<'_>) -> usize {
-    let have = committed(stage.kafka, &stage.group, &stage.input).unwrap();
+    let until = Instant::now() + LIMIT;
+    let have = loop {
+        match committed(stage.kafka, &stage.group, &stage.input) {
+            Ok(have) => break have,
+            // The group's first coordinator may still be about to begin.
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
     let ends = bounds(stage.kafka, &stage.input);
     let left: i64 = ends.iter().zip(have).map(|((start, end), have)| end - have.max(*start)).sum();
     usize::try_from(left).unwrap()
@@ -137,10 +146,12 @@ fn all_points_of(wanted: Way, test: &'static str, kafka: &Kafka, lines: &str, gu
     // A transaction that ends just when the group changes is given up, and then there is no last commit to die at. Far apart,
     // they seldom do.
     let interval = if wanted == Way::Revoke { "\n[commit]\ninterval = \"1s\"" } else { "" };
-    let tables = &format!("{retry}{interval}");
+    // With exactly-once nothing comes of what is sent twice, whatever dies in between.
+    let (dedup, twice) = if guarantee == "exactly-once" { (DEDUP, 200) } else { ("", 0) };
+    let tables = &format!("{retry}{interval}\n{dedup}");
     let stage = Stage::new(test, kafka, &Setup { tables, kafka: lines, guarantee, ..Setup::default() });
     let mut chance = Chance::new(test);
-    let feed = Feed::start(kafka, &stage.input, plan(100, 300, 0), chance.clone());
+    let feed = Feed::start(kafka, &stage.input, Plan { twice, ..plan(100, 300, 0) }, chance.clone());
     let points: Vec<Point> = Point::ALL.into_iter().filter(|p| way(*p).0 == wanted).collect();
     let (mut deaths, mut window) = (0, 0);
     for _ in 0..rounds {

@@ -184,3 +184,34 @@ fn a_topic_that_a_pattern_matches_later_is_read_from_its_start_by_the_whole_grou
     }
     assert_eq!(counts(&stage), expected(400), "each once");
 }
+
+#[test]
+fn partitions_added_stop_a_pipeline_that_keeps_ids_until_that_is_accepted() {
+    let test = "partitions_added_stop_a_pipeline_that_keeps_ids_until_that_is_accepted";
+    let Some(kafka) = broker(test) else { return };
+    let tables = "[dedup]\nid = \"digest\"";
+    let stage = Stage::new(test, kafka, &Setup { partitions: 2, tables, kafka: QUICK, ..Setup::default() });
+    let seen = format!("{}.{}.seen", stage.group, stage.input);
+    let mut worker = Worker::start(&stage, 0);
+    worker.wait_metric("keyrail_partitions_assigned", &[], |n| n == 2.0);
+    (0..2).for_each(|partition| send_all(kafka, &stage.input, &numbered(100 * partition as usize, 100, partition)));
+    stage.wait_settled(&[&worker], 0, LIMIT);
+    add_partitions(kafka, &stage.input, 3);
+    send_all(kafka, &stage.input, &numbered(200, 100, 2));
+    assert_eq!(worker.wait(LIMIT).code(), Some(1), "{}", worker.tail());
+    let command = format!("--alter --topic {seen} --partitions 3");
+    for word in ["has 2 partitions, its input 3", "keys have moved", command.as_str()] {
+        assert!(worker.log().contains(word), "nothing of {word:?}\n{}", worker.tail());
+    }
+    // Nor does it start, until somebody has run the command.
+    let mut worker = Worker::start(&stage, 0);
+    assert_eq!(worker.wait(LIMIT).code(), Some(1), "{}", worker.tail());
+    add_partitions(kafka, &seen, 3);
+    add_partitions(kafka, &stage.letters, 3);
+    let mut worker = Worker::start(&stage, 0);
+    (0..3).for_each(|partition| send_all(kafka, &stage.input, &numbered(100 * partition as usize, 100, partition)));
+    stage.wait_settled(&[&worker], 0, LIMIT);
+    assert_eq!(worker.metric("keyrail_messages_settled_total", &["fate=\"duplicate\""]), 300.0);
+    worker.stop(Duration::from_secs(15));
+    assert_eq!(counts(&stage), expected(300), "each once");
+}

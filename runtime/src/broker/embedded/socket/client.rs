@@ -265,6 +265,10 @@ impl Reader for SocketReader {
     fn has_passed(&self, at: TopicPartition, end: i64) -> bool {
         self.next.get(&(at.topic, at.partition)).is_none_or(|next| *next >= end)
     }
+
+    fn position(&self, at: TopicPartition) -> Option<i64> {
+        self.next.get(&(at.topic, at.partition)).copied()
+    }
 }
 
 impl SocketReader {

@@ -1,0 +1,426 @@
+//! The seen ids of partitions: read before a partition runs, asked by shards, added to by the committer once they are
+//! committed.
+
+use super::clock::wall_ms;
+use super::link::to_engine;
+use super::restore::{Failed, Fill, Restorer, Source};
+use super::{SeenIds, Trouble};
+use crate::admin::metrics::PipelineMetrics;
+use crate::record::{Record, TopicPartition};
+use keyrail_engine::dedup::Past;
+use keyrail_engine::message::{Epoch, MessageId, Now, Partition};
+use keyrail_engine::seen;
+use keyrail_store::{DiskSeen, Error, Id, Identity, Opened, SeenIndex as _, Stats};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// Whoever had an index open lets go of it within this time, or is in a call that takes long.
+const LETTING_GO: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Where the ids of a pipeline's partitions lie.
+pub(super) struct Place {
+    pub(super) disk: SeenIds,
+    pub(super) group: String,
+    /// The input topics.
+    pub(super) inputs: Vec<String>,
+    /// The topic of seen ids of each.
+    pub(super) topics: Vec<String>,
+    /// For how long an id counts.
+    pub(super) window_ms: u64,
+}
+
+impl Place {
+    /// The topic of seen ids.
+    fn topic(&self, at: TopicPartition) -> &str {
+        self.topics.get(at.topic as usize).map_or("?", String::as_str)
+    }
+
+    /// A folder for each partition. Neither a group nor a topic holds a `/`, and the letter before it keeps `..` out.
+    fn folder(&self, at: TopicPartition) -> (PathBuf, Identity) {
+        let topic = self.inputs.get(at.topic as usize).cloned().unwrap_or_default();
+        let folder = self.disk.dir.join(format!("g-{}", self.group)).join(format!("t-{topic}"));
+        let (group, partition, window_ms) = (self.group.clone(), at.partition, self.window_ms);
+        (folder.join(partition.to_string()), Identity { group, topic, partition, log: 0, window_ms })
+    }
+}
+
+/// The ids of one partition. One thread at a time adds to it: whoever restores it, and then the committer.
+pub(super) struct Known {
+    place: Arc<Place>,
+    at: TopicPartition,
+    /// Opened by who restores it: it takes a while.
+    index: OnceLock<DiskSeen>,
+    /// Why nothing may be concluded from it any more.
+    broken: OnceLock<String>,
+    /// What was last told of it.
+    shown: Mutex<Stats>,
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Known").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl Known {
+    fn new(place: Arc<Place>, at: TopicPartition) -> Self {
+        Self { place, at, index: OnceLock::new(), broken: OnceLock::new(), shown: Mutex::default() }
+    }
+
+    /// Ids are committed now.
+    pub(super) fn add(&self, ids: &[MessageId], time_ms: i64) -> Result<(), Trouble> {
+        let index = self.index()?;
+        let ids: Vec<Id> = ids.iter().map(|id| id.0).collect();
+        // Where they stand in the topic is not known here; what is said of the position stays true.
+        let position = index.position().unwrap_or(0);
+        Ok(index.insert(&ids, time_ms, position).map_err(failed)?)
+    }
+
+    fn index(&self) -> Result<&DiskSeen, Failed> {
+        self.index.get().ok_or_else(|| Failed::Again("the index of seen ids is not open".to_owned()))
+    }
+
+    fn contains(&self, id: MessageId, now: Now) -> bool {
+        let oldest_ms = now.wall_ms.saturating_sub_unsigned(self.place.window_ms);
+        let found = self.index().map(|index| index.contains(&id.0, oldest_ms).map_err(failed));
+        found.and_then(|found| found).unwrap_or_else(|error| {
+            // Nothing of what follows from it is acted upon.
+            let (Failed::Again(why) | Failed::Operator(why)) = error;
+            let _told = self.broken.set(why);
+            false
+        })
+    }
+
+    /// Opens the folder. One of before may be about to let go of it.
+    fn opened(&self, folder: &Path, identity: &Identity) -> Result<Opened, Failed> {
+        let until = Instant::now() + LETTING_GO;
+        loop {
+            match self.place.disk.store.open(folder, identity, wall_ms()) {
+                Err(Error::Unusable { .. }) if Instant::now() < until => std::thread::sleep(PAUSE),
+                other => return other.map_err(failed),
+            }
+        }
+    }
+
+    /// Opens the index, which is empty where `end` says that it is of another log.
+    fn open(&self, end: i64) -> Result<DiskSeen, Failed> {
+        let (folder, identity) = self.place.folder(self.at);
+        let opened = self.opened(&folder, &identity)?;
+        if let Some(why) = opened.rebuilt {
+            let folder = folder.display();
+            tracing::warn!(%folder, why, "an index of seen ids can't be used, and is read anew from its topic");
+        }
+        match opened.index.position() {
+            Some(position) if position > end => {
+                let (topic, partition) = (self.place.topic(self.at), identity.partition);
+                tracing::warn!(
+                    topic,
+                    partition,
+                    position,
+                    end,
+                    "the topic of seen ids is another one: all of it is read"
+                );
+                drop(opened.index);
+                self.place.disk.store.wipe(&folder).map_err(failed)?;
+                Ok(self.opened(&folder, &identity)?.index)
+            }
+            _ => Ok(opened.index),
+        }
+    }
+
+    /// Tells of itself anew.
+    fn show(&self, metrics: &PipelineMetrics, all: &mut Stats) {
+        let Some(index) = self.index.get() else { return };
+        index.expire(wall_ms().saturating_sub_unsigned(self.place.window_ms));
+        let now = index.stats();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.seen_lookups.add(now.lookups.saturating_sub(shown.lookups));
+        metrics.seen_false_positives.add(now.false_positives.saturating_sub(shown.false_positives));
+        all.ids += now.ids;
+        all.memory_bytes += now.memory_bytes;
+        all.disk_bytes += now.disk_bytes;
+        if let (Some(why), None) = (&now.failing, &shown.failing) {
+            tracing::warn!(why, "seen ids can't be written to the disk of this machine; they are in memory for now");
+        }
+        *shown = now;
+    }
+}
+
+/// What an index's failure comes to.
+fn failed(error: Error) -> Failed {
+    // A disk that is full, was read wrong, or gives no rights may be mended: it is tried again until it is.
+    Failed::Again(format!("seen ids: {error}"))
+}
+
+impl Fill for Known {
+    fn position(&self, end: i64) -> Result<Option<i64>, Failed> {
+        if self.index.get().is_none() {
+            // Nobody else opens it.
+            let _ours = self.index.set(self.open(end)?);
+        }
+        match self.index()?.position() {
+            Some(position) if position > end => {
+                let (topic, partition) = (self.place.topic(self.at), self.at.partition);
+                Err(Failed::Again(format!(
+                    "{topic}/{partition} ends at {end}, before what was read of it ({position})"
+                )))
+            }
+            position => Ok(position),
+        }
+    }
+
+    fn take(&self, record: &Record) -> Result<u64, Failed> {
+        let (partition, offset) = (record.at.partition, record.offset);
+        let unusable = |why: String| {
+            let topic = self.place.topic(self.at);
+            Failed::Operator(format!(
+                "{topic}/{partition}, a topic of seen ids, holds at offset {offset} what Keyrail did not write ({why}): delete \
+                 the topic to forget its ids, and it is made anew; nobody else may write to it"
+            ))
+        };
+        let value = record.value().ok_or_else(|| unusable("a record without a value".to_owned()))?;
+        let seen = seen::Seen::decode(value).map_err(|why| unusable(why.to_string()))?;
+        let ids: Vec<Id> = seen.ids().map(|id| id.0).collect();
+        self.index()?.insert(&ids, seen.time_ms, offset + 1).map_err(failed)?;
+        Ok(ids.len() as u64)
+    }
+
+    fn reach(&self, position: i64) -> Result<(), Failed> {
+        self.index()?.insert(&[], 0, position).map_err(failed)
+    }
+}
+
+impl From<Failed> for Trouble {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Again(why) => Self::Again(why),
+            Failed::Operator(why) => Self::Operator(why),
+        }
+    }
+}
+
+/// What a shard asks, and whom the committer tells.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    open: BTreeMap<Partition, (Epoch, Arc<Known>)>,
+    /// The last epoch of each partition that was closed: `Close` may overtake `Open`, and be of an earlier one.
+    closed: BTreeMap<Partition, Epoch>,
+}
+
+impl Memory {
+    pub(super) fn open(&mut self, partition: Partition, epoch: Epoch, known: Option<Arc<Known>>) {
+        if let Some(known) = known.filter(|_| self.closed.get(&partition).is_none_or(|closed| *closed < epoch)) {
+            self.open.insert(partition, (epoch, known));
+        }
+    }
+
+    /// It starts anew: until then nothing is known of it.
+    pub(super) fn suspend(&mut self, partition: Partition) {
+        self.open.remove(&partition);
+    }
+
+    pub(super) fn close(&mut self, partition: Partition, epoch: Epoch) {
+        if self.open.get(&partition).is_some_and(|(open, _)| *open <= epoch) {
+            self.open.remove(&partition);
+        }
+        let closed = self.closed.entry(partition).or_insert(epoch);
+        *closed = epoch.max(*closed);
+    }
+
+    pub(super) fn get(&self, partition: Partition) -> Option<&Arc<Known>> {
+        self.open.get(&partition).map(|(_, known)| known)
+    }
+
+    /// Why what was concluded last must not be acted upon.
+    pub(super) fn broken(&self) -> Option<&String> {
+        self.open.values().find_map(|(_, known)| known.broken.get())
+    }
+}
+
+impl Past for Memory {
+    fn contains(&self, partition: Partition, id: MessageId, now: Now) -> bool {
+        self.get(partition).is_some_and(|known| known.contains(id, now))
+    }
+}
+
+/// The ids of all partitions that the consumer thread has.
+pub(super) struct Ids {
+    restorer: Restorer,
+    place: Arc<Place>,
+    held: BTreeMap<Partition, Arc<Known>>,
+    /// Given up, and maybe not yet let go of by a shard in a long call: when the partition comes back, it is the same one.
+    gone: BTreeMap<Partition, Weak<Known>>,
+    metrics: Arc<PipelineMetrics>,
+}
+
+impl Ids {
+    pub(super) fn new(source: Source, place: Place) -> Result<Self, Trouble> {
+        let metrics = source.metrics.clone();
+        Ok(Self {
+            restorer: Restorer::start(source)?,
+            place: Arc::new(place),
+            held: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            metrics,
+        })
+    }
+
+    /// Reads what is missing of a partition's ids; [`Ids::done`] tells the number when all is there. Its committed offset was
+    /// asked before.
+    pub(super) fn want(&mut self, partition: Partition, at: TopicPartition) -> (u64, Arc<Known>) {
+        self.restorer.watch(at, false);
+        let place = &self.place;
+        let before = self.gone.remove(&partition).and_then(|gone| gone.upgrade());
+        let new = || before.unwrap_or_else(|| Arc::new(Known::new(place.clone(), at)));
+        let known = self.held.entry(partition).or_insert_with(new).clone();
+        (self.restorer.want(at, known.clone()), known)
+    }
+
+    pub(super) fn forget(&mut self, partition: Partition, at: TopicPartition) {
+        self.restorer.forget(at);
+        self.restorer.watch(at, false);
+        if let Some(known) = self.held.remove(&partition) {
+            self.gone.insert(partition, Arc::downgrade(&known));
+        }
+    }
+
+    /// It runs: from now on the committer adds to it, and [`Ids::ends`] tells where its topic ends.
+    pub(super) fn runs(&mut self, at: TopicPartition) {
+        self.restorer.watch(at, true);
+    }
+
+    /// Where the topics of those that run ended not long ago, now and then.
+    pub(super) fn ends(&mut self) -> Vec<(Partition, i64)> {
+        self.restorer.ends().into_iter().map(|(at, end)| (to_engine(at), end)).collect()
+    }
+
+    pub(super) fn done(&mut self) -> Result<Vec<u64>, Trouble> {
+        self.restorer.done().map_err(Trouble::from)
+    }
+
+    pub(super) fn told(&self) -> String {
+        self.restorer.told()
+    }
+
+    pub(super) fn show(&self) {
+        let mut all = Stats::default();
+        self.held.values().for_each(|known| known.show(&self.metrics, &mut all));
+        self.metrics.seen_ids.set(all.ids);
+        self.metrics.seen_memory_bytes.set(all.memory_bytes);
+        self.metrics.seen_disk_bytes.set(all.disk_bytes);
+    }
+}
+
+impl Drop for Ids {
+    fn drop(&mut self) {
+        self.held.clear();
+        self.show();
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
+
+    use super::*;
+    use crate::record::RecordBuilder;
+    use keyrail_store::{Options, Store};
+
+    const AT: TopicPartition = TopicPartition { topic: 0, partition: 3 };
+    const PARTITION: Partition = Partition { topic: 0, number: 3 };
+
+    /// A folder for indexes, which is removed in the end.
+    pub(in crate::pipeline) struct Disk(PathBuf);
+
+    impl Disk {
+        pub(in crate::pipeline) fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("keyrail-ids-{}-{name}", std::process::id())))
+        }
+
+        pub(in crate::pipeline) fn place(&self) -> Place {
+            let store = Arc::new(Store::start(Options::default()).unwrap());
+            let disk = SeenIds { store, dir: self.0.clone() };
+            Place {
+                disk,
+                group: "..".to_owned(),
+                inputs: vec!["in".to_owned()],
+                topics: vec!["g.in.seen".to_owned()],
+                window_ms: 1_000,
+            }
+        }
+    }
+
+    impl Drop for Disk {
+        fn drop(&mut self) {
+            drop(std::fs::remove_dir_all(&self.0));
+        }
+    }
+
+    fn record(value: Option<&[u8]>, offset: i64) -> Record {
+        RecordBuilder::new(None, value).build(AT, offset, 0)
+    }
+
+    fn known(disk: &Disk) -> Arc<Known> {
+        let known = Known::new(Arc::new(disk.place()), AT);
+        known.position(100).unwrap();
+        Arc::new(known)
+    }
+
+    #[test]
+    fn what_is_read_and_what_is_committed_is_known_for_the_window() {
+        let disk = Disk::new("known");
+        let (known, mut memory) = (known(&disk), Memory::default());
+        memory.open(PARTITION, Epoch(1), Some(known.clone()));
+        let (first, second) = (MessageId([1; 16]), MessageId([2; 16]));
+        assert_eq!(known.take(&record(Some(&seen::encode(5_000, &[first])), 7)), Ok(1));
+        assert_eq!(known.position(100), Ok(Some(8)));
+        let at = |wall_ms| Now { wall_ms, steady_ms: 0 };
+        known.add(&[second], 5_500).unwrap();
+        assert_eq!(known.position(100), Ok(Some(8)), "nobody said where it stands");
+        known.reach(12).unwrap();
+        assert_eq!(known.position(100), Ok(Some(12)));
+        assert!(memory.contains(PARTITION, first, at(6_000)) && memory.contains(PARTITION, second, at(6_500)));
+        assert!(!memory.contains(PARTITION, first, at(6_001)), "its window is over");
+        memory.open(PARTITION, Epoch(3), Some(known.clone()));
+        memory.close(PARTITION, Epoch(2));
+        assert!(memory.contains(PARTITION, second, at(5_500)), "of an earlier epoch");
+        memory.close(PARTITION, Epoch(4));
+        memory.open(PARTITION, Epoch(4), Some(known));
+        assert!(!memory.contains(PARTITION, second, at(5_500)));
+    }
+
+    #[test]
+    fn what_nobody_but_keyrail_may_write_is_a_person_s() {
+        let disk = Disk::new("foreign");
+        let known = known(&disk);
+        for value in [None, Some(b"KRS2".as_slice()), Some(b"KRS1\0\0\0\0\0\0\0\0short")] {
+            let Err(Failed::Operator(why)) = known.take(&record(value, 7)) else { panic!("{value:?}") };
+            assert!(why.contains("g.in.seen/3") && why.contains("offset 7"), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_index_that_is_further_than_its_topic_begins_anew() {
+        let disk = Disk::new("further");
+        let now = Now { wall_ms: wall_ms(), steady_ms: 0 };
+        let first = Known::new(Arc::new(disk.place()), AT);
+        assert_eq!(first.position(9), Ok(None));
+        let id = MessageId([1; 16]);
+        first.take(&record(Some(&seen::encode(now.wall_ms, &[id])), 7)).unwrap();
+        assert!(first.contains(id, now));
+        let Err(Failed::Again(why)) = first.position(7) else { panic!("it is of another log") };
+        assert!(why.contains("ends at 7"), "{why}");
+        first.index().unwrap().flush().unwrap();
+        drop(first);
+        let again = Known::new(Arc::new(disk.place()), AT);
+        assert_eq!(again.position(8), Ok(Some(8)), "what is on the disk is known");
+        assert!(again.contains(id, now));
+        drop(again);
+        let other = Known::new(Arc::new(disk.place()), AT);
+        assert_eq!(other.position(7), Ok(None));
+        assert!(!other.contains(id, now) && other.broken.get().is_none());
+    }
+}

@@ -1,0 +1,132 @@
+//! Partitions that are owned, and wait until it is known which of their messages were seen before.
+//!
+//! They belong to the group and to the intake, and are paused. Shards and ledger learn of them when all is read. Meanwhile
+//! the others go on.
+
+use super::Trouble;
+use super::consumer::Worker;
+use super::ids::Known;
+use super::link::{ToCommitter, to_broker, to_engine};
+use crate::admin::health::State;
+use crate::record::TopicPartition;
+use keyrail_engine::intake::Opened;
+use keyrail_engine::message::Partition;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What is read within this time is no reason to call a pipeline unready that was ready.
+const SHORT: Duration = Duration::from_secs(2);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    all: BTreeMap<Partition, Start>,
+    since: Option<Instant>,
+    /// Told to the outside.
+    unready: bool,
+}
+
+/// What is told when it is known.
+#[derive(Debug)]
+struct Start {
+    number: u64,
+    opened: Opened,
+    seen_below: i64,
+    known: Arc<Known>,
+}
+
+impl Waiting {
+    pub(super) fn has(&self, partition: Partition) -> bool {
+        self.all.contains_key(&partition)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
+impl Worker {
+    /// A partition starts: at once, or when its ids are known. Its committed offset was asked before.
+    pub(super) fn begin(&mut self, partition: Partition, opened: Opened, seen_below: i64) -> Result<(), Trouble> {
+        let Some(ids) = &mut self.feed.ids else { return self.announce(partition, opened, seen_below, None) };
+        let (number, known) = ids.want(partition, to_broker(partition));
+        self.waiting.all.insert(partition, Start { number, opened, seen_below, known });
+        self.waiting.since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    /// It is given up.
+    pub(super) fn begin_no_more(&mut self, partition: Partition) {
+        self.waiting.all.remove(&partition);
+        if let Some(ids) = &mut self.feed.ids {
+            ids.forget(partition, to_broker(partition));
+        }
+    }
+
+    /// A pipeline that begins is not ready before all is known.
+    pub(super) fn show_waiting(&mut self) {
+        if let (Some(ids), false) = (&self.feed.ids, self.waiting.is_empty()) {
+            let told = ids.told();
+            let told = if told.is_empty() { "reads which messages were seen before".to_owned() } else { told };
+            self.feed.health.set(State::NotReady(told));
+            self.waiting.unready = true;
+        }
+    }
+
+    /// Once in a while.
+    pub(super) fn look_at_ids(&mut self) -> Result<(), Trouble> {
+        if self.waiting.unready || self.waiting.since.is_some_and(|since| since.elapsed() > SHORT) {
+            self.show_waiting();
+        }
+        let Some(ids) = &mut self.feed.ids else { return Ok(()) };
+        ids.show();
+        let ends = ids.ends();
+        if !ends.is_empty() {
+            self.feed.out.tell(ToCommitter::SeenEnds(ends))?;
+        }
+        Ok(())
+    }
+
+    /// Those of which all is known by now start.
+    pub(super) fn restored(&mut self) -> Result<(), Trouble> {
+        let Some(ids) = self.feed.ids.as_mut().filter(|_| !self.waiting.is_empty()) else { return Ok(()) };
+        let done = ids.done()?;
+        if done.is_empty() {
+            return Ok(());
+        }
+        let ready: Vec<(Partition, Start)> =
+            self.waiting.all.extract_if(.., |_, start| done.contains(&start.number)).collect();
+        let mut resumed = Vec::with_capacity(ready.len());
+        for (partition, Start { opened, seen_below, known, .. }) in ready {
+            self.announce(partition, opened, seen_below, Some(known))?;
+            if let Some(ids) = &mut self.feed.ids {
+                ids.runs(to_broker(partition));
+            }
+            if !self.held.contains(&partition) {
+                resumed.push(to_broker(partition));
+            }
+        }
+        if !self.feed.gate.is_closed() {
+            let result = self.feed.consumer.resume(&resumed);
+            self.tell(result);
+        }
+        if self.waiting.is_empty() {
+            self.waiting.since = None;
+            if std::mem::take(&mut self.waiting.unready) {
+                self.feed.health.set(State::Ready);
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of them that wait give no records until they may start.
+    pub(super) fn pause_waiting(&mut self, partitions: &[TopicPartition]) {
+        let waiting: Vec<TopicPartition> =
+            partitions.iter().copied().filter(|at| self.waiting.has(to_engine(*at))).collect();
+        if !waiting.is_empty() {
+            let result = self.feed.consumer.pause(&waiting);
+            self.tell(result);
+        }
+    }
+}
