@@ -1,9 +1,16 @@
 //! Keyrail runs message handlers, compiled to WebAssembly, over Apache Kafka.
 
+/// For the file that the fuzz targets take from the program.
+#[cfg(feature = "fuzz")]
+extern crate self as keyrail;
+
 pub mod admin;
 pub mod broker;
 pub mod config;
 pub mod fail;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod nearest;
 pub mod pipeline;
 pub mod record;

@@ -28,5 +28,9 @@ pub mod tracker;
 
 pub mod planted;
 
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
+
 #[cfg(test)]
 mod testing;

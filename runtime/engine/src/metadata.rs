@@ -78,9 +78,7 @@ impl Metadata {
             }
             at = end;
         }
-        let check = Sha256::digest(&data);
-        data.extend_from_slice(&check[..CHECK_BYTES]);
-        format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(data))
+        seal(data)
     }
 
     /// Reads the metadata of a commit of `offset` in a log that ends before `log_end`. Empty text is empty metadata.
@@ -116,6 +114,13 @@ impl Metadata {
         }
         Ok(Self { sequence, partitions, held, log, settled })
     }
+}
+
+/// The text that holds these bytes, whatever they are.
+pub(crate) fn seal(mut data: Vec<u8>) -> String {
+    let check = Sha256::digest(&data);
+    data.extend_from_slice(&check[..CHECK_BYTES]);
+    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(data))
 }
 
 fn step(data: &mut &[u8], from: i64) -> Result<i64, Unusable> {

@@ -1,8 +1,8 @@
 //! The records of a topic of seen ids: what a commit marks in one partition, packed.
 //!
 //! A record's value is [`MAGIC`], the time of the marks (milliseconds since the Unix epoch, little-endian) and then the
-//! ids, 16 bytes each. Its key is null; a record of another form is somebody else's. The format is frozen: another one gets
-//! another magic.
+//! ids, 16 bytes each; or [`FORGET`] and a time: what stands before it in its partition counts no more. Its key is null; a
+//! record of another form is somebody else's. The formats are frozen: another one gets another magic.
 
 use crate::message::MessageId;
 use alloc::vec::Vec;
@@ -10,6 +10,8 @@ use core::fmt;
 
 /// What every value begins with.
 pub const MAGIC: [u8; 4] = *b"KRS1";
+/// What an order to forget begins with.
+pub const FORGET: [u8; 4] = *b"KRF1";
 const HEAD: usize = MAGIC.len() + 8;
 const ID: usize = 16;
 
@@ -32,6 +34,42 @@ impl fmt::Display for Unusable {
             Self::Torn => "it ends within an id",
         })
     }
+}
+
+/// A record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// These are marked.
+    Seen(Seen<'a>),
+    /// All that stands before it in its partition is forgotten: an operator said so, at this time.
+    Forget {
+        /// Milliseconds since the Unix epoch.
+        time_ms: i64,
+    },
+}
+
+impl<'a> Entry<'a> {
+    /// Reads a record's value.
+    ///
+    /// # Errors
+    /// When it is none. Nothing of it may be used then.
+    pub fn decode(value: &'a [u8]) -> Result<Self, Unusable> {
+        match value.strip_prefix(&FORGET) {
+            None => Seen::decode(value).map(Self::Seen),
+            Some(time) => {
+                let time = time.try_into().map_err(|_| Unusable::Torn)?;
+                Ok(Self::Forget { time_ms: i64::from_le_bytes(time) })
+            }
+        }
+    }
+}
+
+/// The value of an order to forget.
+#[must_use]
+pub fn forget(time_ms: i64) -> Vec<u8> {
+    let mut value = FORGET.to_vec();
+    value.extend_from_slice(&time_ms.to_le_bytes());
+    value
 }
 
 /// Ids and when they were marked.
@@ -93,6 +131,16 @@ mod tests {
             assert_eq!((seen.time_ms, seen.ids().collect::<Vec<_>>()), (-5, ids(count)));
             assert_eq!(value.len(), 12 + 16 * usize::from(count));
         }
+    }
+
+    #[test]
+    fn an_order_to_forget_is_told_from_ids() {
+        assert_eq!(forget(258), b"KRF1\x02\x01\0\0\0\0\0\0");
+        assert_eq!(Entry::decode(&forget(-1)), Ok(Entry::Forget { time_ms: -1 }));
+        let marks = encode(7, &ids(2));
+        assert_eq!(Entry::decode(&marks), Seen::decode(&marks).map(Entry::Seen));
+        assert_eq!(Entry::decode(&forget(7)[..11]), Err(Unusable::Torn));
+        assert_eq!(Entry::decode(b"KRX1"), Err(Unusable::Foreign));
     }
 
     #[test]

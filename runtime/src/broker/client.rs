@@ -4,7 +4,7 @@
 //! [`ANSWER_WAIT`]. Topics are told by name here; only what is read in bulk uses the index into a list, as
 //! [`super::Consumer`] does.
 
-use super::{BrokerError, Committed, LogBounds, Produce, Refusal, operator};
+use super::{BrokerError, Committed, LogBounds, OffsetCommit, Produce, Refusal, operator};
 use crate::record::{Record, TopicPartition};
 use std::time::Duration;
 
@@ -38,6 +38,10 @@ pub trait Client: Send {
 
     /// All topics that this user may see, by name in order.
     fn topics(&mut self) -> Result<Vec<Topic>, BrokerError>;
+
+    /// Tells a topic's log from that of an earlier or later topic of the same name, and from one of another broker; 0 where
+    /// that can't be told, or there is no such topic.
+    fn log_of(&mut self, topic: &str) -> Result<u64, BrokerError>;
 
     /// A topic's settings by Kafka's names, defaults included, by name in order. A topic that is not there is an
     /// [`super::BrokerErrorKind::Operator`] error.
@@ -74,6 +78,10 @@ pub trait Client: Send {
         topics: &[String],
         partitions: &[TopicPartition],
     ) -> Result<Vec<Committed>, BrokerError>;
+
+    /// Puts a group's offsets down, which must have no member: an [`super::BrokerErrorKind::Superseded`] error says that it
+    /// has. All of them or, on a broker that does not know better, some.
+    fn commit(&mut self, group: &str, topics: &[String], offsets: &[OffsetCommit]) -> Result<(), BrokerError>;
 }
 
 /// The name of a partition's topic in such a list.

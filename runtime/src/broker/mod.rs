@@ -238,6 +238,14 @@ pub enum BrokerErrorKind {
     Fatal,
 }
 
+/// Why a group's offsets can't be put down from outside.
+pub(crate) fn has_members(group: &str) -> String {
+    format!(
+        "the group {group:?} has members: stop every process that runs it first (one that was killed counts until its session \
+         is over)"
+    )
+}
+
 /// An error that a person must act on.
 pub(crate) fn operator(message: impl Into<String>) -> BrokerError {
     BrokerError { kind: BrokerErrorKind::Operator, message: message.into() }

@@ -83,6 +83,8 @@ pub fn seen_settings(window: Duration, segments: bool) -> Vec<(String, String)> 
     if segments {
         let part = (window / SEEN_SEGMENTS).clamp(SEEN_SEGMENT[0], SEEN_SEGMENT[1]);
         settings.push(("segment.ms", part.as_millis().to_string()));
+        // Ids go by when they were written, not by the clock of who wrote them.
+        settings.push(("message.timestamp.type", "LogAppendTime".to_owned()));
     }
     settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -150,10 +152,19 @@ mod tests {
             let all = seen_settings(window, segments).into_iter().map(|(name, value)| format!("{name}={value}"));
             all.skip(2).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(told(DAY, true), "retention.bytes=-1 retention.ms=90000000 segment.ms=10800000");
+        assert_eq!(
+            told(DAY, true),
+            "retention.bytes=-1 retention.ms=90000000 segment.ms=10800000 message.timestamp.type=LogAppendTime"
+        );
         assert_eq!(told(DAY, false), "retention.bytes=-1 retention.ms=90000000");
-        assert_eq!(told(Duration::from_millis(1), true), "retention.bytes=-1 retention.ms=3600001 segment.ms=600000");
-        assert_eq!(told(DAY * 365, true), "retention.bytes=-1 retention.ms=31539600000 segment.ms=86400000");
+        assert_eq!(
+            told(Duration::from_millis(1), true),
+            "retention.bytes=-1 retention.ms=3600001 segment.ms=600000 message.timestamp.type=LogAppendTime"
+        );
+        assert_eq!(
+            told(DAY * 365, true),
+            "retention.bytes=-1 retention.ms=31539600000 segment.ms=86400000 message.timestamp.type=LogAppendTime"
+        );
     }
 
     #[test]

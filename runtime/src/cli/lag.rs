@@ -100,7 +100,7 @@ pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
     Ok(Exit::of(unfit.is_empty() && lags.iter().all(|lag| lag.missing.is_empty())))
 }
 
-fn choose<'a>(pipelines: &'a [Pipeline], name: Option<&str>) -> anyhow::Result<Vec<&'a Pipeline>> {
+pub(super) fn choose<'a>(pipelines: &'a [Pipeline], name: Option<&str>) -> anyhow::Result<Vec<&'a Pipeline>> {
     let Some(name) = name else { return Ok(pipelines.iter().collect()) };
     if let Some(found) = pipelines.iter().find(|pipeline| pipeline.name == name) {
         return Ok(vec![found]);

@@ -324,5 +324,8 @@ pub(super) fn text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+#[cfg(any(test, feature = "fuzz"))]
+#[path = "line/fuzz.rs"]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

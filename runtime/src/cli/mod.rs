@@ -9,6 +9,7 @@ mod line;
 mod manual;
 mod place;
 mod report;
+mod rewind;
 mod run;
 mod send;
 mod signals;
@@ -99,6 +100,11 @@ enum Command {
     ///
     /// From the brokers alone, workers or not. Markers of transactions count as records, as everywhere in Kafka.
     Lag(lag::LagArgs),
+    /// Move a pipeline to another place in its input: back, to run messages again, or ahead, to leave some out
+    ///
+    /// Only while nobody runs it. What it sent before stays sent. With [dedup] say what is to become of the ids that it has
+    /// seen: kept, what was done is not done again.
+    Rewind(rewind::RewindArgs),
     /// Show which topics the pipelines need, and which of them are missing or unfit
     ///
     /// Exits 1 if any is missing or unfit.
@@ -182,6 +188,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Send(args) => send::send(&args).map(ExitCode::from),
         Command::Tail(args) => tail::tail(&args).map(ExitCode::from),
         Command::Lag(args) => lag::lag(&args).map(ExitCode::from),
+        Command::Rewind(args) => rewind::rewind(&args).map(ExitCode::from),
         Command::Topics(args) => topics::topics(&args).map(ExitCode::from),
         Command::Completions(args) => manual::completions(&args).map(ExitCode::from),
         Command::Man(args) => manual::man(&args).map(ExitCode::from),

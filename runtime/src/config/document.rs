@@ -3,6 +3,8 @@
 
 use super::fault::{Fault, Place};
 use super::variables;
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -96,19 +98,18 @@ pub(super) fn parse(
     variables: Variables<'_>,
     faults: &mut Vec<Fault>,
 ) -> Option<Table> {
-    let lines = Lines { file: file.into(), text: Some(text) };
+    let lines = Lines::new(file, Some(text));
     let (root, errors) = DeTable::parse_recoverable(text);
-    let mut told_lines = Vec::new();
+    let mut told_lines = BTreeSet::new();
     let mut torn = false;
     for error in &errors {
         let place = lines.place(error.span().map_or(text.len(), |span| span.start));
         let repeated = error.message() == "duplicate key";
         torn |= !repeated;
         // What follows on the same line is mostly the parser's confusion about what came first.
-        if told_lines.contains(&place.line) {
+        if !told_lines.insert(place.line) {
             continue;
         }
-        told_lines.push(place.line);
         faults.push(if repeated {
             let key = error.span().and_then(|span| text.get(span)).unwrap_or_default();
             place.fault(key, "given twice", "keep one of them")
@@ -140,7 +141,7 @@ pub(super) fn set(
             faults.push(Place::whole("--set").fault("", "an argument is not KEY=VALUE", cure));
             continue;
         };
-        let lines = Lines { file: format!("--set {}", key.trim()).into(), text: None };
+        let lines = Lines::new(&format!("--set {}", key.trim()), None);
         let parsed = format!("{key}=0");
         let path = DeTable::parse(&parsed).ok().and_then(|root| single_path(root.get_ref()));
         let Some(path) = path else {
@@ -219,8 +220,9 @@ fn flatten(table: &mut Table, free: &[&str], faults: &mut Vec<Fault>) {
         let mut flat = Table::new();
         collect(std::mem::take(inner), "", &mut flat);
         flat.sort_by_key(|entry| (entry.place.line, entry.place.column));
-        for (index, later) in flat.iter().enumerate() {
-            if flat[..index].iter().any(|earlier| earlier.name == later.name) {
+        let mut names = BTreeSet::new();
+        for later in &flat {
+            if !names.insert(later.name.as_str()) {
                 faults.push(later.place.fault(&join(&entry.name, &later.name), "given twice", "keep one of them"));
             }
         }
@@ -245,17 +247,30 @@ struct Lines<'t> {
     file: Arc<str>,
     /// `None` for what has no lines.
     text: Option<&'t str>,
+    /// The offset asked for last with its line and column: most are asked for in order, and counting each from the start
+    /// would take minutes for a large file.
+    last: Cell<(usize, u32, u32)>,
 }
 
-impl Lines<'_> {
+impl<'t> Lines<'t> {
+    fn new(file: &str, text: Option<&'t str>) -> Self {
+        Self { file: file.into(), text, last: Cell::new((0, 1, 1)) }
+    }
+
     fn place(&self, offset: usize) -> Place {
         let Some(text) = self.text else { return Place { file: self.file.clone(), line: 0, column: 0 } };
-        let before = text.get(..offset).unwrap_or(text);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = before[start..].trim_start_matches('\u{feff}').chars().count() + 1;
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Place { file: self.file.clone(), line: number(line), column: number(column) }
+        let end = if text.is_char_boundary(offset) { offset } else { text.len() };
+        let (start, mut line, mut column) = if self.last.get().0 <= end { self.last.get() } else { (0, 1, 1) };
+        for c in text.get(start..end).unwrap_or_default().chars() {
+            match c {
+                '\n' => (line, column) = (line.saturating_add(1), 1),
+                // A byte order mark is not seen.
+                '\u{feff}' if column == 1 => {}
+                _ => column = column.saturating_add(1),
+            }
+        }
+        self.last.set((end, line, column));
+        Place { file: self.file.clone(), line, column }
     }
 }
 

@@ -25,6 +25,8 @@ mod topic;
 mod units;
 mod variables;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -176,11 +176,10 @@ fn inputs(pipeline: &Pipeline) -> impl Iterator<Item = &str> {
 fn dead_letter(page: &mut Page, pipeline: &Pipeline) {
     let topics = &pipeline.dead_letter.topics;
     page.section("dead-letter");
-    match topics.first() {
-        Some(first) if topics.iter().all(|topic| topic == first) => page.text("topic", first),
-        None if pipeline.dead_letter.given.is_some() => {
-            pipeline.dead_letter.given.iter().for_each(|topic| page.text("topic", topic));
-        }
+    match (&pipeline.dead_letter.given, &topics[..]) {
+        (Some(given), _) => page.text("topic", given),
+        // A pattern's topics will each have their own.
+        (None, [only]) if pipeline.patterns.is_empty() => page.text("topic", only),
         _ => topics.iter().for_each(|topic| page.0 += &format!("# topic: {}\n", quote(topic))),
     }
     page.text("headers", if pipeline.dead_letter.headers == HeaderStyle::Keyrail { "keyrail" } else { "spring" });

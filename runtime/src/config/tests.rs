@@ -231,6 +231,38 @@ fn nothing_written_can_panic() {
     assert!(seen > 3_000, "only {seen} faulty files were tried");
 }
 
+/// As large as a file may be, and as odd. Each key's place was once counted from the start: minutes for one file.
+#[test]
+fn the_largest_file_is_told_of_in_seconds() {
+    let large = |piece: &str| piece.repeat((1 << 20) / piece.len());
+    let keys = |end: &str| (0..90_000).map(|n| format!("k{n} = {n}{end}")).collect::<String>();
+    let began = std::time::Instant::now();
+    for text in [
+        format!("{}b = 1", large("a.")),
+        format!("a = {}", large("[")),
+        format!("a = {}", large("{a=")),
+        format!("a = \"{}\"", large("${A:-}")),
+        format!("[config]\n{}", keys("\n")),
+        format!("config = {{{}}}", keys(", ")),
+        large("a=1\n"),
+    ] {
+        let manifests = vec![("p.toml".to_owned(), "p".to_owned(), text)];
+        let case = Case { host: None, manifests, sets: Vec::new(), variables: Vec::new() };
+        assert!(case.pipelines().is_err());
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
+#[test]
+fn what_is_resolved_says_of_a_pattern_s_dead_letters_what_it_is_read_as() {
+    let read = |text: &str| super::for_tests("p", text);
+    for (written, topic) in [("", None), ("dead-letter.topic = \"bad\"\n", Some("bad"))] {
+        let pipeline = read(&format!("handler = \"h.wasm\"\ninput = [\"first\", \"^eu\\\\.\"]\n{written}"));
+        assert_eq!(pipeline.dead_letter.given.as_deref(), topic);
+        assert_eq!(read(&pipeline.resolved()), pipeline, "{}", pipeline.resolved());
+    }
+}
+
 /// The examples of the reference are taken as they stand.
 #[test]
 fn the_reference_s_examples_resolve() {

@@ -86,9 +86,11 @@ struct Worker {
     waited: bool,
     /// The ids of the partitions, where they are kept.
     memory: Memory,
-    /// Where topics of seen ids ended when that was asked. Once another transaction is committed, all below is known: what
-    /// was under way then has ended.
+    /// Where topics of seen ids ended when that was asked. Once a transaction that ends later is committed, all below is
+    /// known: what was under way then has ended.
     ends: BTreeMap<Partition, i64>,
+    /// Those that were asked before the end of the transaction of this number was sent.
+    ends_before: Option<(u64, BTreeMap<Partition, i64>)>,
     /// How often the transactional producer was made anew: marks of before belong to no transaction any more.
     renewals: u64,
 }
@@ -108,6 +110,7 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
         waited: false,
         memory: Memory::default(),
         ends: BTreeMap::new(),
+        ends_before: None,
         renewals: 0,
     };
     loop {
@@ -175,10 +178,8 @@ impl Worker {
         let now = self.ledger.clock.now();
         let engine = &mut self.ledger.engine;
         match event {
-            ToCommitter::Opened { partition, opened, known } => {
-                self.memory.open(partition, opened.epoch, known);
-                engine.opened(partition, &opened, now, &mut self.actions);
-            }
+            ToCommitter::Opened { partition, opened } => engine.opened(partition, &opened, now, &mut self.actions),
+            ToCommitter::Known { partition, epoch, known } => self.memory.open(partition, epoch, Some(known)),
             ToCommitter::Received(runs) => {
                 for run in runs {
                     engine.received(run.partition, run.epoch, run.first, run.last, now);
@@ -277,7 +278,7 @@ impl Worker {
                 match self.ledger.sink.judge(result)? {
                     Ok(resent) => {
                         self.ledger.engine.committed(number, resent, now, &mut self.actions);
-                        self.reach_ends()?;
+                        self.reach_ends(number)?;
                     }
                     Err(trouble) => self.ledger.engine.commit_failed(number, trouble, now, &mut self.actions),
                 }
@@ -346,6 +347,9 @@ impl Worker {
                 if self.revoking {
                     pass(Point::BeforeLastCommit);
                 }
+                if !self.ends.is_empty() {
+                    self.ends_before = Some((number, std::mem::take(&mut self.ends)));
+                }
                 let ended = self.ledger.sink.commit(number, broker_offsets(&offsets));
                 ended.map_or(Ok(()), |ended| self.note_end(ended))
             }
@@ -407,12 +411,10 @@ impl Worker {
         Ok(())
     }
 
-    /// A transaction is committed. Its own ids come into memory with the actions that are due now.
-    fn reach_ends(&mut self) -> Result<(), Trouble> {
-        let ends = std::mem::take(&mut self.ends);
-        if ends.is_empty() {
-            return Ok(());
-        }
+    /// The transaction of this number is committed. Its own ids come into memory with the actions that are due now. What was
+    /// asked after its end was sent proves nothing: the partitions may have been somebody else's by then, who wrote below.
+    fn reach_ends(&mut self, number: u64) -> Result<(), Trouble> {
+        let Some((_, ends)) = self.ends_before.take_if(|(of, _)| *of == number) else { return Ok(()) };
         self.act()?;
         ends.into_iter().try_for_each(|(partition, end)| match self.memory.get(partition) {
             Some(known) => Ok(known.reach(end)?),

@@ -24,7 +24,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use keyrail_engine::budget::{Gate, Turn};
 use keyrail_engine::handover::Gone;
 use keyrail_engine::intake::{From, Intake, Opened, Take};
-use keyrail_engine::message::{Partition, Ticket};
+use keyrail_engine::message::{Epoch, Partition, Ticket};
+use keyrail_engine::ranges::Ranges;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -140,6 +141,10 @@ impl Worker {
         while polled < HAND_OVER && self.bytes < HAND_OVER_BYTES {
             match self.feed.consumer.poll(wait) {
                 Polled::Record(record) => {
+                    if self.waiting.has(to_engine(record.at)) {
+                        // Routed, it would be passed over for good.
+                        return Err(Trouble::Again("a partition that was paused gave a record".to_owned()));
+                    }
                     polled += 1;
                     wait = Duration::ZERO;
                     self.route(record);
@@ -302,12 +307,7 @@ impl Worker {
         self.tell(result);
     }
 
-    fn rewind(
-        &mut self,
-        partition: Partition,
-        start: i64,
-        settled: keyrail_engine::ranges::Ranges,
-    ) -> Result<(), Trouble> {
+    fn rewind(&mut self, partition: Partition, start: i64, settled: Ranges) -> Result<(), Trouble> {
         // It may have been taken away meanwhile.
         if self.feed.intake.epoch(partition).is_none() {
             return Ok(());
@@ -316,7 +316,7 @@ impl Worker {
         self.seek_back(partition, start)?;
         let opened = self.feed.intake.rewind(partition, start, settled);
         self.begin(partition, opened, start)?;
-        self.pause_waiting(&[to_broker(partition)]);
+        self.pause_waiting(&[to_broker(partition)])?;
         pass(Point::AfterRewind);
         Ok(())
     }
@@ -327,23 +327,26 @@ impl Worker {
         })
     }
 
-    /// Tells shards and ledger that a partition starts; for `seen_below` see [`keyrail_engine::shard::Shard::open`].
-    pub(super) fn announce(
-        &mut self,
-        partition: Partition,
-        opened: Opened,
-        seen_below: i64,
-        known: Option<Arc<Known>>,
-    ) -> Result<(), Trouble> {
-        let settled = Arc::new(opened.settled.clone());
-        for shard in 0..self.feed.out.shards() {
-            let (epoch, settled, known) = (opened.epoch, settled.clone(), known.clone());
-            self.feed.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled, known });
-        }
+    /// Tells the ledger that a partition starts: what its start changes is committed, whatever it waits for.
+    pub(super) fn tell_ledger(&mut self, partition: Partition, opened: Opened) -> Result<(), Trouble> {
         self.feed.metrics.assignment_epoch.set(opened.epoch.0);
-        self.feed.out.tell(ToCommitter::Opened { partition, opened, known })?;
+        self.feed.out.tell(ToCommitter::Opened { partition, opened })?;
         self.feed.out.flush()?;
         Ok(())
+    }
+
+    /// Tells the shards, before the first record; for `seen_below` see [`keyrail_engine::shard::Shard::open`].
+    pub(super) fn tell_shards(
+        &mut self,
+        partition: Partition,
+        epoch: Epoch,
+        (seen_below, settled): (i64, &Arc<Ranges>),
+        known: Option<&Arc<Known>>,
+    ) {
+        for shard in 0..self.feed.out.shards() {
+            let (settled, known) = (settled.clone(), known.cloned());
+            self.feed.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled, known });
+        }
     }
 
     fn answer(&mut self, polled: Polled) -> Result<(), Trouble> {

@@ -39,11 +39,11 @@ impl Place {
     }
 
     /// A folder for each partition. Neither a group nor a topic holds a `/`, and the letter before it keeps `..` out.
-    fn folder(&self, at: TopicPartition) -> (PathBuf, Identity) {
+    fn folder(&self, at: TopicPartition, log: u64) -> (PathBuf, Identity) {
         let topic = self.inputs.get(at.topic as usize).cloned().unwrap_or_default();
         let folder = self.disk.dir.join(format!("g-{}", self.group)).join(format!("t-{topic}"));
         let (group, partition, window_ms) = (self.group.clone(), at.partition, self.window_ms);
-        (folder.join(partition.to_string()), Identity { group, topic, partition, log: 0, window_ms })
+        (folder.join(partition.to_string()), Identity { group, topic, partition, log, window_ms })
     }
 }
 
@@ -76,7 +76,7 @@ impl Known {
         let ids: Vec<Id> = ids.iter().map(|id| id.0).collect();
         // Where they stand in the topic is not known here; what is said of the position stays true.
         let position = index.position().unwrap_or(0);
-        Ok(index.insert(&ids, time_ms, position).map_err(failed)?)
+        Ok(index.insert(&ids, past(time_ms), position).map_err(failed)?)
     }
 
     fn index(&self) -> Result<&DiskSeen, Failed> {
@@ -106,8 +106,8 @@ impl Known {
     }
 
     /// Opens the index, which is empty where `end` says that it is of another log.
-    fn open(&self, end: i64) -> Result<DiskSeen, Failed> {
-        let (folder, identity) = self.place.folder(self.at);
+    fn open(&self, log: u64, end: i64) -> Result<DiskSeen, Failed> {
+        let (folder, identity) = self.place.folder(self.at, log);
         let opened = self.opened(&folder, &identity)?;
         if let Some(why) = opened.rebuilt {
             let folder = folder.display();
@@ -134,7 +134,6 @@ impl Known {
     /// Tells of itself anew.
     fn show(&self, metrics: &PipelineMetrics, all: &mut Stats) {
         let Some(index) = self.index.get() else { return };
-        index.expire(wall_ms().saturating_sub_unsigned(self.place.window_ms));
         let now = index.stats();
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         metrics.seen_lookups.add(now.lookups.saturating_sub(shown.lookups));
@@ -149,6 +148,11 @@ impl Known {
     }
 }
 
+/// A clock that ran ahead, here or where a record was written, must not make ids count for longer than their window.
+fn past(time_ms: i64) -> i64 {
+    time_ms.min(wall_ms())
+}
+
 /// What an index's failure comes to.
 fn failed(error: Error) -> Failed {
     // A disk that is full, was read wrong, or gives no rights may be mended: it is tried again until it is.
@@ -156,10 +160,13 @@ fn failed(error: Error) -> Failed {
 }
 
 impl Fill for Known {
-    fn position(&self, end: i64) -> Result<Option<i64>, Failed> {
+    fn position(&self, log: u64, end: i64) -> Result<Option<i64>, Failed> {
         if self.index.get().is_none() {
             // Nobody else opens it.
-            let _ours = self.index.set(self.open(end)?);
+            let _ours = self.index.set(self.open(log, end)?);
+        }
+        if self.index()?.identity().log != log {
+            return Err(Failed::Again("a topic of seen ids was deleted and made anew".to_owned()));
         }
         match self.index()?.position() {
             Some(position) if position > end => {
@@ -182,10 +189,17 @@ impl Fill for Known {
             ))
         };
         let value = record.value().ok_or_else(|| unusable("a record without a value".to_owned()))?;
-        let seen = seen::Seen::decode(value).map_err(|why| unusable(why.to_string()))?;
-        let ids: Vec<Id> = seen.ids().map(|id| id.0).collect();
-        self.index()?.insert(&ids, seen.time_ms, offset + 1).map_err(failed)?;
-        Ok(ids.len() as u64)
+        match seen::Entry::decode(value).map_err(|why| unusable(why.to_string()))? {
+            seen::Entry::Seen(seen) => {
+                let ids: Vec<Id> = seen.ids().map(|id| id.0).collect();
+                self.index()?.insert(&ids, past(seen.time_ms), offset + 1).map_err(failed)?;
+                Ok(ids.len() as u64)
+            }
+            seen::Entry::Forget { .. } => {
+                self.index()?.forget(offset + 1).map_err(failed)?;
+                Ok(0)
+            }
+        }
     }
 
     fn reach(&self, position: i64) -> Result<(), Failed> {
@@ -316,7 +330,13 @@ impl Ids {
 
 impl Drop for Ids {
     fn drop(&mut self) {
-        self.held.clear();
+        // What is on disk need not be read again at the next start. It is little, or was written before.
+        for (partition, known) in std::mem::take(&mut self.held) {
+            let Some(index) = known.index.get() else { continue };
+            if let Err(error) = index.flush() {
+                tracing::warn!(topic = partition.topic, partition = partition.number, %error, "seen ids are not on disk");
+            }
+        }
         self.show();
     }
 }
@@ -365,7 +385,7 @@ pub(super) mod tests {
 
     fn known(disk: &Disk) -> Arc<Known> {
         let known = Known::new(Arc::new(disk.place()), AT);
-        known.position(100).unwrap();
+        known.position(7, 100).unwrap();
         Arc::new(known)
     }
 
@@ -376,12 +396,12 @@ pub(super) mod tests {
         memory.open(PARTITION, Epoch(1), Some(known.clone()));
         let (first, second) = (MessageId([1; 16]), MessageId([2; 16]));
         assert_eq!(known.take(&record(Some(&seen::encode(5_000, &[first])), 7)), Ok(1));
-        assert_eq!(known.position(100), Ok(Some(8)));
+        assert_eq!(known.position(7, 100), Ok(Some(8)));
         let at = |wall_ms| Now { wall_ms, steady_ms: 0 };
         known.add(&[second], 5_500).unwrap();
-        assert_eq!(known.position(100), Ok(Some(8)), "nobody said where it stands");
+        assert_eq!(known.position(7, 100), Ok(Some(8)), "nobody said where it stands");
         known.reach(12).unwrap();
-        assert_eq!(known.position(100), Ok(Some(12)));
+        assert_eq!(known.position(7, 100), Ok(Some(12)));
         assert!(memory.contains(PARTITION, first, at(6_000)) && memory.contains(PARTITION, second, at(6_500)));
         assert!(!memory.contains(PARTITION, first, at(6_001)), "its window is over");
         memory.open(PARTITION, Epoch(3), Some(known.clone()));
@@ -390,6 +410,18 @@ pub(super) mod tests {
         memory.close(PARTITION, Epoch(4));
         memory.open(PARTITION, Epoch(4), Some(known));
         assert!(!memory.contains(PARTITION, second, at(5_500)));
+    }
+
+    #[test]
+    fn an_order_to_forget_is_obeyed() {
+        let disk = Disk::new("forget");
+        let (known, now) = (known(&disk), Now { wall_ms: 5_000, steady_ms: 0 });
+        let (first, second) = (MessageId([1; 16]), MessageId([2; 16]));
+        known.take(&record(Some(&seen::encode(5_000, &[first])), 7)).unwrap();
+        assert_eq!(known.take(&record(Some(&seen::forget(5_001)), 8)), Ok(0));
+        known.take(&record(Some(&seen::encode(5_000, &[second])), 9)).unwrap();
+        assert!(!known.contains(first, now) && known.contains(second, now));
+        assert_eq!(known.position(7, 100), Ok(Some(10)));
     }
 
     #[test]
@@ -403,24 +435,41 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn an_index_of_another_topic_of_the_same_name_counts_for_nothing() {
+        let disk = Disk::new("another");
+        let now = Now { wall_ms: wall_ms(), steady_ms: 0 };
+        let id = MessageId([1; 16]);
+        let first = Known::new(Arc::new(disk.place()), AT);
+        assert_eq!(first.position(7, 9), Ok(None));
+        first.take(&record(Some(&seen::encode(now.wall_ms, &[id])), 7)).unwrap();
+        first.index().unwrap().flush().unwrap();
+        let Err(Failed::Again(why)) = first.position(8, 9) else { panic!("it is another one") };
+        assert!(why.contains("made anew"), "{why}");
+        drop(first);
+        let again = Known::new(Arc::new(disk.place()), AT);
+        assert_eq!(again.position(8, 20), Ok(None), "longer than what was read of the other");
+        assert!(!again.contains(id, now));
+    }
+
+    #[test]
     fn an_index_that_is_further_than_its_topic_begins_anew() {
         let disk = Disk::new("further");
         let now = Now { wall_ms: wall_ms(), steady_ms: 0 };
         let first = Known::new(Arc::new(disk.place()), AT);
-        assert_eq!(first.position(9), Ok(None));
+        assert_eq!(first.position(7, 9), Ok(None));
         let id = MessageId([1; 16]);
         first.take(&record(Some(&seen::encode(now.wall_ms, &[id])), 7)).unwrap();
         assert!(first.contains(id, now));
-        let Err(Failed::Again(why)) = first.position(7) else { panic!("it is of another log") };
+        let Err(Failed::Again(why)) = first.position(7, 7) else { panic!("it is of another log") };
         assert!(why.contains("ends at 7"), "{why}");
         first.index().unwrap().flush().unwrap();
         drop(first);
         let again = Known::new(Arc::new(disk.place()), AT);
-        assert_eq!(again.position(8), Ok(Some(8)), "what is on the disk is known");
+        assert_eq!(again.position(7, 8), Ok(Some(8)), "what is on the disk is known");
         assert!(again.contains(id, now));
         drop(again);
         let other = Known::new(Arc::new(disk.place()), AT);
-        assert_eq!(other.position(7), Ok(None));
+        assert_eq!(other.position(7, 7), Ok(None));
         assert!(!other.contains(id, now) && other.broken.get().is_none());
     }
 }

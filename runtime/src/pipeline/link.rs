@@ -74,7 +74,9 @@ pub(super) struct Run {
 #[derive(Debug)]
 pub(super) enum ToCommitter {
     /// A partition starts, or starts anew.
-    Opened { partition: Partition, opened: Opened, known: Option<Arc<Known>> },
+    Opened { partition: Partition, opened: Opened },
+    /// What was seen of it is known; told before its first records.
+    Known { partition: Partition, epoch: Epoch, known: Arc<Known> },
     /// Records came; told before they go to the shards.
     Received(Vec<Run>),
     /// From a shard: fates, in order.

@@ -31,11 +31,10 @@ impl Worker {
             self.begin(to_engine(*at), opened, NOTHING_SEEN)?;
         }
         self.feed.consumer.assign(&starts).map_err(|e| trouble("taking partitions over", &e))?;
+        self.pause_waiting(partitions)?;
         if self.feed.gate.is_closed() {
             let result = self.feed.consumer.pause(partitions);
             self.tell(result);
-        } else {
-            self.pause_waiting(partitions);
         }
         self.show_assigned();
         if self.waiting.is_empty() {
@@ -64,7 +63,7 @@ impl Worker {
             self.seek_back(partition, opened.start)?;
             self.begin(partition, opened, seen_below)?;
         }
-        self.pause_waiting(&all);
+        self.pause_waiting(&all)?;
         pass(Point::AfterRewind);
         Ok(())
     }

@@ -31,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const UNKNOWN: Duration = Duration::from_secs(60);
 /// Between two looks whether the topics are there and fit, while the broker does not answer.
 const LOOK_AT_TOPICS: Duration = Duration::from_secs(5);
+/// What gives nothing for so long is asked again where it ends: it may be another log by now.
+const SILENT: Duration = Duration::from_secs(5);
 /// One such look.
 const ASK: Duration = Duration::from_secs(10);
 /// The thread is waited for so long when its pipeline ends; a question to a broker that does not answer takes longer.
@@ -52,7 +54,7 @@ pub trait Fill: Send + Sync {
     ///
     /// # Errors
     /// That can't be known.
-    fn position(&self, end: i64) -> Result<Option<i64>, Failed>;
+    fn position(&self, log: u64, end: i64) -> Result<Option<i64>, Failed>;
 
     /// Takes a record, and gives how many entries it held. Records come in the order of their offsets; after a failure of
     /// the broker some come again.
@@ -329,6 +331,7 @@ impl Restoring {
         }
         let mut reader = client.read(&self.source.topics, &starts)?;
         let mut records = Vec::new();
+        let mut heard = Instant::now();
         self.progress.begin();
         loop {
             let broken = reader.next(LOOK, &mut records).err();
@@ -346,6 +349,12 @@ impl Restoring {
             if let Some(error) = broken {
                 return Err(error.into());
             }
+            if count > 0 {
+                heard = Instant::now();
+            } else if heard.elapsed() > SILENT {
+                heard = Instant::now();
+                self.check_ends(client, wanted)?;
+            }
             if wanted.values().all(|w| open(w).is_none()) || self.shared.lock().version != version {
                 return Ok(());
             }
@@ -360,11 +369,30 @@ impl Restoring {
         }
         for (topic, partitions) in by_topic {
             let name = self.name(topic)?;
+            // IMPORTANT: before the ends, which must not be of a later log.
+            let log = client.log_of(name)?;
             let all = client.bounds(name, &partitions)?;
             for (partition, bounds) in partitions.into_iter().zip(all) {
                 let Some(one) = wanted.get_mut(&TopicPartition { topic, partition }) else { continue };
-                let from = one.fill.position(bounds.end)?.unwrap_or(bounds.start).max(bounds.start);
+                let from = one.fill.position(log, bounds.end)?.unwrap_or(bounds.start).max(bounds.start);
                 one.span = Some(Span { from, next: from, end: bounds.end });
+            }
+        }
+        Ok(())
+    }
+
+    /// A log that ends before where it was to be read to was cut, or made anew: that end never comes.
+    fn check_ends(&self, client: &mut dyn Client, wanted: &BTreeMap<TopicPartition, Wanted>) -> Result<(), Broken> {
+        for (at, one) in wanted {
+            let Some(span) = one.span else { continue };
+            let name = self.name(at.topic)?;
+            for bounds in client.bounds(name, &[at.partition])? {
+                if bounds.end < span.end {
+                    let (partition, was, is) = (at.partition, span.end, bounds.end);
+                    let why =
+                        format!("{name}/{partition} ended at {was} and ends at {is} now: it was cut, or made anew");
+                    return Err(Failed::Again(why).into());
+                }
             }
         }
         Ok(())

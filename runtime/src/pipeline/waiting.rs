@@ -10,7 +10,8 @@ use super::link::{ToCommitter, to_broker, to_engine};
 use crate::admin::health::State;
 use crate::record::TopicPartition;
 use keyrail_engine::intake::Opened;
-use keyrail_engine::message::Partition;
+use keyrail_engine::message::{Epoch, Partition};
+use keyrail_engine::ranges::Ranges;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,8 +32,9 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 struct Start {
     number: u64,
-    opened: Opened,
+    epoch: Epoch,
     seen_below: i64,
+    settled: Arc<Ranges>,
     known: Arc<Known>,
 }
 
@@ -49,11 +51,16 @@ impl Waiting {
 impl Worker {
     /// A partition starts: at once, or when its ids are known. Its committed offset was asked before.
     pub(super) fn begin(&mut self, partition: Partition, opened: Opened, seen_below: i64) -> Result<(), Trouble> {
-        let Some(ids) = &mut self.feed.ids else { return self.announce(partition, opened, seen_below, None) };
-        let (number, known) = ids.want(partition, to_broker(partition));
-        self.waiting.all.insert(partition, Start { number, opened, seen_below, known });
-        self.waiting.since.get_or_insert_with(Instant::now);
-        Ok(())
+        let (epoch, settled) = (opened.epoch, Arc::new(opened.settled.clone()));
+        match &mut self.feed.ids {
+            None => self.tell_shards(partition, epoch, (seen_below, &settled), None),
+            Some(ids) => {
+                let (number, known) = ids.want(partition, to_broker(partition));
+                self.waiting.all.insert(partition, Start { number, epoch, seen_below, settled, known });
+                self.waiting.since.get_or_insert_with(Instant::now);
+            }
+        }
+        self.tell_ledger(partition, opened)
     }
 
     /// It is given up.
@@ -61,6 +68,17 @@ impl Worker {
         self.waiting.all.remove(&partition);
         if let Some(ids) = &mut self.feed.ids {
             ids.forget(partition, to_broker(partition));
+        }
+        self.note_waiting();
+    }
+
+    /// Nothing waits any more, if so.
+    fn note_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            self.waiting.since = None;
+            if std::mem::take(&mut self.waiting.unready) {
+                self.feed.health.set(State::Ready);
+            }
         }
     }
 
@@ -98,8 +116,11 @@ impl Worker {
         let ready: Vec<(Partition, Start)> =
             self.waiting.all.extract_if(.., |_, start| done.contains(&start.number)).collect();
         let mut resumed = Vec::with_capacity(ready.len());
-        for (partition, Start { opened, seen_below, known, .. }) in ready {
-            self.announce(partition, opened, seen_below, Some(known))?;
+        for (partition, Start { epoch, seen_below, settled, known, .. }) in ready {
+            self.tell_shards(partition, epoch, (seen_below, &settled), Some(&known));
+            // IMPORTANT: before the first of its messages can settle.
+            self.feed.out.tell(ToCommitter::Known { partition, epoch, known })?;
+            self.feed.out.flush()?;
             if let Some(ids) = &mut self.feed.ids {
                 ids.runs(to_broker(partition));
             }
@@ -111,22 +132,18 @@ impl Worker {
             let result = self.feed.consumer.resume(&resumed);
             self.tell(result);
         }
-        if self.waiting.is_empty() {
-            self.waiting.since = None;
-            if std::mem::take(&mut self.waiting.unready) {
-                self.feed.health.set(State::Ready);
-            }
-        }
+        self.note_waiting();
         Ok(())
     }
 
     /// Those of them that wait give no records until they may start.
-    pub(super) fn pause_waiting(&mut self, partitions: &[TopicPartition]) {
+    pub(super) fn pause_waiting(&mut self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
         let waiting: Vec<TopicPartition> =
             partitions.iter().copied().filter(|at| self.waiting.has(to_engine(*at))).collect();
-        if !waiting.is_empty() {
-            let result = self.feed.consumer.pause(&waiting);
-            self.tell(result);
+        if waiting.is_empty() {
+            return Ok(());
         }
+        let result = self.feed.consumer.pause(&waiting);
+        result.map_err(|error| Trouble::Again(format!("partitions that must wait can't be paused: {error}")))
     }
 }

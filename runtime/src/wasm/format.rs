@@ -226,3 +226,6 @@ pub(super) fn embed(bytes: &mut Vec<u8>, version: &str, encoding: StringEncoding
     let world = resolve.select_world(&[package], Some("handler"))?;
     embed_component_metadata(bytes, &resolve, world, encoding)
 }
+
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;

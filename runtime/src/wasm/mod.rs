@@ -25,6 +25,9 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use format::fuzz as format_fuzz;
+
 pub use contract::CONTRACT_VERSION;
 pub use effects::{Effects, Send, SendHeaders};
 pub use error::{CallFailure, LoadError, LoadErrorKind, OpenError, OpenErrorKind};

@@ -80,6 +80,13 @@ impl SeenIndex for MemorySeen {
         self.write().expire(oldest_ms);
     }
 
+    fn forget(&self, position: i64) -> Result<(), Error> {
+        let mut held = self.write();
+        held.buckets.clear();
+        held.position = Some(held.position.map_or(position, |p| p.max(position)));
+        Ok(())
+    }
+
     fn flush(&self) -> Result<(), Error> {
         Ok(())
     }

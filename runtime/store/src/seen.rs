@@ -54,6 +54,13 @@ pub trait SeenIndex: Send + Sync {
     /// nothing comes. What is let go of does not come back when the clock does.
     fn expire(&self, oldest_ms: i64);
 
+    /// Lets go of all ids, and goes on with `position`. For whoever inserts.
+    ///
+    /// # Errors
+    /// [`Error::Full`]: they are forgotten, and not on disk; what is on disk asks for the order to forget again.
+    /// [`Error::Damaged`].
+    fn forget(&self, position: i64) -> Result<(), Error>;
+
     /// Brings all that was inserted, and its position, to disk, for a clean hand-over. May take seconds.
     ///
     /// # Errors

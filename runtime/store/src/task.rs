@@ -269,6 +269,12 @@ impl Writing {
         }
     }
 
+    /// Lets go of all memtables.
+    pub(crate) fn forget(&mut self, position: i64) -> Vec<Arc<Memtable>> {
+        self.position = Some(self.position.map_or(position, |p| p.max(position)));
+        self.sealed.drain(..).map(|(memtable, _)| memtable).chain(self.active.take()).collect()
+    }
+
     /// Lets go of memtables whose newest id is too old.
     pub(crate) fn expire(&mut self, oldest_ms: i64) -> Vec<Arc<Memtable>> {
         if self.active.as_ref().is_some_and(|m| m.latest_ms() < oldest_ms) {
@@ -317,6 +323,12 @@ impl SeenIndex for DiskSeen {
         if self.task.oldest_ms.fetch_max(oldest_ms, Relaxed) < oldest_ms {
             self.task.shared.flush_bell.ring();
         }
+    }
+
+    fn forget(&self, position: i64) -> Result<(), Error> {
+        self.task.undamaged()?;
+        let failed = |e: std::io::Error| Error::Full { place: self.task.folder.clone(), cause: e.to_string() };
+        self.task.forget_all(position).map_err(failed)
     }
 
     fn flush(&self) -> Result<(), Error> {

@@ -116,6 +116,23 @@ impl Task {
         replaced
     }
 
+    /// Lets go of everything but the position.
+    pub(crate) fn forget_all(&self, position: i64) -> io::Result<()> {
+        let _flushing = locked(&self.flushing);
+        let gone = locked(&self.writing).forget(position);
+        self.shared.use_less(gone.iter().map(|m| m.bytes()).sum());
+        // IMPORTANT: before look-ups see it, or a merge puts what it made in the place of what is gone.
+        let mut disk = locked(&self.disk);
+        self.reshape(|view| *view = View::default());
+        // Also where the manifest can't be replaced: none that is written later may name them again. The one that stands has
+        // its own, earlier position, behind which the order to forget is read again.
+        let old = std::mem::take(&mut disk.manifest.segments);
+        disk.manifest.position = Some(disk.manifest.position.map_or(position, |p| p.max(position)));
+        disk.garbage.extend(garbage(&self.folder, &old));
+        disk.manifest.replace(&self.steps, &self.folder)?;
+        self.clean(&mut disk)
+    }
+
     /// Merges once, if segments are worth it. Whether they were.
     pub(crate) fn merge_one(&self) -> Result<bool, Stopped> {
         let _merging = locked(&self.merging);

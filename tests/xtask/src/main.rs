@@ -2,6 +2,7 @@
 
 mod broker;
 mod faults;
+mod fuzz;
 mod image;
 mod jobs;
 mod manifest;
@@ -18,6 +19,12 @@ use std::process::ExitCode;
 use usage::Asked;
 
 fn main() -> ExitCode {
+    if let Some(compiled) = fuzz::rustc() {
+        return compiled.unwrap_or_else(|error| {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        });
+    }
     say::begin();
     let args: Vec<String> = std::env::args().skip(1).collect();
     match dispatch(&args) {
@@ -58,6 +65,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode, String> {
         "tidy" => return tidy(&place),
         "sim" => return jobs::sim(&place, rest),
         "faults" => return faults::command(&place, rest),
+        "fuzz" => return fuzz::command(&place, rest),
         "bench" => return jobs::bench(&place, rest),
         "container" => return image::build(&place, rest),
         "deny" => return jobs::deny(&place),

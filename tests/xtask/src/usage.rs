@@ -14,7 +14,7 @@ enum Takes {
 }
 
 /// Name, what may stand behind it, and what it does, a line each.
-const COMMANDS: [(&str, Takes, &str, &str); 13] = [
+const COMMANDS: [(&str, Takes, &str, &str); 14] = [
     (
         "demo",
         Takes::DemoOrders,
@@ -48,6 +48,12 @@ const COMMANDS: [(&str, Takes, &str, &str); 13] = [
         Takes::Anything,
         "[ARGS]",
         "every fault that a guarantee must stand, as often as you like, with a report; --help for the rest",
+    ),
+    (
+        "fuzz",
+        Takes::ItsOwn,
+        "[TARGET] [--seconds N]",
+        "libFuzzer on what reads bytes from outside, a minute each; TARGET FILE runs one input again",
     ),
     ("container", Takes::ItsOwn, "[ARGS]", "the image, compiled in release; ARGS go to docker, podman or buildah"),
     ("bench", Takes::Anything, "[ARGS]", "Keyrail against a raw copy loop, in release; --help for the rest"),

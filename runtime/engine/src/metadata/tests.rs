@@ -7,9 +7,7 @@ use crate::testing::{Dice, ranges};
 use alloc::vec;
 
 fn text_of(data: &[u8]) -> String {
-    let mut all = data.to_vec();
-    all.extend_from_slice(&Sha256::digest(data)[..CHECK_BYTES]);
-    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(all))
+    seal(data.to_vec())
 }
 
 /// Text with an honest check sum over these numbers.

@@ -290,5 +290,7 @@ impl<'a> Entry<'a> {
     }
 }
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -7,9 +7,9 @@ use super::errors::{operator, retry};
 use super::producer::EmbeddedProducer;
 use super::sqlite::Reading;
 use super::store::{Store, WRITE_WAIT};
-use super::writer::Request;
+use super::writer::{OffsetWrite, Request, Write};
 use crate::broker::client::{Client, NewTopic, Reader, Topic, name_of};
-use crate::broker::{BrokerError, Committed, LogBounds, Produce, Producer as _, Refusal};
+use crate::broker::{BrokerError, Committed, LogBounds, OffsetCommit, Produce, Producer as _, Refusal};
 use crate::record::{Record, TopicPartition};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,6 +58,12 @@ impl Client for LocalClient {
 
     fn settings(&mut self, topic: &str) -> Result<Vec<(String, String)>, BrokerError> {
         Ok(self.store().topic(topic)?.settings.all())
+    }
+
+    fn log_of(&mut self, topic: &str) -> Result<u64, BrokerError> {
+        let Ok(topic) = self.store().topic(topic) else { return Ok(0) };
+        // Of another folder, or of one that was emptied, it was made at another time.
+        Ok(self.reading.created_ms(topic.id)?.unsigned_abs() << 16 | topic.id.unsigned_abs() & 0xffff)
     }
 
     fn create_topic(&mut self, topic: &NewTopic) -> Result<bool, BrokerError> {
@@ -142,6 +148,20 @@ impl Client for LocalClient {
             self.reading.committed(group, (topic.id, at.partition))
         };
         partitions.iter().map(committed).collect()
+    }
+
+    fn commit(&mut self, group: &str, topics: &[String], offsets: &[OffsetCommit]) -> Result<(), BrokerError> {
+        let write = |commit: &OffsetCommit| {
+            let topic = self.store().topic(name_of(topics, commit.at)?)?;
+            let OffsetCommit { at, offset, metadata } = commit.clone();
+            Ok(OffsetWrite { topic, partition: at.partition, offset, metadata })
+        };
+        let offsets = offsets.iter().map(write).collect::<Result<Vec<_>, BrokerError>>()?;
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let write = Write { group: group.to_owned(), offsets, ..Write::default() };
+        self.store().ask(|answer| Request::Write(write, answer))
     }
 }
 

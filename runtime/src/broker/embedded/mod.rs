@@ -19,6 +19,9 @@ mod store;
 mod transactions;
 mod writer;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use block::fuzz as block_fuzz;
+
 use super::client::{Client, NewTopic};
 use super::topics::{NeededTopic, TopicProblem, TopicRole, dead_letter_settings, seen_settings, unfit_seen};
 use super::{Broker, BrokerError, BrokerErrorKind, Consumer, Producer};

@@ -171,6 +171,11 @@ impl Store {
         self.wake();
     }
 
+    /// Whether the group has any member.
+    pub(crate) fn has_members(&self, group: &str) -> bool {
+        lock(&self.groups).get(group).is_some_and(|members| !members.is_empty())
+    }
+
     /// Whether this member holds the group's partitions.
     pub(crate) fn holds(&self, group: &str, member: u64) -> bool {
         lock(&self.groups).get(group).and_then(VecDeque::front) == Some(&member)

@@ -7,7 +7,7 @@ use super::settings::{Settings, check_name, check_partitions};
 use super::sqlite::{Database, Rewritten};
 use super::store::{Claim, PartitionState, Store, TopicState};
 use crate::broker::client::NewTopic;
-use crate::broker::{BrokerError, BrokerErrorKind};
+use crate::broker::{BrokerError, BrokerErrorKind, has_members};
 use crate::fail::{Point, pass};
 use crossbeam_channel::Receiver;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ pub(crate) struct OffsetWrite {
 pub(crate) struct Write {
     pub(crate) appends: Vec<Append>,
     pub(crate) group: String,
-    /// Refused when the group is not this member's. `None`: the group has no member here.
+    /// Refused when the group is not this member's. `None`: offsets are refused while the group has any.
     pub(crate) member: Option<u64>,
     /// Refused when somebody else has claimed the id since.
     pub(crate) claim: Option<Claim>,
@@ -181,6 +181,9 @@ fn check(store: &Store, write: &Write) -> Result<(), BrokerError> {
         && !store.holds(&write.group, member)
     {
         return Err(superseded(format!("the group {:?} has another member now: nothing was committed", write.group)));
+    }
+    if write.member.is_none() && !write.offsets.is_empty() && store.has_members(&write.group) {
+        return Err(superseded(has_members(&write.group)));
     }
     if let Some(claim) = &write.claim
         && !store.stands(claim)

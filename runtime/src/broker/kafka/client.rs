@@ -6,7 +6,9 @@ use super::native::{Code, Failure, OffsetEdge, PartitionList};
 use super::reader::KafkaReader;
 use super::topics::Topics;
 use crate::broker::client::{ANSWER_WAIT, Client, NewTopic, Reader, Topic, name_of};
-use crate::broker::{BrokerError, BrokerErrorKind, Committed, LogBounds, Produce, Producer, Refusal, operator};
+use crate::broker::{
+    BrokerError, BrokerErrorKind, Committed, LogBounds, OffsetCommit, Produce, Producer, Refusal, has_members, operator,
+};
 use crate::record::TopicPartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -142,6 +144,10 @@ impl Client for KafkaClient {
         Ok(all)
     }
 
+    fn log_of(&mut self, topic: &str) -> Result<u64, BrokerError> {
+        self.topics.log_of(topic, ANSWER_WAIT)
+    }
+
     fn settings(&mut self, topic: &str) -> Result<Vec<(String, String)>, BrokerError> {
         let mut all = self.topics.settings(topic, ANSWER_WAIT)?;
         all.sort();
@@ -229,5 +235,25 @@ impl Client for KafkaClient {
             }))
         };
         partitions.iter().map(of).collect()
+    }
+
+    fn commit(&mut self, group: &str, topics: &[String], offsets: &[OffsetCommit]) -> Result<(), BrokerError> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let mut list = PartitionList::with_capacity(offsets.len());
+        for commit in offsets {
+            let topic = c_topic(name_of(topics, commit.at)?)?;
+            list.push_with_metadata(&topic, commit.at.partition, commit.offset, commit.metadata.as_bytes());
+        }
+        let doing = format!("putting offsets of the group {group:?} down");
+        let send =
+            |c: &super::native::Client, q: &super::native::Queue| c.alter_group_offsets(group, &list, q, ANSWER_WAIT);
+        let result = self.topics.ask(&doing, ANSWER_WAIT, send, |event| event.altered_offsets());
+        result.map_err(|error| match error.kind {
+            // Of a group with members only its members may.
+            BrokerErrorKind::Superseded => BrokerError { message: has_members(group), ..error },
+            _ => error,
+        })
     }
 }

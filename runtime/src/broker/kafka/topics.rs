@@ -24,6 +24,12 @@ pub struct TopicInfo {
     pub replicas: Option<i32>,
 }
 
+/// A topic's id in 64 bits, never 0.
+pub(super) fn short((a, b): (i64, i64)) -> u64 {
+    // Random bits, both of them.
+    (a ^ b).cast_unsigned().max(1)
+}
+
 /// A client for questions about topics. Every call blocks up to the time given.
 #[derive(Debug)]
 pub struct Topics {
@@ -54,6 +60,14 @@ impl Topics {
             None => (None, None),
         };
         Ok(TopicInfo { name: name.to_owned(), partitions, replicas })
+    }
+
+    /// A topic's id, short; 0 where it has none, or there is no such topic.
+    pub(super) fn log_of(&self, name: &str, wait: Duration) -> Result<u64, BrokerError> {
+        let names = [name];
+        let found =
+            self.ask("looking up topics", wait, |c, q| c.describe_topics(&names, q, wait), |e| e.described())?;
+        Ok(found.into_iter().find(|topic| topic.name == name).and_then(|topic| topic.id).map_or(0, short))
     }
 
     /// The names of all topics that this user may see.

@@ -3,6 +3,7 @@
 //! librdkafka goes on reading the new log where it was in the old one, without a word if the new log is that long.
 
 use super::native::{Client, Event, Queue, TopicDescription};
+use super::topics::short;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,8 +65,7 @@ impl Watch {
 
     /// The id of a topic, as it was heard last, short; 0 when unknown.
     pub(super) fn short_id(&self, name: &str) -> u64 {
-        // Random bits, both of them.
-        self.ids.get(name).and_then(|ids| ids.last()).map_or(0, |(a, b)| (a ^ b).cast_unsigned().max(1))
+        self.ids.get(name).and_then(|ids| ids.last()).map_or(0, |id| short(*id))
     }
 
     /// The topics that were made anew, told once.

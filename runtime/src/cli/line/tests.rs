@@ -3,6 +3,9 @@
 use super::*;
 use keyrail::record::{RecordBuilder, TopicPartition};
 
+#[path = "../../../../tests/fuzz/mutate.rs"]
+mod mutate;
+
 type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
 fn record(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>], timestamp_ms: i64) -> Record {
@@ -144,4 +147,21 @@ fn what_is_wrong_is_told_with_its_column() {
         assert!(column == 0 || wrong.column == column, "{text}: {wrong:?}, wanted {column}");
     }
     assert!(parse(b"{\"value\":\"\xff\"}").is_err());
+}
+
+#[test]
+fn what_holds_for_any_bytes_holds_for_those_near_the_valid() {
+    let mut chance = mutate::Chance(0x5eed);
+    type Target = (fn(&[u8]), fn() -> Vec<Vec<u8>>);
+    let targets: [Target; 2] = [(fuzz::line, fuzz::line_seeds), (fuzz::line_write, fuzz::line_write_seeds)];
+    for (check, seeds) in targets {
+        let seeds = seeds();
+        for n in 0..3_000 {
+            let mut input = seeds[n % seeds.len()].clone();
+            if n >= seeds.len() {
+                mutate::mutate(&mut input, &seeds[chance.below(seeds.len())], &mut chance);
+            }
+            check(&input);
+        }
+    }
 }

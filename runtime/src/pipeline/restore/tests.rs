@@ -21,7 +21,7 @@ struct Offsets {
 }
 
 impl Fill for Offsets {
-    fn position(&self, end: i64) -> Result<Option<i64>, Failed> {
+    fn position(&self, _: u64, end: i64) -> Result<Option<i64>, Failed> {
         Ok(self.at().filter(|at| *at <= end))
     }
     fn take(&self, record: &Record) -> Result<u64, Failed> {

@@ -41,3 +41,25 @@ fn an_index_outlives_the_store_it_came_from() {
     assert!(index.stats().segments > 0 && index.contains(&id(7), 0).unwrap());
     assert!(index.checkpoint() < index.position());
 }
+
+#[test]
+fn what_is_forgotten_is_gone_from_memory_and_disk_and_what_comes_later_counts() {
+    let folder = Folder::new("forgotten");
+    let store = store();
+    let index = open(&store, &folder.0, 0);
+    for n in 0..300u64 {
+        let ids: Vec<_> = (n * 500..(n + 1) * 500).map(id).collect();
+        index.insert(&ids, 1_000_000, n as i64 + 1).unwrap();
+    }
+    assert!(index.stats().segments > 0, "nothing is on disk: nothing is tested");
+    index.forget(400).unwrap();
+    let all = |index: &dyn SeenIndex| (0..150_000u64).filter(|n| index.contains(&id(*n), 0).unwrap()).count();
+    assert_eq!((all(&index), index.position(), index.checkpoint()), (0, Some(400), Some(400)));
+    assert_eq!((index.stats().ids, index.stats().disk_bytes), (0, 0));
+    index.insert(&[id(7)], 1_000_001, 401).unwrap();
+    assert!(index.contains(&id(7), 0).unwrap());
+    index.flush().unwrap();
+    drop(index);
+    let index = open(&store, &folder.0, 1_000_001);
+    assert_eq!((all(&index), index.position()), (1, Some(401)));
+}

@@ -73,7 +73,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Reads, changes and writes each of `keys`.
 fn run(
-    name: &str, keys: impl Iterator<Item = Key>, bytes: usize, store: &mut dyn Engine, checkpoint: &mut u64,
+    name: &str,
+    keys: impl Iterator<Item = Key>,
+    bytes: usize,
+    store: &mut dyn Engine,
+    checkpoint: &mut u64,
 ) -> Result<(), Box<dyn Error>> {
     let (from, mut longest, mut count) = (Figures::now()?, 0.0f64, 0);
     let mut keys = keys.peekable();
@@ -99,7 +103,10 @@ fn run(
 }
 
 fn reads(
-    name: &str, keys: impl Iterator<Item = Key>, known: bool, store: &mut dyn Engine,
+    name: &str,
+    keys: impl Iterator<Item = Key>,
+    known: bool,
+    store: &mut dyn Engine,
 ) -> Result<(), Box<dyn Error>> {
     let (from, mut longest, mut count) = (Figures::now()?, 0.0f64, 0);
     for key in keys {

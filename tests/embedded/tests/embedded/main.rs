@@ -11,6 +11,7 @@ mod kills;
 mod log;
 mod play;
 mod points;
+mod rewind;
 mod run;
 mod socket;
 mod support;

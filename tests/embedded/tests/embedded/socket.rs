@@ -125,8 +125,8 @@ fn strangers_on_the_socket_are_refused_and_harm_nobody() {
     assert_eq!(say(&[0xff; 64]), "");
     assert_eq!(say(&frame(r#"{"ask":"topics"}"#, b"")), "");
     let other = say(&frame(r#"{"ask":"hello","protocol":99}"#, b""));
-    assert!(other.contains("protocol 1") && other.contains("same version"), "{other}");
-    let hello = frame(r#"{"ask":"hello","protocol":1}"#, b"");
+    assert!(other.contains("protocol 2") && other.contains("same version"), "{other}");
+    let hello = frame(r#"{"ask":"hello","protocol":2}"#, b"");
     let produce = frame(r#"{"ask":"produce","topics":["t"],"to":[[0,null]]}"#, b"no block");
     let told = say(&[hello.clone(), produce].concat());
     assert!(told.contains("can't be read"), "{told}");

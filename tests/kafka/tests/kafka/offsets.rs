@@ -229,3 +229,32 @@ fn aborted_records_are_not_read_and_an_open_transaction_does_not_hide_the_end() 
     assert!(matches!(polled, Polled::Idle), "{polled:?} of an open transaction");
     assert_eq!(consumer.bounds(at(0), LIMIT).unwrap(), LogBounds { start: 0, end: 6 });
 }
+
+#[test]
+fn a_group_is_moved_from_outside_only_while_it_has_no_member() {
+    let Some(rig) = shared("a_group_is_moved_from_outside_only_while_it_has_no_member") else { return };
+    let kafka = plain(rig);
+    let topic = filled(rig, &kafka, 2, 20);
+    let (group, topics) = (unique("moved"), vec![topic.clone()]);
+    let mut client = kafka.commands().unwrap();
+    let offset = |offset: i64| OffsetCommit { at: at(1), offset, metadata: "from outside".to_owned() };
+    let mut consumer = join(&kafka, &group, &topic);
+    take_assignment(consumer.as_mut(), 0);
+    let error = client.commit(&group, &topics, &[offset(7)]).unwrap_err();
+    assert_eq!(error.kind, BrokerErrorKind::Superseded, "{error}");
+    assert!(error.message.contains("has members: stop every process"), "{error}");
+    consumer.leave();
+    poll_until(consumer.as_mut(), "the end", |_, polled| matches!(polled, Polled::Revoked(_)).then_some(()));
+    consumer.unassign(&[at(0), at(1)]).unwrap();
+    drop(consumer);
+    let until = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = client.commit(&group, &topics, &[offset(7)]) {
+        assert!(error.kind == BrokerErrorKind::Superseded && Instant::now() < until, "{error}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let told = client.committed(&group, &topics, &[at(0), at(1)]).unwrap();
+    assert_eq!(told[1], Committed { offset: Some(7), metadata: "from outside".to_owned() });
+    assert_eq!(told[0].offset, None);
+    assert_ne!(client.log_of(&topic).unwrap(), 0);
+    assert_eq!(client.log_of("nothing-of-that-name").unwrap(), 0);
+}

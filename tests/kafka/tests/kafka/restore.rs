@@ -31,7 +31,7 @@ impl Values {
 }
 
 impl Fill for Values {
-    fn position(&self, _: i64) -> Result<Option<i64>, Failed> {
+    fn position(&self, _: u64, _: i64) -> Result<Option<i64>, Failed> {
         Ok(self.at())
     }
     fn take(&self, record: &Record) -> Result<u64, Failed> {

@@ -7,7 +7,7 @@ use crate::broker::embedded::block::{FULL_BYTES, Packer, Parts, RECORDS, Unpacke
 use crate::broker::embedded::errors::{operator, retry};
 use crate::broker::embedded::settings::LARGEST_MESSAGE;
 use crate::broker::embedded::store::WRITE_WAIT;
-use crate::broker::{BrokerError, Committed, LogBounds, Produce, Refusal};
+use crate::broker::{BrokerError, Committed, LogBounds, OffsetCommit, Produce, Refusal};
 use crate::record::{Record, RecordBuilder, TopicPartition};
 use std::collections::BTreeMap;
 use std::io;
@@ -140,6 +140,13 @@ impl Client for SocketClient {
         })
     }
 
+    fn log_of(&mut self, topic: &str) -> Result<u64, BrokerError> {
+        self.ask(&Ask::LogOf { topic: topic.to_owned() }, |answer| match answer {
+            Answer::Log { log } => Ok(log),
+            other => Err(other),
+        })
+    }
+
     fn create_topic(&mut self, topic: &NewTopic) -> Result<bool, BrokerError> {
         let NewTopic { name, partitions, settings } = topic.clone();
         self.ask(&Ask::Create { topic: name, partitions, settings }, |answer| match answer {
@@ -222,6 +229,12 @@ impl Client for SocketClient {
             }
             other => Err(other),
         })
+    }
+
+    fn commit(&mut self, group: &str, topics: &[String], offsets: &[OffsetCommit]) -> Result<(), BrokerError> {
+        let offsets = offsets.iter().map(|c| ((c.at.topic, c.at.partition), c.offset, c.metadata.clone())).collect();
+        let ask = Ask::Commit { group: group.to_owned(), topics: topics.to_vec(), offsets };
+        self.ask(&ask, |answer| if answer == Answer::Done { Ok(()) } else { Err(answer) })
     }
 }
 

@@ -22,6 +22,9 @@ pub(super) enum Ask {
     Settings {
         topic: String,
     },
+    LogOf {
+        topic: String,
+    },
     Create {
         topic: String,
         partitions: Option<i32>,
@@ -54,6 +57,12 @@ pub(super) enum Ask {
         topics: Vec<String>,
         of: Vec<At>,
     },
+    /// Answered by `Done`.
+    Commit {
+        group: String,
+        topics: Vec<String>,
+        offsets: Vec<(At, i64, String)>,
+    },
 }
 
 /// See [`Ask::Produce`].
@@ -84,6 +93,10 @@ pub(super) enum Answer {
     },
     Created {
         new: bool,
+    },
+    Done,
+    Log {
+        log: u64,
     },
     Bounds {
         bounds: Vec<(i64, i64)>,

@@ -11,7 +11,7 @@ use crate::broker::embedded::folder::remove;
 use crate::broker::embedded::local::LocalClient;
 use crate::broker::embedded::sqlite::Reading;
 use crate::broker::embedded::store::{Store, TopicState};
-use crate::broker::{BrokerError, Produce};
+use crate::broker::{BrokerError, OffsetCommit, Produce};
 use crate::record::TopicPartition;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, Permissions};
@@ -239,6 +239,13 @@ impl<'a> Desk<'a> {
             Ask::Committed { group, topics, of } => {
                 let of: Vec<TopicPartition> = of.into_iter().map(at).collect();
                 Answer::committed(client.committed(&group, &topics, &of)?)
+            }
+            Ask::LogOf { topic } => Answer::Log { log: client.log_of(&topic)? },
+            Ask::Commit { group, topics, offsets } => {
+                let commit = |(place, offset, metadata)| OffsetCommit { at: at(place), offset, metadata };
+                let offsets: Vec<OffsetCommit> = offsets.into_iter().map(commit).collect();
+                client.commit(&group, &topics, &offsets)?;
+                Answer::Done
             }
             Ask::Produce { topics, to } => self.produce(&topics, &to, body)?,
             Ask::Fetch { topics, from, wait_ms } => return self.fetch(&topics, &from, wait_ms),

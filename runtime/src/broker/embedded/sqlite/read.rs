@@ -145,6 +145,12 @@ impl Reading {
         found.map(|c| c.unwrap_or(none)).map_err(|e| self.told(&e))
     }
 
+    /// When the topic was made.
+    pub(in super::super) fn created_ms(&self, topic: i64) -> Result<i64, BrokerError> {
+        let sql = "SELECT created_ms FROM topic WHERE id = ?1";
+        self.connection.query_row(sql, [topic], |row| row.get(0)).map_err(|e| self.told(&e))
+    }
+
     /// Groups that have committed something, in order.
     pub(in super::super) fn groups(&self) -> Result<Vec<String>, BrokerError> {
         let all = self.connection.prepare_cached("SELECT DISTINCT grp FROM committed ORDER BY grp");

@@ -46,9 +46,56 @@ impl Client {
         }
         Ok(())
     }
+
+    /// Puts offsets of a group down that has no member; read the answer with [`Event::altered_offsets`].
+    pub(in super::super) fn alter_group_offsets(
+        &self,
+        group: &str,
+        offsets: &PartitionList,
+        answers: &Queue,
+        wait: Duration,
+    ) -> Result<(), Failure> {
+        let options = Options::new(self, c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS, wait)?;
+        let bad = || Failure::new(Code::InvalidArgument, format!("{group:?} is no group name"));
+        let name = CString::new(group).map_err(|_| bad())?;
+        // SAFETY: all is live for the calls; the request copies what it is told, which is freed here.
+        unsafe {
+            let told = c::rd_kafka_AlterConsumerGroupOffsets_new(name.as_ptr(), offsets.ptr());
+            let told = NonNull::new(told).ok_or_else(bad)?;
+            let mut all = [told.as_ptr()];
+            c::rd_kafka_AlterConsumerGroupOffsets(self.rk(), all.as_mut_ptr(), 1, options.ptr(), answers.ptr());
+            c::rd_kafka_AlterConsumerGroupOffsets_destroy(told.as_ptr());
+        }
+        Ok(())
+    }
 }
 
 impl Event<'_> {
+    /// The result of [`Client::alter_group_offsets`]: an error if that of any partition is.
+    pub(in super::super) fn altered_offsets(&self) -> Result<(), Failure> {
+        self.result()?;
+        let mut count = 0;
+        // SAFETY: as in `groups`.
+        unsafe {
+            let result = c::rd_kafka_event_AlterConsumerGroupOffsets_result(self.ptr());
+            if result.is_null() {
+                return Err(Failure::new(Code::InvalidType, "an answer of another kind"));
+            }
+            let groups = array(c::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &mut count), count);
+            let group = groups.first().ok_or_else(|| Failure::new(Code::Underflow, "an answer without a group"))?;
+            let error = c::rd_kafka_group_result_error(*group);
+            if !error.is_null() {
+                let failure = Failure::borrow(error);
+                if failure.code != Code::NoError {
+                    return Err(failure);
+                }
+            }
+            let mut items = list::items(c::rd_kafka_group_result_partitions(*group));
+            let failed = items.find(|item| item.code != Code::NoError);
+            failed.map_or(Ok(()), |item| Err(Failure::new(item.code, item.code.to_string())))
+        }
+    }
+
     /// The result of [`Client::list_groups`]. A broker that did not answer is an error: its groups would be missing.
     pub(in super::super) fn groups(&self) -> Result<Vec<String>, Failure> {
         self.result()?;

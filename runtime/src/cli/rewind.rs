@@ -1,0 +1,233 @@
+//! `keyrail rewind`: moves a pipeline's group to another place in its input.
+
+use super::place::{self, Place};
+use super::table::{Column, Table, Tone};
+use super::terminal::{self, grouped};
+use super::{Config, Exit, WrongUse, broker, lag};
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use keyrail::broker::client::{Client, Topic};
+use keyrail::broker::{BrokerError, OffsetCommit, Produce};
+use keyrail::config::{Found, Pipeline};
+use keyrail::record::TopicPartition;
+use keyrail_engine::metadata::Metadata;
+use keyrail_engine::seen;
+use serde::Serialize;
+
+#[derive(Debug, Args)]
+pub(super) struct RewindArgs {
+    /// The pipeline
+    pipeline: String,
+    /// Where to: earliest, latest, an offset, -N (the last N of each partition), a time as 2026-01-31T12:00:00Z, or how
+    /// long ago as 15m
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true, value_parser = place::parse)]
+    to: Place,
+    /// With [dedup]: keep the ids that were seen, so that what was done is not done again, or forget them all
+    #[arg(long, value_name = "WHAT")]
+    seen: Option<Ids>,
+    /// Only this input topic; may be repeated
+    #[arg(long, value_name = "TOPIC")]
+    topic: Vec<String>,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    config: Config,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// What becomes of seen ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Ids {
+    Keep,
+    Forget,
+}
+
+#[derive(Debug, Serialize)]
+struct Page<'a> {
+    pipeline: &'a str,
+    group: &'a str,
+    moved: bool,
+    forgot: bool,
+    partitions: &'a [Move],
+}
+
+/// One partition's way.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Move {
+    topic: String,
+    partition: i32,
+    /// `None`: the group never committed it.
+    from: Option<i64>,
+    to: i64,
+    #[serde(skip)]
+    at: TopicPartition,
+    #[serde(skip)]
+    metadata: String,
+}
+
+pub(super) fn rewind(args: &RewindArgs) -> anyhow::Result<Exit> {
+    let (host, Found { fit: pipelines, unfit }) = broker::manifests(&args.config)?;
+    if let Some(faults) = unfit.get(&args.pipeline) {
+        anyhow::bail!("the manifest of {} has faults\n{faults}", args.pipeline);
+    }
+    lag::choose(&pipelines, Some(&args.pipeline))?;
+    let mut client = broker::open(&host, false)?;
+    let place = client.place();
+    let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
+    let pipelines = broker::with_topics(pipelines, &all);
+    let pipeline = lag::choose(&pipelines, Some(&args.pipeline))?.remove(0);
+    check_ids(args, pipeline)?;
+    let moves = moves(client.as_mut(), args, pipeline, &all)?;
+    let forgets = args.seen == Some(Ids::Forget);
+    if !args.dry_run {
+        carry_out(client.as_mut(), pipeline, &moves, forgets.then_some(&all))?;
+    }
+    let (moved, forgot) = (!args.dry_run, !args.dry_run && forgets);
+    let text = if args.json {
+        let page = Page { pipeline: &pipeline.name, group: &pipeline.group, moved, forgot, partitions: &moves };
+        serde_json::to_string(&page)? + "\n"
+    } else {
+        let verdict = match (moved, forgot) {
+            (false, _) => "nothing was moved: --dry-run",
+            (true, false) => "moved; it goes on from there at its next start",
+            (true, true) => "moved, and its seen ids are forgotten; it goes on from there at its next start",
+        };
+        table(&moves).render(terminal::width(), terminal::colours()) + verdict + "\n"
+    };
+    terminal::print(text.as_bytes(), "what was moved")?;
+    Ok(Exit::Done)
+}
+
+/// Whoever goes back must say what is to become of the ids: kept, they make of each message that was done a duplicate.
+fn check_ids(args: &RewindArgs, pipeline: &Pipeline) -> Result<(), WrongUse> {
+    match (args.seen, &pipeline.seen) {
+        (None, Some(_)) => Err(WrongUse(format!(
+            "{} keeps the ids of what it has seen: say --seen keep, and what was done within the window is not done again, or \
+             --seen forget, and it is",
+            pipeline.name
+        ))),
+        (Some(_), None) => Err(WrongUse(format!("{} keeps no ids: leave --seen out", pipeline.name))),
+        _ => Ok(()),
+    }
+}
+
+fn moves(client: &mut dyn Client, args: &RewindArgs, pipeline: &Pipeline, all: &[Topic]) -> anyhow::Result<Vec<Move>> {
+    if let Some(name) = args.topic.iter().find(|name| !pipeline.input.contains(name)) {
+        let inputs = pipeline.input.join(", ");
+        return Err(WrongUse(format!("{name:?} is no input of {}: they are {inputs}", pipeline.name)).into());
+    }
+    let mut moves = Vec::new();
+    for (index, name) in (0_u32..).zip(&pipeline.input) {
+        if !args.topic.is_empty() && !args.topic.contains(name) {
+            continue;
+        }
+        let found = all.iter().find(|topic| topic.name == *name);
+        let topic = found.ok_or_else(|| anyhow::anyhow!(broker::missing(name, &client.place(), all, "")))?;
+        let partitions: Vec<i32> = (0..topic.partitions).collect();
+        let places: Vec<TopicPartition> =
+            partitions.iter().map(|partition| TopicPartition { topic: index, partition: *partition }).collect();
+        let committed = client.committed(&pipeline.group, &pipeline.input, &places)?;
+        let targets = targets(client, args.to, topic, &partitions)?;
+        for ((at, committed), to) in places.into_iter().zip(committed).zip(targets) {
+            // What was settled above the old place is of no concern any more; the rest of what it says holds on.
+            let before = committed.offset.and_then(|at| Metadata::decode(&committed.metadata, at, i64::MAX).ok());
+            let before = before.unwrap_or_default();
+            let known = if before.partitions == 0 { topic.partitions.unsigned_abs() } else { before.partitions };
+            let metadata = Metadata {
+                sequence: before.sequence + 1,
+                partitions: known,
+                held: None,
+                log: before.log,
+                settled: keyrail_engine::ranges::Ranges::new(),
+            };
+            let (partition, metadata) = (at.partition, metadata.encode(to));
+            moves.push(Move { topic: name.clone(), partition, from: committed.offset, to, at, metadata });
+        }
+    }
+    Ok(moves)
+}
+
+fn targets(client: &mut dyn Client, place: Place, topic: &Topic, partitions: &[i32]) -> Result<Vec<i64>, BrokerError> {
+    let bounds = client.bounds(&topic.name, partitions)?;
+    let found = match place {
+        Place::Time(ms) => client.offsets_at(&topic.name, partitions, ms)?,
+        Place::Earliest => bounds.iter().map(|b| b.start).collect(),
+        Place::Latest => bounds.iter().map(|b| b.end).collect(),
+        Place::Offset(offset) => vec![offset; partitions.len()],
+        Place::BeforeEnd(count) => bounds.iter().map(|b| b.end.saturating_sub(count)).collect(),
+    };
+    Ok(found.into_iter().zip(bounds).map(|(to, b)| to.clamp(b.start, b.end.max(b.start))).collect())
+}
+
+/// IMPORTANT: ids first, since what is moved before they are forgotten would be passed over as seen. Before that it is
+/// found out that nobody runs the pipeline.
+fn carry_out(
+    client: &mut dyn Client,
+    pipeline: &Pipeline,
+    moves: &[Move],
+    forgets: Option<&Vec<Topic>>,
+) -> anyhow::Result<()> {
+    let commit = |m: &Move| OffsetCommit { at: m.at, offset: m.to, metadata: m.metadata.clone() };
+    let offsets: Vec<OffsetCommit> = moves.iter().map(commit).collect();
+    if let Some(all) = forgets {
+        let stands = |m: &Move| m.from.map(|offset| OffsetCommit { offset, ..commit(m) });
+        let places: Vec<TopicPartition> = moves.iter().filter(|m| m.from.is_some()).map(|m| m.at).collect();
+        let mut standing: Vec<OffsetCommit> = moves.iter().filter_map(stands).collect();
+        let committed = client.committed(&pipeline.group, &pipeline.input, &places)?;
+        for (stands, committed) in standing.iter_mut().zip(committed) {
+            stands.metadata = committed.metadata;
+        }
+        client.commit(&pipeline.group, &pipeline.input, if standing.is_empty() { &offsets } else { &standing })?;
+        forget(client, pipeline, moves, all)?;
+    }
+    client.commit(&pipeline.group, &pipeline.input, &offsets)?;
+    Ok(())
+}
+
+/// A pipeline that never ran has no topic of ids, and nothing to forget.
+fn forget(client: &mut dyn Client, pipeline: &Pipeline, moves: &[Move], all: &[Topic]) -> anyhow::Result<()> {
+    let Some(kept) = &pipeline.seen else { return Ok(()) };
+    let value = seen::forget(place::now_ms());
+    let record = |m: &Move| {
+        let topic = kept.topics.get(m.at.topic as usize).filter(|name| all.iter().any(|topic| topic.name == **name));
+        topic.map(|topic| Produce {
+            topic,
+            partition: Some(m.partition),
+            key: None,
+            value: Some(&value),
+            headers: &[],
+            timestamp_ms: None,
+        })
+    };
+    let records: Vec<Produce<'_>> = moves.iter().filter_map(record).collect();
+    for (result, record) in client.produce(&records)?.into_iter().zip(&records) {
+        result.map_err(|refusal| {
+            anyhow::anyhow!("its seen ids are not all forgotten, and nothing was moved: {}: {refusal:?}", record.topic)
+        })?;
+    }
+    Ok(())
+}
+
+fn table(moves: &[Move]) -> Table {
+    let mut table = Table::new(&[
+        Column("topic", false),
+        Column("partition", true),
+        Column("from", true),
+        Column("to", true),
+        Column("again", true),
+    ]);
+    let plain = |text: String| (text, Tone::Plain);
+    for m in moves {
+        table.row([
+            plain(m.topic.clone()),
+            plain(m.partition.to_string()),
+            plain(m.from.map_or_else(|| "-".to_owned(), grouped)),
+            plain(grouped(m.to)),
+            plain(m.from.map_or_else(|| "-".to_owned(), |from| grouped(from - m.to))),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,31 @@
+//! What must hold for any bytes that come from outside, as functions of bytes. `tests/fuzz` hands them what libFuzzer makes
+//! up; plain tests hand them what a seed makes of the same first inputs.
+
+use crate::broker::embedded::block_fuzz as block;
+use crate::config::fuzz as config;
+use crate::wasm::format_fuzz as module;
+
+/// The program's, which only it and the fuzz targets need.
+#[cfg(all(feature = "fuzz", not(test)))]
+#[path = "cli/line.rs"]
+#[allow(dead_code, reason = "reading and printing alone are fuzzed")]
+mod line;
+
+/// Its name, as `cargo xtask fuzz NAME` takes it; what panics where something does not hold; and inputs to begin with.
+pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
+
+/// All of this crate.
+pub const TARGETS: &[Target] = &[
+    ("host", config::host, config::host_seeds),
+    ("manifest", config::manifests, config::manifest_seeds),
+    ("block", block::block, block::block_seeds),
+    ("block-write", block::block_write, block::block_write_seeds),
+    ("module", module::module, module::module_seeds),
+    #[cfg(all(feature = "fuzz", not(test)))]
+    ("line", line::fuzz::line, line::fuzz::line_seeds),
+    #[cfg(all(feature = "fuzz", not(test)))]
+    ("line-write", line::fuzz::line_write, line::fuzz::line_write_seeds),
+];
+
+#[cfg(test)]
+mod tests;

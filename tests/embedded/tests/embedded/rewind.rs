@@ -1,0 +1,83 @@
+//! `keyrail rewind`: a group is moved while nobody runs it, and what was seen is kept or forgotten.
+
+use crate::commands::run;
+use crate::play::{Play, mixed};
+use crate::run::beside;
+use crate::support::WAIT;
+use std::time::Instant;
+
+const MESSAGES: usize = 400;
+const KEYS: usize = 20;
+
+/// All are handled once, and the process is gone.
+fn played(test: &str, tables: &str) -> Option<Play> {
+    let mut play = Play::new(test, tables)?;
+    let child = play.start();
+    let mut client = beside(&play.folder, &child);
+    play.send(client.as_mut(), &mixed(0, MESSAGES, KEYS));
+    // It has joined once it commits.
+    let until = Instant::now() + WAIT;
+    while play.uncommitted(client.as_mut()) == MESSAGES {
+        assert!(Instant::now() < until, "nothing is committed");
+    }
+    let (code, _, err) = run(&play.folder, &["rewind", "p", "--to", "earliest", "--seen", "forget"], "");
+    assert!(code == 1 && err.contains("the group \"p\" has members: stop every process"), "{code} {err}");
+    drop(client);
+    play.settle(child);
+    assert_eq!(play.judge(play.client().as_mut()), (0, 0));
+    Some(play)
+}
+
+/// How many outputs and dead letters came again.
+fn again(play: &Play) -> (usize, usize) {
+    play.settle(play.start());
+    play.judge(play.client().as_mut())
+}
+
+#[test]
+fn what_was_seen_is_not_done_again_unless_it_is_forgotten() {
+    let tables = "[dedup]\nid = \"digest\"\n";
+    let test = "what_was_seen_is_not_done_again_unless_it_is_forgotten";
+    let Some(play) = played(test, tables) else { return };
+    let rewind = |args: &[&str]| run(&play.folder, &[&["rewind", "p", "--to", "earliest"], args].concat(), "");
+    let (code, out, err) = rewind(&[]);
+    assert!(code == 2 && out.is_empty() && err.contains("say --seen keep"), "{code} {err}");
+    let (code, out, err) = rewind(&["--seen", "forget", "--dry-run"]);
+    assert!(code == 0 && out.ends_with("nothing was moved: --dry-run\n"), "{out}{err}");
+    assert_eq!(again(&play), (0, 0), "a dry run moved it");
+    let (code, out, err) = rewind(&["--seen", "keep", "--json"]);
+    assert!(code == 0 && out.contains("\"moved\":true,\"forgot\":false,") && out.contains("\"to\":0"), "{out}{err}");
+    assert_eq!(again(&play), (0, 0), "what was seen was done again");
+    let (code, out, err) = rewind(&["--seen", "forget"]);
+    assert!(code == 0 && out.contains("its seen ids are forgotten"), "{out}{err}");
+    let (outputs, letters) = again(&play);
+    assert_eq!(outputs + letters, MESSAGES, "each is done once more: {outputs} outputs, {letters} letters");
+    // What it has seen since then, it remembers.
+    let (code, ..) = rewind(&["--seen", "keep"]);
+    assert_eq!((code, again(&play)), (0, (outputs, letters)));
+}
+
+#[test]
+fn without_ids_what_is_moved_back_is_done_again() {
+    let Some(play) = played_without_ids("without_ids_what_is_moved_back_is_done_again") else { return };
+    let (code, _, err) = run(&play.folder, &["rewind", "p", "--to", "earliest", "--seen", "keep"], "");
+    assert!(code == 2 && err.contains("p keeps no ids"), "{code} {err}");
+    let (code, _, err) = run(&play.folder, &["rewind", "q", "--to", "earliest"], "");
+    assert!(code == 1 && err.contains("there is no pipeline \"q\""), "{code} {err}");
+    let (code, _, err) = run(&play.folder, &["rewind", "p", "--to", "earliest", "--topic", "im"], "");
+    assert!(code == 2 && err.contains("\"im\" is no input of p"), "{code} {err}");
+    let (code, out, err) = run(&play.folder, &["rewind", "p", "--to", "-1"], "");
+    assert!(code == 0 && out.ends_with("moved; it goes on from there at its next start\n"), "{out}{err}");
+    let (outputs, letters) = again(&play);
+    assert_eq!(outputs + letters, 4, "the last one of each partition");
+}
+
+fn played_without_ids(test: &str) -> Option<Play> {
+    let mut play = Play::new(test, "")?;
+    let child = play.start();
+    let mut client = beside(&play.folder, &child);
+    play.send(client.as_mut(), &mixed(0, MESSAGES, KEYS));
+    drop(client);
+    play.settle(child);
+    Some(play)
+}
