@@ -15,7 +15,7 @@ use keyrail_engine::intake::{Intake, Take};
 use keyrail_engine::message::{Epoch, Partition, Ticket};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::ranges::Ranges;
-use opening::{Opening, Restart};
+use opening::{Restart, Start};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -37,14 +37,16 @@ struct Feed {
     paused: bool,
     /// The client delivers nothing before it seeks.
     stuck: bool,
+    /// Its seen ids are not read yet.
+    waits: bool,
 }
 
 /// What the group waits for.
 #[derive(Debug, PartialEq, Eq)]
 enum Busy {
     No,
-    /// Asks for the committed offsets of these partitions until then, and reads their seen ids.
-    Opening(Opening),
+    /// Asks for the committed offsets of these partitions until then.
+    Opening(Vec<u16>, u64),
     /// The committer drains and commits, and that must be done by then.
     Revoking(u64),
     /// The same, of all there is: then it leaves the group.
@@ -70,6 +72,8 @@ pub(super) struct Consumer {
     batch: Vec<Rc<Rec>>,
     /// To be started anew once the broker has said what is committed.
     restarts: Vec<Restart>,
+    /// To be started once it is known what was seen before.
+    starts: Vec<Start>,
     planted: Option<Bug>,
 }
 
@@ -89,6 +93,7 @@ impl Consumer {
             last_fetched: None,
             batch: Vec::new(),
             restarts: Vec::new(),
+            starts: Vec::new(),
             planted: settings.policy.planted,
         }
     }
@@ -128,7 +133,7 @@ impl Consumer {
     }
 
     pub(super) const fn is_opening(&self) -> bool {
-        matches!(self.busy, Busy::Opening(_))
+        matches!(self.busy, Busy::Opening(..))
     }
 
     pub(super) const fn ask_to_stop(&mut self) {
@@ -143,7 +148,7 @@ impl Consumer {
             return Step::GaveUp;
         }
         // What the group offers in this moment is of no interest any more, and remains unanswered.
-        if self.leaving && matches!(self.busy, Busy::No | Busy::Opening(_)) {
+        if self.leaving && matches!(self.busy, Busy::No | Busy::Opening(..)) {
             return self.leave(mail, env);
         }
         let did = match env.rng.below(4) {
@@ -153,6 +158,7 @@ impl Consumer {
         };
         self.beat(mail, env);
         self.restart(mail, env);
+        self.start_known(mail, env);
         if !did {
             self.next_look_ms = env.now_ms + env.rng.within(3, 25);
         }
@@ -205,10 +211,10 @@ impl Consumer {
         if env.reach(mail.worker, Action::Rewind) {
             return;
         }
-        *feed = Feed { position: start, paused: feed.paused, stuck: false };
+        *feed = Feed { position: start, paused: feed.paused, stuck: false, waits: feed.waits };
         let opened = self.intake.rewind(partition, start, settled);
         let skips_below = env.oracle.skipped_by(mail.process, index_of(partition));
-        self.tell_opened(partition, opened, (skips_below, start), mail, env);
+        self.tell_opened(partition, opened, (skips_below, start), 0, mail, env);
     }
 
     fn unassign(&mut self, partitions: &[Partition], mail: &mut Mail, env: &mut Env) {
@@ -230,9 +236,16 @@ impl Consumer {
 
     /// Hears what the group wants. Also opens what it gave, once the broker has answered.
     fn hear_group(&mut self, mail: &mut Mail, env: &mut Env) -> bool {
-        match std::mem::replace(&mut self.busy, Busy::No) {
-            Busy::Opening(opening) => return self.go_on_opening(opening, mail, env),
-            other => self.busy = other,
+        if let Busy::Opening(partitions, at_ms) = &self.busy {
+            if env.now_ms < *at_ms || !self.is_known(partitions, env) {
+                return false;
+            }
+            if let Busy::Opening(partitions, _) = std::mem::replace(&mut self.busy, Busy::No) {
+                for partition in partitions {
+                    self.open(partition_of(partition), mail, env);
+                }
+            }
+            return true;
         }
         if !env.group.has(mail.member) {
             return self.busy == Busy::No && self.lose_all(mail, env);
@@ -240,7 +253,7 @@ impl Consumer {
         match env.group.poll(mail.member, self.busy == Busy::No) {
             None => false,
             Some(GroupEvent::Assigned(partitions)) => {
-                self.busy = Busy::Opening(Opening::new(partitions, env.now_ms + env.rng.within(0, 40)));
+                self.busy = Busy::Opening(partitions, env.now_ms + env.rng.within(0, 40));
                 true
             }
             Some(GroupEvent::Revoked(partitions)) => {
@@ -328,8 +341,9 @@ impl Consumer {
             return false;
         }
         // In turn, so that no partition waits for ever while the budget is small.
-        let ready =
-            |p: &Partition, f: &Feed| !f.paused && !f.stuck && f.position < env.logs[usize::from(index_of(*p))].end();
+        let ready = |p: &Partition, f: &Feed| {
+            !f.paused && !f.stuck && !f.waits && f.position < env.logs[usize::from(index_of(*p))].end()
+        };
         let all = || self.feeds.iter().filter(|(p, f)| ready(p, f)).map(|(p, _)| *p);
         let after_last = all().find(|p| Some(*p) > self.last_fetched);
         let Some(partition) = after_last.or_else(|| all().next()) else { return false };

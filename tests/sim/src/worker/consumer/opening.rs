@@ -1,37 +1,26 @@
 //! How a partition starts: from what the group has committed.
 
-use super::{Busy, Consumer, Feed};
+use super::{Consumer, Feed};
 use crate::coverage::Action;
 use crate::env::Env;
 use crate::model::group::Committed;
-use crate::record::{SLOTS_PER_TOPIC, index_of, partition_of};
+use crate::record::{SLOTS_PER_TOPIC, index_of};
 use crate::trace::Who;
 use crate::worker::{Mail, ToCommitter, ToShard};
 use keyrail_engine::intake::{Found, From, Opened};
 use keyrail_engine::message::{Epoch, Partition};
 use keyrail_engine::planted::Bug;
+use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::NOTHING_SEEN;
 
-/// Partitions that the group gives.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Opening {
-    partitions: Vec<u16>,
-    /// When the broker has answered, at the earliest.
-    at_ms: u64,
-    /// What it said, for each.
-    told: Vec<Told>,
-}
-
-impl Opening {
-    pub(super) const fn new(partitions: Vec<u16>, at_ms: u64) -> Self {
-        Self { partitions, at_ms, told: Vec::new() }
-    }
-}
-
-/// What the broker says of a partition: what is committed first, and then where its seen ids end.
-#[derive(Debug, PartialEq, Eq)]
-struct Told {
-    committed: Option<Committed>,
+/// A partition that is owned, and gives nothing before its seen ids are read up to here.
+#[derive(Debug)]
+pub(super) struct Start {
+    partition: Partition,
+    /// Of another one this is no business.
+    epoch: Epoch,
+    seen_below: i64,
+    settled: Ranges,
     marks_end: usize,
 }
 
@@ -45,34 +34,46 @@ pub(super) struct Restart {
     epoch: Epoch,
     /// When the broker has answered, at the earliest.
     at_ms: u64,
-    told: Option<Told>,
 }
 
 impl Consumer {
-    /// Asks for what is committed, then for the ends of the seen ids; reads those, and starts the partitions.
-    pub(super) fn go_on_opening(&mut self, mut opening: Opening, mail: &mut Mail, env: &mut Env) -> bool {
-        let asked = !opening.told.is_empty();
-        let known = env.now_ms >= opening.at_ms && (asked || self.is_known(&opening.partitions, env));
-        if known && !asked {
-            opening.told = opening.partitions.iter().map(|p| self.ask(*p, env)).collect();
+    /// Where the seen ids of a partition end: asked after what is committed.
+    fn marks_end(&self, partition: u16, env: &mut Env) -> usize {
+        let coordinator = &mut env.coordinator;
+        if self.planted == Some(Bug::MarksToStable) {
+            coordinator.marks_stable_end(partition)
+        } else {
+            coordinator.marks_end(partition)
         }
-        let read = |(p, t): (&u16, &Told)| env.coordinator.marks_stable_end(*p) >= t.marks_end;
-        if !known || env.down_until_ms > env.now_ms || !opening.partitions.iter().zip(&opening.told).all(read) {
-            self.busy = Busy::Opening(opening);
-            return false;
-        }
-        for (partition, told) in opening.partitions.into_iter().zip(opening.told) {
-            read_marks(partition, told.marks_end, mail, env);
-            self.open(partition_of(partition), told.committed, mail, env);
-        }
-        true
     }
 
-    fn ask(&self, partition: u16, env: &mut Env) -> Told {
-        let stable = self.planted == Some(Bug::MarksToStable);
-        let coordinator = &mut env.coordinator;
-        let marks_end = if stable { coordinator.marks_stable_end(partition) } else { coordinator.marks_end(partition) };
-        Told { committed: env.group.committed(partition).cloned(), marks_end }
+    /// Starts what waits for its ids, once they are read.
+    pub(super) fn start_known(&mut self, mail: &mut Mail, env: &mut Env) {
+        for start in std::mem::take(&mut self.starts) {
+            let (partition, number) = (start.partition, index_of(start.partition));
+            if self.intake.epoch(partition) != Some(start.epoch) {
+                continue;
+            }
+            if env.down_until_ms > env.now_ms || env.coordinator.marks_stable_end(number) < start.marks_end {
+                self.starts.push(start);
+                continue;
+            }
+            for record in env.coordinator.marks_below(number, start.marks_end) {
+                mail.past.insert(partition, &env.marks[record]);
+            }
+            env.note(Who::Worker(mail.worker), "ids read", Some((number, -1)), start.marks_end as i64);
+            if let Some(feed) = self.feeds.get_mut(&partition) {
+                feed.waits = false;
+            }
+            self.tell_shards(partition, start.epoch, start.seen_below, &start.settled);
+            self.flush();
+        }
+    }
+
+    fn tell_shards(&mut self, partition: Partition, epoch: Epoch, seen_below: i64, settled: &Ranges) {
+        for shard in 0..self.out.shards() {
+            self.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled: settled.clone() });
+        }
     }
 
     /// Whether the broker tells what is committed for these partitions: it does not while that is under way.
@@ -89,53 +90,39 @@ impl Consumer {
         for (partition, first) in partitions {
             if let Some(epoch) = self.intake.epoch(partition) {
                 let at_ms = env.now_ms + env.rng.within(0, 40);
-                self.restarts.push(Restart { partition, first, epoch, at_ms, told: None });
+                self.restarts.push(Restart { partition, first, epoch, at_ms });
             }
         }
     }
 
     /// Starts anew what the broker has answered for.
     pub(super) fn restart(&mut self, mail: &mut Mail, env: &mut Env) {
-        for mut restart in std::mem::take(&mut self.restarts) {
+        for restart in std::mem::take(&mut self.restarts) {
             if self.intake.epoch(restart.partition) != Some(restart.epoch) {
                 continue;
             }
-            let number = index_of(restart.partition);
             let hasty = self.planted == Some(Bug::RestartBeforeRenewal);
-            if restart.told.is_none() && restart.at_ms <= env.now_ms && (hasty || self.is_known(&[number], env)) {
-                restart.told = Some(self.ask(number, env));
-            }
-            let once = self.planted == Some(Bug::MarksOnceOnly);
-            let ends = |t: &mut Told| once || env.coordinator.marks_stable_end(number) >= t.marks_end;
-            match restart.told.take_if(ends) {
-                None => self.restarts.push(restart),
-                Some(told) => {
-                    if !once {
-                        read_marks(number, told.marks_end, mail, env);
-                    }
-                    self.reopen(restart.partition, restart.first, told.committed, mail, env);
-                }
+            if restart.at_ms > env.now_ms || !hasty && !self.is_known(&[index_of(restart.partition)], env) {
+                self.restarts.push(restart);
+            } else {
+                self.reopen(restart.partition, restart.first, mail, env);
             }
         }
     }
 
-    fn reopen(
-        &mut self,
-        partition: Partition,
-        first: i64,
-        committed: Option<Committed>,
-        mail: &mut Mail,
-        env: &mut Env,
-    ) {
+    fn reopen(&mut self, partition: Partition, first: i64, mail: &mut Mail, env: &mut Env) {
+        let number = index_of(partition);
+        let committed = env.group.committed(number).cloned();
+        let marks_end = if self.planted == Some(Bug::MarksOnceOnly) { 0 } else { self.marks_end(number, env) };
         let found = found(partition, committed.as_ref(), env);
         let opened = self.intake.reopen(partition, &found, first);
         self.tell_loss(partition, &opened, mail, env);
         if let Some(feed) = self.feeds.get_mut(&partition) {
-            *feed = Feed { position: opened.start, paused: feed.paused, stuck: false };
+            *feed = Feed { position: opened.start, paused: feed.paused, stuck: false, waits: feed.waits };
         }
-        let skips_below = env.oracle.skipped_by(mail.process, index_of(partition));
+        let skips_below = env.oracle.skipped_by(mail.process, number);
         let seen_below = opened.seen_below();
-        self.tell_opened(partition, opened, (skips_below, seen_below), mail, env);
+        self.tell_opened(partition, opened, (skips_below, seen_below), marks_end, mail, env);
     }
 
     fn tell_loss(&self, partition: Partition, opened: &Opened, mail: &Mail, env: &mut Env) {
@@ -146,11 +133,13 @@ impl Consumer {
         }
     }
 
-    fn open(&mut self, partition: Partition, committed: Option<Committed>, mail: &mut Mail, env: &mut Env) {
+    pub(super) fn open(&mut self, partition: Partition, mail: &mut Mail, env: &mut Env) {
         let number = index_of(partition);
         if env.reach(mail.worker, Action::Open) {
             return;
         }
+        let committed = env.group.committed(number).cloned();
+        let marks_end = self.marks_end(number, env);
         let found = found(partition, committed.as_ref(), env);
         let from = env.settings.from;
         let opened = self.intake.open(partition, &found, from);
@@ -160,17 +149,19 @@ impl Consumer {
         }
         let later = found.known_partitions.is_some_and(|known| partition.number >= known as i32);
         let skips = opened.fresh && from == From::Latest && !later;
-        self.feeds.insert(partition, Feed { position: opened.start, paused: false, stuck: false });
+        self.feeds.insert(partition, Feed { position: opened.start, paused: false, stuck: false, waits: false });
         let skips_below = skips.then_some(found.log_end);
-        self.tell_opened(partition, opened, (skips_below, NOTHING_SEEN), mail, env);
+        self.tell_opened(partition, opened, (skips_below, NOTHING_SEEN), marks_end, mail, env);
     }
 
-    /// Shards first, then the ledger, then records: each must know the epoch before it sees anything of it.
+    /// Each of the others must know the epoch before it sees anything of it. Where ids are kept the shards hear of it when
+    /// these are known, and records come only then; the ledger commits what the start changes at once.
     pub(super) fn tell_opened(
         &mut self,
         partition: Partition,
         opened: Opened,
         (skips_below, seen_below): (Option<i64>, i64),
+        marks_end: usize,
         mail: &mut Mail,
         env: &mut Env,
     ) {
@@ -182,20 +173,17 @@ impl Consumer {
             // Thrown out, and does not know it yet.
             env.oracle.unclean(run);
         }
-        for shard in 0..self.out.shards() {
-            let settled = opened.settled.clone();
-            let epoch = opened.epoch;
-            self.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled });
+        let (epoch, settled) = (opened.epoch, opened.settled.clone());
+        if env.settings.policy.keeps_ids() {
+            if let Some(feed) = self.feeds.get_mut(&partition) {
+                feed.waits = true;
+            }
+            self.starts.push(Start { partition, epoch, seen_below, settled, marks_end });
+        } else {
+            self.tell_shards(partition, epoch, seen_below, &settled);
         }
         self.tell(ToCommitter::Opened(partition, opened));
         self.flush();
-    }
-}
-
-/// Reads the committed records of seen ids up to here.
-fn read_marks(partition: u16, end: usize, mail: &Mail, env: &mut Env) {
-    for record in env.coordinator.marks_below(partition, end) {
-        mail.past.insert(partition_of(partition), &env.marks[record]);
     }
 }
 
