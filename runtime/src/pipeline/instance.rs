@@ -4,6 +4,7 @@
 //! In `[store] dir` lies `instances`, and in it a file for each name: `0`, `1`, ... A process holds the first that nobody
 //! holds, for as long as it lives, so several may share the folder, and each finds its name again after a restart.
 
+use super::clock::wall_ms;
 use super::{Trouble, seed};
 use keyrail_store::Store;
 use std::ffi::CString;
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 const FOLDER: &str = "instances";
 /// The same: a folder for each name.
 const SEEN: &str = "seen";
+/// Below that a folder for the group, the topic and the partition.
+const FOLDERS: usize = 3;
 /// Held only while a name is looked for, so that two processes never make the same file.
 const GUARD: &str = "lock";
 const TEMPORARY: &str = "new";
@@ -271,6 +274,12 @@ impl Naming {
         let store = Store::start(keyrail_store::Options::default());
         let none = |e: io::Error| NoInstance { passes: true, message: format!("no thread for seen ids: {e}") };
         let store = started.insert(Arc::new(store.map_err(none)?)).clone();
+        // Of groups, topics and partitions that never came back.
+        match store.sweep(&dir, FOLDERS, wall_ms()) {
+            Ok(0) => {}
+            Ok(gone) => tracing::info!(gone, "seen ids whose window is over are deleted from the disk of this machine"),
+            Err(error) => tracing::warn!(dir = %dir.display(), %error, "old seen ids can't be deleted"),
+        }
         Ok(SeenIds { store, dir })
     }
 }

@@ -35,6 +35,12 @@ pub(crate) fn lock(folder: &Path) -> Result<Lock, Error> {
     }
 }
 
+/// For a folder that goes, by whoever has locked it. Who waits to open it locks a file that is gone, and makes it anew the
+/// next time.
+pub(crate) fn remove_lock(folder: &Path) -> io::Result<()> {
+    remove(&folder.join(LOCK))
+}
+
 /// What stops a folder from being used.
 pub(crate) fn unusable(folder: &Path, e: &io::Error) -> Error {
     let cure = match e.kind() {

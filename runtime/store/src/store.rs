@@ -117,6 +117,33 @@ impl Store {
         Ok(Opened { index: DiskSeen { task, _running: Arc::clone(&self.running) }, rebuilt })
     }
 
+    /// Deletes folders below `root`, at most `depth` deep, whose ids are all older than their window: of partitions, groups
+    /// and topics that never came back. One that is open, or holds what is not understood, is left alone. Gives how many
+    /// went.
+    ///
+    /// # Errors
+    /// One that can't be read or deleted; the others are deleted all the same.
+    pub fn sweep(&self, root: &Path, depth: usize, now_ms: i64) -> io::Result<usize> {
+        let (mut gone, mut trouble) = (0, Ok(()));
+        let all = match std::fs::read_dir(root) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+            all => all?,
+        };
+        for found in all {
+            let found = found?;
+            if !found.file_type()?.is_dir() {
+                continue;
+            }
+            let path = found.path();
+            let swept = if depth > 1 { self.sweep(&path, depth - 1, now_ms) } else { Ok(0) };
+            match swept.and_then(|below| Ok(below + usize::from(is_over(&path, now_ms)?))) {
+                Ok(count) => gone += count,
+                Err(e) => trouble = Err(e),
+            }
+        }
+        trouble.map(|()| gone)
+    }
+
     /// Deletes what a folder holds, for one whose position can't be right: one that is past the topic's end.
     ///
     /// # Errors
@@ -124,6 +151,26 @@ impl Store {
     pub fn wipe(&self, folder: &Path) -> Result<(), Error> {
         let _lock = folder::lock(folder)?;
         folder::wipe(folder).map_err(|e| folder::unusable(folder, &e))
+    }
+}
+
+/// Deletes a folder whose ids are all too old. `false`: it is not one, or not over.
+fn is_over(folder: &Path, now_ms: i64) -> io::Result<bool> {
+    let over = |manifest: &Manifest| {
+        let end = manifest.latest_ms.map(|at| at.saturating_add_unsigned(manifest.identity.window_ms));
+        end.is_some_and(|end| end < now_ms)
+    };
+    if !matches!(Manifest::read(folder)?, Some(Ok(manifest)) if over(&manifest)) {
+        return Ok(false);
+    }
+    let Ok(lock) = folder::lock(folder) else { return Ok(false) };
+    folder::wipe(folder)?;
+    folder::remove_lock(folder)?;
+    drop(lock);
+    match std::fs::remove_dir(folder) {
+        // Somebody keeps something else in it.
+        Err(e) if e.kind() != io::ErrorKind::DirectoryNotEmpty => Err(e),
+        _ => Ok(true),
     }
 }
 

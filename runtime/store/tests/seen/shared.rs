@@ -63,3 +63,30 @@ fn what_is_forgotten_is_gone_from_memory_and_disk_and_what_comes_later_counts() 
     let index = open(&store, &folder.0, 1_000_001);
     assert_eq!((all(&index), index.position()), (1, Some(401)));
 }
+
+#[test]
+fn folders_whose_window_is_over_are_swept_and_others_stay() {
+    let root = Folder::new("sweep");
+    let store = store();
+    let place = |name: &str| root.0.join("group").join(name);
+    let fill = |name: &str, time_ms: i64| {
+        let index = open(&store, &place(name), 0);
+        index.insert(&[id(1)], time_ms, 1).unwrap();
+        index.flush().unwrap();
+        index
+    };
+    drop(fill("old", 1_000_000));
+    drop(fill("young", 1_000_001));
+    let _kept_open = fill("open", 1_000_000);
+    std::fs::create_dir_all(place("foreign")).unwrap();
+    std::fs::write(place("foreign").join("manifest"), "no manifest").unwrap();
+    std::fs::write(root.0.join("file"), "").unwrap();
+    let end = 1_000_000 + WINDOW_MS as i64;
+    assert_eq!(store.sweep(&root.0, 2, end).unwrap(), 0, "its window is not over");
+    assert_eq!(store.sweep(&root.0, 1, end + 1).unwrap(), 0, "it lies deeper");
+    assert_eq!(store.sweep(&root.0, 2, end + 1).unwrap(), 1);
+    let left = ["old", "young", "open", "foreign"].map(|name| place(name).exists());
+    assert_eq!(left, [false, true, true, true]);
+    assert_eq!(store.sweep(&root.0.join("nothing"), 2, end).unwrap(), 0);
+    assert!(open(&store, &place("young"), 0).contains(&id(1), 0).unwrap());
+}
