@@ -113,6 +113,9 @@ impl ShardActor {
         self.fresh = true;
         match message {
             ToShard::Open { partition, epoch, seen_below, settled } => {
+                // Where ids are kept a shard remembers only what is not committed, and that is over. An earlier start of this
+                // assignment may have come to nothing before the shard heard of it.
+                let seen_below = if env.settings.policy.keeps_ids() { NOTHING_SEEN } else { seen_below };
                 self.open(partition, epoch, seen_below, &settled);
             }
             ToShard::Close { partition, epoch } => self.close(partition, epoch, mail, env),
