@@ -254,6 +254,13 @@ impl<M> Pipeline<M> {
         self.tasks.insert(partition, task);
     }
 
+    /// What the partition waited for is there: records are to be expected from now on, and not before.
+    pub fn awaited(&mut self, partition: Partition, epoch: Epoch, now: Now) {
+        if let Some(task) = self.tasks.get_mut(&partition).filter(|task| task.epoch == epoch) {
+            task.hear(now);
+        }
+    }
+
     /// Offsets `first..=last` were received and routed, or skipped as settled before.
     pub fn received(&mut self, partition: Partition, epoch: Epoch, first: i64, last: i64, now: Now) {
         if let Some(task) = self.tasks.get_mut(&partition)

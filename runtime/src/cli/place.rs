@@ -1,4 +1,4 @@
-//! Where `tail` starts and ends: earliest, latest, an offset, or a time.
+//! Where `tail` starts and ends, and `rewind` goes to: earliest, latest, an offset, or a time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

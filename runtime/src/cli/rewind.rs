@@ -7,7 +7,7 @@ use super::{Config, Exit, WrongUse, broker, lag};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use keyrail::broker::client::{Client, Topic};
-use keyrail::broker::{BrokerError, OffsetCommit, Produce};
+use keyrail::broker::{BrokerError, Committed, OffsetCommit, Produce};
 use keyrail::config::{Found, Pipeline};
 use keyrail::record::TopicPartition;
 use keyrail_engine::metadata::Metadata;
@@ -132,15 +132,15 @@ fn moves(client: &mut dyn Client, args: &RewindArgs, pipeline: &Pipeline, all: &
         let committed = client.committed(&pipeline.group, &pipeline.input, &places)?;
         let targets = targets(client, args.to, topic, &partitions)?;
         for ((at, committed), to) in places.into_iter().zip(committed).zip(targets) {
-            // What was settled above the old place is of no concern any more; the rest of what it says holds on.
+            // What was settled above the old place is of no concern any more, nor whether the topic is still the one that was
+            // read then: it is this one that the person means. What may have brought a process down still may.
             let before = committed.offset.and_then(|at| Metadata::decode(&committed.metadata, at, i64::MAX).ok());
             let before = before.unwrap_or_default();
-            let known = if before.partitions == 0 { topic.partitions.unsigned_abs() } else { before.partitions };
             let metadata = Metadata {
                 sequence: before.sequence + 1,
-                partitions: known,
-                held: None,
-                log: before.log,
+                partitions: topic.partitions.unsigned_abs(),
+                held: before.held,
+                log: 0,
                 settled: keyrail_engine::ranges::Ranges::new(),
             };
             let (partition, metadata) = (at.partition, metadata.encode(to));
@@ -173,18 +173,19 @@ fn carry_out(
     let commit = |m: &Move| OffsetCommit { at: m.at, offset: m.to, metadata: m.metadata.clone() };
     let offsets: Vec<OffsetCommit> = moves.iter().map(commit).collect();
     if let Some(all) = forgets {
-        let stands = |m: &Move| m.from.map(|offset| OffsetCommit { offset, ..commit(m) });
-        let places: Vec<TopicPartition> = moves.iter().filter(|m| m.from.is_some()).map(|m| m.at).collect();
-        let mut standing: Vec<OffsetCommit> = moves.iter().filter_map(stands).collect();
+        // What stands is put down once more, as it is now: the broker takes it of a group without members only.
+        let places: Vec<TopicPartition> = moves.iter().map(|m| m.at).collect();
         let committed = client.committed(&pipeline.group, &pipeline.input, &places)?;
-        for (stands, committed) in standing.iter_mut().zip(committed) {
-            stands.metadata = committed.metadata;
-        }
-        client.commit(&pipeline.group, &pipeline.input, if standing.is_empty() { &offsets } else { &standing })?;
+        let stands = |(at, committed): (TopicPartition, Committed)| {
+            Some(OffsetCommit { at, offset: committed.offset?, metadata: committed.metadata })
+        };
+        let standing: Vec<OffsetCommit> = places.into_iter().zip(committed).filter_map(stands).collect();
+        client.commit(&pipeline.group, &pipeline.input, &standing)?;
         forget(client, pipeline, moves, all)?;
     }
-    client.commit(&pipeline.group, &pipeline.input, &offsets)?;
-    Ok(())
+    let told = "the offsets are not all moved, and the seen ids are forgotten: stop what runs it, and do it again";
+    let moved = client.commit(&pipeline.group, &pipeline.input, &offsets);
+    if forgets.is_some() { moved.context(told) } else { Ok(moved?) }
 }
 
 /// A pipeline that never ran has no topic of ids, and nothing to forget.

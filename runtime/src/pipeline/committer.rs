@@ -179,7 +179,10 @@ impl Worker {
         let engine = &mut self.ledger.engine;
         match event {
             ToCommitter::Opened { partition, opened } => engine.opened(partition, &opened, now, &mut self.actions),
-            ToCommitter::Known { partition, epoch, known } => self.memory.open(partition, epoch, Some(known)),
+            ToCommitter::Known { partition, epoch, known } => {
+                self.memory.open(partition, epoch, Some(known));
+                engine.awaited(partition, epoch, now);
+            }
             ToCommitter::Received(runs) => {
                 for run in runs {
                     engine.received(run.partition, run.epoch, run.first, run.last, now);

@@ -269,7 +269,7 @@ impl Worker {
                 ToConsumer::Rewind { partition, start, settled } => self.rewind(partition, start, settled)?,
                 ToConsumer::Restart(partitions) => self.restart(partitions)?,
                 ToConsumer::Stalled { partition, position } => {
-                    if self.feed.intake.position(partition) == Some(position) {
+                    if self.feed.intake.position(partition) == Some(position) && !self.waiting.has(partition) {
                         // It may also be that only markers are left to read: what comes of it tells.
                         self.kicked.insert(partition, Instant::now());
                         let result = self.feed.consumer.seek(to_broker(partition), position);

@@ -148,9 +148,14 @@ impl Known {
     }
 }
 
-/// A clock that ran ahead, here or where a record was written, must not make ids count for longer than their window.
+/// A clock that ran ahead must not make ids count for longer than their window.
 fn past(time_ms: i64) -> i64 {
     time_ms.min(wall_ms())
+}
+
+/// When the broker wrote a record: its clock judges that of who made it. Where it does not say, nobody does.
+fn written_ms(record: &Record) -> i64 {
+    if record.timestamp_ms > 0 { record.timestamp_ms } else { i64::MAX }
 }
 
 /// What an index's failure comes to.
@@ -165,7 +170,9 @@ impl Fill for Known {
             // Nobody else opens it.
             let _ours = self.index.set(self.open(log, end)?);
         }
-        if self.index()?.identity().log != log {
+        // Where a broker can't tell, it says nothing against what is known.
+        let known = self.index()?.identity().log;
+        if known != log && known != 0 && log != 0 {
             return Err(Failed::Again("a topic of seen ids was deleted and made anew".to_owned()));
         }
         match self.index()?.position() {
@@ -192,7 +199,7 @@ impl Fill for Known {
         match seen::Entry::decode(value).map_err(|why| unusable(why.to_string()))? {
             seen::Entry::Seen(seen) => {
                 let ids: Vec<Id> = seen.ids().map(|id| id.0).collect();
-                self.index()?.insert(&ids, past(seen.time_ms), offset + 1).map_err(failed)?;
+                self.index()?.insert(&ids, seen.time_ms.min(written_ms(record)), offset + 1).map_err(failed)?;
                 Ok(ids.len() as u64)
             }
             seen::Entry::Forget { .. } => {

@@ -49,7 +49,7 @@ pub enum Failed {
 
 /// Takes what is read of one partition.
 pub trait Fill: Send + Sync {
-    /// All below this offset is in; `None`: nothing is. `end` is where the log ends: what says to be further is of another
+    /// All below this offset is in; `None`: nothing is. Told are the log's id ([`Client::log_of`]) and its end. `end` is where the log ends: what says to be further is of another
     /// log, and counts for nothing.
     ///
     /// # Errors
@@ -383,12 +383,17 @@ impl Restoring {
 
     /// A log that ends before where it was to be read to was cut, or made anew: that end never comes.
     fn check_ends(&self, client: &mut dyn Client, wanted: &BTreeMap<TopicPartition, Wanted>) -> Result<(), Broken> {
+        let mut by_topic: BTreeMap<u32, Vec<(i32, i64)>> = BTreeMap::new();
         for (at, one) in wanted {
             let Some(span) = one.span else { continue };
-            let name = self.name(at.topic)?;
-            for bounds in client.bounds(name, &[at.partition])? {
-                if bounds.end < span.end {
-                    let (partition, was, is) = (at.partition, span.end, bounds.end);
+            by_topic.entry(at.topic).or_default().push((at.partition, span.end));
+        }
+        for (topic, ends) in by_topic {
+            let name = self.name(topic)?;
+            let partitions: Vec<i32> = ends.iter().map(|(partition, _)| *partition).collect();
+            for ((partition, was), bounds) in ends.into_iter().zip(client.bounds(name, &partitions)?) {
+                let is = bounds.end;
+                if is < was {
                     let why =
                         format!("{name}/{partition} ended at {was} and ends at {is} now: it was cut, or made anew");
                     return Err(Failed::Again(why).into());

@@ -1,7 +1,7 @@
 //! Partitions that are owned, and wait until it is known which of their messages were seen before.
 //!
-//! They belong to the group and to the intake, and are paused. Shards and ledger learn of them when all is read. Meanwhile
-//! the others go on.
+//! They belong to the group, to the intake and to the ledger, which commits what their start changes; and they are paused.
+//! Shards learn of them when all is read. Meanwhile the others go on.
 
 use super::Trouble;
 use super::consumer::Worker;

@@ -170,9 +170,14 @@ impl Task {
         self.end = self.end.max(old.end);
     }
 
-    pub(super) fn receive(&mut self, first: i64, last: i64, now: Now) {
+    /// Its silence counts from now on.
+    pub(super) const fn hear(&mut self, now: Now) {
         self.heard_ms = now.steady_ms;
         self.stalled_at = None;
+    }
+
+    pub(super) fn receive(&mut self, first: i64, last: i64, now: Now) {
+        self.hear(now);
         self.dirty = true;
         self.tracker.receive(first, last);
         self.note_point(now);

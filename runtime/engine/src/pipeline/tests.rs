@@ -6,7 +6,7 @@
 //! | command | does |
 //! |---|---|
 //! | `open P EPOCH START [fresh] [s=SEQUENCE] [FROM..TO]..` | a partition starts |
-//! | `recv P EPOCH FIRST LAST`, `end P OFFSET` | records arrive; the log's end is heard of |
+//! | `recv P EPOCH FIRST LAST`, `end P OFFSET`, `awaited P EPOCH` | records arrive; the log's end is heard of; it may run from now on |
 //! | `pub OFFSET RECORDS [p=P] [e=EPOCH] [#ID]` | a shard settled it as done: the token, or `-` |
 //! | `twin OFFSET OF/- [p=P] [e=EPOCH] [#ID]` | a shard settled it as a duplicate |
 //! | `dead OFFSET [p=P] [e=EPOCH]` | a shard settled it as dead letter |
@@ -106,6 +106,7 @@ impl Rig {
             ["recv", p, epoch, first, last] => {
                 self.pipeline.received(partition(p), Epoch(number(epoch)), number(first), number(last), now);
             }
+            ["awaited", p, epoch] => self.pipeline.awaited(partition(p), Epoch(number(epoch)), now),
             ["end", p, offset] => self.pipeline.watermark(partition(p), number(offset)),
             ["pub", offset, records, more @ ..] => {
                 let token = self.pipeline.publish(settled(offset, more, Fate::Done), number(records), now, actions);

@@ -67,7 +67,13 @@ impl Topics {
         let names = [name];
         let found =
             self.ask("looking up topics", wait, |c, q| c.describe_topics(&names, q, wait), |e| e.described())?;
-        Ok(found.into_iter().find(|topic| topic.name == name).and_then(|topic| topic.id).map_or(0, short))
+        let Some(topic) = found.into_iter().find(|topic| topic.name == name) else { return Ok(0) };
+        match topic.partitions {
+            Err(f) if f.code != Code::UnknownTopicOrPartition => {
+                Err(self.place.explain(&format!("looking up topic {name:?}"), &f))
+            }
+            _ => Ok(topic.id.map_or(0, short)),
+        }
     }
 
     /// The names of all topics that this user may see.

@@ -26,6 +26,24 @@ fn a_stall_is_told_once_per_position() {
 }
 
 #[test]
+fn what_had_to_wait_is_not_stalled_before_it_may_run_and_may_be_after() {
+    check(
+        "open 0 1 10 =>
+         end 0 12 =>
+         at 501
+         tick => stalled 0 at 10 of 12
+         at 5000
+         awaited 0 2
+         tick =>
+         awaited 0 1
+         at 5500
+         tick =>
+         at 5501
+         tick => stalled 0 at 10 of 12",
+    );
+}
+
+#[test]
 fn the_end_only_grows() {
     check("open 0 1 10 =>\n end 0 12 =>\n end 0 11 =>\n tick =>\n at 501\n tick => stalled 0 at 10 of 12");
 }
