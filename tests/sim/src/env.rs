@@ -301,6 +301,12 @@ impl Env {
         Now { steady_ms: self.now_ms, wall_ms: self.wall_ms + self.now_ms as i64 }
     }
 
+    /// The latest that the wall clock ever showed, this moment included.
+    #[must_use]
+    pub fn latest_wall(&self) -> i64 {
+        self.latest_wall_ms.max(self.now().wall_ms)
+    }
+
     /// Plans something.
     pub fn after(&mut self, wait_ms: u64, due: Due) {
         self.sequence += 1;

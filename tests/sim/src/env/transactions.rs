@@ -327,7 +327,8 @@ impl Env {
                 marks.push((effect.partition, &self.marks[record]));
             }
         }
-        self.oracle.transaction_committed(&transaction.records, &stored, &marks, self.latest_wall_ms);
+        let wall_ms = self.latest_wall();
+        self.oracle.transaction_committed(&transaction.records, &stored, &marks, wall_ms);
         let decided: Vec<(u16, i64)> = stored.iter().map(|s| (s.partition, s.offset)).collect();
         for (partition, offset) in decided {
             self.note(Who::Broker, "commit decided", Some((partition, -1)), offset);

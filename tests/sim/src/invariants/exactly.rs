@@ -1,7 +1,7 @@
 //! Exactly once: what a transaction holds is what its offsets cover, no more, no less, and never again.
 
 use super::facts::{End, Fact};
-use super::{Oracle, RunId, Scope, Stored, WINDOW_SLACK_MS, name};
+use super::{Oracle, RunId, Scope, Stored, name};
 use crate::env::Marks;
 use crate::model::outputs::Effect;
 use keyrail_engine::message::MessageId;
@@ -89,7 +89,7 @@ impl Oracle {
                 continue;
             };
             let before = self.marked.insert((at.0, id), time_ms);
-            if before.is_some_and(|before| latest_wall_ms - before + WINDOW_SLACK_MS < window_ms) {
+            if before.is_some_and(|before| latest_wall_ms - before < window_ms) {
                 self.violated(name::DEDUP, Some(*at), "has its effects though its id was committed before".into());
             }
         }

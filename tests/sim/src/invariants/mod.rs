@@ -38,9 +38,6 @@ use std::rc::Rc;
 /// Room for the partitions of two topics.
 pub(crate) const PARTITIONS: usize = 2 * SLOTS_PER_TOPIC as usize;
 
-/// The latest wall time is looked at now and then only: so close to its end a window is taken for over.
-pub(crate) const WINDOW_SLACK_MS: i64 = 50;
-
 /// Something that must hold did not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {

@@ -4,7 +4,7 @@ use super::{Inbox, Mail, ToCommitter, ToShard};
 use crate::coverage::Action;
 use crate::env::Env;
 use crate::handler::{self, Answer, Call};
-use crate::invariants::{WINDOW_SLACK_MS, name};
+use crate::invariants::name;
 use crate::record::{Payload, Rec, index_of};
 use crate::settings::Settings;
 use crate::trace::Who;
@@ -220,7 +220,7 @@ impl ShardActor {
         let roomy = dedup.kept || dedup.capacity > 10_000;
         // The ledger marks later, and a clock may go back between the two.
         let marked_ms = ticket.id.and_then(|id| mail.past.time_of(ticket.partition, id)).unwrap_or(mark.wall_ms);
-        let within = env.latest_wall_ms - mark.wall_ms.min(marked_ms) + WINDOW_SLACK_MS < dedup.window_ms as i64;
+        let within = env.latest_wall() - mark.wall_ms.min(marked_ms) < dedup.window_ms as i64;
         if roomy && within && mark.offset != at.1 {
             let what = format!("runs though offset {} was the same message", mark.offset);
             env.oracle.violated(name::DEDUP, Some(at), what);
