@@ -20,6 +20,7 @@ pub mod dedup;
 pub mod retry;
 pub mod seen;
 pub mod shard;
+pub mod state;
 
 pub mod answers;
 pub mod metadata;

@@ -1,0 +1,210 @@
+//! What a call reads and stages.
+
+use super::overlay::{Overlay, name_of};
+use super::{Change, Entry, Kept, MAX_NAME, MAX_SCAN, MAX_SCAN_BYTES, MAX_VALUE, Owner};
+use crate::message::Partition;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Bound;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+/// Why a handler's wish is refused. Nothing else comes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The message has no order key, and state belongs to one.
+    NoKey,
+    /// The order key, the name or the value is larger than state may be, or the page of a scan.
+    TooLarge,
+}
+
+/// What becomes of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write<'a> {
+    /// It has this value, until then (milliseconds since the Unix epoch) or until it is changed.
+    Put(&'a [u8], Option<i64>),
+    /// It has none.
+    Delete,
+}
+
+/// What the slots of a call want of one name, by slot.
+type Wishes = Vec<(u32, Option<Entry>)>;
+
+/// What is wanted of an owner's names.
+type Names = BTreeMap<Box<str>, Wishes>;
+
+/// State as the slots of one call see it: a later slot sees what an earlier one of its owner staged, never the other way
+/// round. [`Shard::lend_state`](crate::shard::Shard::lend_state) makes it, and takes it back when the call has ended.
+#[derive(Debug)]
+pub struct Call {
+    pub(crate) overlay: Overlay,
+    stages: BTreeMap<Partition, HashMap<Owner, Names, FixedState>>,
+}
+
+impl Call {
+    pub(crate) const fn new(overlay: Overlay) -> Self {
+        Self { overlay, stages: BTreeMap::new() }
+    }
+
+    /// What a slot's earlier messages, or earlier commits, left under this name.
+    ///
+    /// # Errors
+    /// When the name is too long.
+    pub fn get(
+        &self,
+        slot: u32,
+        (partition, owner): (Partition, &Owner),
+        name: &str,
+        now_ms: i64,
+        kept: &dyn Kept,
+    ) -> Result<Option<Arc<[u8]>>, Refused> {
+        check_name(name)?;
+        let staged = self.stage(partition, owner).and_then(|names| seen(names.get(name)?, slot));
+        let entry = match staged.or_else(|| self.overlay.get(partition, owner.prefix(), name)) {
+            Some(entry) => entry.cloned(),
+            None => kept.get(partition, &owner.key(name)),
+        };
+        Ok(entry.filter(|entry| entry.lives(now_ms)).map(|entry| entry.value))
+    }
+
+    /// Stages a change of the slot's.
+    ///
+    /// # Errors
+    /// When the name or the value is too long.
+    pub fn write(
+        &mut self,
+        slot: u32,
+        (partition, owner): (Partition, Owner),
+        name: &str,
+        write: Write<'_>,
+    ) -> Result<(), Refused> {
+        check_name(name)?;
+        let entry = match write {
+            Write::Put(value, _) if value.len() > MAX_VALUE => return Err(Refused::TooLarge),
+            Write::Put(value, expires_ms) => Some(Entry { value: Arc::from(value), expires_ms }),
+            Write::Delete => None,
+        };
+        let seed = self.overlay.seed();
+        let owners = self.stages.entry(partition).or_insert_with(|| HashMap::with_hasher(FixedState::with_seed(seed)));
+        let names = owners.entry(owner).or_default();
+        let wishes = match names.get_mut(name) {
+            Some(wishes) => wishes,
+            None => names.entry(Box::from(name)).or_default(),
+        };
+        match wishes.binary_search_by_key(&slot, |(own, _)| *own) {
+            Ok(at) => wishes[at].1 = entry,
+            Err(at) => wishes.insert(at, (slot, entry)),
+        }
+        Ok(())
+    }
+
+    /// Names that begin with `prefix` and come after `after`, in byte order, with their values; `limit` at most.
+    ///
+    /// # Errors
+    /// When a name is too long, `limit` more than [`MAX_SCAN`], or what is found has more than [`MAX_SCAN_BYTES`].
+    pub fn scan(
+        &self,
+        slot: u32,
+        (partition, owner): (Partition, &Owner),
+        (prefix, after, limit): (&str, Option<&str>, u32),
+        now_ms: i64,
+        kept: &dyn Kept,
+    ) -> Result<Vec<(String, Arc<[u8]>)>, Refused> {
+        check_name(prefix)?;
+        check_name(after.unwrap_or(""))?;
+        if limit > MAX_SCAN {
+            return Err(Refused::TooLarge);
+        }
+        let limit = limit as usize;
+        let mut all = self.changed(slot, (partition, owner), prefix, after);
+        // So many that enough are left, whatever of it has changed.
+        let (from, above) = (owner.key(prefix), owner.key(after.unwrap_or("")));
+        for (key, entry) in kept.scan(partition, &from, after.map_or(&[], |_| &above), limit + all.len(), now_ms) {
+            if let Some(name) = name_of(&key, owner.prefix()) {
+                all.entry(name).or_insert(Some(entry));
+            }
+        }
+        let mut bytes = 0;
+        let living = all.into_iter().filter_map(|(name, entry)| Some((name, entry.filter(|e| e.lives(now_ms))?.value)));
+        let found: Vec<(String, Arc<[u8]>)> =
+            living.take(limit).inspect(|(name, value)| bytes += name.len() + value.len()).collect();
+        if bytes > MAX_SCAN_BYTES { Err(Refused::TooLarge) } else { Ok(found) }
+    }
+
+    /// What has changed of these names, as the slot sees it.
+    fn changed(
+        &self,
+        slot: u32,
+        (partition, owner): (Partition, &Owner),
+        prefix: &str,
+        after: Option<&str>,
+    ) -> BTreeMap<String, Option<Entry>> {
+        let asked = |name: &str| name.starts_with(prefix) && after.is_none_or(|after| name > after);
+        let mut all = BTreeMap::new();
+        for (name, pending) in self.overlay.names(partition, owner.prefix()) {
+            if asked(name) {
+                all.insert(name.to_string(), pending.entry.clone());
+            }
+        }
+        let Some(names) = self.stage(partition, owner) else { return all };
+        let from = after.map_or(Bound::Included(prefix), |after| Bound::Included(after.max(prefix)));
+        for (name, wishes) in names.range::<str, _>((from, Bound::Unbounded)) {
+            if !name.starts_with(prefix) {
+                break;
+            }
+            if let Some(entry) = seen(wishes, slot).filter(|_| asked(name)) {
+                all.insert(name.to_string(), entry.cloned());
+            }
+        }
+        all
+    }
+
+    fn stage(&self, partition: Partition, owner: &Owner) -> Option<&Names> {
+        self.stages.get(&partition)?.get(owner)
+    }
+
+    /// The call has ended: what each slot staged.
+    pub(crate) fn end(self) -> (Overlay, Staged) {
+        let mut slots: BTreeMap<u32, Vec<Wish>> = BTreeMap::new();
+        for (partition, owners) in self.stages {
+            for (owner, names) in owners {
+                for (name, wishes) in names {
+                    for (slot, entry) in wishes {
+                        slots.entry(slot).or_default().push((partition, owner.clone(), name.clone(), entry));
+                    }
+                }
+            }
+        }
+        (self.overlay, Staged { slots })
+    }
+}
+
+/// What a slot sees among wishes for one name.
+fn seen(wishes: &Wishes, slot: u32) -> Option<Option<&Entry>> {
+    let at = wishes.partition_point(|(own, _)| *own <= slot);
+    wishes.get(at.checked_sub(1)?).map(|(_, entry)| entry.as_ref())
+}
+
+fn check_name(name: &str) -> Result<(), Refused> {
+    if name.len() > MAX_NAME { Err(Refused::TooLarge) } else { Ok(()) }
+}
+
+type Wish = (Partition, Owner, Box<str>, Option<Entry>);
+
+/// What the slots of a call staged, until it is known which of them stand.
+#[derive(Debug, Default)]
+pub(crate) struct Staged {
+    slots: BTreeMap<u32, Vec<Wish>>,
+}
+
+impl Staged {
+    /// The slot stands: its changes count from now on.
+    pub(crate) fn stand(&mut self, slot: u32, overlay: &mut Overlay) -> Vec<Change> {
+        let Some(wishes) = self.slots.remove(&slot) else { return Vec::new() };
+        let change = |(partition, owner, name, entry): Wish| overlay.change(partition, owner.prefix(), &name, entry);
+        wishes.into_iter().map(change).collect()
+    }
+}

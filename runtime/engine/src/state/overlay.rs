@@ -1,0 +1,119 @@
+//! State that is settled and of which no commit is known yet.
+
+use super::{Change, Entry};
+use crate::message::Partition;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+/// The latest change of a name.
+#[derive(Debug, Clone)]
+pub(super) struct Pending {
+    pub(super) entry: Option<Entry>,
+    number: u64,
+}
+
+/// By name, in order.
+pub(super) type Names = Vec<(Box<str>, Pending)>;
+
+/// Changes of the partitions that a shard works for, until they are [`Kept`](super::Kept).
+#[derive(Debug)]
+pub struct Overlay {
+    partitions: BTreeMap<Partition, HashMap<Vec<u8>, Names, FixedState>>,
+    seed: u64,
+    /// Of the last change.
+    number: u64,
+}
+
+impl Overlay {
+    /// Without changes; `seed` is for its tables.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self { partitions: BTreeMap::new(), seed, number: 0 }
+    }
+
+    pub(super) const fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The changes of an owner, by name.
+    pub(super) fn names(&self, partition: Partition, owner: &[u8]) -> &[(Box<str>, Pending)] {
+        self.partitions.get(&partition).and_then(|owners| owners.get(owner)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The latest change of a name, if there is one; the inner `None`: it is deleted.
+    pub(super) fn get(&self, partition: Partition, owner: &[u8], name: &str) -> Option<Option<&Entry>> {
+        let names = self.names(partition, owner);
+        let at = names.binary_search_by(|(own, _)| (**own).cmp(name)).ok()?;
+        names.get(at).map(|(_, pending)| pending.entry.as_ref())
+    }
+
+    /// Puts a change over all earlier ones of its name.
+    pub(super) fn change(&mut self, partition: Partition, owner: &[u8], name: &str, entry: Option<Entry>) -> Change {
+        self.number += 1;
+        let (number, seed) = (self.number, self.seed);
+        let owners =
+            self.partitions.entry(partition).or_insert_with(|| HashMap::with_hasher(FixedState::with_seed(seed)));
+        let names = owners.entry_ref(owner).or_default();
+        let pending = Pending { entry: entry.clone(), number };
+        match names.binary_search_by(|(own, _)| (**own).cmp(name)) {
+            Ok(at) => names[at].1 = pending,
+            Err(at) => names.insert(at, (Box::from(name), pending)),
+        }
+        let key: Arc<[u8]> = [owner, name.as_bytes()].concat().into();
+        Change { key, entry, number }
+    }
+
+    /// These are kept now; what was changed since stays.
+    pub(super) fn pass_on(&mut self, partition: Partition, changes: &[Change]) {
+        let Some(owners) = self.partitions.get_mut(&partition) else { return };
+        for change in changes {
+            let Some((owner, name)) = split(&change.key) else { continue };
+            let Some(names) = owners.get_mut(owner) else { continue };
+            if let Ok(at) = names.binary_search_by(|(own, _)| own.as_bytes().cmp(name))
+                && names[at].1.number <= change.number
+            {
+                names.remove(at);
+            }
+            if names.is_empty() {
+                owners.remove(owner);
+            }
+        }
+    }
+
+    /// Nothing of the partition will be committed any more.
+    pub(super) fn drop_partition(&mut self, partition: Partition) {
+        self.partitions.remove(&partition);
+    }
+
+    /// How many names have a change that is not known to be kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.partitions.values().flat_map(HashMap::values).map(Vec::len).sum()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.partitions.values().all(HashMap::is_empty)
+    }
+}
+
+/// What a record's key says of its owner, and the name.
+fn split(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = match *key.first()? {
+        super::OF_TASK => 1,
+        super::OF_KEY => 3 + usize::from(u16::from_be_bytes(*key.get(1..)?.first_chunk::<2>()?)),
+        _ => return None,
+    };
+    key.split_at_checked(at)
+}
+
+/// The name in a record's key, which follows its owner.
+pub(super) fn name_of(key: &[u8], owner: &[u8]) -> Option<String> {
+    String::from_utf8(key.strip_prefix(owner)?.to_vec()).ok()
+}
