@@ -149,6 +149,8 @@ pub struct Intake {
     shards: u32,
     hash: LaneHash,
     feeds: BTreeMap<Partition, Feed>,
+    /// See [`Intake::condemn`].
+    condemned: BTreeMap<Partition, Vec<i64>>,
     last_epoch: u64,
 }
 
@@ -156,7 +158,8 @@ impl Intake {
     /// Routes to `shards` shards (at least one); `seed` makes lanes unforeseeable for those who choose keys.
     #[must_use]
     pub fn new(policy: Policy, shards: u32, seed: u64) -> Self {
-        Self { policy, shards: shards.max(1), hash: LaneHash::new(seed), feeds: BTreeMap::new(), last_epoch: 0 }
+        let (shards, hash) = (shards.max(1), LaneHash::new(seed));
+        Self { policy, shards, hash, feeds: BTreeMap::new(), condemned: BTreeMap::new(), last_epoch: 0 }
     }
 
     /// Starts a partition that the group assigned.
@@ -263,8 +266,17 @@ impl Intake {
         epoch
     }
 
+    /// What the messages at these offsets send will never be taken: when they come again they don't run, since what they
+    /// would change of their key's state must not be seen by those behind them. Replaces what was condemned before.
+    pub fn condemn(&mut self, partition: Partition, offsets: Vec<i64>) {
+        if self.feeds.contains_key(&partition) {
+            self.condemned.insert(partition, offsets);
+        }
+    }
+
     /// Forgets a partition: it was revoked or lost.
     pub fn close(&mut self, partition: Partition) {
+        self.condemned.remove(&partition);
         self.feeds.remove(&partition);
     }
 
@@ -311,6 +323,8 @@ impl Intake {
                 IdBytes::Refused => (None, Some(Reason::Rejected)),
             },
         };
+        let condemned = self.condemned.get(&partition).is_some_and(|offsets| offsets.contains(&offset));
+        let refused = if condemned { Some(Reason::Undeliverable) } else { refused };
         let lane = self.hash.lane(key, id, partition, offset);
         let size = u32::try_from(message.size()).unwrap_or(u32::MAX);
         let timestamp_ms = message.timestamp_ms();

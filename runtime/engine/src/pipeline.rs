@@ -22,6 +22,7 @@ use crate::message::{Epoch, MessageId, Now, Partition};
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::ranges::Ranges;
+use crate::state::Change;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -98,6 +99,31 @@ pub enum Action {
         /// As written.
         time_ms: i64,
     },
+    /// Write these changes to the partition's topic of state ([`crate::state::encode`]), a record each, into the present
+    /// transaction; the reports of all of them come back under this token.
+    Keep {
+        /// The records.
+        token: Token,
+        /// The input partition; its state has the same number.
+        partition: Partition,
+        /// Each key once.
+        changes: Arc<[Change]>,
+    },
+    /// These changes are committed: from now on [`Kept`](crate::state::Kept) must answer for them. Then tell every shard, by
+    /// [`Shard::kept`](crate::shard::Shard::kept).
+    Kept {
+        /// The input partition.
+        partition: Partition,
+        /// As written.
+        changes: Arc<[Change]>,
+    },
+    /// Tell [`Intake::condemn`](crate::intake::Intake::condemn); comes before the partition's `Restart`.
+    Condemn {
+        /// Which.
+        partition: Partition,
+        /// Of these messages.
+        offsets: Vec<i64>,
+    },
     /// Start a commit; report its end by [`Pipeline::commit_finished`]. With exactly-once it ends the transaction: report
     /// by [`Pipeline::committed`] or [`Pipeline::commit_failed`].
     Commit {
@@ -128,7 +154,7 @@ pub enum Action {
         /// Why.
         why: String,
     },
-    /// Start these partitions anew from what is committed for the group now (their seen ids too: read what came since), or else from the offset beside them (see
+    /// Start these partitions anew from what is committed for the group now (their seen ids and state too: read what came since), or else from the offset beside them (see
     /// [`crate::intake::Intake::reopen`]), then call [`Pipeline::opened`].
     Restart(Vec<(Partition, i64)>),
     /// Another process has taken the transactional id over: this one must end.

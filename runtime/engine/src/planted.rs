@@ -126,6 +126,26 @@ bugs! {
     OmitMarks,
     /// Takes marks for committed when they are written.
     MarkedBeforeCommit,
+    /// Keeps state that was never committed when its partition starts again.
+    KeepUncommittedState,
+    /// Keeps the state of a message that is undone behind a failed one.
+    KeepUndoneState,
+    /// Forgets a change that is not committed when an earlier one of its name is.
+    PassOnNewer,
+    /// Commits a transaction without the state that it changes.
+    OmitState,
+    /// Commits a transaction without the state that it deletes.
+    OmitDeletions,
+    /// Takes state for committed when it is written.
+    KeptBeforeCommit,
+    /// Keeps the state of a message whose outputs will never be taken, and runs it again.
+    KeepStateOfVerdict,
+    /// A shell's: does not read state again for a partition that it starts anew.
+    StateOnceOnly,
+    /// A shell's: reads state up to what is decided, not up to the end of its log.
+    StateToStable,
+    /// A shell's: reads state from behind its position.
+    StateFromBehind,
     /// A shell's: reads seen ids up to what is decided, not up to the end of their log.
     MarksToStable,
     /// A shell's: does not read seen ids again for a partition that it starts anew.

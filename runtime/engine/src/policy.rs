@@ -15,6 +15,8 @@ pub struct Policy {
     pub retry: Retry,
     /// Suppression of repeated ids; `None` is off.
     pub dedup: Option<Dedup>,
+    /// The handler has state.
+    pub state: bool,
     /// Messages older than this when they would run go to the dead letters unrun.
     pub expires_after_ms: Option<u64>,
     /// How offsets are committed.
@@ -31,6 +33,12 @@ impl Policy {
     #[must_use]
     pub const fn keeps_ids(&self) -> bool {
         matches!((&self.dedup, self.guarantee), (Some(Dedup { kept: true, .. }), Guarantee::ExactlyOnce))
+    }
+
+    /// Whether handlers have state: it is committed with the effects and the offsets of the messages that it follows from.
+    #[must_use]
+    pub const fn keeps_state(&self) -> bool {
+        self.state && matches!(self.guarantee, Guarantee::ExactlyOnce)
     }
 
     /// Whether this run carries the planted bug; always `false` outside the simulator's own tests.
@@ -187,6 +195,7 @@ impl Default for Policy {
                 then: Spent::DeadLetter,
             },
             dedup: None,
+            state: false,
             expires_after_ms: None,
             commit: Commit { interval_ms: 100 },
             timeout_ms: 5_000,

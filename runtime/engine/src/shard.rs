@@ -15,6 +15,7 @@ use crate::message::{Epitaph, Epoch, Failure, Fate, MessageId, Now, Partition, R
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::ranges::Ranges;
+use crate::state::{self, Change, Overlay, Staged};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
@@ -49,6 +50,12 @@ pub struct Shard<M> {
     /// Kept for its room; empty between calls.
     touched: Vec<Place>,
     seen: Option<Seen>,
+    /// What is settled and not known to be kept; lent to a call while it runs.
+    state: Option<Overlay>,
+    /// What the last call staged.
+    staged: Staged,
+    /// Partitions whose state is to be dropped when it comes back.
+    over: Vec<Partition>,
     random: u64,
     /// Since when something is ready that no batch has taken.
     ready_since_ms: Option<u64>,
@@ -86,6 +93,7 @@ impl<M> Shard<M> {
             .dedup
             .as_ref()
             .map(|d| if keeps_ids { Seen::until_passed_on(seed) } else { Seen::new(d.window_ms, d.capacity, seed) });
+        let state = policy.keeps_state().then(|| Overlay::new(seed));
         Self {
             policy,
             epochs: BTreeMap::new(),
@@ -97,6 +105,9 @@ impl<M> Shard<M> {
             running: Vec::new(),
             touched: Vec::new(),
             seen,
+            state,
+            staged: Staged::default(),
+            over: Vec::new(),
             random: seed,
             ready_since_ms: None,
             fresh_messages: 0,
@@ -166,6 +177,12 @@ impl<M> Shard<M> {
         self.due.retain(|(_, place)| !lanes.is_of(*place, partition));
         self.letters.retain(|(p, _), _| *p != partition);
         lanes.remove_partition(partition);
+        match &mut self.state {
+            _ if self.policy.has(Bug::KeepUncommittedState) => {}
+            Some(state) => state.drop_partition(partition),
+            None if self.policy.keeps_state() => self.over.push(partition),
+            None => {}
+        }
     }
 
     /// Takes a message in. `false`: it belongs to no present assignment and was dropped.
@@ -201,6 +218,39 @@ impl<M> Shard<M> {
     pub fn marked(&mut self, partition: Partition, ids: &[MessageId]) {
         if let Some(seen) = &mut self.seen {
             seen.pass_on(partition, ids);
+        }
+    }
+
+    /// State as the call that is about to begin sees it; [`Shard::return_state`] takes it back, before anything is said of
+    /// the call's end. `None`: handlers have none, or it is lent already.
+    pub fn lend_state(&mut self) -> Option<state::Call> {
+        self.state.take().map(state::Call::new)
+    }
+
+    /// The call has ended: what its slots staged counts for those that stand.
+    pub fn return_state(&mut self, call: state::Call) {
+        let (mut overlay, staged) = call.end();
+        self.over.drain(..).for_each(|partition| overlay.drop_partition(partition));
+        (self.state, self.staged) = (Some(overlay), staged);
+    }
+
+    /// These changes are committed, and [`Kept`](state::Kept) answers for them from now on. Not while state is lent.
+    pub fn kept(&mut self, partition: Partition, changes: &[Change]) {
+        let Some(state) = &mut self.state else { return };
+        if self.policy.has(Bug::PassOnNewer) {
+            let newer = |change: &Change| Change { number: u64::MAX, ..change.clone() };
+            return state.pass_on(partition, &changes.iter().map(newer).collect::<Vec<_>>());
+        }
+        state.pass_on(partition, changes);
+    }
+
+    /// What a slot that stands has changed.
+    fn changes(&mut self, ticket: &Ticket, slot: u32) -> Vec<Change> {
+        let present = self.epochs.get(&ticket.partition) == Some(&ticket.epoch);
+        match &mut self.state {
+            Some(state) if present => self.staged.stand(slot, state),
+            // Of an assignment that is over nothing will be published.
+            _ => Vec::new(),
         }
     }
 
@@ -252,11 +302,15 @@ impl<M> Shard<M> {
             }
         }
         let fate = if discard { Fate::Discarded(epitaph) } else { Fate::DeadLetter(epitaph) };
-        Settled { ticket, message, fate, slot: None, attempts: history.attempts }
+        Settled { ticket, message, fate, slot: None, attempts: history.attempts, changes: Vec::new() }
     }
 
     /// Why an unrun message must not run, if so.
     fn refusal(&self, ticket: &Ticket, now: Now) -> Option<(Reason, Failure)> {
+        if ticket.refused == Some(Reason::Undeliverable) {
+            // The ledger knows why.
+            return Some((Reason::Undeliverable, Failure { code: "undeliverable".to_string(), ..Failure::default() }));
+        }
         if let Some(reason) = ticket.refused {
             let detail = "it has no id, and dedup.absent is \"dead-letter\"".to_string();
             return Some((reason, Failure { code: "no-id".to_string(), detail }));

@@ -13,6 +13,7 @@
 mod call;
 mod overlay;
 
+pub(crate) use call::Staged;
 pub use call::{Call, Refused, Write};
 pub use overlay::Overlay;
 

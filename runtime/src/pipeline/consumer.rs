@@ -267,6 +267,7 @@ impl Worker {
                 ToConsumer::Pause(partition) => self.hold(partition, true),
                 ToConsumer::Resume(partition) => self.hold(partition, false),
                 ToConsumer::Rewind { partition, start, settled } => self.rewind(partition, start, settled)?,
+                ToConsumer::Condemn { partition, offsets } => self.feed.intake.condemn(partition, offsets),
                 ToConsumer::Restart(partitions) => self.restart(partitions)?,
                 ToConsumer::Stalled { partition, position } => {
                     if self.feed.intake.position(partition) == Some(position) && !self.waiting.has(partition) {

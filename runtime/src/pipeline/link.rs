@@ -104,6 +104,8 @@ pub(super) enum ToConsumer {
     Resume(Partition),
     /// Start it anew from here.
     Rewind { partition: Partition, start: i64, settled: Ranges },
+    /// Messages of it at these offsets must not run when they come again; comes before `Restart`.
+    Condemn { partition: Partition, offsets: Vec<i64> },
     /// Start these anew from what is committed now, or else from the offset beside them.
     Restart(Vec<(Partition, i64)>),
     /// It has lag and delivers nothing.
@@ -122,6 +124,7 @@ impl ToConsumer {
             Self::Pause(partition)
             | Self::Resume(partition)
             | Self::Rewind { partition, .. }
+            | Self::Condemn { partition, .. }
             | Self::Stalled { partition, .. }
                 if gone.contains(&partition) =>
             {

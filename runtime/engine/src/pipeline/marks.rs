@@ -1,13 +1,14 @@
-//! Which ids a transaction marks as seen: they are written with it, one record for each partition, and count once it is
-//! committed.
+//! Which ids a transaction marks as seen and which state it changes: both are written with it, and count once it is committed.
+//! Of ids there is one record for each partition, of state one for each key that changes.
 
 use super::outbox::Token;
-use super::transaction::Transactions;
-use super::{Action, Pipeline, Refusal};
+use super::transaction::{Phase, Transactions};
+use super::{Action, Pipeline, Refusal, task};
 use crate::message::{Epoch, Fate, MessageId, Now, Partition};
 use crate::planted::Bug;
 use crate::seen::MAX_IDS;
 use crate::shard::Settled;
+use crate::state::Change;
 use crate::tracker::Progress;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -19,27 +20,44 @@ use alloc::vec::Vec;
 const MARK: u64 = 1 << 63;
 
 impl Token {
-    /// Whether it names a record of seen ids.
+    /// Whether it names records of seen ids or of state.
     #[must_use]
     pub const fn is_mark(self) -> bool {
         self.0 & MARK != 0
     }
 }
 
-/// The marks of one partition, or a part of them.
+/// What a partition writes with the transaction, or a part of it.
 #[derive(Debug)]
-struct Record {
+struct Written {
     partition: Partition,
     epoch: Epoch,
-    ids: Arc<[MessageId]>,
-    time_ms: i64,
-    acknowledged: bool,
+    what: What,
+    /// Records without a report.
+    open: usize,
 }
 
-/// Records of marks of the present transaction.
+#[derive(Debug, Clone)]
+enum What {
+    Seen { ids: Arc<[MessageId]>, time_ms: i64 },
+    State(Arc<[Change]>),
+}
+
+impl Written {
+    /// It is committed.
+    fn passed(&self) -> Action {
+        let partition = self.partition;
+        match self.what.clone() {
+            What::Seen { ids, time_ms } => Action::Marked { partition, ids, time_ms },
+            What::State(changes) => Action::Kept { partition, changes },
+        }
+    }
+}
+
+/// Records of marks, and of state, of the present transaction.
 #[derive(Debug)]
 pub(super) struct Marks {
-    records: BTreeMap<Token, Record>,
+    records: BTreeMap<Token, Written>,
     tokens: u64,
     /// How many ids go into one record: fewer where their topic does not take as many.
     most: usize,
@@ -53,11 +71,19 @@ impl Marks {
     }
 
     pub(super) fn all_acknowledged(&self) -> bool {
-        self.records.values().all(|r| r.acknowledged)
+        self.records.values().all(|written| written.open == 0)
     }
 
     pub(super) fn clear(&mut self) {
         self.records.clear();
+    }
+
+    fn write(&mut self, partition: Partition, epoch: Epoch, what: What) -> Token {
+        self.tokens += 1;
+        let token = Token(MARK | self.tokens);
+        let open = if let What::State(changes) = &what { changes.len() } else { 1 };
+        self.records.insert(token, Written { partition, epoch, what, open });
+        token
     }
 }
 
@@ -81,51 +107,89 @@ impl<M> Pipeline<M> {
         }
     }
 
-    /// The transaction holds all that it will: its marks are written.
+    /// A message is published: what it changes of its key's state is committed with it.
+    pub(super) fn keep(&mut self, settled: &mut Settled<M>) {
+        let changes = core::mem::take(&mut settled.changes);
+        let stands = matches!(settled.fate, Fate::Done | Fate::Skipped) || self.policy.has(Bug::KeepStateOfVerdict);
+        if changes.is_empty() || !stands {
+            return;
+        }
+        self.staged(changes.iter().map(Change::size).sum());
+        if let Some(task) = self.tasks.get_mut(&settled.ticket.partition) {
+            task.changes.extend(changes.into_iter().map(|change| (change.key.clone(), change)));
+        }
+    }
+
+    /// What stands under these keys, by what is kept, has ended: they are deleted with the present transaction, unless it
+    /// changes them anyway. Whoever finds them must know all that is committed. `false`: there is no transaction for it now.
+    pub fn expired(&mut self, partition: Partition, keys: &[Arc<[u8]>], now: Now) -> bool {
+        let Some(transactions) = self.transactions.as_mut().filter(|t| t.phase() == Phase::Open) else { return false };
+        let Some(task) = self.tasks.get_mut(&partition).filter(|t| t.phase == task::Phase::Active) else {
+            return false;
+        };
+        for key in keys {
+            if !task.changes.contains_key(key) {
+                task.changes.insert(key.clone(), Change { key: key.clone(), entry: None, number: 0 });
+                task.touched = true;
+                transactions.begin(now);
+            }
+        }
+        true
+    }
+
+    /// The transaction holds all that it will: its marks are written, and its state.
     pub(super) fn write_marks(&mut self, actions: &mut Vec<Action>) {
         let Some(Transactions { marks, .. }) = &mut self.transactions else { return };
         let time_ms = marks.latest_ms;
         for (partition, task) in &mut self.tasks {
             let all = core::mem::take(&mut task.marks);
+            let mut changes: Vec<Change> = core::mem::take(&mut task.changes).into_values().collect();
+            if self.policy.has(Bug::OmitDeletions) {
+                changes.retain(|change| change.entry.is_some());
+            }
+            let (partition, epoch) = (*partition, task.epoch);
+            if !changes.is_empty() && !self.policy.has(Bug::OmitState) {
+                let changes = Arc::<[Change]>::from(changes);
+                let token = marks.write(partition, epoch, What::State(changes.clone()));
+                actions.push(Action::Keep { token, partition, changes });
+            }
             if self.policy.has(Bug::OmitMarks) {
                 continue;
             }
             for part in all.chunks(marks.most) {
-                marks.tokens += 1;
-                let (token, ids) = (Token(MARK | marks.tokens), Arc::<[MessageId]>::from(part));
-                let (partition, epoch) = (*partition, task.epoch);
-                let record = Record { partition, epoch, ids: ids.clone(), time_ms, acknowledged: false };
-                marks.records.insert(token, record);
+                let ids = Arc::<[MessageId]>::from(part);
+                let token = marks.write(partition, epoch, What::Seen { ids: ids.clone(), time_ms });
                 actions.push(Action::Mark { token, partition, ids, time_ms });
             }
         }
     }
 
     pub(super) fn mark_acknowledged(&mut self, token: Token, now: Now, actions: &mut Vec<Action>) {
-        let early = self.policy.has(Bug::MarkedBeforeCommit);
+        let early = [self.policy.has(Bug::MarkedBeforeCommit), self.policy.has(Bug::KeptBeforeCommit)];
         let Some(transactions) = &mut self.transactions else { return };
-        let Some(record) = transactions.marks.records.get_mut(&token) else { return };
-        record.acknowledged = true;
-        if early {
-            let (partition, ids, time_ms) = (record.partition, record.ids.clone(), record.time_ms);
-            actions.push(Action::Marked { partition, ids, time_ms });
+        let Some(written) = transactions.marks.records.get_mut(&token) else { return };
+        written.open = written.open.saturating_sub(1);
+        if early[usize::from(matches!(written.what, What::State(_)))] {
+            actions.push(written.passed());
         }
         self.end_transaction(now, actions);
         self.check_revoke(now, actions);
     }
 
-    /// A record of marks was refused: without it the transaction must not be committed.
+    /// A record of marks, or of state, was refused: without it the transaction must not be committed.
     pub(super) fn mark_refused(&mut self, token: Token, refusal: Refusal, now: Now, actions: &mut Vec<Action>) {
         let Some(transactions) = &mut self.transactions else { return };
-        let Some(record) = transactions.marks.records.get(&token) else { return };
-        let (partition, epoch, count) = (record.partition, record.epoch, record.ids.len());
-        let why = match refusal {
-            Refusal::Undeliverable(why) if count > 1 => {
+        let Some(written) = transactions.marks.records.get(&token) else { return };
+        let (partition, epoch) = (written.partition, written.epoch);
+        let why = match (&written.what, refusal) {
+            (What::Seen { ids, .. }, Refusal::Undeliverable(why)) if ids.len() > 1 => {
+                let count = ids.len();
                 transactions.marks.most = count.div_ceil(2);
                 let why = format!("{count} seen ids are too much for one record: {why}");
                 return self.transaction_failed(why, now, actions);
             }
-            Refusal::Undeliverable(why) | Refusal::Blocked(why) => format!("its seen ids: {why}"),
+            (What::Seen { .. }, Refusal::Undeliverable(why) | Refusal::Blocked(why)) => format!("its seen ids: {why}"),
+            (What::State(_), Refusal::Undeliverable(why) | Refusal::Blocked(why)) => format!("its state: {why}"),
         };
         if let Some(poisoned) = transactions.poisoned.take() {
             return self.end_poisoned(poisoned, now, actions);
@@ -143,9 +207,7 @@ impl<M> Pipeline<M> {
     /// The present transaction is committed, and its marks with it.
     pub(super) fn marks_committed(&mut self, states: &[(Partition, Epoch, Progress)], actions: &mut Vec<Action>) {
         let Some(transactions) = &mut self.transactions else { return };
-        for (_, Record { partition, ids, time_ms, .. }) in core::mem::take(&mut transactions.marks.records) {
-            actions.push(Action::Marked { partition, ids, time_ms });
-        }
+        actions.extend(core::mem::take(&mut transactions.marks.records).values().map(Written::passed));
         for (partition, epoch, progress) in states {
             let task = self.tasks.get_mut(partition).filter(|t| t.epoch == *epoch);
             if task.is_some_and(|t| t.marks_pass(progress)) {

@@ -55,6 +55,7 @@ impl<M> Pipeline<M> {
             transactions.begin(now);
             task.touched = true;
             self.mark(&settled, now);
+            self.keep(&mut settled);
         }
         let task = self.tasks.get_mut(&ticket.partition)?;
         let letter = matches!(settled.fate, Fate::DeadLetter(_));

@@ -5,9 +5,11 @@ use crate::intake::{Careful, Opened};
 use crate::message::{Epoch, MessageId, Now, Partition};
 use crate::planted::Bug;
 use crate::policy::Policy;
+use crate::state::Change;
 use crate::tracker::{Progress, Tracker};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// A partition with so many dead letters that its topic refuses fetches no more: they would fill the budget.
@@ -56,7 +58,9 @@ pub(super) struct Task {
     pub(super) touched: bool,
     /// Ids that the present transaction marks.
     pub(super) marks: Vec<MessageId>,
-    /// The topic of seen ids does not take its marks: told until a commit holds them.
+    /// State that the present transaction changes.
+    pub(super) changes: BTreeMap<Arc<[u8]>, Change>,
+    /// The topic of seen ids, or of state, does not take what is its: told until a commit holds it.
     pub(super) marks_stuck: bool,
     /// With exactly-once: from this offset on nothing is published, since the commit's map has no room to tell that it is.
     /// It runs again once there is.
@@ -129,6 +133,7 @@ impl Task {
             dirty: opened.fresh || opened.unmarked,
             touched: false,
             marks: Vec::new(),
+            changes: BTreeMap::new(),
             marks_stuck: false,
             turned_away: None,
             start: opened.start,

@@ -7,14 +7,15 @@
 //! |---|---|
 //! | `open P EPOCH START [fresh] [s=SEQUENCE] [FROM..TO]..` | a partition starts |
 //! | `recv P EPOCH FIRST LAST`, `end P OFFSET`, `awaited P EPOCH` | records arrive; the log's end is heard of; it may run from now on |
-//! | `pub OFFSET RECORDS [p=P] [e=EPOCH] [#ID]` | a shard settled it as done: the token, or `-` |
+//! | `pub OFFSET RECORDS [p=P] [e=EPOCH] [#ID] [$KEY=VALUE].. [$KEY-]..` | a shard settled it as done: the token, or `-` |
 //! | `twin OFFSET OF/- [p=P] [e=EPOCH] [#ID]` | a shard settled it as a duplicate |
 //! | `dead OFFSET [p=P] [e=EPOCH]` | a shard settled it as dead letter |
 //! | `ack T`, `busy T WHY`, `never T WHY` | the broker took a record, or refused it for now, or for good |
 //! | `at MS`, `tick` | sets the clock; lets the ledger do what time asks for |
 //! | `commit N ok/failed` | a commit ended |
 //! | `revoke P..`, `drained P EPOCH`, `released`, `lost P..` | |
-//! | `exactly-once`, `dedup` | a new ledger with transactions, or with those and ids; the first line |
+//! | `exactly-once`, `dedup`, `state` | a new ledger with transactions, or with those and ids, or state too; the first line |
+//! | `expired P KEY..` | these have ended, by what is kept |
 //! | `renewed ok/failed/fenced`, `done N [resent]`, `doubt N`, `old N`, `fenced N` | what came of the producer, or of a transaction |
 //! | `another` | another ledger had the transactional id before |
 //! | `takes`, `staged BYTES` | whether fates may be told; bytes were produced |
@@ -26,6 +27,7 @@
 mod chance;
 mod commits;
 mod exactly;
+mod kept;
 mod letters;
 mod marks;
 mod outputs;
@@ -39,6 +41,7 @@ use crate::message::{Epitaph, Failure, Fate, Reason, Ticket};
 use crate::metadata::Metadata;
 use crate::policy::{Absent, Dedup, Guarantee, IdFrom};
 use crate::shard::Settled;
+use crate::state::{Change, Entry};
 use crate::testing::{P0, P1, ranges};
 use alloc::boxed::Box;
 use alloc::format;
@@ -141,6 +144,11 @@ impl Rig {
             ["lost", taken @ ..] => {
                 self.pipeline.lost(&taken.iter().map(|p| partition(p)).collect::<Vec<_>>(), now, actions);
             }
+            ["state"] => self.pipeline = Pipeline::new(Policy { state: true, ..deduped() }, 2, TIMING),
+            ["expired", p, names @ ..] => {
+                let keys: Vec<Arc<[u8]>> = names.iter().map(|name| Arc::from(name.as_bytes())).collect();
+                answer = format!("{}", self.pipeline.expired(partition(p), &keys, now));
+            }
             ["dedup"] => self.pipeline = Pipeline::new(deduped(), 2, TIMING),
             ["exactly-once"] => self.pipeline = Pipeline::new(Policy::default(), 2, TIMING),
             ["renewed", "ok"] => self.pipeline.renewed(Ok(()), now, actions),
@@ -199,6 +207,13 @@ impl Rig {
             Action::Mark { token, partition, ids, .. } => {
                 format!("mark {} of {}{}", self.name(*token), partition.number, ids_of(ids))
             }
+            Action::Keep { token, partition, changes } => {
+                format!("keep {} of {}{}", self.name(*token), partition.number, changes_of(changes))
+            }
+            Action::Kept { partition, changes } => format!("kept {}{}", partition.number, changes_of(changes)),
+            Action::Condemn { partition, offsets } => {
+                offsets.iter().fold(format!("condemn {}", partition.number), |text, at| format!("{text} {at}"))
+            }
             Action::Marked { partition, ids, .. } => format!("marked {}{}", partition.number, ids_of(ids)),
             Action::Commit { number, offsets } => format!("commit {number}:{}", offsets_of(offsets)),
             Action::CommitAndRelease { offsets, partitions } => {
@@ -242,6 +257,24 @@ impl Rig {
 fn deduped() -> Policy {
     let dedup = Dedup { id: IdFrom::Key, window_ms: 10_000, absent: Absent::Process, kept: true, capacity: 1_000 };
     Policy { dedup: Some(dedup), ..Policy::default() }
+}
+
+/// `a=1` is a value, `a-` a deletion.
+fn changes_of(changes: &[Change]) -> String {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    changes.iter().fold(String::new(), |told, change| match &change.entry {
+        Some(entry) => format!("{told} {}={}", text(&change.key), text(&entry.value)),
+        None => format!("{told} {}-", text(&change.key)),
+    })
+}
+
+fn change(word: &str, number: u64) -> Change {
+    let entry = |value: &str| Entry { value: Arc::from(value.as_bytes()), expires_ms: None };
+    let (key, entry) = match word.split_once('=') {
+        Some((key, value)) => (key, Some(entry(value))),
+        None => (word.trim_end_matches('-'), None),
+    };
+    Change { key: Arc::from(key.as_bytes()), entry, number }
 }
 
 fn ids_of(ids: &[MessageId]) -> String {
@@ -319,5 +352,6 @@ fn settled(offset: &str, more: &[&str], fate: Fate) -> Settled<i64> {
         size: 10,
         timestamp_ms: -1,
     };
-    Settled { ticket, message: offset, fate, slot: Some(0), attempts: 2 }
+    let changes = more.iter().filter_map(|w| w.strip_prefix('$')).map(|w| change(w, offset as u64)).collect();
+    Settled { ticket, message: offset, fate, slot: Some(0), attempts: 2, changes }
 }

@@ -10,7 +10,7 @@ use super::outbox::Token;
 use super::publish::{undeliverable, wait_ms};
 use super::task::{self, Task};
 use super::{Action, Pipeline, Refusal};
-use crate::message::{Fate, Now, Partition};
+use crate::message::{Fate, Now, Partition, Reason};
 use crate::planted::Bug;
 use crate::policy::Guarantee;
 use crate::shard::Settled;
@@ -57,6 +57,8 @@ pub(super) struct Verdict {
     outputs: Option<String>,
     /// Its dead letter is too large with all its headers.
     short: bool,
+    /// How often it had run.
+    attempts: u32,
 }
 
 /// The transactions of a ledger, one after the other.
@@ -119,8 +121,8 @@ impl Transactions {
     }
 
     /// Learns that the broker will never take a record of this message. `false`: that was known.
-    fn learn(&mut self, at: (Partition, i64), letter: bool, why: String) -> bool {
-        let verdict = self.verdicts.entry(at).or_insert_with(|| Verdict { outputs: None, short: false });
+    fn learn(&mut self, at: (Partition, i64), letter: bool, attempts: u32, why: String) -> bool {
+        let verdict = self.verdicts.entry(at).or_insert_with(|| Verdict { outputs: None, short: false, attempts });
         let known = if letter { verdict.short } else { verdict.outputs.is_some() };
         if letter {
             verdict.short = true;
@@ -128,6 +130,12 @@ impl Transactions {
             verdict.outputs.get_or_insert(why);
         }
         !known
+    }
+
+    /// Messages of which something will never be taken, but for their dead letters.
+    fn condemned(&self, partition: Partition) -> Vec<i64> {
+        let own = self.verdicts.range((partition, i64::MIN)..=(partition, i64::MAX));
+        own.filter(|(_, verdict)| verdict.outputs.is_some()).map(|((_, offset), _)| *offset).collect()
     }
 
     pub(super) fn forget(&mut self, partition: Partition) {
@@ -350,6 +358,7 @@ impl<M> Pipeline<M> {
         for (partition, task) in &mut self.tasks {
             task.publications = 0;
             task.marks.clear();
+            task.changes.clear();
             let touched = core::mem::take(&mut task.touched);
             if touched && core::mem::take(&mut spared) {
                 continue;
@@ -415,6 +424,10 @@ impl<M> Pipeline<M> {
             if task.phase == (task::Phase::Restarting { told: false }) {
                 task.phase = task::Phase::Restarting { told: true };
                 restarts.push((*partition, task.start));
+                let condemned = self.transactions.as_ref().map(|t| t.condemned(*partition)).unwrap_or_default();
+                if !condemned.is_empty() && !self.policy.has(Bug::KeepStateOfVerdict) {
+                    actions.push(Action::Condemn { partition: *partition, offsets: condemned });
+                }
             }
         }
         if !restarts.is_empty() {
@@ -444,6 +457,7 @@ impl<M> Pipeline<M> {
     ) {
         let Some(publication) = self.outbox.get(token) else { return };
         let (ticket, letter, short) = (publication.settled.ticket, publication.letter, publication.short);
+        let attempts = publication.settled.attempts;
         let (partition, offset) = (ticket.partition, ticket.offset);
         if matches!(refusal, Refusal::Blocked(_))
             && let Some(why) = self.transactions.as_mut().and_then(|t| t.poisoned.take())
@@ -456,7 +470,7 @@ impl<M> Pipeline<M> {
             Refusal::Undeliverable(why) => {
                 let at = (partition, offset);
                 let learns = !self.policy.has(Bug::ForgetVerdict);
-                let news = learns && self.transactions.as_mut().is_some_and(|t| t.learn(at, letter, why));
+                let news = learns && self.transactions.as_mut().is_some_and(|t| t.learn(at, letter, attempts, why));
                 self.drop_publication(token);
                 let why = format!("the message at offset {offset} can't be written");
                 let Some(transactions) = self.transactions.as_mut().filter(|_| news) else {
@@ -477,12 +491,21 @@ impl<M> Pipeline<M> {
     pub(super) fn apply_verdict(&mut self, settled: &mut Settled<M>, records: u32, now: Now) -> bool {
         let at = (settled.ticket.partition, settled.ticket.offset);
         let Some(verdict) = self.transactions.as_ref().and_then(|t| t.verdicts.get(&at)) else { return false };
-        if let Some(why) = &verdict.outputs
-            && records > 0
-            && !matches!(settled.fate, Fate::DeadLetter(_))
-        {
-            settled.fate = undeliverable(why.clone(), settled.attempts, now);
-            settled.slot = None;
+        if let Some(why) = &verdict.outputs {
+            match &mut settled.fate {
+                // It did not run again.
+                Fate::DeadLetter(epitaph) if epitaph.reason == Reason::Undeliverable => {
+                    epitaph.failure.detail.clone_from(why);
+                    epitaph.attempts = verdict.attempts;
+                    settled.attempts = verdict.attempts;
+                }
+                Fate::DeadLetter(_) => {}
+                _ if records > 0 => {
+                    settled.fate = undeliverable(why.clone(), settled.attempts, now);
+                    settled.slot = None;
+                }
+                _ => {}
+            }
         }
         verdict.short
     }

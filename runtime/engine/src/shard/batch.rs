@@ -247,6 +247,7 @@ impl<M> Shard<M> {
                 fate: Fate::Duplicate { of },
                 slot: None,
                 attempts: 0,
+                changes: Vec::new(),
             });
         }
     }

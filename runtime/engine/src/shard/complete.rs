@@ -5,6 +5,7 @@ use super::{Shard, Slot};
 use crate::message::{Failure, Fate, Now, Reason, Ticket};
 use crate::planted::Bug;
 use crate::retry::{self, split_mix};
+use crate::state::{Change, Staged};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -52,6 +53,8 @@ pub struct Settled<M> {
     pub slot: Option<u32>,
     /// Runs that counted as attempts, the last one included; 0 when it did not run.
     pub attempts: u32,
+    /// What it changes of its key's state.
+    pub changes: Vec<Change>,
 }
 
 /// A message that failed and will run again.
@@ -112,6 +115,7 @@ impl<M> Shard<M> {
     /// The call failed as a whole. With several messages each is replayed alone, first of all; a single one is the
     /// culprit.
     pub fn fail(&mut self, call: CallFailure, now: Now, settled: &mut Vec<Settled<M>>) -> Report {
+        self.staged = Staged::default();
         let slots = core::mem::take(&mut self.running);
         if slots.len() > 1 && !self.policy.has(Bug::CondemnBatch) {
             return self.replay_alone(slots);
@@ -131,6 +135,7 @@ impl<M> Shard<M> {
 
     /// The batch could not be called at all: it goes back as it was.
     pub fn put_off(&mut self) {
+        self.staged = Staged::default();
         let slots = core::mem::take(&mut self.running);
         self.back_to_lanes(slots);
     }
@@ -173,6 +178,7 @@ impl<M> Shard<M> {
         self.let_go(&touched);
         touched.clear();
         (self.running, self.touched) = (slots, touched);
+        self.staged = Staged::default();
     }
 
     fn stand(&mut self, slot: Slot<M>, fate: Fate, index: usize, now: Now) -> Settled<M> {
@@ -182,7 +188,8 @@ impl<M> Shard<M> {
         }
         let item = slot.item;
         let attempts = item.history().attempts.saturating_add(1);
-        Settled { ticket: item.ticket, message: item.message, fate, slot: Some(index as u32), attempts }
+        let changes = self.changes(&item.ticket, index as u32);
+        Settled { ticket: item.ticket, message: item.message, fate, slot: Some(index as u32), attempts, changes }
     }
 
     /// What is behind a message that ran may run, unless the message waits.
@@ -210,6 +217,9 @@ impl<M> Shard<M> {
                 Verdict::Stands(fate) => settled.push(self.stand(slot, fate, index, now)),
                 Verdict::Undone => {
                     report.undone += 1;
+                    if self.policy.has(Bug::KeepUndoneState) {
+                        let _kept = self.changes(&slot.item.ticket, index as u32);
+                    }
                     undone.push(slot);
                 }
                 Verdict::Fails { reason, failure, delay_ms, outage, finally, alone } => {
@@ -237,6 +247,7 @@ impl<M> Shard<M> {
         }
         self.put_back(undone);
         self.let_go(&touched);
+        self.staged = Staged::default();
         report
     }
 

@@ -26,6 +26,7 @@ mod failures;
 mod lanes;
 mod ownership;
 mod repeats;
+mod state;
 mod told;
 
 use super::*;
@@ -84,10 +85,7 @@ impl Past for BTreeSet<(Partition, MessageId)> {
 /// Runs a script against a shard with this policy, whose partitions 0 and 1 are open in epoch 1.
 #[track_caller]
 fn check(policy: Policy, script: &str) {
-    let mut shard = Shard::new(policy, 1);
-    shard.open(P0, Epoch(1), 0, &Ranges::new());
-    shard.open(P1, Epoch(1), 0, &Ranges::new());
-    let mut rig = Rig { shard, now: Now { steady_ms: 0, wall_ms: WALL_MS }, took_us: 0, past: BTreeSet::new() };
+    let mut rig = Rig::new(policy);
     let mut done = String::new();
     for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let (command, expected) = line.split_once("=>").unwrap_or((line, ""));
@@ -99,6 +97,13 @@ fn check(policy: Policy, script: &str) {
 }
 
 impl Rig {
+    fn new(policy: Policy) -> Self {
+        let mut shard = Shard::new(policy, 1);
+        shard.open(P0, Epoch(1), 0, &Ranges::new());
+        shard.open(P1, Epoch(1), 0, &Ranges::new());
+        Self { shard, now: Now { steady_ms: 0, wall_ms: WALL_MS }, took_us: 0, past: BTreeSet::new() }
+    }
+
     fn obey(&mut self, command: &str) -> String {
         let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
         let words: Vec<&str> = rest.split_whitespace().collect();

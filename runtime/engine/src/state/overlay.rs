@@ -69,7 +69,7 @@ impl Overlay {
     }
 
     /// These are kept now; what was changed since stays.
-    pub(super) fn pass_on(&mut self, partition: Partition, changes: &[Change]) {
+    pub(crate) fn pass_on(&mut self, partition: Partition, changes: &[Change]) {
         let Some(owners) = self.partitions.get_mut(&partition) else { return };
         for change in changes {
             let Some((owner, name)) = split(&change.key) else { continue };
@@ -86,7 +86,7 @@ impl Overlay {
     }
 
     /// Nothing of the partition will be committed any more.
-    pub(super) fn drop_partition(&mut self, partition: Partition) {
+    pub(crate) fn drop_partition(&mut self, partition: Partition) {
         self.partitions.remove(&partition);
     }
 

@@ -361,6 +361,9 @@ impl Committer {
             Action::CommitAndRelease { offsets, partitions } => return self.release(offsets, partitions, mail, env),
             Action::Mark { .. }
             | Action::Marked { .. }
+            | Action::Keep { .. }
+            | Action::Kept { .. }
+            | Action::Condemn { .. }
             | Action::Release { .. }
             | Action::Renew
             | Action::GivenUp { .. }

@@ -180,6 +180,7 @@ impl Consumer {
         let Some(message) = mail.consumer.take() else { return false };
         match message {
             ToConsumer::Rewind(partition, start, settled) => self.rewind(partition, start, settled, mail, env),
+            ToConsumer::Condemn(partition, offsets) => self.intake.condemn(partition, offsets),
             ToConsumer::Restart(partitions) => self.plan_restarts(partitions, mail, env),
             ToConsumer::Pause(partition) => {
                 if let Some(feed) = self.feeds.get_mut(&partition) {

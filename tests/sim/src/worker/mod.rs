@@ -29,6 +29,8 @@ use std::rc::Rc;
 pub(crate) enum ToConsumer {
     /// See [`keyrail_engine::pipeline::Action`].
     Rewind(Partition, i64, Ranges),
+    /// These messages don't run when they come again.
+    Condemn(Partition, Vec<i64>),
     /// Each with where it starts if nothing is committed.
     Restart(Vec<(Partition, i64)>),
     Pause(Partition),

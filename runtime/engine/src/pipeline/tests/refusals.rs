@@ -11,14 +11,14 @@ fn a_record_refused_for_good_becomes_a_dead_letter_when_its_message_comes_again(
         never t1 large
         tick => given up: the message at offset 10 can't be written, pause 0
         tick => renew
-        renewed ok => restart 0 or 10
+        renewed ok => condemn 0 10, restart 0 or 10
         open 0 2 10 => resume 0
         recv 0 2 10 14
         pub 10 2 e=2 => - letter t2
         never t2 headers
         tick => given up: the message at offset 10 can't be written, pause 0
         tick => renew
-        renewed ok => restart 0 or 10
+        renewed ok => condemn 0 10, restart 0 or 10
         open 0 3 10 => resume 0
         recv 0 3 10 14
         pub 10 2 e=3 => - short letter t3
@@ -45,7 +45,7 @@ fn all_records_refused_for_good_in_one_transaction_are_learnt_at_once() {
         tick
         never t4 large => given up: the message at offset 10 can't be written, pause 0
         tick => renew
-        renewed ok => restart 0 or 10
+        renewed ok => condemn 0 10 12 13, restart 0 or 10
         open 0 2 10 => resume 0
         recv 0 2 10 14
         pub 10 1 e=2 => - letter t5
@@ -63,7 +63,7 @@ fn what_a_client_does_not_take_after_a_refusal_for_good_is_not_held_back() {
         pub 10 1 p=1 => t2
         busy t2 state => given up: the message at offset 10 can't be written, pause 0, pause 1
         tick => renew
-        renewed ok => restart 0 or 10 1 or 10",
+        renewed ok => condemn 0 10, restart 0 or 10 1 or 10",
     );
 }
 
@@ -74,7 +74,7 @@ fn what_is_known_of_a_message_is_forgotten_once_it_is_committed() {
         never t1 large
         tick => given up: the message at offset 10 can't be written, pause 0
         tick => renew
-        renewed ok => restart 0 or 10
+        renewed ok => condemn 0 10, restart 0 or 10
         open 0 2 10 => resume 0
         recv 0 2 10 14
         pub 10 1 e=2 => - letter t2

@@ -88,6 +88,7 @@ impl Committer {
                 }
                 return !env.reach(mail.worker, Point::GiveUp);
             }
+            Action::Condemn { partition, offsets } => self.tell_consumer(ToConsumer::Condemn(partition, offsets)),
             Action::Restart(partitions) => self.tell_consumer(ToConsumer::Restart(partitions)),
             Action::Release { partitions, unfinished } => {
                 if env.reach(mail.worker, Point::Release) {
