@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// The task's files can't be read as they were written. Nothing that the index answers counts any more: drop it, open
-    /// it again (which finds nothing) and restore the task from its seen topic.
+    /// it again (which finds nothing) and restore the task from its topic.
     Damaged {
         /// The file.
         place: PathBuf,
@@ -21,6 +21,15 @@ pub enum Error {
         place: PathBuf,
         /// Why it can't.
         cause: String,
+    },
+    /// A key or a value is larger than any index takes. Nothing was taken, and offering it again does not help.
+    TooLarge {
+        /// Which of the two.
+        what: &'static str,
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        limit: usize,
     },
     /// The folder can't be used at all.
     Unusable {
@@ -38,14 +47,20 @@ impl fmt::Display for Error {
         match self {
             Self::Damaged { place, cause } => write!(
                 f,
-                "{}: {cause}; the task's seen ids are built anew from its seen topic. If this comes again, look at the disk",
+                "{}: {cause}; what is kept here is built anew from its topic. If this comes again, look at the disk",
                 place.display()
             ),
             Self::Full { place, cause } => write!(
                 f,
-                "{}: seen ids can't be written: {cause}; no records are taken until they can. Make room on the disk, or mend it",
+                "{}: nothing can be written: {cause}; no records are taken until it can. Make room on the disk, or mend it",
                 place.display()
             ),
+            Self::TooLarge { what, bytes, limit } => {
+                write!(
+                    f,
+                    "state: a {what} of {bytes} bytes, more than {limit}; let the handler store less in one {what}"
+                )
+            }
             Self::Unusable { place, cause, cure } => write!(f, "{}: {cause}; {cure}", place.display()),
         }
     }

@@ -9,6 +9,8 @@
 //! [`Store`] is the process's: its threads write and merge, its budget bounds what waits in memory for all tasks.
 //! [`DiskSeen`] is one task's index. [`MemorySeen`] answers the same from memory alone.
 //!
+//! What handlers remember is kept in the same way, below `state`: [`StateIndex`] says what it promises.
+//!
 //! In the order of an id's way: `memtable` takes it in, `write` brings it to a `segment` with its `filter`, `merge` makes few
 //! segments of many, `manifest` says which of them count and up to which position.
 
@@ -33,12 +35,17 @@ mod folder;
 mod manifest;
 mod steps;
 
+mod state;
+
 #[cfg(test)]
 mod chance;
 
 pub use error::Error;
 pub use memory::MemorySeen;
 pub use seen::{BUCKETS, Id, Identity, SeenIndex, Stats};
+pub use state::{
+    Change, Entry, MOST_KEY_BYTES, MOST_VALUE_BYTES, MemoryState, Pair, StateIdentity, StateIndex, StateStats,
+};
 pub use steps::{Step, Watcher};
 pub use store::{Opened, Options, Store};
 pub use task::DiskSeen;
