@@ -56,6 +56,7 @@ fn setup(pipeline: &Pipeline) -> Setup {
         outputs: pipeline.outputs.iter().map(|(name, _)| name.clone()).collect(),
         config: pipeline.config.clone(),
         max_batch: 256,
+        order: keyrail_engine::policy::Order::default(),
     }
 }
 

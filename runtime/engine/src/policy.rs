@@ -71,6 +71,12 @@ pub struct Order {
     pub null_key: NullKey,
 }
 
+impl Default for Order {
+    fn default() -> Self {
+        Self { by: OrderBy::Key, null_key: NullKey::None }
+    }
+}
+
 /// `order.by`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderBy {
@@ -183,7 +189,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             guarantee: Guarantee::ExactlyOnce,
-            order: Order { by: OrderBy::Key, null_key: NullKey::None },
+            order: Order::default(),
             batch: Batch { max_messages: 256, max_bytes: 1 << 20, max_wait_ms: 2, max_time_ms: 30_000 },
             retry: Retry {
                 attempts: 16,

@@ -81,7 +81,7 @@ impl Change {
 }
 
 /// What is committed, by this process or by whoever had the partition before.
-pub trait Kept {
+pub trait Kept: fmt::Debug {
     /// What stands under a record's key, though it may have ended.
     fn get(&self, partition: Partition, key: &[u8]) -> Option<Entry>;
 

@@ -23,6 +23,11 @@ pub enum TopicRole {
         /// How long an id counts.
         window: Duration,
     },
+    /// State of the handlers of the input's messages; made with as many partitions as that has, and fit only with as many.
+    State {
+        /// The input topic.
+        input: String,
+    },
 }
 
 /// A topic that a pipeline needs.
@@ -43,6 +48,116 @@ pub struct TopicProblem {
     pub message: String,
     /// The command that puts it right, where there is one.
     pub command: Option<String>,
+}
+
+/// What a topic keeps that belongs to the partitions of an input: it has as many, and must not lose what counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Ids of messages that were seen.
+    Ids {
+        /// How long an id counts.
+        window: Duration,
+    },
+    /// State of handlers.
+    State,
+}
+
+impl TopicRole {
+    /// What is kept there and the input that it belongs to, if anything.
+    #[must_use]
+    pub fn kept(&self) -> Option<(Kept, &str)> {
+        match self {
+            Self::Input | Self::Output | Self::DeadLetter { .. } => None,
+            Self::Seen { input, window } => Some((Kept::Ids { window: *window }, input)),
+            Self::State { input } => Some((Kept::State, input)),
+        }
+    }
+}
+
+impl Kept {
+    /// What such a topic is called.
+    #[must_use]
+    pub const fn topic(self) -> &'static str {
+        match self {
+            Self::Ids { .. } => "topic of seen ids",
+            Self::State => "topic of state",
+        }
+    }
+
+    /// What comes of it when the input has more partitions than the topic.
+    #[must_use]
+    pub const fn left_behind(self) -> &'static str {
+        match self {
+            Self::Ids { .. } => {
+                "keys have moved to other partitions, and the ids of their messages have not, so what comes twice within \
+                 dedup.window of before may run twice"
+            }
+            Self::State => {
+                "keys have moved to other partitions, and their state has not, so each of those keys would begin with none"
+            }
+        }
+    }
+
+    /// Its settings, by Kafka's names. `segments`: the broker deletes whole segments, as Kafka does, and knows settings for
+    /// them.
+    #[must_use]
+    pub fn settings(self, segments: bool) -> Vec<(String, String)> {
+        match self {
+            Self::Ids { window } => seen_settings(window, segments),
+            Self::State => state_settings(),
+        }
+    }
+
+    /// Which settings of such a topic would lose what counts, or keep it out. What is not told is not called wrong.
+    #[must_use]
+    pub fn unfit(self, settings: &[(String, String)]) -> Vec<Unfit> {
+        match self {
+            Self::Ids { window } => unfit_seen(settings, window),
+            Self::State => unfit_state(settings),
+        }
+    }
+}
+
+/// How long deletions stay: a local store that is older by half of it is not gone on from.
+const STATE_TOMBSTONES_MS: i64 = 7 * 24 * 3_600_000;
+/// The largest value with the largest key, and what a batch adds to them.
+const STATE_RECORD_BYTES: i64 = 576 * 1024;
+
+/// The settings of a topic for state, by Kafka's names.
+#[must_use]
+pub fn state_settings() -> Vec<(String, String)> {
+    let all = [
+        ("cleanup.policy", "compact".to_owned()),
+        ("delete.retention.ms", STATE_TOMBSTONES_MS.to_string()),
+        ("max.message.bytes", SEEN_LARGEST.to_string()),
+    ];
+    all.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+/// Which settings of a topic for state would lose some of it, or keep it out. What is not told is not called wrong.
+#[must_use]
+pub fn unfit_state(settings: &[(String, String)]) -> Vec<Unfit> {
+    let of = |wanted: &str| settings.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+    let number = |wanted: &str| of(wanted).and_then(|value| value.parse::<i64>().ok());
+    let mut unfit = Vec::new();
+    let mut add = |setting, needs: String, why| {
+        let has = of(setting).unwrap_or_default().to_owned();
+        unfit.push(Unfit { setting, has, needs, why });
+    };
+    if of("cleanup.policy").is_some_and(|policy| policy != "compact") {
+        add("cleanup.policy", "compact".to_owned(), "retention takes state away that nobody changed for a while");
+    }
+    if number("delete.retention.ms").is_some_and(|ms| ms < STATE_TOMBSTONES_MS) {
+        add(
+            "delete.retention.ms",
+            STATE_TOMBSTONES_MS.to_string(),
+            "what was deleted may come back from a local store",
+        );
+    }
+    if number("max.message.bytes").is_some_and(|bytes| bytes < STATE_RECORD_BYTES) {
+        add("max.message.bytes", SEEN_LARGEST.to_string(), "the largest values don't fit");
+    }
+    unfit
 }
 
 /// Room for the headers that a dead letter gets, beside the record itself.

@@ -28,7 +28,7 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
         }
         admin(&host, &mut report);
         store(&host, &pipelines, &mut report);
-        handlers(&pipelines, &mut report);
+        let pipelines = handlers(pipelines, &mut report);
         match host.broker {
             #[cfg(feature = "kafka")]
             BrokerKind::Kafka => topics::check(&host, &pipelines, *durability, &mut report),
@@ -113,34 +113,49 @@ fn store(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
     };
 }
 
-fn handlers(pipelines: &[Pipeline], report: &mut Report) {
+/// Loads them, and gives the manifests with what the handlers show.
+fn handlers(pipelines: Vec<Pipeline>, report: &mut Report) -> Vec<Pipeline> {
     let host = match wasm::Host::new(HostOptions::default()) {
         Ok(host) => host,
         Err(error) => {
             report.add(Verdict::Fault, "handler", "", error.to_string());
-            return;
+            return pipelines;
         }
     };
+    let mut all = Vec::with_capacity(pipelines.len());
     for pipeline in pipelines {
         let name = pipeline.handler.display().to_string();
-        match pipeline::load(&host, pipeline) {
-            Ok(handler) => {
+        match pipeline::load(&host, pipeline.clone()) {
+            Ok((pipeline, handler)) => {
                 report.add(Verdict::Ok, "handler", &name, format!("sha256 {}", handler.digest()));
-                unsupported(&handler, &name, report);
+                unsupported(&handler, &pipeline, &name, report);
+                all.push(pipeline);
             }
-            Err(unfit) => report.add(Verdict::Fault, "handler", &name, unfit.problem).cure = unfit.cure,
+            Err(unfit) => {
+                report.add(Verdict::Fault, "handler", &name, unfit.problem).cure = unfit.cure;
+                all.push(pipeline);
+            }
         }
     }
+    all
 }
 
 /// What the handler may ask for and would be refused. No fault: some toolchains import everything, used or not.
-fn unsupported(handler: &Handler, name: &str, report: &mut Report) {
-    for (uses, what) in [(handler.facts().uses_state(), "state"), (handler.facts().uses_timers(), "timers")] {
-        if uses {
-            let message = format!("imports {what}, which is not there yet: each call of it answers with an error");
-            report.add(Verdict::Warning, "handler", name, message).cure =
-                format!("nothing, if the handler never uses {what}; else it fails wherever it does");
-        }
+fn unsupported(handler: &Handler, pipeline: &Pipeline, name: &str, report: &mut Report) {
+    let facts = handler.facts();
+    let never = |what: &str| format!("nothing, if the handler never uses {what}; else it fails wherever it does");
+    if facts.uses_state() && pipeline.state.is_none() {
+        let (why, cure) = if pipeline.policy.guarantee == Guarantee::AtLeastOnce {
+            ("needs guarantee = \"exactly-once\"", "set that, or ")
+        } else {
+            ("needs an order key, and order.by is \"none\"", "set another, or ")
+        };
+        let message = format!("imports state, which {why}: each call of it answers with an error");
+        report.add(Verdict::Warning, "handler", name, message).cure = format!("{cure}{}", never("state"));
+    }
+    if facts.uses_timers() {
+        let message = "imports timers, which are not there yet: each call of them answers with an error".to_owned();
+        report.add(Verdict::Warning, "handler", name, message).cure = never("timers");
     }
 }
 
@@ -207,7 +222,6 @@ fn expand(pipeline: &Pipeline, names: &BTreeSet<String>, report: &mut Report) ->
 mod topics {
     use super::super::report::{Report, Verdict};
     use keyrail::broker::kafka::{Kafka, NeededTopic, TopicRole, Topics};
-    use keyrail::broker::topics::seen_settings;
     use keyrail::broker::{BrokerError, BrokerErrorKind};
     use keyrail::config::{Host, Pipeline};
     use std::collections::BTreeSet;
@@ -251,7 +265,9 @@ mod topics {
     fn look(topics: &Topics, pipeline: &Pipeline, report: &mut Report) -> Result<(), BrokerError> {
         let mut needed: Vec<NeededTopic> = Vec::new();
         for topic in keyrail::pipeline::needed(pipeline) {
-            let (TopicRole::DeadLetter { input } | TopicRole::Seen { input, .. }) = &topic.role else {
+            let (TopicRole::DeadLetter { input } | TopicRole::Seen { input, .. } | TopicRole::State { input }) =
+                &topic.role
+            else {
                 needed.push(topic);
                 continue;
             };
@@ -277,9 +293,9 @@ mod topics {
     }
 
     fn to_be_created(topics: &Topics, topic: &NeededTopic, partitions: i32, report: &mut Report) {
-        let (what, settings) = match &topic.role {
-            TopicRole::Seen { window, .. } => ("topic of seen ids", seen_settings(*window, true)),
-            _ => ("dead-letter topic", vec![("cleanup.policy".to_owned(), "delete".to_owned())]),
+        let (what, settings) = match topic.role.kept() {
+            Some((kept, _)) => (kept.topic(), kept.settings(true)),
+            None => ("dead-letter topic", vec![("cleanup.policy".to_owned(), "delete".to_owned())]),
         };
         let message = format!("{what} does not exist yet: `keyrail run` creates it, if its user may");
         report.add(Verdict::Warning, "topic", &topic.name, message).command =
@@ -301,6 +317,7 @@ mod topics {
             TopicRole::Output => "output",
             TopicRole::DeadLetter { .. } => "dead letters",
             TopicRole::Seen { .. } => "seen ids",
+            TopicRole::State { .. } => "state",
         }
     }
 }

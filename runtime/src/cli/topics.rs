@@ -24,8 +24,8 @@ pub(super) struct TopicsArgs {
     /// Make what is missing
     #[arg(long)]
     create: bool,
-    /// Partitions of inputs and outputs that are missing; the broker's default otherwise. Dead letters and seen ids get as
-    /// many as their input
+    /// Partitions of inputs and outputs that are missing; the broker's default otherwise. Dead letters, seen ids and
+    /// state get as many as their input
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
     /// Print JSON for programs
@@ -51,6 +51,8 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
     } else {
         pipelines
     };
+    // State is what only the handlers' files show; a file that can't be read is `check`'s to tell.
+    let pipelines: Vec<_> = pipelines.into_iter().map(keyrail::pipeline::completed).collect();
     let mut needs = needs::collect(&pipelines);
     let make = Make { partitions: args.partitions, segments: host.broker == BrokerKind::Kafka };
     needs::examine(client.as_mut(), &mut needs, make).with_context(ask)?;

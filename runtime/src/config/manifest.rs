@@ -74,6 +74,7 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
         policy,
         dead_letter,
         seen,
+        state: None,
         config,
         config_hidden,
         warnings,

@@ -179,6 +179,9 @@ pub struct Pipeline {
     pub dead_letter: DeadLetter,
     /// Where the ids of messages go that were seen; `None`: nothing is suppressed, or ids are in memory only.
     pub seen: Option<Seen>,
+    /// Where the state of the handler goes; `None`: it has none, as far as is known before its file was looked at
+    /// ([`Pipeline::with_state`]).
+    pub state: Option<State>,
     /// What one message and one instance may use.
     pub limits: Limits,
     /// What the handler's `open` is given, in the order of the file.
@@ -234,6 +237,13 @@ pub struct Seen {
     pub topics: Vec<String>,
     /// `dedup.window`.
     pub window: Duration,
+}
+
+/// Where state outlives the process: with `guarantee = "exactly-once"`, and messages that have an order key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// GROUP.TOPIC.state, one topic for each of [`Pipeline::input`], in that order.
+    pub topics: Vec<String>,
 }
 
 /// `[limits]`.

@@ -1,7 +1,8 @@
 //! Inputs told by a pattern: which topics they stand for changes while the pipeline runs.
 
 use super::units::Refused;
-use super::{Pipeline, topic};
+use super::{Pipeline, State, topic};
+use keyrail_engine::policy::{Guarantee, OrderBy};
 use regex_lite::Regex;
 use std::collections::BTreeSet;
 
@@ -59,17 +60,44 @@ impl Pipeline {
             let dead_letters = self.dead_letter.topic_of(&self.group, name);
             let own = self.outputs.iter().any(|(_, output)| output == name) || dead_letters == *name;
             let seen = self.seen.as_ref().map(|_| topic::seen(&self.group, name));
+            let state = self.state.as_ref().map(|_| topic::state(&self.group, name));
             // A name so long has no room for those of its own topics.
-            let fits = std::iter::once(&dead_letters).chain(&seen).all(|own| own.len() <= topic::LONGEST);
+            let fits = std::iter::once(&dead_letters).chain(&seen).chain(&state).all(|own| own.len() <= topic::LONGEST);
             if !own && !found.input.contains(name) && fits {
                 found.input.push(name.clone());
                 found.dead_letter.topics.push(dead_letters);
                 if let Some(all) = &mut found.seen {
                     all.topics.extend(seen);
                 }
+                if let Some(all) = &mut found.state {
+                    all.topics.extend(state);
+                }
             }
         }
         (!found.input.is_empty()).then_some(found)
+    }
+
+    /// This pipeline with a handler that asks for state. With at-least-once, or without an order key, it gets none: that each
+    /// call of it says so is the handler's to deal with, since some toolchains ask for everything.
+    ///
+    /// # Errors
+    /// A topic of its state can't have its name.
+    pub fn with_state(mut self) -> Result<Self, String> {
+        if self.policy.guarantee != Guarantee::ExactlyOnce || self.policy.order.by == OrderBy::None {
+            return Ok(self);
+        }
+        let topics: Vec<String> = self.input.iter().map(|input| topic::state(&self.group, input)).collect();
+        if let Some(long) = topics.iter().find(|name| name.len() > topic::LONGEST) {
+            return Err(format!(
+                "the topic of its state, GROUP.TOPIC.state, has {} characters: give the group a shorter name, a topic's has at \
+                 most {}",
+                long.len(),
+                topic::LONGEST
+            ));
+        }
+        self.policy.state = true;
+        self.state = Some(State { topics });
+        Ok(self)
     }
 }
 

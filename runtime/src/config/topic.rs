@@ -31,6 +31,11 @@ pub(super) fn dead_letters(group: &str, input: &str) -> String {
     format!("{group}.{input}.dlq")
 }
 
+/// The topic of handlers' state.
+pub(super) fn state(group: &str, input: &str) -> String {
+    format!("{group}.{input}.state")
+}
+
 /// The topic of the ids that were seen.
 pub(super) fn seen(group: &str, input: &str) -> String {
     format!("{group}.{input}.seen")

@@ -4,10 +4,9 @@ mod writing;
 
 use super::clock::Clock;
 use super::grace::Bounds;
-use super::ids::Memory;
+use super::kept::{Kind, Memory};
 use super::link::{Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
 use super::records;
-use super::restore::Fill as _;
 use super::sink::{Ended, Sink};
 use super::witness::{Told, Witness};
 use super::{Serving, Trouble, show};
@@ -24,6 +23,7 @@ use keyrail_engine::order::shard_of;
 use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline};
 use keyrail_engine::seen;
 use keyrail_engine::shard::Settled;
+use keyrail_engine::state::Change;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +36,11 @@ const IDLE: Duration = Duration::from_millis(20);
 const TURN: usize = 256;
 /// Between two looks at the partitions for the metrics.
 const SHOW: Duration = Duration::from_secs(1);
+
+/// Between two looks for state that has ended.
+const SWEEP: Duration = Duration::from_secs(1);
+/// So much of it is deleted from a partition at once.
+const SWEPT: usize = 1_000;
 
 /// What the committer thread works with.
 pub(super) struct Ledger {
@@ -66,8 +71,12 @@ pub(super) struct Names {
     pub(super) letters: Vec<String>,
     /// One topic of seen ids for each input, where they are kept.
     pub(super) seen: Vec<String>,
+    /// One topic of state for each input, where handlers have some.
+    pub(super) state: Vec<String>,
     pub(super) style: HeaderStyle,
 }
+
+type Ends = BTreeMap<(Kind, Partition), i64>;
 
 struct Worker {
     ledger: Ledger,
@@ -84,15 +93,17 @@ struct Worker {
     next_show: Instant,
     /// Set by [`Worker::wait_for_room`]: the time read before is over.
     waited: bool,
-    /// The ids of the partitions, where they are kept.
+    /// What internal topics hold of the partitions.
     memory: Memory,
-    /// Where topics of seen ids ended when that was asked. Once a transaction that ends later is committed, all below is
+    /// Where internal topics ended when that was asked. Once a transaction that ends later is committed, all below is
     /// known: what was under way then has ended.
-    ends: BTreeMap<Partition, i64>,
+    ends: Ends,
     /// Those that were asked before the end of the transaction of this number was sent.
-    ends_before: Option<(u64, BTreeMap<Partition, i64>)>,
-    /// How often the transactional producer was made anew: marks of before belong to no transaction any more.
+    ends_before: Option<(u64, Ends)>,
+    /// How often the transactional producer was made anew: marks and state of before belong to no transaction any more.
     renewals: u64,
+    /// When state that has ended is looked for again.
+    next_sweep: Instant,
 }
 
 /// Runs until the other threads have dropped their ends of the channels, or something fails.
@@ -112,6 +123,7 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
         ends: BTreeMap::new(),
         ends_before: None,
         renewals: 0,
+        next_sweep: Instant::now(),
     };
     loop {
         match worker.turn() {
@@ -144,6 +156,7 @@ impl Worker {
         }
         self.collect_reports(Duration::ZERO)?;
         self.collect_end()?;
+        self.sweep()?;
         self.ledger.engine.tick(self.ledger.clock.now(), &mut self.actions);
         self.act()?;
         self.take_held()?;
@@ -179,8 +192,8 @@ impl Worker {
         let engine = &mut self.ledger.engine;
         match event {
             ToCommitter::Opened { partition, opened } => engine.opened(partition, &opened, now, &mut self.actions),
-            ToCommitter::Known { partition, epoch, known } => {
-                self.memory.open(partition, epoch, Some(known));
+            ToCommitter::Known { partition, epoch, kept } => {
+                self.memory.open(partition, epoch, kept);
                 engine.awaited(partition, epoch, now);
             }
             ToCommitter::Received(runs) => {
@@ -200,7 +213,9 @@ impl Worker {
                 self.tell_consumer(ToConsumer::Released { unfinished: None })?;
             }
             ToCommitter::Gate(closed) => engine.gate(closed, now),
-            ToCommitter::SeenEnds(ends) => self.ends.extend(ends),
+            ToCommitter::Ends(ends) => {
+                self.ends.extend(ends.into_iter().map(|(kind, partition, end)| ((kind, partition), end)));
+            }
             ToCommitter::Watermarks(ends) => ends.into_iter().for_each(|(at, end)| engine.watermark(at, end)),
         }
         self.act()
@@ -311,13 +326,16 @@ impl Worker {
             let mut all = std::mem::take(&mut self.actions).into_iter();
             while let Some(action) = all.next() {
                 match action {
-                    Action::DeadLetter { .. } | Action::Mark { .. } => {
+                    Action::DeadLetter { .. } | Action::Mark { .. } | Action::Keep { .. } => {
                         // Whatever comes of it comes behind what was decided before.
                         let newer = std::mem::replace(&mut self.actions, all.collect());
                         self.actions.extend(newer);
                         match action {
                             Action::Mark { token, partition, ids, time_ms } => {
                                 self.produce_mark(token, partition, &seen::encode(time_ms, &ids))?
+                            }
+                            Action::Keep { token, partition, changes } => {
+                                self.produce_state(token, partition, &changes)?
                             }
                             Action::DeadLetter { token, short } => self.produce_letter(token, short)?,
                             _ => {}
@@ -331,11 +349,11 @@ impl Worker {
         Ok(())
     }
 
-    /// As [`Worker::act`], when the producer has no room: dead letters and marks wait.
+    /// As [`Worker::act`], when the producer has no room: dead letters, marks and state wait.
     fn act_without_producing(&mut self) -> Result<(), Trouble> {
         for action in std::mem::take(&mut self.actions) {
             match action {
-                Action::DeadLetter { .. } | Action::Mark { .. } => self.actions.push(action),
+                Action::DeadLetter { .. } | Action::Mark { .. } | Action::Keep { .. } => self.actions.push(action),
                 other => self.perform(other)?,
             }
         }
@@ -344,7 +362,9 @@ impl Worker {
 
     fn perform(&mut self, action: Action) -> Result<(), Trouble> {
         match action {
-            Action::DeadLetter { .. } | Action::Mark { .. } => Ok(()),
+            Action::DeadLetter { .. } | Action::Mark { .. } | Action::Keep { .. } => Ok(()),
+            Action::Kept { partition, changes } => self.kept(partition, &changes),
+            Action::Condemn { partition, offsets } => self.tell_consumer(ToConsumer::Condemn { partition, offsets }),
             Action::Marked { partition, ids, time_ms } => self.marked(partition, &ids, time_ms),
             Action::Commit { number, offsets } => {
                 if self.revoking {
@@ -361,7 +381,7 @@ impl Worker {
             Action::Renew => {
                 self.renewals += 1;
                 self.ends.clear();
-                self.actions.retain(|action| !matches!(action, Action::Mark { .. }));
+                self.actions.retain(|action| !matches!(action, Action::Mark { .. } | Action::Keep { .. }));
                 self.ledger.sink.renew();
                 Ok(())
             }
@@ -419,16 +439,43 @@ impl Worker {
     fn reach_ends(&mut self, number: u64) -> Result<(), Trouble> {
         let Some((_, ends)) = self.ends_before.take_if(|(of, _)| *of == number) else { return Ok(()) };
         self.act()?;
-        ends.into_iter().try_for_each(|(partition, end)| match self.memory.get(partition) {
-            Some(known) => Ok(known.reach(end)?),
+        ends.into_iter().try_for_each(|((kind, partition), end)| match self.memory.get(partition) {
+            Some(kept) => kept.reach(kind, end),
             None => Ok(()),
         })
+    }
+
+    /// State is committed: whoever reads it finds it from now on, and no shard needs to remember it.
+    fn kept(&mut self, partition: Partition, changes: &Arc<[Change]>) -> Result<(), Trouble> {
+        // Given up meanwhile: its next owner reads it.
+        let Some(held) = self.memory.get(partition).and_then(|kept| kept.state.as_ref()) else { return Ok(()) };
+        held.add(changes)?;
+        self.tell_shards(|| ToShard::Kept { partition, changes: changes.clone() })
+    }
+
+    /// State that has ended is deleted from its topic too, with the transaction that is open.
+    fn sweep(&mut self) -> Result<(), Trouble> {
+        if self.ledger.names.state.is_empty() || Instant::now() < self.next_sweep {
+            return Ok(());
+        }
+        self.next_sweep = Instant::now() + SWEEP;
+        let now = self.ledger.clock.now();
+        for (partition, kept) in self.memory.partitions() {
+            let Some(held) = &kept.state else { continue };
+            // IMPORTANT: all that is committed is in it, since this thread puts it there.
+            let keys = held.expired(now.wall_ms, SWEPT)?;
+            if !keys.is_empty() {
+                // Where there is no transaction for it now, they are found again.
+                let _taken = self.ledger.engine.expired(partition, &keys, now);
+            }
+        }
+        Ok(())
     }
 
     /// Ids are committed: whoever asks is told so from now on, and no shard needs to remember them.
     fn marked(&mut self, partition: Partition, ids: &Arc<[MessageId]>, time_ms: i64) -> Result<(), Trouble> {
         // Given up meanwhile: its next owner reads them.
-        let Some(known) = self.memory.get(partition) else { return Ok(()) };
+        let Some(known) = self.memory.get(partition).and_then(|kept| kept.ids.as_ref()) else { return Ok(()) };
         known.add(ids, time_ms)?;
         self.tell_shards(|| ToShard::Marked { partition, ids: ids.clone() })
     }

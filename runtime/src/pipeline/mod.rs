@@ -10,6 +10,7 @@ mod consumer;
 mod grace;
 mod ids;
 mod instance;
+mod kept;
 mod link;
 mod load;
 mod opening;
@@ -22,12 +23,13 @@ mod shard;
 mod show;
 mod sink;
 mod standing;
+mod state;
 mod waiting;
 pub mod witness;
 
 pub use budget::{Budget, Pool};
-pub use instance::{Instance, Naming, NoInstance, SeenIds};
-pub use load::{Code, Unfit, load};
+pub use instance::{Instance, Naming, NoInstance, SeenIds, StateFiles};
+pub use load::{Code, Unfit, completed, load};
 pub(crate) use process::ensure_topics;
 pub use process::{Ended, StartError, Surroundings, broker, embedded_options, needed, run};
 pub use serving::Serving;
@@ -43,12 +45,14 @@ use clock::Clock;
 use crossbeam_channel::bounded;
 use grace::Bounds;
 use ids::Ids;
+use kept::Keeper;
 use keyrail_engine::intake::{From, Intake};
 use keyrail_engine::pipeline::{Pipeline, Timing};
 use keyrail_engine::policy::Guarantee;
 use keyrail_engine::shard::Shard;
 use link::{Handover, Line, Outlet, Over, RaiseOver};
 use sink::Sink;
+use state::States;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
@@ -200,7 +204,7 @@ fn once(
     let sink = sink(parts, shared, consumer.as_ref())?;
     let mut built = build(parts, shared, health, metrics, consumer, sink);
     built.feed.anew = anew.clone();
-    built.feed.ids = ids(parts, shared, metrics)?;
+    built.feed.keeper = keeper(parts, shared, metrics)?;
     if again {
         built.ledger.engine.follows_another();
     }
@@ -249,32 +253,54 @@ fn sink(parts: &Parts, shared: &Shared, consumer: &dyn Consumer) -> Result<Sink,
     }
 }
 
-/// Where seen ids are kept, what reads and holds them.
-fn ids(parts: &Parts, shared: &Shared, metrics: &Arc<PipelineMetrics>) -> Result<Option<Ids>, Trouble> {
-    let Some(seen) = &parts.manifest.seen else { return Ok(None) };
+/// What reads and holds what internal topics hold, if it has any.
+fn keeper(parts: &Parts, shared: &Shared, metrics: &Arc<PipelineMetrics>) -> Result<Option<Keeper>, Trouble> {
+    let manifest = &parts.manifest;
+    let (group, inputs) = (&manifest.group, &manifest.input);
+    let mut topics = Vec::new();
+    let ids = match &manifest.seen {
+        None => None,
+        Some(seen) => {
+            topics.extend(seen.topics.iter().cloned());
+            let place = ids::Place {
+                disk: shared.naming.seen_ids()?,
+                group: group.clone(),
+                inputs: inputs.clone(),
+                topics: seen.topics.clone(),
+                window_ms: clock::millis(seen.window),
+            };
+            Some(Ids::new(place, metrics.clone()))
+        }
+    };
+    let state = match &manifest.state {
+        None => None,
+        Some(own) => {
+            topics.extend(own.topics.iter().cloned());
+            let (files, topics) = (shared.naming.state()?, own.topics.clone());
+            let place = state::Place { files, group: group.clone(), inputs: inputs.clone(), topics };
+            Some(States::new(place, metrics.clone()))
+        }
+    };
+    if topics.is_empty() {
+        return Ok(None);
+    }
     let source = restore::Source {
         broker: parts.broker.clone(),
-        topics: seen.topics.clone(),
-        needed: needed(&parts.manifest),
+        topics,
+        needed: needed(manifest),
         metrics: metrics.clone(),
-        pipeline: parts.manifest.name.clone(),
+        pipeline: manifest.name.clone(),
     };
-    let place = ids::Place {
-        disk: shared.naming.seen_ids()?,
-        group: parts.manifest.group.clone(),
-        inputs: parts.manifest.input.clone(),
-        topics: seen.topics.clone(),
-        window_ms: clock::millis(seen.window),
-    };
-    Ok(Some(Ids::new(source, place)?))
+    Ok(Some(Keeper::new(source, inputs.len(), ids, state)?))
 }
 
 /// All topics that the pipeline produces to.
 fn written(manifest: &config::Pipeline) -> Vec<&str> {
     let outputs = manifest.outputs.iter().map(|(_, topic)| topic.as_str());
     let seen = manifest.seen.iter().flat_map(|seen| &seen.topics);
-    let mut all: Vec<&str> =
-        outputs.chain(manifest.dead_letter.topics.iter().chain(seen).map(String::as_str)).collect();
+    let state = manifest.state.iter().flat_map(|state| &state.topics);
+    let own = manifest.dead_letter.topics.iter().chain(seen).chain(state);
+    let mut all: Vec<&str> = outputs.chain(own.map(String::as_str)).collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -349,7 +375,7 @@ fn build(
         },
         anew: Arc::default(),
         on_loss: manifest.on_loss,
-        ids: None,
+        keeper: None,
         out: Handover::new(Outlet(to_committer), outlets()),
         over: RaiseOver(over),
         inbox: consumer_inbox,
@@ -373,6 +399,7 @@ pub fn setup(manifest: &config::Pipeline) -> Setup {
         outputs: manifest.outputs.iter().map(|(name, _)| name.clone()).collect(),
         config: manifest.config.clone(),
         max_batch: manifest.policy.batch.max_messages,
+        order: manifest.policy.order.clone(),
     }
 }
 
@@ -392,6 +419,7 @@ fn names(manifest: &config::Pipeline, serving: Arc<Serving>) -> committer::Names
         outputs: manifest.outputs.iter().map(|(_, topic)| topic.clone()).collect(),
         letters: manifest.dead_letter.topics.clone(),
         seen: manifest.seen.as_ref().map(|seen| seen.topics.clone()).unwrap_or_default(),
+        state: manifest.state.as_ref().map(|state| state.topics.clone()).unwrap_or_default(),
         style: manifest.dead_letter.headers,
     }
 }

@@ -165,13 +165,14 @@ fn prepare(engine: &Arc<wasm::Host>, pipelines: Vec<config::Pipeline>) -> Result
     let (mut all, mut unfit) = (Vec::new(), Vec::new());
     for manifest in pipelines {
         let started = Instant::now();
-        match load(engine, &manifest) {
-            Ok(handler) => {
+        let file = manifest.handler.display().to_string();
+        match load(engine, manifest) {
+            Ok((manifest, handler)) => {
                 let took_ms = started.elapsed().as_millis() as u64;
                 tracing::info!(pipeline = manifest.name, digest = handler.digest(), took_ms, "the handler is loaded");
                 all.push(Ready { manifest, handler, fresh: BTreeSet::new() });
             }
-            Err(why) => unfit.push(format!("{}: {why}", manifest.handler.display())),
+            Err(why) => unfit.push(format!("{file}: {why}")),
         }
     }
     if unfit.is_empty() { Ok(all) } else { Err(StartError(unfit)) }
@@ -225,8 +226,12 @@ pub fn needed(manifest: &config::Pipeline) -> Vec<NeededTopic> {
         let role = |input: &String| TopicRole::Seen { input: input.clone(), window: seen.window };
         seen.topics.iter().zip(&manifest.input).map(move |(name, input)| topic(name, role(input)))
     });
+    let state = manifest.state.iter().flat_map(|state| {
+        let role = |input: &String| TopicRole::State { input: input.clone() };
+        state.topics.iter().zip(&manifest.input).map(move |(name, input)| topic(name, role(input)))
+    });
     let mut all: Vec<NeededTopic> = Vec::new();
-    for topic in inputs.chain(outputs).chain(letters).chain(seen) {
+    for topic in inputs.chain(outputs).chain(letters).chain(seen).chain(state) {
         if !all.contains(&topic) {
             all.push(topic);
         }

@@ -132,5 +132,10 @@ pub(super) fn mark<'a>(topic: &'a str, partition: i32, value: &'a [u8]) -> Produ
     Produce { topic, partition: Some(partition), key: None, value: Some(value), headers: &[], timestamp_ms: None }
 }
 
+/// The record of a key's state; without a value it is deleted.
+pub(super) fn state<'a>(topic: &'a str, partition: i32, key: &'a [u8], value: Option<&'a [u8]>) -> Produce<'a> {
+    Produce { topic, partition: Some(partition), key: Some(key), value, headers: &[], timestamp_ms: None }
+}
+
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use super::budget::Budget;
 use super::clock::Clock;
-use super::ids::Memory;
+use super::kept::Memory;
 use super::link::{Payload, ToCommitter, ToShard, Work, to_broker};
 use super::serving::Serving;
 use super::witness::{Told, Witness};
@@ -10,7 +10,7 @@ use crate::admin::health::Heartbeat;
 use crate::admin::metrics::{ClosedReason, Failure as FailureKind, PipelineMetrics};
 use crate::fail::{Point, pass};
 use crate::record::Record;
-use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, Setup};
+use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, Setup, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use keyrail_engine::message::{self, Fate};
 use keyrail_engine::shard::{self, Next, Outcome, Plan, Settled, Shard};
@@ -50,7 +50,7 @@ struct Worker {
     instance: Option<Instance>,
     deliveries: Vec<Delivery>,
     settled: Vec<Settled<Payload>>,
-    memory: Memory,
+    memory: Arc<Memory>,
     shares: Shares,
 }
 
@@ -73,7 +73,7 @@ pub(super) fn run(shift: Shift) {
         instance: None,
         deliveries: Vec::new(),
         settled: Vec::new(),
-        memory: Memory::default(),
+        memory: Arc::default(),
         shares: Shares::default(),
     };
     worker.shift.engine.serve(version);
@@ -91,12 +91,8 @@ pub(super) fn run(shift: Shift) {
 impl Worker {
     fn turn(&mut self) -> Result<(), Ended> {
         self.shift.heartbeat.beat();
-        let next = self.shift.engine.next(self.shift.clock.now(), &self.memory, &mut self.settled);
-        if let Some(why) = self.memory.broken() {
-            // Nothing that was decided leaves this thread; the pipeline starts anew from its commits.
-            tracing::error!(pipeline = self.shift.setup.handler, why, "seen ids can't be looked up");
-            return Err(Ended);
-        }
+        let next = self.shift.engine.next(self.shift.clock.now(), self.memory.as_ref(), &mut self.settled);
+        self.sound()?;
         self.hand_on(Effects::default())?;
         match next {
             Next::Run(plan) => {
@@ -108,6 +104,14 @@ impl Worker {
             Next::Wait(until_ms) => self.wait(until_ms)?,
         }
         Ok(())
+    }
+
+    /// Where what internal topics hold can't be looked up, nothing that was decided leaves this thread; the pipeline starts
+    /// anew from its commits.
+    fn sound(&self) -> Result<(), Ended> {
+        let Some(why) = self.memory.broken() else { return Ok(()) };
+        tracing::error!(pipeline = self.shift.setup.handler, why, "what is kept of a partition can't be looked up");
+        Err(Ended)
     }
 
     /// Takes in about as much as the call took out; more would only wait here instead of there. Whatever is due runs
@@ -141,10 +145,11 @@ impl Worker {
     fn take(&mut self, message: ToShard) -> Result<(), Ended> {
         let engine = &mut self.shift.engine;
         match message {
-            ToShard::Open { partition, epoch, seen_below, settled, known } => {
+            ToShard::Open { partition, epoch, seen_below, settled, kept } => {
                 engine.open(partition, epoch, seen_below, &settled);
-                self.memory.open(partition, epoch, known);
+                Arc::make_mut(&mut self.memory).open(partition, epoch, kept);
             }
+            ToShard::Kept { partition, changes } => engine.kept(partition, &changes),
             ToShard::Marked { partition, ids } => engine.marked(partition, &ids),
             ToShard::Messages(messages) => {
                 let now = self.shift.clock.now();
@@ -158,7 +163,7 @@ impl Worker {
             }
             ToShard::Close { partition, epoch } => {
                 engine.close(partition, epoch);
-                self.memory.close(partition, epoch);
+                Arc::make_mut(&mut self.memory).close(partition, epoch);
                 let answer = ToCommitter::Drained { partition, epoch };
                 self.shift.committer.send(answer).map_err(|_| Ended)?;
             }
@@ -193,7 +198,14 @@ impl Worker {
         pass(Point::BeforeCall);
         let started = Instant::now();
         let now = self.shift.clock.now();
-        let result = instance.process(&mut self.deliveries, now.wall_ms, Duration::from_millis(plan.deadline_ms));
+        let lent = self.shift.engine.lend_state();
+        let mut state = lent.map(|call| State { call, kept: self.memory.clone() });
+        let deadline = Duration::from_millis(plan.deadline_ms);
+        let result = instance.process_with(&mut self.deliveries, &mut state, now.wall_ms, deadline);
+        if let Some(State { call, .. }) = state {
+            self.shift.engine.return_state(call);
+        }
+        self.sound()?;
         let took = started.elapsed();
         pass(Point::AfterCall);
         let records: Vec<Record> = match &self.shift.witness {

@@ -1,11 +1,12 @@
-//! Partitions that are owned, and wait until it is known which of their messages were seen before.
+//! Partitions that are owned, and wait until it is known what internal topics hold of them: which of their messages were seen
+//! before, and the state of their keys.
 //!
 //! They belong to the group, to the intake and to the ledger, which commits what their start changes; and they are paused.
 //! Shards learn of them when all is read. Meanwhile the others go on.
 
 use super::Trouble;
 use super::consumer::Worker;
-use super::ids::Known;
+use super::kept::Kept;
 use super::link::{ToCommitter, to_broker, to_engine};
 use crate::admin::health::State;
 use crate::record::TopicPartition;
@@ -31,11 +32,12 @@ pub(super) struct Waiting {
 /// What is told when it is known.
 #[derive(Debug)]
 struct Start {
-    number: u64,
+    /// What of it is not read yet.
+    numbers: Vec<u64>,
     epoch: Epoch,
     seen_below: i64,
     settled: Arc<Ranges>,
-    known: Arc<Known>,
+    kept: Kept,
 }
 
 impl Waiting {
@@ -52,11 +54,11 @@ impl Worker {
     /// A partition starts: at once, or when its ids are known. Its committed offset was asked before.
     pub(super) fn begin(&mut self, partition: Partition, opened: Opened, seen_below: i64) -> Result<(), Trouble> {
         let (epoch, settled) = (opened.epoch, Arc::new(opened.settled.clone()));
-        match &mut self.feed.ids {
-            None => self.tell_shards(partition, epoch, (seen_below, &settled), None),
-            Some(ids) => {
-                let (number, known) = ids.want(partition, to_broker(partition));
-                self.waiting.all.insert(partition, Start { number, epoch, seen_below, settled, known });
+        match &mut self.feed.keeper {
+            None => self.tell_shards(partition, epoch, (seen_below, &settled), &Kept::default()),
+            Some(keeper) => {
+                let (numbers, kept) = keeper.want(partition);
+                self.waiting.all.insert(partition, Start { numbers, epoch, seen_below, settled, kept });
                 self.waiting.since.get_or_insert_with(Instant::now);
             }
         }
@@ -66,8 +68,8 @@ impl Worker {
     /// It is given up.
     pub(super) fn begin_no_more(&mut self, partition: Partition) {
         self.waiting.all.remove(&partition);
-        if let Some(ids) = &mut self.feed.ids {
-            ids.forget(partition, to_broker(partition));
+        if let Some(keeper) = &mut self.feed.keeper {
+            keeper.forget(partition);
         }
         self.note_waiting();
     }
@@ -84,45 +86,48 @@ impl Worker {
 
     /// A pipeline that begins is not ready before all is known.
     pub(super) fn show_waiting(&mut self) {
-        if let (Some(ids), false) = (&self.feed.ids, self.waiting.is_empty()) {
-            let told = ids.told();
-            let told = if told.is_empty() { "reads which messages were seen before".to_owned() } else { told };
+        if let (Some(keeper), false) = (&self.feed.keeper, self.waiting.is_empty()) {
+            let told = keeper.told();
+            let told = if told.is_empty() { "reads what its internal topics hold".to_owned() } else { told };
             self.feed.health.set(State::NotReady(told));
             self.waiting.unready = true;
         }
     }
 
     /// Once in a while.
-    pub(super) fn look_at_ids(&mut self) -> Result<(), Trouble> {
+    pub(super) fn look_at_kept(&mut self) -> Result<(), Trouble> {
         if self.waiting.unready || self.waiting.since.is_some_and(|since| since.elapsed() > SHORT) {
             self.show_waiting();
         }
-        let Some(ids) = &mut self.feed.ids else { return Ok(()) };
-        ids.show();
-        let ends = ids.ends();
+        let Some(keeper) = &mut self.feed.keeper else { return Ok(()) };
+        keeper.show();
+        let ends = keeper.ends();
         if !ends.is_empty() {
-            self.feed.out.tell(ToCommitter::SeenEnds(ends))?;
+            self.feed.out.tell(ToCommitter::Ends(ends))?;
         }
         Ok(())
     }
 
     /// Those of which all is known by now start.
     pub(super) fn restored(&mut self) -> Result<(), Trouble> {
-        let Some(ids) = self.feed.ids.as_mut().filter(|_| !self.waiting.is_empty()) else { return Ok(()) };
-        let done = ids.done()?;
+        let Some(keeper) = self.feed.keeper.as_mut().filter(|_| !self.waiting.is_empty()) else { return Ok(()) };
+        let done = keeper.done()?;
         if done.is_empty() {
             return Ok(());
         }
-        let ready: Vec<(Partition, Start)> =
-            self.waiting.all.extract_if(.., |_, start| done.contains(&start.number)).collect();
+        let all_read = |start: &mut Start| {
+            start.numbers.retain(|number| !done.contains(number));
+            start.numbers.is_empty()
+        };
+        let ready: Vec<(Partition, Start)> = self.waiting.all.extract_if(.., |_, start| all_read(start)).collect();
         let mut resumed = Vec::with_capacity(ready.len());
-        for (partition, Start { epoch, seen_below, settled, known, .. }) in ready {
-            self.tell_shards(partition, epoch, (seen_below, &settled), Some(&known));
+        for (partition, Start { epoch, seen_below, settled, kept, .. }) in ready {
+            self.tell_shards(partition, epoch, (seen_below, &settled), &kept);
             // IMPORTANT: before the first of its messages can settle.
-            self.feed.out.tell(ToCommitter::Known { partition, epoch, known })?;
+            self.feed.out.tell(ToCommitter::Known { partition, epoch, kept })?;
             self.feed.out.flush()?;
-            if let Some(ids) = &mut self.feed.ids {
-                ids.runs(to_broker(partition));
+            if let Some(keeper) = &mut self.feed.keeper {
+                keeper.runs(partition);
             }
             if !self.held.contains(&partition) {
                 resumed.push(to_broker(partition));

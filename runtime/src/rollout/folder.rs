@@ -104,9 +104,14 @@ impl Folder {
         let unfit = unfit.into_iter().map(|(name, faults)| (name, faults.to_string())).collect();
         let mut content = Content { fit: BTreeMap::new(), unfit };
         for manifest in fit {
-            match Code::read(&manifest) {
-                Ok(code) => drop(content.fit.insert(manifest.name.clone(), Candidate { manifest, code })),
-                Err(why) => drop(content.unfit.insert(manifest.name.clone(), told(&manifest.handler, &why))),
+            let (name, handler) = (manifest.name.clone(), manifest.handler.clone());
+            let candidate = Code::read(&manifest).and_then(|code| {
+                let manifest = code.complete(manifest)?;
+                Ok(Candidate { manifest, code })
+            });
+            match candidate {
+                Ok(candidate) => drop(content.fit.insert(name, candidate)),
+                Err(why) => drop(content.unfit.insert(name, told(&handler, &why))),
             }
         }
         Ok(content)

@@ -3,7 +3,7 @@
 use super::effects::{Effects, Room};
 use super::limits::{Limits, Meter};
 use super::logging::LogQuota;
-use super::message::{Delivery, Setup};
+use super::message::{Delivery, Setup, State};
 use super::metrics::Handles;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub(super) struct Call {
     host_calls: u64,
     host_calls_left: u64,
     pub(super) staged_bytes: u64,
+    /// `None`: handlers of this pipeline have no state, or no call runs.
+    pub(super) state: Option<State>,
     /// What the guest logged last as an error: its panic, most likely, if the call traps.
     pub(super) last_error: Option<String>,
 }

@@ -170,6 +170,11 @@ impl Effects {
         }
     }
 
+    /// What else a slot stages counts as its bytes do.
+    pub(super) fn count_bytes(&mut self, slot: usize, bytes: u64) {
+        self.slots[slot].staged_bytes += bytes;
+    }
+
     pub(super) fn note_over_quota(&mut self, slot: usize) {
         self.slots[slot].over_quota = true;
     }

@@ -78,6 +78,36 @@ pub(super) fn look(bytes: &[u8]) -> Result<Shape, LoadErrorKind> {
     }
 }
 
+/// Whether a file asks for state, by the names of what it imports. One that can't be read asks for nothing; whoever loads it
+/// says why.
+pub(crate) fn uses_state(bytes: &[u8]) -> bool {
+    let is_state = |name: &str| interface(plain(name)).is_some_and(|(interface, _)| interface == "state");
+    let mut depth = 0;
+    let mut outermost = None;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload {
+            Ok(Payload::Version { encoding, .. }) => {
+                depth += 1;
+                outermost.get_or_insert(encoding);
+            }
+            Ok(Payload::End(_)) => depth -= 1,
+            Ok(Payload::ComponentImportSection(section)) if depth == 1 => {
+                if section.into_iter().filter_map(Result::ok).any(|import| is_state(import.name.name)) {
+                    return true;
+                }
+            }
+            Ok(Payload::ImportSection(section)) if outermost == Some(Encoding::Module) => {
+                if section.into_imports().filter_map(Result::ok).any(|import| is_state(import.module)) {
+                    return true;
+                }
+            }
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
 /// Puts what is no WebAssembly into words.
 fn resembles(bytes: &[u8]) -> String {
     if bytes.is_empty() {

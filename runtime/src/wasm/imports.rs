@@ -1,4 +1,4 @@
-//! The imports `context`, `emit`, `state` and `timers`.
+//! The imports `context`, `emit` and `timers`.
 
 use super::call::{Ctx, Quota, write_id};
 use super::contract::{WireError, WireHeader, WireOutput};
@@ -18,7 +18,7 @@ pub(super) fn link(linker: &mut Linker<Ctx>) -> Result<()> {
         let index = store.data_mut().call.enter(slot)?;
         Ok((send(&mut store, index, output)?,))
     })?;
-    state(linker)?;
+    super::state::link(linker)?;
     timers(linker)
 }
 
@@ -115,30 +115,12 @@ fn size(list: Option<&WasmList<u8>>) -> u64 {
     list.map_or(0, |list| list.len() as u64)
 }
 
-/// An answer that carries nothing, or an error.
+/// What a function gives, or an error.
 type Answer<T> = Result<(std::result::Result<T, WireError>,)>;
 
 fn absent<T>(store: &mut Store<'_>, slot: u32, what: &str) -> Answer<T> {
     store.data_mut().call.enter(slot)?;
     Ok((Err(WireError::Other(format!("{what} not there yet: this version of Keyrail runs handlers without"))),))
-}
-
-fn state(linker: &mut Linker<Ctx>) -> Result<()> {
-    let mut state = linker.instance("keyrail:handler/state@0.1.0")?;
-    const STATE: &str = "state is";
-    state.func_wrap("get", |mut store: Store<'_>, (slot, _): (u32, WasmStr)| -> Answer<Option<Vec<u8>>> {
-        absent(&mut store, slot, STATE)
-    })?;
-    type Put = (u32, WasmStr, WasmList<u8>, Option<u64>);
-    state
-        .func_wrap("put", |mut store: Store<'_>, (slot, ..): Put| -> Answer<()> { absent(&mut store, slot, STATE) })?;
-    state.func_wrap("delete", |mut store: Store<'_>, (slot, _): (u32, WasmStr)| -> Answer<()> {
-        absent(&mut store, slot, STATE)
-    })?;
-    type Scan = (u32, WasmStr, Option<WasmStr>, u32);
-    state.func_wrap("scan", |mut store: Store<'_>, (slot, ..): Scan| -> Answer<Vec<(String, Vec<u8>)>> {
-        absent(&mut store, slot, STATE)
-    })
 }
 
 fn timers(linker: &mut Linker<Ctx>) -> Result<()> {

@@ -8,7 +8,7 @@ use super::handler::Handler;
 use super::host::ticks;
 use super::limits::{Limits, Meter};
 use super::logging::LogQuota;
-use super::message::{Answer, Delivery, Failure, Outcome, Setup};
+use super::message::{Answer, Delivery, Failure, Outcome, Setup, State};
 use super::metrics::Handles;
 use super::text::{self, DETAIL_BYTES, clean};
 use std::sync::Arc;
@@ -40,14 +40,28 @@ impl Instance {
     /// Runs a batch: one outcome for each message, in order.
     ///
     /// `batch` is lent: whatever comes of the call, it holds the same deliveries afterwards. The caller keeps it
-    /// within [`Setup::max_batch`]. `now_ms` is what the guest is told as the time; `deadline` is kept to within
-    /// 20 ms.
+    /// within [`Setup::max_batch`]. `now_ms` is what the guest is told as the time; `deadline` is kept to
+    /// within 20 ms.
     ///
     /// # Errors
     /// The instance is dead then and must be dropped; no message of the batch is to blame before it fails alone.
     pub fn process(
         &mut self,
         batch: &mut Vec<Delivery>,
+        now_ms: i64,
+        deadline: Duration,
+    ) -> Result<Answer, CallFailure> {
+        self.process_with(batch, &mut None, now_ms, deadline)
+    }
+
+    /// As [`Instance::process`], with the state of the messages' keys.
+    ///
+    /// # Errors
+    /// As there; `state` holds then what the call left, of which nothing is meant to stand.
+    pub fn process_with(
+        &mut self,
+        batch: &mut Vec<Delivery>,
+        state: &mut Option<State>,
         now_ms: i64,
         deadline: Duration,
     ) -> Result<Answer, CallFailure> {
@@ -59,8 +73,10 @@ impl Instance {
         }
         // The messages are read in place while the store lends them to host calls: hence one shared batch.
         let shared = Arc::new(std::mem::take(batch));
+        self.store.data_mut().call.state = state.take();
         let result = self.run(&shared, now_ms, deadline);
         self.dead = result.is_err();
+        *state = self.store.data_mut().call.state.take();
         self.store.data_mut().end();
         *batch = Arc::try_unwrap(shared).unwrap_or_else(|shared| shared.to_vec());
         result

@@ -12,13 +12,14 @@ pub struct Limits {
     pub table_elements: u64,
     /// Sends of one message.
     pub outputs: u32,
-    /// Bytes that one message may stage: keys, values, header names and values, and 16 for each header.
+    /// Bytes that one message may stage: keys, values, header names and values, and 16 for each header; of state its key,
+    /// name and value, and 64 for each change.
     pub output_bytes: u64,
     /// Bytes that all messages of a call may stage together; a batch that needs more fails and is to be run one by
     /// one. Less than `output_bytes` counts as `output_bytes`.
     pub call_output_bytes: u64,
     /// Calls that the guest may make into the host, for each message of a batch (and in `open`). One that looks at headers
-    /// counts once more for each 16 KiB of them.
+    /// counts once more for each 16 KiB of them, and so does one that reads state.
     pub host_calls: u64,
     /// Bytes that the guest may hand to the host in one such call, or return from one batch. Less than twice
     /// `output_bytes` counts as that.

@@ -2,6 +2,9 @@
 
 use super::effects::Effects;
 use crate::record::Record;
+use keyrail_engine::policy::Order;
+use keyrail_engine::state::Kept;
+use std::sync::Arc;
 
 /// What an instance is told when it opens, and where its sends may go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +21,17 @@ pub struct Setup {
     pub config: Vec<(String, String)>,
     /// The most messages that a call will carry.
     pub max_batch: u32,
+    /// Which key a message's state belongs to.
+    pub order: Order,
+}
+
+/// State of handlers, lent to a call; see [`keyrail_engine::state`].
+#[derive(Debug)]
+pub struct State {
+    /// What is not committed, and what the call stages.
+    pub call: keyrail_engine::state::Call,
+    /// What is committed.
+    pub kept: Arc<dyn Kept + Send + Sync>,
 }
 
 /// One message of a batch. Its index in the batch is its slot.

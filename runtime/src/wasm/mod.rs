@@ -20,6 +20,7 @@ mod limits;
 mod logging;
 mod message;
 mod metrics;
+mod state;
 mod text;
 
 #[cfg(test)]
@@ -30,11 +31,13 @@ pub(crate) use format::fuzz as format_fuzz;
 
 pub use contract::CONTRACT_VERSION;
 pub use effects::{Effects, Send, SendHeaders};
+pub(crate) use format::uses_state;
+
 pub use error::{CallFailure, LoadError, LoadErrorKind, OpenError, OpenErrorKind};
 pub use handler::{Facts, Handler};
 pub(crate) use handler::{hex, sha256_hex};
 pub use host::{Host, HostOptions};
 pub use instance::Instance;
 pub use limits::Limits;
-pub use message::{Answer, Delivery, Failure, Outcome, Setup};
+pub use message::{Answer, Delivery, Failure, Outcome, Setup, State};
 pub use metrics::{HandlerMetrics, MetricKind, MetricSnapshot, MetricValue};

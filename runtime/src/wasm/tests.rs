@@ -39,6 +39,7 @@ pub(super) fn setup(name: &str) -> Setup {
         outputs: vec!["out".to_owned(), "other".to_owned()],
         config: vec![("currency".to_owned(), "EUR".to_owned())],
         max_batch: 256,
+        order: keyrail_engine::policy::Order::default(),
     }
 }
 

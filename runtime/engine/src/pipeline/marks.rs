@@ -16,14 +16,22 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// The highest bit tells a record of marks from a message's publication.
+/// The highest bit tells a record of marks or state from a message's publication.
 const MARK: u64 = 1 << 63;
+/// And this one state from marks.
+const STATE: u64 = 1 << 62;
 
 impl Token {
     /// Whether it names records of seen ids or of state.
     #[must_use]
     pub const fn is_mark(self) -> bool {
         self.0 & MARK != 0
+    }
+
+    /// Whether it names records of state.
+    #[must_use]
+    pub const fn is_state(self) -> bool {
+        self.is_mark() && self.0 & STATE != 0
     }
 }
 
@@ -80,8 +88,8 @@ impl Marks {
 
     fn write(&mut self, partition: Partition, epoch: Epoch, what: What) -> Token {
         self.tokens += 1;
-        let token = Token(MARK | self.tokens);
-        let open = if let What::State(changes) = &what { changes.len() } else { 1 };
+        let (kind, open) = if let What::State(changes) = &what { (STATE, changes.len()) } else { (0, 1) };
+        let token = Token(MARK | kind | self.tokens);
         self.records.insert(token, Written { partition, epoch, what, open });
         token
     }

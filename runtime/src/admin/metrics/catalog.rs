@@ -88,10 +88,15 @@ catalog! {
     SeenDisk Gauge "keyrail_seen_disk_bytes" "Room on disk that they take";
     SeenLookups Counter "keyrail_seen_lookups_total" "Messages whose id was looked up among them";
     SeenFalsePositives Counter "keyrail_seen_filter_false_positives_total" "Look-ups that a filter in memory could not answer and the disk did with no";
+    StateMemory Gauge "keyrail_state_memory_bytes" "Memory that handlers' state takes, of the partitions owned";
+    StateDisk Gauge "keyrail_state_disk_bytes" "Room on disk that it takes, of all pipelines of the process";
+    StateReads Counter "keyrail_state_reads_total" "Values of committed state that were asked for";
+    StateDiskReads Counter "keyrail_state_disk_reads_total" "Those that the disk was asked for";
+    StateLongestWait Gauge "keyrail_state_longest_wait_seconds" "Longest that a commit's state waited for room in memory";
     RestoreRemaining Gauge "keyrail_restore_remaining_records" "Offsets of internal topics still to be read before partitions begin";
     RestoreRecords Counter "keyrail_restore_records_total" "Records read from internal topics before partitions began";
     RestoreBytes Counter "keyrail_restore_bytes_total" "Their bytes";
-    RestoreIds Counter "keyrail_restore_ids_total" "Message ids in them";
+    RestoreEntries Counter "keyrail_restore_entries_total" "Message ids and changes of state in them";
     RestoreSeconds Counter "keyrail_restore_seconds_total" "Time spent reading them";
     Rollouts Counter "keyrail_rollouts_total" "Changes of a pipeline's files, by what became of them";
     InstancesOpened Counter "keyrail_handler_instances_opened_total" "Instances of the handler opened";

@@ -158,6 +158,8 @@ labels! {
         DeadLetter = "dead_letter",
         /// Ids that a commit marks as seen.
         SeenIds = "seen_ids",
+        /// State that a commit changes.
+        State = "state",
     }
 
     /// Why a record was not taken.

@@ -162,14 +162,24 @@ pub struct PipelineMetrics {
     pub seen_lookups: Counter,
     /// Those that a filter could not answer, and the disk did with no.
     pub seen_false_positives: Counter,
+    /// Memory that state takes; the consumer thread owns it, and the next four.
+    pub state_memory_bytes: Gauge,
+    /// Room on disk that it takes, of all pipelines of the process.
+    pub state_disk_bytes: Gauge,
+    /// Look-ups of committed state.
+    pub state_reads: Counter,
+    /// Those that the disk answered.
+    pub state_disk_reads: Counter,
+    /// Longest wait of a commit's state for room, in microseconds.
+    pub state_longest_wait_micros: Gauge,
     /// Offsets of internal topics still to be read; the restoring thread owns it.
     pub restore_remaining: Gauge,
     /// Records read from internal topics.
     pub restore_records: Counter,
     /// Their bytes.
     pub restore_bytes: Counter,
-    /// Ids in them.
-    pub restore_ids: Counter,
+    /// Ids and changes of state in them.
+    pub restore_entries: Counter,
     /// Time spent reading them, in milliseconds.
     pub restore_millis: Counter,
     /// Handler instances opened.
@@ -216,10 +226,15 @@ impl PipelineMetrics {
             seen_disk_bytes: Gauge::default(),
             seen_lookups: Counter::default(),
             seen_false_positives: Counter::default(),
+            state_memory_bytes: Gauge::default(),
+            state_disk_bytes: Gauge::default(),
+            state_reads: Counter::default(),
+            state_disk_reads: Counter::default(),
+            state_longest_wait_micros: Gauge::default(),
             restore_remaining: Gauge::default(),
             restore_records: Counter::default(),
             restore_bytes: Counter::default(),
-            restore_ids: Counter::default(),
+            restore_entries: Counter::default(),
             restore_millis: Counter::default(),
             instances_opened: Counter::default(),
             instances_closed: CounterBy::default(),
@@ -280,15 +295,20 @@ impl PipelineMetrics {
             (Id::SeenDisk, self.seen_disk_bytes.get()),
             (Id::SeenLookups, self.seen_lookups.get()),
             (Id::SeenFalsePositives, self.seen_false_positives.get()),
+            (Id::StateMemory, self.state_memory_bytes.get()),
+            (Id::StateDisk, self.state_disk_bytes.get()),
+            (Id::StateReads, self.state_reads.get()),
+            (Id::StateDiskReads, self.state_disk_reads.get()),
             (Id::RestoreRemaining, self.restore_remaining.get()),
             (Id::RestoreRecords, self.restore_records.get()),
             (Id::RestoreBytes, self.restore_bytes.get()),
-            (Id::RestoreIds, self.restore_ids.get()),
+            (Id::RestoreEntries, self.restore_entries.get()),
             (Id::InstancesOpened, self.instances_opened.get()),
         ];
         for (id, value) in singles {
             page.put(id, own, value);
         }
+        page.put_real(Id::StateLongestWait, own, self.state_longest_wait_micros.get() as f64 / 1e6);
         page.put_real(Id::RestoreSeconds, own, self.restore_millis.get() as f64 / 1e3);
         page.put_histogram(Id::BatchMessages, own, &self.batch_messages);
         page.put_histogram(Id::CallDuration, own, &self.call_micros);

@@ -23,7 +23,7 @@ mod writer;
 pub(crate) use block::fuzz as block_fuzz;
 
 use super::client::{Client, NewTopic};
-use super::topics::{NeededTopic, TopicProblem, TopicRole, dead_letter_settings, seen_settings, unfit_seen};
+use super::topics::{Kept, NeededTopic, TopicProblem, TopicRole, dead_letter_settings};
 use super::{Broker, BrokerError, BrokerErrorKind, Consumer, Producer};
 use crossbeam_channel::Sender;
 use errors::operator;
@@ -175,29 +175,29 @@ impl Embedded {
         Ok(None)
     }
 
-    fn make_seen(&self, name: &str, input: &str, window: Duration) -> Result<Vec<TopicProblem>, BrokerError> {
+    fn make_kept(&self, name: &str, input: &str, kept: Kept) -> Result<Vec<TopicProblem>, BrokerError> {
         let store = &self.inner.store;
         let input = store.topic(input)?;
-        if let Ok(seen) = store.topic(name) {
-            return Ok(unfit_ids(&seen, &input, window));
+        if let Ok(topic) = store.topic(name) {
+            return Ok(unfit_kept(&topic, &input, kept));
         }
-        self.make(name, Some(input.count()), seen_settings(window, false))?;
+        self.make(name, Some(input.count()), kept.settings(false))?;
         Ok(Vec::new())
     }
 }
 
-/// What is wrong with an input's topic of seen ids. No command changes a topic here.
-fn unfit_ids(seen: &TopicState, input: &TopicState, window: Duration) -> Vec<TopicProblem> {
-    let (name, has, needs) = (&seen.name, seen.count(), input.count());
+/// What is wrong with an input's topic of ids or state. No command changes a topic here.
+fn unfit_kept(topic: &TopicState, input: &TopicState, kept: Kept) -> Vec<TopicProblem> {
+    let (name, has, needs) = (&topic.name, topic.count(), input.count());
     let mut unfit: Vec<String> = Vec::new();
     if has != needs {
-        unfit.push(format!("has {has} partitions, its input {needs}, and ids keep their partition"));
+        unfit.push(format!("has {has} partitions, its input {needs}, and what is kept keeps its partition"));
     }
-    let settings = unfit_seen(&seen.settings.all(), window).into_iter();
+    let settings = kept.unfit(&topic.settings.all()).into_iter();
     unfit.extend(settings.map(|u| format!("has {}={}, and needs {}: {}", u.setting, u.has, u.needs, u.why)));
     let told = |why| TopicProblem {
         topic: name.clone(),
-        message: format!("topic of seen ids {name:?} {why}. Give the pipeline another group, which has its own"),
+        message: format!("{} {name:?} {why}. Give the pipeline another group, which has its own", kept.topic()),
         command: None,
     };
     unfit.into_iter().map(told).collect()
@@ -250,8 +250,11 @@ impl Broker for Embedded {
         for topic in needed {
             match &topic.role {
                 TopicRole::DeadLetter { input } => problems.extend(self.make_dead_letter(&topic.name, input)?),
-                TopicRole::Seen { input, window } => problems.extend(self.make_seen(&topic.name, input, *window)?),
-                TopicRole::Input | TopicRole::Output => {}
+                role => {
+                    if let Some((kept, input)) = role.kept() {
+                        problems.extend(self.make_kept(&topic.name, input, kept)?);
+                    }
+                }
             }
         }
         Ok(problems)

@@ -3,15 +3,10 @@
 use super::errors::is_verdict;
 use super::native::{Client, Code, Event, Failure, NewTopic, Queue, TopicDescription};
 use super::{Place, log};
-use crate::broker::topics::{
-    NeededTopic, TopicProblem, TopicRole, dead_letter_settings, nearest, seen_settings, unfit_seen,
-};
+use crate::broker::topics::{Kept, NeededTopic, TopicProblem, TopicRole, dead_letter_settings, nearest};
 use crate::broker::{BrokerError, BrokerErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// What a topic of seen ids is called.
-const SEEN: &str = "topic of seen ids";
 
 /// What the broker says of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,11 +201,8 @@ impl Topics {
                     (TopicRole::DeadLetter { input }, Some(has)) => {
                         problems.extend(self.check_dead_letter(&info.name, has, count(input).unwrap_or(0), wait));
                     }
-                    (TopicRole::Seen { input, window }, None) => {
-                        problems.extend(count(input).and_then(|n| self.make_seen(&info.name, input, n, *window, wait)));
-                    }
-                    (TopicRole::Seen { input, window }, Some(has)) => {
-                        problems.extend(self.check_seen(&info.name, has, count(input), *window, wait));
+                    (TopicRole::Seen { .. } | TopicRole::State { .. }, has) => {
+                        problems.extend(self.make_or_check_kept(&info.name, role, has, &count, wait));
                     }
                 }
             }
@@ -235,15 +227,23 @@ impl Topics {
         self.make_own("dead-letter topic", name, (input, partitions), &settings, wait)
     }
 
-    fn make_seen(
+    /// A topic of what is kept of an input. `count` tells how many partitions a topic has.
+    fn make_or_check_kept(
         &self,
         name: &str,
-        input: &str,
-        partitions: i32,
-        window: Duration,
+        role: &TopicRole,
+        has: Option<i32>,
+        count: &dyn Fn(&str) -> Option<i32>,
         wait: Duration,
-    ) -> Option<TopicProblem> {
-        self.make_own(SEEN, name, (input, partitions), &seen_settings(window, true), wait)
+    ) -> Vec<TopicProblem> {
+        let Some((kept, input)) = role.kept() else { return Vec::new() };
+        match (has, count(input)) {
+            (Some(has), needs) => self.check_kept(name, has, needs, kept, wait),
+            (None, Some(needs)) => {
+                self.make_own(kept.topic(), name, (input, needs), &kept.settings(true), wait).into_iter().collect()
+            }
+            (None, None) => Vec::new(),
+        }
     }
 
     /// Makes a topic of the pipeline's own, or says how somebody else does.
@@ -269,32 +269,23 @@ impl Topics {
     }
 
     /// `needs`: partitions of the input, where they are known.
-    fn check_seen(
-        &self,
-        name: &str,
-        has: i32,
-        needs: Option<i32>,
-        window: Duration,
-        wait: Duration,
-    ) -> Vec<TopicProblem> {
+    fn check_kept(&self, name: &str, has: i32, needs: Option<i32>, kept: Kept, wait: Duration) -> Vec<TopicProblem> {
         let problem = |message: String, command: String| TopicProblem {
             topic: name.to_owned(),
-            message: format!("{SEEN} {name:?} {message}"),
+            message: format!("{} {name:?} {message}", kept.topic()),
             command: Some(command),
         };
         match needs {
             Some(needs) if has < needs => {
-                let message = format!(
-                    "has {has} partitions, its input {needs}: keys have moved to other partitions, and the ids of their \
-                     messages have not, so what comes twice within dedup.window of before may run twice. Add partitions to \
-                     accept that"
-                );
+                let behind = kept.left_behind();
+                let message =
+                    format!("has {has} partitions, its input {needs}: {behind}. Add partitions to accept that");
                 return vec![problem(message, self.place.add_partitions_command(name, &needs.to_string()))];
             }
             Some(needs) if has > needs => {
                 let message = format!(
-                    "has {has} partitions, its input {needs}: it holds ids of another topic. Delete it to forget them, and \
-                     it is made anew"
+                    "has {has} partitions, its input {needs}: it is of another input. Delete it to forget what it holds, and it \
+                     is made anew"
                 );
                 return vec![problem(message, self.place.delete_command(name))];
             }
@@ -302,7 +293,7 @@ impl Topics {
         }
         // Without the right to ask, what is not known is not called wrong.
         let settings = self.settings(name, wait).unwrap_or_default();
-        let unfit = unfit_seen(&settings, window).into_iter().map(|unfit| {
+        let unfit = kept.unfit(&settings).into_iter().map(|unfit| {
             let command = self.place.set_command(name, unfit.setting, &unfit.needs);
             problem(format!("has {}={}: {}", unfit.setting, unfit.has, unfit.why), command)
         });

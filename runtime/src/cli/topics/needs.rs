@@ -1,16 +1,13 @@
 //! The topics that pipelines need, each once, and how it stands.
 
 use keyrail::broker::client::Client;
-use keyrail::broker::topics::{dead_letter_settings, seen_settings, unfit_seen};
+use keyrail::broker::topics::{Kept, dead_letter_settings};
 use keyrail::broker::{BrokerError, BrokerErrorKind};
 use keyrail::config::Pipeline;
 use serde::Serialize;
-use std::time::Duration;
 
 const LARGEST: &str = "max.message.bytes";
 const POLICY: &str = "cleanup.policy";
-/// A role.
-const SEEN: &str = "seen ids";
 
 /// How a topic stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -41,14 +38,14 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Use {
     pub(super) pipeline: String,
-    /// `input`, `output`, `dead letters` or `seen ids`.
+    /// `input`, `output`, `dead letters`, `seen ids` or `state`.
     pub(super) role: &'static str,
-    /// Of dead letters and seen ids: the topic that they come from.
+    /// Of dead letters, seen ids and state: the topic that they come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) input: Option<String>,
-    /// Of seen ids: how long they count.
+    /// Of seen ids and state.
     #[serde(skip)]
-    window: Option<Duration>,
+    kept: Option<Kept>,
 }
 
 /// Something about a topic that does not fit.
@@ -101,13 +98,13 @@ impl Need {
         }
     }
 
-    /// The input whose dead letters or seen ids go here.
+    /// The input whose dead letters, seen ids or state go here.
     fn own_of(&self) -> Option<&str> {
         self.needed_by.iter().find_map(|other| other.input.as_deref())
     }
 
-    fn window(&self) -> Option<Duration> {
-        self.needed_by.iter().find_map(|other| other.window)
+    fn kept(&self) -> Option<Kept> {
+        self.needed_by.iter().find_map(|other| other.kept)
     }
 
     pub(super) fn make_settings(&self) -> Vec<(String, String)> {
@@ -127,12 +124,12 @@ impl Need {
     }
 }
 
-/// Each topic once, inputs before outputs before dead letters before seen ids.
+/// Each topic once, inputs before outputs before dead letters before seen ids before state.
 pub(super) fn collect(pipelines: &[Pipeline]) -> Vec<Need> {
     let mut needs: Vec<Need> = Vec::new();
-    let mut add = |topic: &str, pipeline: &Pipeline, role, input: Option<&String>| {
-        let window = pipeline.seen.as_ref().map(|seen| seen.window).filter(|_| role == SEEN);
-        let one = Use { pipeline: pipeline.name.clone(), role, input: input.cloned(), window };
+    let mut add = |topic: &str, pipeline: &Pipeline, role, input: Option<(&String, Option<Kept>)>| {
+        let kept = input.and_then(|(_, kept)| kept);
+        let one = Use { pipeline: pipeline.name.clone(), role, input: input.map(|(input, _)| input.clone()), kept };
         let place = needs.iter().position(|need| need.topic == topic).unwrap_or_else(|| {
             needs.push(Need::new(topic));
             needs.len() - 1
@@ -149,12 +146,22 @@ pub(super) fn collect(pipelines: &[Pipeline]) -> Vec<Need> {
     }
     for pipeline in pipelines {
         for (input, topic) in pipeline.input.iter().zip(&pipeline.dead_letter.topics) {
-            add(topic, pipeline, "dead letters", Some(input));
+            add(topic, pipeline, "dead letters", Some((input, None)));
         }
     }
     for pipeline in pipelines {
-        let seen = pipeline.seen.iter().flat_map(|seen| &seen.topics);
-        pipeline.input.iter().zip(seen).for_each(|(input, topic)| add(topic, pipeline, SEEN, Some(input)));
+        let Some(seen) = &pipeline.seen else { continue };
+        let kept = Some(Kept::Ids { window: seen.window });
+        pipeline
+            .input
+            .iter()
+            .zip(&seen.topics)
+            .for_each(|(input, t)| add(t, pipeline, "seen ids", Some((input, kept))));
+    }
+    for pipeline in pipelines {
+        let Some(state) = &pipeline.state else { continue };
+        let kept = Some(Kept::State);
+        pipeline.input.iter().zip(&state.topics).for_each(|(input, t)| add(t, pipeline, "state", Some((input, kept))));
     }
     needs
 }
@@ -183,9 +190,9 @@ pub(super) fn examine(client: &mut dyn Client, needs: &mut [Need], make: Make) -
                 Some(has) => Some((has, settings(client, &need.topic)?)),
                 None => None,
             };
-            let wanted = if let Some(window) = need.window() {
-                need.differs = has.map_or_else(Vec::new, |(has, settings)| of_seen(has, needed, &settings, window));
-                seen_settings(window, make.segments)
+            let wanted = if let Some(kept) = need.kept() {
+                need.differs = has.map_or_else(Vec::new, |(has, settings)| of_kept(has, needed, &settings, kept));
+                kept.settings(make.segments)
             } else {
                 let limit = match count(&input) {
                     Some(_) => number(&settings(client, &input)?, LARGEST),
@@ -220,13 +227,13 @@ fn number(settings: &Settings, name: &str) -> Option<i64> {
     settings.iter().find(|(n, _)| n == name).and_then(|(_, value)| value.parse().ok())
 }
 
-/// Where a topic for seen ids does not fit its input, or keeps them too short a time.
-fn of_seen(has: i32, needed: Option<i32>, settings: &Settings, window: Duration) -> Vec<Difference> {
+/// Where a topic for seen ids or state does not fit its input, or loses what counts.
+fn of_kept(has: i32, needed: Option<i32>, settings: &Settings, kept: Kept) -> Vec<Difference> {
     let mut found = Vec::new();
     if let Some(needed) = needed.filter(|needed| has != *needed) {
         found.push(Difference { setting: "partitions", has: has.to_string(), needs: needed.to_string() });
     }
-    let unfit = unfit_seen(settings, window).into_iter();
+    let unfit = kept.unfit(settings).into_iter();
     found.extend(unfit.map(|u| Difference { setting: u.setting, has: u.has, needs: u.needs }));
     found
 }
@@ -277,11 +284,12 @@ mod tests {
 
     #[test]
     fn seen_ids_need_as_many_partitions_and_their_time() {
+        let kept = Kept::Ids { window: std::time::Duration::from_secs(3600) };
         let told = |has, settings: &Settings| {
-            let all = of_seen(has, Some(6), settings, Duration::from_secs(3600));
+            let all = of_kept(has, Some(6), settings, kept);
             all.into_iter().map(|d| format!("{} {} {}", d.setting, d.has, d.needs)).collect::<Vec<_>>()
         };
-        let fit = seen_settings(Duration::from_secs(3600), true);
+        let fit = kept.settings(true);
         assert_eq!(told(6, &fit), [""; 0]);
         assert_eq!(told(7, &fit), ["partitions 7 6"]);
         let unfit = pairs(&[("cleanup.policy", "delete"), ("retention.ms", "60000")]);

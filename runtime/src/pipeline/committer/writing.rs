@@ -11,6 +11,7 @@ use crate::wasm::Send;
 use keyrail_engine::message::{Fate, Partition};
 use keyrail_engine::pipeline::{self, Token};
 use keyrail_engine::shard::Settled;
+use keyrail_engine::state::{self, Change};
 use std::time::Duration;
 
 impl Worker {
@@ -95,6 +96,36 @@ impl Worker {
         Ok(())
     }
 
+    /// The state that a transaction changes in one partition, a record for each key.
+    pub(super) fn produce_state(
+        &mut self,
+        token: Token,
+        partition: Partition,
+        changes: &[Change],
+    ) -> Result<(), Trouble> {
+        let renewals = self.renewals;
+        for change in changes {
+            let value = change.entry.as_ref().map(state::encode);
+            // Its transaction may be given up before all of it is handed over.
+            while self.renewals == renewals {
+                let topic = self.ledger.names.state.get(partition.topic as usize).map_or("", String::as_str);
+                let produce = records::state(topic, partition.number, &change.key, value.as_deref());
+                match self.ledger.sink.producer().send(&produce, token.0) {
+                    Ok(true) => {
+                        pass(Point::AfterProduce);
+                        break;
+                    }
+                    Ok(false) => self.wait_for_room()?,
+                    Err(refusal) => {
+                        self.refused(token, refusal)?;
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn refused(&mut self, token: Token, refusal: Refusal) -> Result<(), Trouble> {
         // Of a transaction that was given up nobody asks any more.
         if token.is_mark() || self.ledger.engine.publication(token).is_some() {
@@ -133,7 +164,7 @@ impl Worker {
         let mut reports = std::mem::take(&mut self.reports);
         self.ledger.sink.producer().poll(wait, &mut reports);
         let now = self.ledger.clock.now();
-        let (mut outputs, mut letters, mut marks) = (0, 0, 0);
+        let (mut outputs, mut letters, mut marks, mut state) = (0, 0, 0, 0);
         for (token, result) in reports.drain(..) {
             let token = Token(token);
             match result {
@@ -142,6 +173,8 @@ impl Worker {
                     let letter = self.ledger.engine.acknowledged(token, now, &mut self.actions);
                     *(if letter {
                         &mut letters
+                    } else if token.is_state() {
+                        &mut state
                     } else if token.is_mark() {
                         &mut marks
                     } else {
@@ -155,6 +188,7 @@ impl Worker {
         self.ledger.metrics.produced.add(Produced::Output, outputs);
         self.ledger.metrics.produced.add(Produced::DeadLetter, letters);
         self.ledger.metrics.produced.add(Produced::SeenIds, marks);
+        self.ledger.metrics.produced.add(Produced::State, state);
         if let Some(error) = self.ledger.sink.producer().trouble() {
             tracing::warn!(pipeline = self.ledger.names.pipeline, %error, "the producer has trouble");
         }

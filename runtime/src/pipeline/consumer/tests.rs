@@ -7,8 +7,9 @@ use crate::admin::metrics::Metrics;
 use crate::broker::{BrokerError, Commits, Committed, LogBounds};
 use crate::pipeline::Pool;
 use crate::pipeline::clock::wall_ms;
-use crate::pipeline::ids::Memory;
+use crate::pipeline::ids::Ids;
 use crate::pipeline::ids::tests::Disk;
+use crate::pipeline::kept::Memory;
 use crate::pipeline::link::{Outlet, Over};
 use crate::pipeline::restore::tests::Scene;
 use crate::record::RecordBuilder;
@@ -104,7 +105,7 @@ fn bench_with(shards: u32, polls: Vec<Polled>, limit_bytes: u64) -> Bench {
         from: From::Earliest,
         anew: Arc::default(),
         on_loss: OnLoss::Stop,
-        ids: None,
+        keeper: None,
         out: Handover::new(Outlet(to_committer), to_shards.into_iter().map(Outlet)),
         over: RaiseOver(Over::default()),
         inbox,
@@ -258,7 +259,8 @@ fn bench_with_ids(name: &str, polls: Vec<Polled>) -> (Bench, Scene, Disk) {
     scene.broker.fails.store(usize::MAX, SeqCst);
     let mut bench = bench(polls, 1 << 20);
     let disk = Disk::new(name);
-    bench.worker.feed.ids = Some(Ids::new(scene.source(), disk.place()).unwrap());
+    let (source, ids) = (scene.source(), Ids::new(disk.place(), bench.worker.feed.metrics.clone()));
+    bench.worker.feed.keeper = Some(Keeper::new(source, 1, Some(ids), None).unwrap());
     (bench, scene, disk)
 }
 
@@ -304,9 +306,9 @@ fn a_partition_gives_nothing_to_anybody_before_its_ids_are_known() {
         bench.told().len() == 3 && !bench.shards[0].is_empty()
     });
     assert_eq!(bench.told(), ["assign 1", "pause 1", "resume 1"]);
-    let Ok(ToShard::Open { known: Some(known), .. }) = bench.shards[0].try_recv() else { panic!("no start") };
+    let Ok(ToShard::Open { kept, .. }) = bench.shards[0].try_recv() else { panic!("no start") };
     let mut memory = Memory::default();
-    memory.open(to_engine(AT), Epoch(1), Some(known));
+    memory.open(to_engine(AT), Epoch(1), kept);
     let now = Now { wall_ms: wall_ms(), steady_ms: 0 };
     assert!(memory.contains(to_engine(AT), MessageId([7; 16]), now));
     assert!(!memory.contains(to_engine(AT), MessageId([8; 16]), now));
@@ -353,8 +355,8 @@ fn what_starts_anew_reads_what_came_since() {
         bench.told().len() == 6 && !bench.shards[0].is_empty()
     });
     assert_eq!(bench.told()[3..], ["seek 0", "pause 1", "resume 1"]);
-    let Ok(ToShard::Open { known: Some(known), epoch, .. }) = bench.shards[0].try_recv() else { panic!("no start") };
+    let Ok(ToShard::Open { kept, epoch, .. }) = bench.shards[0].try_recv() else { panic!("no start") };
     let mut memory = Memory::default();
-    memory.open(to_engine(AT), epoch, Some(known));
+    memory.open(to_engine(AT), epoch, kept);
     assert!(memory.contains(to_engine(AT), MessageId([7; 16]), Now { wall_ms: wall_ms(), steady_ms: 0 }));
 }

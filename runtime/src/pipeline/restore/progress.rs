@@ -36,7 +36,7 @@ impl Progress {
         self.entries += entries;
         self.metrics.restore_records.add(1);
         self.metrics.restore_bytes.add(record.content_bytes() as u64);
-        self.metrics.restore_ids.add(entries);
+        self.metrics.restore_entries.add(entries);
     }
 
     /// Reading begins, or goes on.

@@ -170,7 +170,7 @@ fn partitions_are_read_to_their_ends_and_later_from_where_they_were() {
     until(&mut restorer, vec![number]).unwrap();
     assert_eq!(*first.taken.lock().unwrap(), [0, 1, 2, 3]);
     assert_eq!(scene.metrics.restore_records.get(), 4);
-    assert_eq!(scene.metrics.restore_ids.get(), 8);
+    assert_eq!(scene.metrics.restore_entries.get(), 8);
     assert_eq!(scene.metrics.restore_remaining.get(), 0);
 }
 

@@ -67,15 +67,17 @@ fn headers_are_given_as_they_are() {
 #[test]
 fn what_is_not_there_yet_says_so() {
     let mut probe = open("probe");
+    let keyed = |value: &str| delivery(7, Some(b"k"), Some(value.as_bytes()));
     let cases = [
-        ("s", "state is not there yet: this version of Keyrail runs handlers without"),
+        ("s", "state needs guarantee = \"exactly-once\" in the pipeline's manifest"),
         ("c", "timers are not there yet: this version of Keyrail runs handlers without"),
         ("d", "delay-ms needs timers, which are not there yet: send without it"),
     ];
     for (value, expected) in cases {
-        assert_eq!(only(&ask(&mut probe, asked(value))), expected);
+        assert_eq!(only(&ask(&mut probe, keyed(value))), expected);
     }
     assert!(load("probe").facts().uses_state() && load("probe").facts().uses_timers());
+    assert!(uses_state(&bytes("probe")) && !uses_state(&bytes("identity")), "without compiling them");
     assert_eq!(load("identity").facts().imports(), ["emit"]);
 }
 

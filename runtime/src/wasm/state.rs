@@ -1,0 +1,136 @@
+//! The import `state`.
+
+use super::call::{Ctx, Quota};
+use super::contract::WireError;
+use keyrail_engine::message::Partition;
+use keyrail_engine::order::order_key;
+use keyrail_engine::state::{Owner, Refused, Write};
+use wasmtime::component::{Linker, WasmList, WasmStr};
+use wasmtime::{Result, StoreContextMut};
+
+type Store<'a> = StoreContextMut<'a, Ctx>;
+/// What a function gives, or an error.
+type Answer<T> = Result<(std::result::Result<T, WireError>,)>;
+
+/// What a change counts beside its name and value, since the host keeps that much for it.
+const CHANGE_BYTES: u64 = 64;
+/// The host copies what it finds: so many bytes of it count as a call into the host.
+const READ_BYTES: usize = 16 << 10;
+
+pub(super) fn link(linker: &mut Linker<Ctx>) -> Result<()> {
+    let mut state = linker.instance("keyrail:handler/state@0.1.0")?;
+    state.func_wrap("get", |mut store: Store<'_>, (slot, name): (u32, WasmStr)| -> Answer<Option<Vec<u8>>> {
+        let index = store.data_mut().call.enter(slot)?;
+        let name = name.to_str(&store)?.into_owned();
+        Ok((get(&mut store, index, &name)?,))
+    })?;
+    type Put = (u32, WasmStr, WasmList<u8>, Option<u64>);
+    state.func_wrap("put", |mut store: Store<'_>, (slot, name, value, ttl_ms): Put| -> Answer<()> {
+        let index = store.data_mut().call.enter(slot)?;
+        let name = name.to_str(&store)?.into_owned();
+        let value = value.as_le_slice(&store).to_vec();
+        let now_ms = store.data().call.now_ms;
+        let expires_ms = ttl_ms.map(|ttl| now_ms.saturating_add_unsigned(ttl));
+        Ok((write(&mut store, index, &name, Write::Put(&value, expires_ms))?,))
+    })?;
+    state.func_wrap("delete", |mut store: Store<'_>, (slot, name): (u32, WasmStr)| -> Answer<()> {
+        let index = store.data_mut().call.enter(slot)?;
+        let name = name.to_str(&store)?.into_owned();
+        Ok((write(&mut store, index, &name, Write::Delete)?,))
+    })?;
+    type Scan = (u32, WasmStr, Option<WasmStr>, u32);
+    state.func_wrap("scan", |mut store: Store<'_>, (slot, prefix, after, limit): Scan| {
+        let index = store.data_mut().call.enter(slot)?;
+        let prefix = prefix.to_str(&store)?.into_owned();
+        let after = after.map(|after| after.to_str(&store).map(std::borrow::Cow::into_owned)).transpose()?;
+        Ok((scan(&mut store, index, (&prefix, after.as_deref(), limit))?,))
+    })
+}
+
+/// Where the slot's state is.
+fn owner(ctx: &Ctx, index: usize) -> std::result::Result<(Partition, Owner), WireError> {
+    let record = &ctx.call.batch[index].record;
+    let owner = Owner::of(order_key(&ctx.setup.order, record)).map_err(refused)?;
+    Ok((Partition { topic: record.at.topic, number: record.at.partition }, owner))
+}
+
+fn refused(refused: Refused) -> WireError {
+    match refused {
+        Refused::NoKey => WireError::NoKey,
+        Refused::TooLarge => WireError::TooLarge,
+    }
+}
+
+fn none() -> WireError {
+    WireError::Other("state needs guarantee = \"exactly-once\" in the pipeline's manifest".to_owned())
+}
+
+type Found<T> = Result<std::result::Result<T, WireError>>;
+
+fn get(store: &mut Store<'_>, index: usize, name: &str) -> Found<Option<Vec<u8>>> {
+    let ctx = store.data_mut();
+    let (partition, owner) = match owner(ctx, index) {
+        Ok(owner) => owner,
+        Err(error) => return Ok(Err(error)),
+    };
+    let Some(state) = &ctx.call.state else { return Ok(Err(none())) };
+    let found = state.call.get(index as u32, (partition, &owner), name, ctx.call.now_ms, state.kept.as_ref());
+    let found = match found {
+        Ok(found) => found.map(|value| value.to_vec()),
+        Err(error) => return Ok(Err(refused(error))),
+    };
+    ctx.call.charge_read(found.as_ref().map_or(0, Vec::len))?;
+    Ok(Ok(found))
+}
+
+fn write(store: &mut Store<'_>, index: usize, name: &str, write: Write<'_>) -> Found<()> {
+    let ctx = store.data_mut();
+    let owner = match owner(ctx, index) {
+        Ok(owner) => owner,
+        Err(error) => return Ok(Err(error)),
+    };
+    let call = &mut ctx.call;
+    let Some(state) = &mut call.state else { return Ok(Err(none())) };
+    let value = if let Write::Put(value, _) = write { value.len() } else { 0 };
+    let bytes = (name.len() + value + owner.1.prefix().len()) as u64 + CHANGE_BYTES;
+    if call.effects.staged_bytes(index as u32) + bytes > ctx.limits.output_bytes {
+        call.effects.note_over_quota(index);
+        return Ok(Err(WireError::OverQuota));
+    }
+    let limit = ctx.limits.effective_call_output_bytes();
+    if call.staged_bytes + bytes > limit {
+        return Err(wasmtime::Error::new(Quota::Staged(limit)));
+    }
+    if let Err(error) = state.call.write(index as u32, owner, name, write) {
+        return Ok(Err(refused(error)));
+    }
+    call.staged_bytes += bytes;
+    call.effects.count_bytes(index, bytes);
+    Ok(Ok(()))
+}
+
+/// Names and values.
+type Page = Vec<(String, Vec<u8>)>;
+
+fn scan(store: &mut Store<'_>, index: usize, page: (&str, Option<&str>, u32)) -> Found<Page> {
+    let ctx = store.data_mut();
+    let (partition, owner) = match owner(ctx, index) {
+        Ok(owner) => owner,
+        Err(error) => return Ok(Err(error)),
+    };
+    let Some(state) = &ctx.call.state else { return Ok(Err(none())) };
+    let found = state.call.scan(index as u32, (partition, &owner), page, ctx.call.now_ms, state.kept.as_ref());
+    let found: Page = match found {
+        Ok(found) => found.into_iter().map(|(name, value)| (name, value.to_vec())).collect(),
+        Err(error) => return Ok(Err(refused(error))),
+    };
+    ctx.call.charge_read(found.iter().map(|(name, value)| name.len() + value.len()).sum())?;
+    Ok(Ok(found))
+}
+
+impl super::call::Call {
+    /// What was read counts as calls into the host by its size.
+    fn charge_read(&mut self, bytes: usize) -> Result<()> {
+        (0..bytes / READ_BYTES).try_for_each(|_| self.charge())
+    }
+}
