@@ -10,6 +10,7 @@ mod publish;
 mod revoke;
 mod task;
 mod transaction;
+mod verdicts;
 
 pub use commit::CommitOffset;
 pub use outbox::Token;

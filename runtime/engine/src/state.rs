@@ -14,7 +14,7 @@ mod call;
 mod overlay;
 
 pub(crate) use call::Staged;
-pub use call::{Call, Refused, Write};
+pub use call::{Call, Page, Refused, Write};
 pub use overlay::Overlay;
 
 use crate::message::Partition;

@@ -5,7 +5,7 @@
 
 use super::budget::{Budget, Lot};
 use super::grace::Bounds;
-use super::kept::{Keeper, Kept};
+use super::kept::Keeper;
 use super::link::{
     Handover, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
 };
@@ -24,7 +24,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use keyrail_engine::budget::{Gate, Turn};
 use keyrail_engine::handover::Gone;
 use keyrail_engine::intake::{From, Intake, Opened, Take};
-use keyrail_engine::message::{Epoch, Partition, Ticket};
+use keyrail_engine::message::{Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -334,20 +334,6 @@ impl Worker {
         self.feed.out.tell(ToCommitter::Opened { partition, opened })?;
         self.feed.out.flush()?;
         Ok(())
-    }
-
-    /// Tells the shards, before the first record; for `seen_below` see [`keyrail_engine::shard::Shard::open`].
-    pub(super) fn tell_shards(
-        &mut self,
-        partition: Partition,
-        epoch: Epoch,
-        (seen_below, settled): (i64, &Arc<Ranges>),
-        kept: &Kept,
-    ) {
-        for shard in 0..self.feed.out.shards() {
-            let (settled, kept) = (settled.clone(), kept.clone());
-            self.feed.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled, kept });
-        }
     }
 
     fn answer(&mut self, polled: Polled) -> Result<(), Trouble> {

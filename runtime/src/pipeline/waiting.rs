@@ -7,7 +7,7 @@
 use super::Trouble;
 use super::consumer::Worker;
 use super::kept::Kept;
-use super::link::{ToCommitter, to_broker, to_engine};
+use super::link::{ToCommitter, ToShard, to_broker, to_engine};
 use crate::admin::health::State;
 use crate::record::TopicPartition;
 use keyrail_engine::intake::Opened;
@@ -63,6 +63,20 @@ impl Worker {
             }
         }
         self.tell_ledger(partition, opened)
+    }
+
+    /// Tells the shards, before the first record; for `seen_below` see [`keyrail_engine::shard::Shard::open`].
+    fn tell_shards(
+        &mut self,
+        partition: Partition,
+        epoch: Epoch,
+        (seen_below, settled): (i64, &Arc<Ranges>),
+        kept: &Kept,
+    ) {
+        for shard in 0..self.feed.out.shards() {
+            let (settled, kept) = (settled.clone(), kept.clone());
+            self.feed.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled, kept });
+        }
     }
 
     /// It is given up.

@@ -144,22 +144,13 @@ impl Rig {
             ["lost", taken @ ..] => {
                 self.pipeline.lost(&taken.iter().map(|p| partition(p)).collect::<Vec<_>>(), now, actions);
             }
-            ["state"] => self.pipeline = Pipeline::new(Policy { state: true, ..deduped() }, 2, TIMING),
             ["expired", p, names @ ..] => {
-                let keys: Vec<Arc<[u8]>> = names.iter().map(|name| Arc::from(name.as_bytes())).collect();
-                answer = format!("{}", self.pipeline.expired(partition(p), &keys, now));
+                answer = format!("{}", self.pipeline.expired(partition(p), &keys(names), now));
             }
-            ["dedup"] => self.pipeline = Pipeline::new(deduped(), 2, TIMING),
-            ["exactly-once"] => self.pipeline = Pipeline::new(Policy::default(), 2, TIMING),
-            ["renewed", "ok"] => self.pipeline.renewed(Ok(()), now, actions),
-            ["renewed", "failed"] => self.pipeline.renewed(Err(Trouble::Failed("away".into())), now, actions),
-            ["renewed", _] => self.pipeline.renewed(Err(Trouble::Fenced("taken".into())), now, actions),
-            ["done", n, more @ ..] => self.pipeline.committed(number(n), !more.is_empty(), now, actions),
-            ["doubt", n] => self.pipeline.commit_failed(number(n), Trouble::Failed("doubt".into()), now, actions),
-            ["old", n] => {
-                self.pipeline.commit_failed(number(n), Trouble::Superseded("old".into()), now, actions);
+            [kind @ ("exactly-once" | "dedup" | "state")] => {
+                self.pipeline = Pipeline::new(policy_of(kind), 2, TIMING);
             }
-            ["fenced", n] => self.pipeline.commit_failed(number(n), Trouble::Fenced("taken".into()), now, actions),
+            ["renewed" | "done" | "doubt" | "old" | "fenced", ..] => self.come_of_it(&words),
             ["another"] => self.pipeline.follows_another(),
             ["takes"] => answer = format!("{}", self.pipeline.takes_settled()),
             ["staged", bytes] => self.pipeline.staged(number(bytes)),
@@ -173,6 +164,21 @@ impl Rig {
             parts.push(self.told(&action));
         }
         format!("{answer} {}", parts.join(", ")).trim().into()
+    }
+
+    /// What came of the producer, or of a transaction.
+    fn come_of_it(&mut self, words: &[&str]) {
+        let (now, actions) = (self.now, &mut self.actions);
+        match words {
+            ["renewed", "ok"] => self.pipeline.renewed(Ok(()), now, actions),
+            ["renewed", "failed"] => self.pipeline.renewed(Err(Trouble::Failed("away".into())), now, actions),
+            ["renewed", _] => self.pipeline.renewed(Err(Trouble::Fenced("taken".into())), now, actions),
+            ["done", n, more @ ..] => self.pipeline.committed(number(n), !more.is_empty(), now, actions),
+            ["doubt", n] => self.pipeline.commit_failed(number(n), Trouble::Failed("doubt".into()), now, actions),
+            ["old", n] => self.pipeline.commit_failed(number(n), Trouble::Superseded("old".into()), now, actions),
+            ["fenced", n] => self.pipeline.commit_failed(number(n), Trouble::Fenced("taken".into()), now, actions),
+            _ => panic!("nothing comes of it: {words:?}"),
+        }
     }
 
     fn name(&mut self, token: Token) -> String {
@@ -254,6 +260,14 @@ impl Rig {
     }
 }
 
+fn policy_of(word: &str) -> Policy {
+    match word {
+        "exactly-once" => Policy::default(),
+        "dedup" => deduped(),
+        _ => Policy { state: true, ..deduped() },
+    }
+}
+
 fn deduped() -> Policy {
     let dedup = Dedup { id: IdFrom::Key, window_ms: 10_000, absent: Absent::Process, kept: true, capacity: 1_000 };
     Policy { dedup: Some(dedup), ..Policy::default() }
@@ -266,6 +280,10 @@ fn changes_of(changes: &[Change]) -> String {
         Some(entry) => format!("{told} {}={}", text(&change.key), text(&entry.value)),
         None => format!("{told} {}-", text(&change.key)),
     })
+}
+
+fn keys(names: &[&str]) -> Vec<Arc<[u8]>> {
+    names.iter().map(|name| Arc::from(name.as_bytes())).collect()
 }
 
 fn change(word: &str, number: u64) -> Change {

@@ -7,13 +7,13 @@
 use super::commit::InFlight;
 use super::marks::Marks;
 use super::outbox::Token;
-use super::publish::{undeliverable, wait_ms};
+use super::publish::wait_ms;
 use super::task::{self, Task};
+use super::verdicts::Verdict;
 use super::{Action, Pipeline, Refusal};
-use crate::message::{Fate, Now, Partition, Reason};
+use crate::message::{Now, Partition};
 use crate::planted::Bug;
 use crate::policy::Guarantee;
-use crate::shard::Settled;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -48,17 +48,6 @@ pub enum Trouble {
     Superseded(String),
     /// Anything else, doubtful answers included.
     Failed(String),
-}
-
-/// What the broker will never take of a message, learnt in a transaction that was given up for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
-    /// Why its outputs are refused, if they are.
-    outputs: Option<String>,
-    /// Its dead letter is too large with all its headers.
-    short: bool,
-    /// How often it had run.
-    attempts: u32,
 }
 
 /// The transactions of a ledger, one after the other.
@@ -118,28 +107,6 @@ impl Transactions {
     fn renew_in(&mut self, wait_ms: u64, now: Now) {
         self.failures = self.failures.saturating_add(1);
         self.phase = Phase::Renewing { due_ms: now.steady_ms.saturating_add(wait_ms), told_ms: None };
-    }
-
-    /// Learns that the broker will never take a record of this message. `false`: that was known.
-    fn learn(&mut self, at: (Partition, i64), letter: bool, attempts: u32, why: String) -> bool {
-        let verdict = self.verdicts.entry(at).or_insert_with(|| Verdict { outputs: None, short: false, attempts });
-        let known = if letter { verdict.short } else { verdict.outputs.is_some() };
-        if letter {
-            verdict.short = true;
-        } else {
-            verdict.outputs.get_or_insert(why);
-        }
-        !known
-    }
-
-    /// Messages of which something will never be taken, but for their dead letters.
-    fn condemned(&self, partition: Partition) -> Vec<i64> {
-        let own = self.verdicts.range((partition, i64::MIN)..=(partition, i64::MAX));
-        own.filter(|(_, verdict)| verdict.outputs.is_some()).map(|((_, offset), _)| *offset).collect()
-    }
-
-    pub(super) fn forget(&mut self, partition: Partition) {
-        self.verdicts.retain(|(p, _), _| *p != partition);
     }
 }
 
@@ -485,28 +452,5 @@ impl<M> Pipeline<M> {
         self.refused_for_now(&why, actions);
         self.hold_back((partition, ticket.epoch, offset), letter, why, now, actions);
         self.give_up(now, actions);
-    }
-
-    /// What an earlier, given up transaction taught of this message. Tells whether its dead letter goes short.
-    pub(super) fn apply_verdict(&mut self, settled: &mut Settled<M>, records: u32, now: Now) -> bool {
-        let at = (settled.ticket.partition, settled.ticket.offset);
-        let Some(verdict) = self.transactions.as_ref().and_then(|t| t.verdicts.get(&at)) else { return false };
-        if let Some(why) = &verdict.outputs {
-            match &mut settled.fate {
-                // It did not run again.
-                Fate::DeadLetter(epitaph) if epitaph.reason == Reason::Undeliverable => {
-                    epitaph.failure.detail.clone_from(why);
-                    epitaph.attempts = verdict.attempts;
-                    settled.attempts = verdict.attempts;
-                }
-                Fate::DeadLetter(_) => {}
-                _ if records > 0 => {
-                    settled.fate = undeliverable(why.clone(), settled.attempts, now);
-                    settled.slot = None;
-                }
-                _ => {}
-            }
-        }
-        verdict.short
     }
 }

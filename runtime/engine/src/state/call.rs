@@ -30,6 +30,9 @@ pub enum Write<'a> {
     Delete,
 }
 
+/// Names and values, in byte order of the names.
+pub type Page = Vec<(String, Arc<[u8]>)>;
+
 /// What the slots of a call want of one name, by slot.
 type Wishes = Vec<(u32, Option<Entry>)>;
 
@@ -112,7 +115,7 @@ impl Call {
         (prefix, after, limit): (&str, Option<&str>, u32),
         now_ms: i64,
         kept: &dyn Kept,
-    ) -> Result<Vec<(String, Arc<[u8]>)>, Refused> {
+    ) -> Result<Page, Refused> {
         check_name(prefix)?;
         check_name(after.unwrap_or(""))?;
         if limit > MAX_SCAN {
@@ -129,8 +132,7 @@ impl Call {
         }
         let mut bytes = 0;
         let living = all.into_iter().filter_map(|(name, entry)| Some((name, entry.filter(|e| e.lives(now_ms))?.value)));
-        let found: Vec<(String, Arc<[u8]>)> =
-            living.take(limit).inspect(|(name, value)| bytes += name.len() + value.len()).collect();
+        let found: Page = living.take(limit).inspect(|(name, value)| bytes += name.len() + value.len()).collect();
         if bytes > MAX_SCAN_BYTES { Err(Refused::TooLarge) } else { Ok(found) }
     }
 

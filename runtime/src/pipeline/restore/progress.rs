@@ -80,7 +80,7 @@ impl Progress {
                 first.partition
             )
         } else {
-            format!("reads which messages were seen before: {percent} % of what is left of {partitions} partitions")
+            format!("reads what its internal topics hold: {percent} % of what is left of {partitions} partitions")
         };
         if now >= self.next_line {
             self.next_line = now + LINE;
@@ -88,7 +88,7 @@ impl Progress {
             if waits {
                 tracing::warn!(pipeline, topic, partition = first.partition, left, "{told}");
             } else {
-                tracing::info!(pipeline, partitions, records, bytes, ids = entries, left, percent, "restoring");
+                tracing::info!(pipeline, partitions, records, bytes, entries, left, percent, "restoring");
             }
         }
         told
@@ -106,7 +106,7 @@ impl Progress {
     fn done(&mut self) {
         let Self { pipeline, records, bytes, entries, .. } = self;
         if *records > 0 {
-            tracing::info!(pipeline, records, bytes, ids = entries, "restored: all messages seen before are known");
+            tracing::info!(pipeline, records, bytes, entries, "restored: what its internal topics hold is known");
         }
         (self.records, self.bytes, self.entries) = (0, 0, 0);
         self.idle();

@@ -31,7 +31,7 @@ fn a_commit_holds_the_last_value_of_each_key_and_waits_for_every_record() {
         ack t4
         takes => false
         ack t2 => commit 1: 0@12 s1 1@11 s1
-        done 1 => kept 0 a=2 b-, marked 0 x, kept 1 a=9
+        done 1 => marked 0 x, kept 0 a=2 b-, kept 1 a=9
         pub 12 0 $a=3 => -
         at 200
         tick => keep t5 of 0 a=3

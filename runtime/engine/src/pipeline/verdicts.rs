@@ -1,0 +1,69 @@
+//! What the broker will never take, remembered until its message is committed as what it then becomes: a dead letter.
+
+use super::Pipeline;
+use super::publish::undeliverable;
+use super::transaction::Transactions;
+use crate::message::{Fate, Now, Partition, Reason};
+use crate::shard::Settled;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// What the broker will never take of a message, learnt in a transaction that was given up for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Why its outputs are refused, if they are.
+    pub(super) outputs: Option<String>,
+    /// Its dead letter is too large with all its headers.
+    short: bool,
+    /// How often it had run.
+    attempts: u32,
+}
+
+impl Transactions {
+    /// Learns that the broker will never take a record of this message. `false`: that was known.
+    pub(super) fn learn(&mut self, at: (Partition, i64), letter: bool, attempts: u32, why: String) -> bool {
+        let verdict = self.verdicts.entry(at).or_insert_with(|| Verdict { outputs: None, short: false, attempts });
+        let known = if letter { verdict.short } else { verdict.outputs.is_some() };
+        if letter {
+            verdict.short = true;
+        } else {
+            verdict.outputs.get_or_insert(why);
+        }
+        !known
+    }
+
+    /// Messages of which something will never be taken, but for their dead letters.
+    pub(super) fn condemned(&self, partition: Partition) -> Vec<i64> {
+        let own = self.verdicts.range((partition, i64::MIN)..=(partition, i64::MAX));
+        own.filter(|(_, verdict)| verdict.outputs.is_some()).map(|((_, offset), _)| *offset).collect()
+    }
+
+    pub(super) fn forget(&mut self, partition: Partition) {
+        self.verdicts.retain(|(p, _), _| *p != partition);
+    }
+}
+
+impl<M> Pipeline<M> {
+    /// What an earlier, given up transaction taught of this message. Tells whether its dead letter goes short.
+    pub(super) fn apply_verdict(&mut self, settled: &mut Settled<M>, records: u32, now: Now) -> bool {
+        let at = (settled.ticket.partition, settled.ticket.offset);
+        let Some(verdict) = self.transactions.as_ref().and_then(|t| t.verdicts.get(&at)) else { return false };
+        if let Some(why) = &verdict.outputs {
+            match &mut settled.fate {
+                // It did not run again.
+                Fate::DeadLetter(epitaph) if epitaph.reason == Reason::Undeliverable => {
+                    epitaph.failure.detail.clone_from(why);
+                    epitaph.attempts = verdict.attempts;
+                    settled.attempts = verdict.attempts;
+                }
+                Fate::DeadLetter(_) => {}
+                _ if records > 0 => {
+                    settled.fate = undeliverable(why.clone(), settled.attempts, now);
+                    settled.slot = None;
+                }
+                _ => {}
+            }
+        }
+        verdict.short
+    }
+}

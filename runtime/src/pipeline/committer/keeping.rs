@@ -1,0 +1,62 @@
+//! What is committed becomes known: ids to those who ask whether a message was seen, state to those who read it.
+
+use super::Worker;
+use crate::pipeline::Trouble;
+use crate::pipeline::link::ToShard;
+use keyrail_engine::message::{MessageId, Partition};
+use keyrail_engine::state::Change;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Between two looks for state that has ended.
+const SWEEP: Duration = Duration::from_secs(1);
+/// So much of it is deleted from a partition at once.
+const SWEPT: usize = 1_000;
+
+impl Worker {
+    /// The transaction of this number is committed. Its own ids come into memory with the actions that are due now. What was
+    /// asked after its end was sent proves nothing: the partitions may have been somebody else's by then, who wrote below.
+    pub(super) fn reach_ends(&mut self, number: u64) -> Result<(), Trouble> {
+        let Some((_, ends)) = self.ends_before.take_if(|(of, _)| *of == number) else { return Ok(()) };
+        self.act()?;
+        ends.into_iter().try_for_each(|((kind, partition), end)| match self.memory.get(partition) {
+            Some(kept) => kept.reach(kind, end),
+            None => Ok(()),
+        })
+    }
+
+    /// State is committed: whoever reads it finds it from now on, and no shard needs to remember it.
+    pub(super) fn kept(&mut self, partition: Partition, changes: &Arc<[Change]>) -> Result<(), Trouble> {
+        // Given up meanwhile: its next owner reads it.
+        let Some(held) = self.memory.get(partition).and_then(|kept| kept.state.as_ref()) else { return Ok(()) };
+        held.add(changes)?;
+        self.tell_shards(|| ToShard::Kept { partition, changes: changes.clone() })
+    }
+
+    /// State that has ended is deleted from its topic too, with the transaction that is open.
+    pub(super) fn sweep(&mut self) -> Result<(), Trouble> {
+        if self.ledger.names.state.is_empty() || Instant::now() < self.next_sweep {
+            return Ok(());
+        }
+        self.next_sweep = Instant::now() + SWEEP;
+        let now = self.ledger.clock.now();
+        for (partition, kept) in self.memory.partitions() {
+            let Some(held) = &kept.state else { continue };
+            // IMPORTANT: all that is committed is in it, since this thread puts it there.
+            let keys = held.expired(now.wall_ms, SWEPT)?;
+            if !keys.is_empty() {
+                // Where there is no transaction for it now, they are found again.
+                let _taken = self.ledger.engine.expired(partition, &keys, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ids are committed: whoever asks is told so from now on, and no shard needs to remember them.
+    pub(super) fn marked(&mut self, partition: Partition, ids: &Arc<[MessageId]>, time_ms: i64) -> Result<(), Trouble> {
+        // Given up meanwhile: its next owner reads them.
+        let Some(known) = self.memory.get(partition).and_then(|kept| kept.ids.as_ref()) else { return Ok(()) };
+        known.add(ids, time_ms)?;
+        self.tell_shards(|| ToShard::Marked { partition, ids: ids.clone() })
+    }
+}
