@@ -1,5 +1,7 @@
 //! Which name was meant: for faults that tell it.
 
+use std::path::{Path, PathBuf};
+
 /// The candidate that was most likely meant, if one is near enough.
 pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |name: &str| name.to_lowercase().replace('_', "-");
@@ -7,6 +9,20 @@ pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>)
     let allowed = (wanted.chars().count() / 3).clamp(1, 4);
     let near = candidates.into_iter().map(|name| (distance(&wanted, &plain(name)), name)).min_by_key(|(far, _)| *far);
     near.filter(|(far, _)| *far <= allowed).map(|(_, name)| name)
+}
+
+/// What lies beside a file or folder that is not there and was most likely meant, if its name is near enough. `fits`: whether
+/// an entry of that folder could be meant at all.
+pub fn nearest_file(missing: &Path, fits: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let written = missing.file_name()?.to_str()?;
+    let dir = missing.parent()?;
+    // A relative path of one part has an empty parent, which no system reads.
+    let entries = std::fs::read_dir(if dir.as_os_str().is_empty() { Path::new(".") } else { dir }).ok()?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| name != written && fits(&dir.join(name))).collect();
+    // The system gives them in no order.
+    names.sort();
+    nearest(written, names.iter().map(String::as_str)).map(|near| dir.join(near))
 }
 
 /// Edits between two words: insert, delete, replace, swap of neighbours.
@@ -52,6 +68,18 @@ mod tests {
         assert_eq!(nearest("max-byte", keys), Some("max-bytes"));
         assert_eq!(nearest("colour", keys), None);
         assert_eq!(nearest("on", keys), None);
+    }
+
+    #[test]
+    fn files_are_looked_for_beside_the_one_that_is_not_there() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let near = |name: &str| nearest_file(&here.join(name), Path::is_file);
+        assert_eq!(near("neerest.rs"), Some(here.join("nearest.rs")));
+        assert_eq!(near("zzzzzzzz.rs"), None);
+        assert_eq!(nearest_file(&here.join("confg"), Path::is_dir), Some(here.join("config")));
+        assert_eq!(nearest_file(&here.join("confg"), Path::is_file), None);
+        assert_eq!(nearest_file(&here.join("nowhere/at-all"), |_| true), None);
+        assert_eq!(nearest_file(Path::new(".."), |_| true), None);
     }
 
     #[test]

@@ -114,6 +114,42 @@ fn an_argument_that_is_at_fault_is_wrong_use() {
 }
 
 #[test]
+fn a_name_that_is_not_there_is_wrong_use_and_tells_which_are() {
+    let folder = folder("names");
+    std::fs::write(folder.join("keyrail.toml"), "broker = \"embedded\"\n[embedded]\npartitions = 3\n").unwrap();
+    plugin(&folder, "pay", &guest("identity"), "");
+    std::fs::write(folder.join("lines.json"), "{\"value\":\"a\"}\n").unwrap();
+    assert_eq!(keyrail(&folder, &["topics", "--create"]).status.code(), Some(0));
+    for (arguments, why) in [
+        (&["lag", "pya"][..], "there is no pipeline \"pya\"; did you mean \"pay\"?"),
+        (&["lag", "nowhere"], "there is no pipeline \"nowhere\"; there is pay"),
+        (&["rewind", "nowhere", "--to", "earliest"], "there is no pipeline \"nowhere\"; there is pay"),
+        (&["tail", "nope"], "data; there are in, pay.in.dlq"),
+        (&["tail", "ni"], "did you mean \"in\"?"),
+        (&["send", "nope", "lines.json"], "data; there are in, pay.in.dlq; --create makes it"),
+        (&["tail", "in", "--partition", "99"], "there is no partition 99: the topic \"in\" has 3, from 0"),
+        (&["send", "in", "--partition", "99"], "there is no partition 99: the topic \"in\" has 3, from 0"),
+        (&["send", "in", "line.json"], "can't read line.json: it is not there; did you mean lines.json?"),
+        (&["send", "in", "zzz"], "can't read zzz: it is not there\n"),
+        (&["lag", "-c", "keyrial.toml"], "keyrial.toml: is not there; did you mean keyrail.toml?"),
+        (&["run", "-c", "nope.toml"], "nope.toml: is not there\n    name another one with -c FILE"),
+        (&["check", "-c", "keyrial.toml"], "did you mean keyrail.toml?"),
+        (&["dev", "plugin"], "there is no folder plugin: make it, or name another; did you mean plugins?"),
+    ] {
+        let output = keyrail(&folder, arguments);
+        let told = format!("{}{}", err(&output), out(&output));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
+        assert!(told.contains(why), "{arguments:?}: {told}");
+    }
+    // Nothing that was written is at fault where the file that every folder has is missing, or what is there can't be read.
+    std::fs::create_dir(folder.join("empty")).unwrap();
+    let none = keyrail(&folder.join("empty"), &["lag"]);
+    assert_eq!(none.status.code(), Some(1), "{}", err(&none));
+    let unreadable = keyrail(&folder, &["lag", "-c", "plugins"]);
+    assert_eq!(unreadable.status.code(), Some(1), "{}", err(&unreadable));
+}
+
+#[test]
 fn lag_and_topics_need_no_handler_and_leave_out_what_is_broken() {
     let folder = folder("unfit");
     std::fs::write(folder.join("keyrail.toml"), "broker = \"embedded\"\n").unwrap();
@@ -154,7 +190,7 @@ fn faults_of_the_configuration_are_1_for_check_and_run() {
     assert!(err(&run).starts_with("keyrail: the configuration has faults, and nothing was started\n"), "{}", err(&run));
     assert!(err(&run).contains("retry.atempts: unknown key; did you mean"), "{}", err(&run));
     let none = keyrail(&folder, &["check", "-c", "none.toml"]);
-    assert_eq!(none.status.code(), Some(1));
+    assert_eq!(none.status.code(), Some(2));
     assert!(out(&none).contains("none.toml  is not there\n"), "{}", out(&none));
 }
 

@@ -174,7 +174,7 @@ fn handlers_of_the_folder_itself_run_whatever_broker_it_names_and_a_taken_port_i
     assert!(run.status.code() == Some(1) && told.contains(&pid) && !told.contains("listen"), "{told}");
     assert_eq!(dev.interrupt(), Some(0));
     let nowhere = keyrail(&parent, &["dev", "nowhere"], "");
-    assert_eq!(nowhere.status.code(), Some(1));
+    assert_eq!(nowhere.status.code(), Some(2));
     let told = String::from_utf8(nowhere.stderr).unwrap();
     assert!(told.contains("there is no folder nowhere: make it, or name another"), "{told}");
 }

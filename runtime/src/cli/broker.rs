@@ -1,6 +1,6 @@
 //! The client that a command speaks through, by the configuration.
 
-use super::terminal;
+use super::{WrongUse, meant, terminal};
 use anyhow::Context as _;
 use keyrail::broker::client::{Client, Topic};
 use keyrail::broker::embedded::{self, Embedded};
@@ -40,8 +40,8 @@ pub(super) fn kafka(host: &Host) -> anyhow::Result<keyrail::broker::kafka::Kafka
 
 /// keyrail.toml, without the pipelines.
 pub(super) fn host(config: &super::Config) -> anyhow::Result<Host> {
-    keyrail::config::load_host(&config.config, &config.set, &super::variable)
-        .map_err(|faults| super::faulty("the configuration has faults", &faults))
+    keyrail::config::load_host(config.file(), &config.set, &super::variable)
+        .map_err(|faults| config.faulty("the configuration has faults", &faults))
 }
 
 /// keyrail.toml and the manifests of its folder, without a look at handlers. What is wrong with one manifest does not touch
@@ -71,28 +71,39 @@ pub(super) fn with_topics(pipelines: Vec<Pipeline>, all: &[Topic]) -> Vec<Pipeli
     pipelines.into_iter().map(|pipeline| pipeline.with_topics(&names).unwrap_or(pipeline)).collect()
 }
 
-/// Why a topic that is not there may be meant to be another one.
-pub(super) fn missing(name: &str, place: &str, all: &[Topic], cure: &str) -> String {
+/// Why a topic of a manifest, which is not there, may be meant to be another one.
+pub(super) fn missing(name: &str, place: &str, all: &[Topic]) -> String {
     let near = nearest(name, all.iter().map(|topic| topic.name.as_str()).filter(|other| *other != name));
-    let cure = match near {
-        Some(near) => {
-            format!("did you mean {near:?}?{}", if cure.is_empty() { String::new() } else { format!(" Or {cure}") })
-        }
-        None if cure.is_empty() => "`keyrail topics` shows what the pipelines need".to_owned(),
-        None => cure.to_owned(),
-    };
+    let cure = near.map_or_else(
+        || "`keyrail topics` shows what the pipelines need".to_owned(),
+        |near| format!("did you mean {near:?}?"),
+    );
     format!("there is no topic {name:?} at {place}; {cure}")
 }
 
-/// The topics named, all of which must be there.
-pub(super) fn topics(client: &mut dyn Client, names: &[String], cure: &str) -> anyhow::Result<Vec<Topic>> {
+/// The topics that arguments name, all of which must be there.
+pub(super) fn topics(client: &mut dyn Client, names: &[String], cure: Option<&str>) -> anyhow::Result<Vec<Topic>> {
     let place = client.place();
     let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
     let found = |name: &String| {
         let found = all.iter().find(|topic| topic.name == *name);
-        found.cloned().ok_or_else(|| anyhow::anyhow!(missing(name, &place, &all, cure)))
+        found.cloned().ok_or_else(|| WrongUse(unknown(name, &place, &all, cure)).into())
     };
     names.iter().map(found).collect()
+}
+
+/// What an argument may have meant that names no topic. `cure`: what else can be done.
+fn unknown(name: &str, place: &str, all: &[Topic], cure: Option<&str>) -> String {
+    let told = meant(name, all.iter().map(|topic| topic.name.as_str()));
+    let told = told.unwrap_or_else(|| "there is none yet".to_owned());
+    let or = if told.ends_with('?') { " Or " } else { "; " };
+    let cure = cure.map_or_else(String::new, |cure| format!("{or}{cure}"));
+    format!("there is no topic {name:?} at {place}; {told}{cure}")
+}
+
+/// That an argument names a partition which the topic does not have.
+pub(super) fn no_partition(number: i32, topic: &str, partitions: i32) -> WrongUse {
+    WrongUse(format!("there is no partition {number}: the topic {topic:?} has {partitions}, from 0"))
 }
 
 #[cfg(test)]
@@ -100,18 +111,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_topic_that_is_not_there_names_the_nearest() {
+    fn a_topic_that_is_not_there_names_the_nearest_or_all() {
         let all = ["orders", "payments"].map(|name| Topic { name: name.to_owned(), partitions: 1 });
-        assert_eq!(
-            missing("ordres", "h:9092", &all, ""),
-            "there is no topic \"ordres\" at h:9092; did you mean \"orders\"?"
-        );
-        assert_eq!(
-            missing("ordres", "h:9092", &all, "--create makes it"),
-            "there is no topic \"ordres\" at h:9092; did you mean \"orders\"? Or --create makes it"
-        );
-        assert!(
-            missing("x", "h:9092", &all, "").ends_with("at h:9092; `keyrail topics` shows what the pipelines need")
-        );
+        let nearest = "there is no topic \"ordres\" at h:9092; did you mean \"orders\"?";
+        assert_eq!(missing("ordres", "h:9092", &all), nearest);
+        assert!(missing("x", "h:9092", &all).ends_with("at h:9092; `keyrail topics` shows what the pipelines need"));
+        let create = Some("--create makes it");
+        assert_eq!(unknown("ordres", "h:9092", &all, None), nearest);
+        assert_eq!(unknown("ordres", "h:9092", &all, create), format!("{nearest} Or --create makes it"));
+        assert!(unknown("x", "h:9092", &all, create).ends_with("; there are orders, payments; --create makes it"));
+        assert!(unknown("x", "h:9092", &[], None).ends_with("h:9092; there is none yet"));
     }
 }

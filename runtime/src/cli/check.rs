@@ -53,15 +53,15 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
 
 /// `None`: too faulty to look further. `wrong_use`: the arguments alone are at fault.
 fn configuration(config: &Config, report: &mut Report, wrong_use: &mut bool) -> Option<(Host, Vec<Pipeline>)> {
-    let (host, pipelines) = match load(&config.config, &config.set, &variable) {
+    let (host, pipelines) = match load(config.file(), &config.set, &variable) {
         Ok(loaded) => loaded,
         Err(faults) => {
             add_faults(&faults, report);
-            *wrong_use = faults.are_of_arguments();
+            *wrong_use = config.is_at_fault(&faults);
             return None;
         }
     };
-    report.add(Verdict::Ok, "configuration", &config.config.display().to_string(), String::new());
+    report.add(Verdict::Ok, "configuration", &config.file().display().to_string(), String::new());
     for pipeline in &pipelines {
         let patterns = pipeline.patterns.iter().map(config::Pattern::text);
         let inputs: Vec<&str> = pipeline.input.iter().map(String::as_str).chain(patterns).collect();
@@ -76,7 +76,7 @@ fn configuration(config: &Config, report: &mut Report, wrong_use: &mut bool) -> 
 
 /// The configuration as it is taken: each default filled in, secrets hidden.
 fn resolved(config: &Config, host: &Host, pipelines: &[Pipeline]) -> String {
-    let mut text = format!("# {}\n{}\n", config.config.display(), host.resolved());
+    let mut text = format!("# {}\n{}\n", config.file().display(), host.resolved());
     for pipeline in pipelines {
         text += &format!("# {}\n{}\n", pipeline.manifest.display(), pipeline.resolved());
     }

@@ -2,13 +2,12 @@
 
 use super::table::{Column, Table, Tone};
 use super::terminal::{self, grouped, say};
-use super::{Config, Exit, broker, place};
+use super::{Config, Exit, WrongUse, broker, meant, place};
 use anyhow::Context as _;
 use clap::Args;
 use keyrail::broker::client::{ANSWER_WAIT, Client, Topic};
-use keyrail::broker::topics::nearest;
 use keyrail::broker::{BrokerError, BrokerErrorKind, Committed, LogBounds};
-use keyrail::config::{Found, From, Pipeline};
+use keyrail::config::{Faults, Found, From, Pipeline};
 use keyrail::record::TopicPartition;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -73,14 +72,14 @@ pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
         if let Some(faults) = unfit.get(name) {
             anyhow::bail!("the manifest of {name} has faults\n{faults}");
         }
-        choose(&pipelines, Some(name))?;
+        choose(&pipelines, Some(name), &unfit)?;
         unfit.clear();
     }
     let mut client = broker::open(&host, false)?;
     let place = client.place();
     let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
     let pipelines = broker::with_topics(pipelines, &all);
-    let chosen = choose(&pipelines, args.pipeline.as_deref())?;
+    let chosen = choose(&pipelines, args.pipeline.as_deref(), &unfit)?;
     let mut lags = Vec::new();
     for pipeline in chosen {
         lags.push(lag_of(client.as_mut(), pipeline, &all)?);
@@ -93,24 +92,26 @@ pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
     terminal::print(text.as_bytes(), "the lag")?;
     for lag in &lags {
         for name in &lag.missing {
-            say(&format!("keyrail: {}: {}", lag.pipeline, broker::missing(name, &place, &all, "")));
+            say(&format!("keyrail: {}: {}", lag.pipeline, broker::missing(name, &place, &all)));
         }
     }
     broker::tell_unfit(&unfit);
     Ok(Exit::of(unfit.is_empty() && lags.iter().all(|lag| lag.missing.is_empty())))
 }
 
-pub(super) fn choose<'a>(pipelines: &'a [Pipeline], name: Option<&str>) -> anyhow::Result<Vec<&'a Pipeline>> {
+/// The pipelines that an argument means. `unfit`: those that are there too, and can't be meant while they have faults.
+pub(super) fn choose<'a>(
+    pipelines: &'a [Pipeline],
+    name: Option<&str>,
+    unfit: &BTreeMap<String, Faults>,
+) -> Result<Vec<&'a Pipeline>, WrongUse> {
     let Some(name) = name else { return Ok(pipelines.iter().collect()) };
     if let Some(found) = pipelines.iter().find(|pipeline| pipeline.name == name) {
         return Ok(vec![found]);
     }
-    let names = || pipelines.iter().map(|pipeline| pipeline.name.as_str());
-    let cure = match nearest(name, names()) {
-        Some(near) => format!("did you mean {near:?}?"),
-        None => format!("there are: {}", names().collect::<Vec<_>>().join(", ")),
-    };
-    anyhow::bail!("there is no pipeline {name:?}; {cure}")
+    let names = pipelines.iter().map(|pipeline| &pipeline.name).chain(unfit.keys()).map(String::as_str);
+    let cure = meant(name, names).unwrap_or_else(|| "there is none at all".to_owned());
+    Err(WrongUse(format!("there is no pipeline {name:?}; {cure}")))
 }
 
 fn lag_of(client: &mut dyn Client, pipeline: &Pipeline, all: &[Topic]) -> Result<PipelineLag, BrokerError> {

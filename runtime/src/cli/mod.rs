@@ -19,11 +19,12 @@ mod terminal;
 mod topics;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+use keyrail::broker::topics::nearest;
 use keyrail::config::{self, Faults};
 use keyrail::pipeline::Ended;
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What the command did, as programs read it.
@@ -124,12 +125,30 @@ enum Command {
 /// Where the configuration comes from.
 #[derive(Debug, Args)]
 struct Config {
-    /// The host's configuration
-    #[arg(short, long = "config", value_name = "FILE", default_value = "keyrail.toml", value_hint = ValueHint::FilePath)]
-    config: PathBuf,
+    /// The host's configuration [default: keyrail.toml]
+    #[arg(short, long = "config", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    config: Option<PathBuf>,
     /// Override a key of the file, as in --set kafka."client.id"=x; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<String>,
+}
+
+impl Config {
+    /// The file that counts.
+    fn file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new("keyrail.toml"))
+    }
+
+    /// Whether arguments are at fault for these faults: a file was named that is not there, or `--set` alone has them.
+    fn is_at_fault(&self, faults: &Faults) -> bool {
+        let named = self.config.as_ref().is_some_and(|file| file.try_exists().is_ok_and(|there| !there));
+        named || faults.are_of_arguments()
+    }
+
+    /// `what`, and the faults below it.
+    fn faulty(&self, what: &str, faults: &Faults) -> anyhow::Error {
+        told(what, faults, self.is_at_fault(faults))
+    }
 }
 
 /// Reads an argument of `--set`; what it means is looked at with the file.
@@ -151,8 +170,25 @@ impl std::error::Error for WrongUse {}
 
 /// `what`, and the faults below it. Where only arguments are at fault it is wrong use.
 fn faulty(what: &str, faults: &Faults) -> anyhow::Error {
+    told(what, faults, faults.are_of_arguments())
+}
+
+fn told(what: &str, faults: &Faults, wrong_use: bool) -> anyhow::Error {
     let told = format!("{what}\n{faults}");
-    if faults.are_of_arguments() { WrongUse(told).into() } else { anyhow::Error::msg(told) }
+    if wrong_use { WrongUse(told).into() } else { anyhow::Error::msg(told) }
+}
+
+/// What of `names` was meant where `wrong` is none of them: the nearest, else all, as far as a line has room.
+fn meant<'a>(wrong: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+    const SHOWN: usize = 8;
+    if let Some(near) = nearest(wrong, names.clone()) {
+        return Some(format!("did you mean {near:?}?"));
+    }
+    let shown: Vec<&str> = names.clone().take(SHOWN).collect();
+    let more = names.count().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!shown.is_empty())
+        .then(|| format!("there {} {}{more}", if shown.len() > 1 { "are" } else { "is" }, shown.join(", ")))
 }
 
 #[derive(Debug, Args)]

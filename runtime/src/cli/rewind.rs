@@ -73,12 +73,12 @@ pub(super) fn rewind(args: &RewindArgs) -> anyhow::Result<Exit> {
     if let Some(faults) = unfit.get(&args.pipeline) {
         anyhow::bail!("the manifest of {} has faults\n{faults}", args.pipeline);
     }
-    lag::choose(&pipelines, Some(&args.pipeline))?;
+    lag::choose(&pipelines, Some(&args.pipeline), &unfit)?;
     let mut client = broker::open(&host, false)?;
     let place = client.place();
     let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
     let pipelines = broker::with_topics(pipelines, &all);
-    let pipeline = lag::choose(&pipelines, Some(&args.pipeline))?.remove(0);
+    let pipeline = lag::choose(&pipelines, Some(&args.pipeline), &unfit)?.remove(0);
     check_ids(args, pipeline)?;
     let moves = moves(client.as_mut(), args, pipeline, &all)?;
     let forgets = args.seen == Some(Ids::Forget);
@@ -125,7 +125,7 @@ fn moves(client: &mut dyn Client, args: &RewindArgs, pipeline: &Pipeline, all: &
             continue;
         }
         let found = all.iter().find(|topic| topic.name == *name);
-        let topic = found.ok_or_else(|| anyhow::anyhow!(broker::missing(name, &client.place(), all, "")))?;
+        let topic = found.ok_or_else(|| anyhow::anyhow!(broker::missing(name, &client.place(), all)))?;
         let partitions: Vec<i32> = (0..topic.partitions).collect();
         let places: Vec<TopicPartition> =
             partitions.iter().map(|partition| TopicPartition { topic: index, partition: *partition }).collect();

@@ -1,6 +1,6 @@
 //! `keyrail run`: sets the process up, hands over to the pipelines, and takes it down in order.
 
-use super::{Config, faulty, signals, variable};
+use super::{Config, signals, variable};
 use anyhow::Context as _;
 use keyrail::admin::health::Health;
 use keyrail::admin::http::AdminServer;
@@ -14,8 +14,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    let (host, pipelines) = load(&config.config, &config.set, &variable)
-        .map_err(|faults| faulty("the configuration has faults, and nothing was started", &faults))?;
+    let (host, pipelines) = load(config.file(), &config.set, &variable)
+        .map_err(|faults| config.faulty("the configuration has faults, and nothing was started", &faults))?;
     set_up_log(host.logging)?;
     keyrail::fail::arm().map_err(anyhow::Error::msg)?;
     for pipeline in &pipelines {

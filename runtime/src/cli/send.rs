@@ -4,15 +4,16 @@ mod lines;
 mod outbox;
 
 use super::terminal::{Progress, counted, say};
-use super::{Config, Exit, broker, format, signals};
+use super::{Config, Exit, WrongUse, broker, format, signals};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use keyrail::admin::stop::Stop;
 use keyrail::broker::client::{Client, NewTopic};
+use keyrail::config::nearest_file;
 use lines::{Item, Shape, Source};
 use outbox::{Outbox, Told};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -87,12 +88,12 @@ struct Summary {
 pub(super) fn send(args: &SendArgs) -> anyhow::Result<Exit> {
     let host = broker::host(&args.config)?;
     for file in args.files.iter().filter(|file| !lines::is_stdin(file)) {
-        std::fs::File::open(file).with_context(|| format!("can't read {}", file.display()))?;
+        std::fs::File::open(file).map_err(|error| unreadable(file, error))?;
     }
     let mut client = broker::open(&host, args.create)?;
     let partitions = topic(args, client.as_mut())?;
     if let Some(partition) = args.partition.filter(|partition| *partition >= partitions) {
-        anyhow::bail!("there is no partition {partition}: the topic {:?} has {partitions}, from 0", args.topic);
+        return Err(broker::no_partition(partition, &args.topic, partitions).into());
     }
     let stop = signals::interrupted()?;
     let (to, lines) = sync_channel(AHEAD);
@@ -110,6 +111,16 @@ pub(super) fn send(args: &SendArgs) -> anyhow::Result<Exit> {
     sending.finish(ended)
 }
 
+/// A file that is not there was named wrongly; one that is there and can't be read is another matter.
+fn unreadable(file: &Path, error: std::io::Error) -> anyhow::Error {
+    let told = format!("can't read {}", file.display());
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return anyhow::Error::new(error).context(told);
+    }
+    let near = nearest_file(file, Path::is_file).map(|near| format!("; did you mean {}?", near.display()));
+    WrongUse(format!("{told}: it is not there{}", near.unwrap_or_default())).into()
+}
+
 /// How many partitions the topic has, which is made if that is asked for.
 fn topic(args: &SendArgs, client: &mut dyn Client) -> anyhow::Result<i32> {
     let names = [args.topic.clone()];
@@ -119,7 +130,7 @@ fn topic(args: &SendArgs, client: &mut dyn Client) -> anyhow::Result<i32> {
             say(&format!("keyrail: made the topic {:?}", args.topic));
         }
     }
-    let found = broker::topics(client, &names, "--create makes it")?;
+    let found = broker::topics(client, &names, Some("--create makes it"))?;
     Ok(found.first().map_or(1, |topic| topic.partitions))
 }
 

@@ -75,7 +75,7 @@ struct Span {
 pub(super) fn tail(args: &TailArgs) -> anyhow::Result<Exit> {
     let host = broker::host(&args.config)?;
     let mut client = broker::open(&host, false)?;
-    let topics = broker::topics(client.as_mut(), &args.topics, "")?;
+    let topics = broker::topics(client.as_mut(), &args.topics, None)?;
     let mut spans = Vec::new();
     for (index, topic) in topics.iter().enumerate() {
         spans.extend(spans_of(args, client.as_mut(), index, topic)?);
@@ -110,7 +110,7 @@ fn follows(args: &TailArgs) -> bool {
 fn spans_of(args: &TailArgs, client: &mut dyn Client, index: usize, topic: &Topic) -> anyhow::Result<Vec<Span>> {
     let wanted: BTreeSet<i32> = args.partition.iter().copied().collect();
     if let Some(number) = wanted.iter().find(|number| **number >= topic.partitions) {
-        anyhow::bail!("there is no partition {number}: the topic {:?} has {}, from 0", topic.name, topic.partitions);
+        return Err(broker::no_partition(*number, &topic.name, topic.partitions).into());
     }
     let partitions: Vec<i32> = (0..topic.partitions).filter(|n| wanted.is_empty() || wanted.contains(n)).collect();
     let bounds = client.bounds(&topic.name, &partitions)?;

@@ -27,14 +27,14 @@ fn how_the_pipelines_ended_is_the_exit_code() {
 #[test]
 fn arguments_and_their_defaults() {
     let Command::Run(config) = parse("keyrail run").unwrap().command else { panic!("run") };
-    assert_eq!((config.config.to_str(), config.set.len()), (Some("keyrail.toml"), 0));
+    assert_eq!((config.file().to_str(), &config.config, config.set.len()), (Some("keyrail.toml"), &None, 0));
     let Command::Check(args) =
         parse("keyrail check -c a.toml --set x.y=1 --set kafka.\"client.id\"=z --json").unwrap().command
     else {
         panic!("check")
     };
     assert!(args.json);
-    assert_eq!(args.config.config.to_str(), Some("a.toml"));
+    assert_eq!(args.config.file().to_str(), Some("a.toml"));
     assert_eq!(args.config.set, ["x.y=1", "kafka.\"client.id\"=z"]);
 }
 
@@ -46,6 +46,17 @@ fn wrong_use_says_what_was_meant() {
     assert!(said("keyrail run extra").contains("unexpected argument 'extra'"));
     assert!(parse("keyrail run --version").is_err());
     assert!(!parse("keyrail --version").unwrap_err().use_stderr());
+}
+
+#[test]
+fn names_that_are_not_there_tell_which_are() {
+    let told = |wrong: &str, names: &[&str]| meant(wrong, names.iter().copied());
+    assert_eq!(told("ordres", &["done", "orders"]).unwrap(), "did you mean \"orders\"?");
+    assert_eq!(told("x", &["done", "orders"]).unwrap(), "there are done, orders");
+    assert_eq!(told("x", &["done"]).unwrap(), "there is done");
+    let many = ["t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9", "t10"];
+    assert_eq!(told("orders", &many).unwrap(), "there are t1, t2, t3, t4, t5, t6, t7, t8 and 2 more");
+    assert_eq!(told("x", &[]), None);
 }
 
 fn report() -> Report {

@@ -5,6 +5,7 @@ use super::fault::{Fault, Faults, Place};
 use super::host::Resolved;
 use super::manifest::{Manifest, Source};
 use super::{Host, Pipeline, host, manifest, together};
+use crate::nearest::nearest_file;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -54,7 +55,12 @@ pub fn load(
 fn host(path: &Path, sets: &[String], variables: Variables<'_>) -> Resolved {
     let file = path.display().to_string();
     let mut faults = Vec::new();
-    match read(path, "name another one with -c FILE, or let `keyrail dev` make one", &mut faults) {
+    let near = nearest_file(path, |other| other.extension().is_some_and(|e| e == "toml") && other.is_file());
+    let cure = match near.filter(|_| !path.exists()) {
+        Some(near) => format!("did you mean {}?", near.display()),
+        None => "name another one with -c FILE, or let `keyrail dev` make one".to_owned(),
+    };
+    match read(path, &cure, &mut faults) {
         Some(text) => host::resolve(&file, &text, path.parent().unwrap_or(Path::new("")), sets, variables),
         None => Resolved { host: None, faults, static_member: None },
     }

@@ -42,6 +42,7 @@ pub(crate) fn for_tests(name: &str, text: &str) -> Pipeline {
     all.remove(0)
 }
 
+pub use crate::nearest::nearest_file;
 pub use client::is_secret;
 pub use document::check_set;
 pub use fault::{Fault, Faults};

@@ -3,7 +3,7 @@
 use crate::cli::terminal::say;
 use crate::cli::{WrongUse, faulty, variable};
 use anyhow::Context as _;
-use keyrail::config::load_host;
+use keyrail::config::{load_host, nearest_file};
 use std::path::{Path, PathBuf};
 
 const HOST_FILE: &str = "keyrail.toml";
@@ -20,7 +20,11 @@ pub(super) fn host_file(dir: &Path, sets: &[String]) -> anyhow::Result<PathBuf> 
         let why = format!("{shown} is a file, and `keyrail dev` takes a folder of pipelines: name that{send}");
         return Err(WrongUse(why).into());
     }
-    anyhow::ensure!(dir.is_dir(), "there is no folder {shown}: make it, or name another");
+    if !dir.is_dir() {
+        let near = nearest_file(dir, Path::is_dir).map(|near| format!("; did you mean {}?", near.display()));
+        let why = format!("there is no folder {shown}: make it, or name another{}", near.unwrap_or_default());
+        return Err(WrongUse(why).into());
+    }
     let file = dir.join(HOST_FILE);
     if file.exists() {
         return Ok(file);

@@ -56,7 +56,7 @@ fn all_four(folder: &Folder, before: usize) {
     let (code, out, _) = run(folder, &["lag", "--json"], "");
     assert!(code == 0 && out.contains(&format!("\"group\":\"copy\",\"lag\":{},", before + 2)), "{out}");
     let (code, out, err) = run(folder, &["send", "order"], "");
-    assert!(code == 1 && out.is_empty() && err.contains("did you mean \"orders\"?"), "{err}");
+    assert!(code == 2 && out.is_empty() && err.contains("did you mean \"orders\"?"), "{err}");
     let (code, out, _) = run(folder, &["topics"], "");
     assert!(code == 0 && out.matches("  exists  ").count() == 3, "{out}");
 }

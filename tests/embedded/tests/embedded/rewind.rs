@@ -63,7 +63,7 @@ fn without_ids_what_is_moved_back_is_done_again() {
     let (code, _, err) = run(&play.folder, &["rewind", "p", "--to", "earliest", "--seen", "keep"], "");
     assert!(code == 2 && err.contains("p keeps no ids"), "{code} {err}");
     let (code, _, err) = run(&play.folder, &["rewind", "q", "--to", "earliest"], "");
-    assert!(code == 1 && err.contains("there is no pipeline \"q\""), "{code} {err}");
+    assert!(code == 2 && err.contains("there is no pipeline \"q\""), "{code} {err}");
     let (code, _, err) = run(&play.folder, &["rewind", "p", "--to", "earliest", "--topic", "im"], "");
     assert!(code == 2 && err.contains("\"im\" is no input of p"), "{code} {err}");
     let (code, out, err) = run(&play.folder, &["rewind", "p", "--to", "-1"], "");

@@ -123,7 +123,7 @@ fn a_line_with_an_error_is_told_with_its_place_and_nothing_unsent_is_told_as_sen
     assert!(refused.err.contains("stdin:2: refused: ") && refused.err.contains("sent 1 record"), "{}", refused.err);
     assert_eq!(read_all(kafka, &stage.input).len(), 2);
     let nowhere = run(&stage, &["send", &stage.input, "nowhere.json"]);
-    assert!(nowhere.code == 1 && nowhere.err.contains("can't read nowhere.json"), "{}", nowhere.err);
+    assert!(nowhere.code == 2 && nowhere.err.contains("can't read nowhere.json"), "{}", nowhere.err);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_topic_that_is_not_there_names_the_nearest_or_is_made() {
     let wrong = stage.input.replace("-in", "-inn");
     for args in [["send", wrong.as_str()], ["tail", wrong.as_str()]] {
         let done = run(&stage, &args);
-        assert_eq!(done.code, 1);
+        assert_eq!(done.code, 2);
         assert!(done.err.contains(&format!("there is no topic {wrong:?} at ")), "{}", done.err);
         assert!(done.err.contains(&format!("did you mean {:?}?", stage.input)), "{}", done.err);
     }
@@ -144,7 +144,7 @@ fn a_topic_that_is_not_there_names_the_nearest_or_is_made() {
     assert_eq!((bounds(kafka, &fresh).len(), read_all(kafka, &fresh).len()), (3, 2));
     assert_eq!(run(&stage, &["tail", &fresh, "--from", "soon"]).code, 2, "wrong use");
     let none = run(&stage, &["tail", &fresh, "--partition", "3"]);
-    assert!(none.code == 1 && none.err.contains("no partition 3"), "{}", none.err);
+    assert!(none.code == 2 && none.err.contains("no partition 3"), "{}", none.err);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn lag_tells_what_waits_for_groups_that_ran_and_for_those_that_never_did() {
     let last: Vec<&str> = lines[3].split_whitespace().collect();
     assert!(last.starts_with(&["p", "total", "5"]) && last[3].ends_with('d'), "{}", table.out);
     let wrong = run(&stage, &["lag", "q"]);
-    assert!(wrong.code == 1 && wrong.err.contains("there is no pipeline \"q\"; did you mean \"p\"?"), "{}", wrong.err);
+    assert!(wrong.code == 2 && wrong.err.contains("there is no pipeline \"q\"; did you mean \"p\"?"), "{}", wrong.err);
     narrow(&stage);
     kafka.create_topic(&format!("{}ut", stage.input), 1, &[]).unwrap();
     stage.write_manifest(&Setup { guest: "identity", top: "", ..Setup::default() });
