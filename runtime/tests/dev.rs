@@ -107,6 +107,15 @@ fn an_empty_folder_becomes_a_running_pipeline_that_follows_its_files() {
     let plugins = folder.join("plugins");
     std::fs::write(plugins.join("copy.toml"), MANIFEST).unwrap();
     dev.expect(&["not fit", "there is no file", "copy.wasm"]);
+    std::fs::write(plugins.join("many.toml"), "handel = \"copy.wasm\"\ninput = [\"in\"]\n[retry]\natempts = 3\n")
+        .unwrap();
+    dev.expect(&["not fit", "nothing of it runs pipeline=\"many\" why:"]);
+    for fault in
+        ["many.toml:1:1: handel: unknown key; did you mean", "many.toml:4:1: retry.atempts: unknown key; did you"]
+    {
+        assert!(dev.expect(&[fault]).starts_with("    "), "{fault}");
+    }
+    std::fs::remove_file(plugins.join("many.toml")).unwrap();
     std::fs::write(plugins.join("copy.wasm"), guest("identity")).unwrap();
     dev.expect(&["the pipeline starts", "pipeline=\"copy\""]);
     let sent = keyrail(&folder, &["send", "in"], "{\"key\":\"k1\",\"value\":\"one\"}\n");

@@ -45,6 +45,41 @@ impl fmt::Debug for HandlerFields {
     }
 }
 
+/// The name under which an event carries [`Lines`].
+const WHY: &str = "why";
+
+/// Reasons of which each is a line for people, below the event that has them as its `why`; programs get one text.
+///
+/// `{:?}` is that text, `{:#?}` what people read: quoted where there is one, else each after a line feed.
+pub(crate) struct Lines(pub(crate) Vec<String>);
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.as_slice(), f.alternate()) {
+            (all, false) => f.write_str(&all.join("; ")),
+            ([one], true) => write!(f, "{one:?}"),
+            (all, true) => all.iter().try_for_each(|line| write!(f, "\n{line}")),
+        }
+    }
+}
+
+/// Writes what is wrong: below the event where it is more than a line. What stands there is moved in, so that it is no
+/// event, whatever it says.
+fn write_why(to: &mut Writer<'_>, value: &dyn fmt::Debug) -> fmt::Result {
+    let shown = format!("{value:#?}");
+    match (shown.strip_prefix('\n'), shown.starts_with('"')) {
+        (Some(lines), _) => {
+            to.write_str("why:")?;
+            lines.split('\n').try_for_each(|line| {
+                to.write_str("\n    ")?;
+                Escaped(to).write_str(line)
+            })
+        }
+        (None, true) => write!(Escaped(to), "{WHY}={shown}"),
+        (None, false) => write!(Escaped(to), "{WHY}={value:?}"),
+    }
+}
+
 /// `[logging] format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
@@ -164,6 +199,7 @@ where
     }
     let fields = debug_fn(|to, field, value| match field.name() {
         "message" | HANDLER_FIELDS => write!(Escaped(to), "{value:?}"),
+        WHY => write_why(to, value),
         name => write!(Escaped(to), "{name}={value:?}"),
     });
     // `delimited` is what stands between two fields.

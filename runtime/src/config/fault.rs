@@ -57,7 +57,8 @@ pub(super) const ARGUMENT: &str = "--set";
 const WIDTH: usize = 80;
 
 impl fmt::Display for Fault {
-    /// `FILE:LINE:COLUMN: KEY: PROBLEM; CURE` where that fits into 80 columns, else on indented further lines.
+    /// `FILE:LINE:COLUMN: KEY: PROBLEM; CURE` where that fits into 80 columns, else on indented further lines. `{:#}` is
+    /// always one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut head = printable(&self.file);
         if self.line > 0 {
@@ -71,7 +72,7 @@ impl fmt::Display for Fault {
         let (problem, cure) = (printable(&self.problem), printable(&self.cure));
         let told = format!("{head}: {problem}");
         let whole = if cure.is_empty() { told.clone() } else { format!("{told}; {cure}") };
-        if whole.chars().count() <= WIDTH {
+        if f.alternate() || whole.chars().count() <= WIDTH {
             return f.write_str(&whole);
         }
         if told.chars().count() <= WIDTH {
@@ -154,7 +155,7 @@ impl<'a> IntoIterator for &'a Faults {
 }
 
 impl fmt::Display for Faults {
-    /// One fault after the other, each on a line of its own.
+    /// One fault after the other, each on a line of its own; `{:#}` breaks none of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.0.iter().enumerate() {
             if index > 0 {
@@ -185,7 +186,11 @@ mod tests {
             place.fault("a.b", "unknown key", "remove it").to_string(),
             "payments.toml:7:1: a.b: unknown key; remove it"
         );
-        let long = place.fault("a.b", "word ".repeat(20), "cure ".repeat(20)).to_string();
+        let fault = place.fault("a.b", "word ".repeat(20), "cure ".repeat(20));
+        let lines = format!("{:#}", super::Faults::of(vec![fault.clone(), place.fault("z", "no", "")]));
+        assert!(lines.starts_with("payments.toml:7:1: a.b: word ") && lines.ends_with("\npayments.toml:7:1: z: no"));
+        assert_eq!(lines.lines().count(), 2);
+        let long = fault.to_string();
         assert!(long.lines().all(|line| line.chars().count() <= 80), "{long}");
         assert!(long.lines().skip(1).all(|line| line.starts_with("    ")), "{long}");
         assert_eq!(long.split_whitespace().filter(|word| *word == "cure").count(), 20);

@@ -7,6 +7,7 @@ use super::topics::{ASK, Topics};
 use super::watch::Watch;
 use super::{Known, Present, Runner, Step, Version, rival, steps};
 use crate::admin::health::State;
+use crate::admin::logging::Lines;
 use crate::admin::metrics::Rollout;
 use crate::config;
 use crate::pipeline::{Budget, Ended, Failure, Parts, Pool, Serving, Shared, ensure_topics, short, supervise};
@@ -144,7 +145,7 @@ impl Fleet {
             Ok(content) => content,
             Err(faults) => {
                 // Most likely it is replaced this moment, or its disk is away: nothing is drained for that.
-                return self.refuse("", "the folder of the pipelines can't be read", &faults.to_string());
+                return self.refuse("", "the folder of the pipelines can't be read", &format!("{faults:#}"));
             }
         };
         self.refused.remove("");
@@ -215,8 +216,10 @@ impl Fleet {
         known.collect()
     }
 
+    /// `why`: one thing that is wrong a line.
     fn refuse(&mut self, name: &str, what: &str, why: &str) {
-        let why = why.split('\n').map(str::trim).collect::<Vec<_>>().join("; ");
+        let lines = Lines(why.lines().map(|line| line.trim().to_owned()).collect());
+        let why = format!("{lines:?}");
         let runs = self.entries.get(name).is_some_and(|entry| entry.runs() && !entry.leaving);
         if !runs && (self.waiting.contains(name) || self.setup.shared.health.knows(name)) {
             self.setup.shared.health.pipeline(name).set(State::NotReady(why.clone()));
@@ -225,7 +228,7 @@ impl Fleet {
             return;
         }
         let so = if runs || name.is_empty() { "what ran before goes on" } else { "nothing of it runs" };
-        tracing::warn!(pipeline = name, why, "{what}, and {so}");
+        tracing::warn!(pipeline = name, why = ?lines, "{what}, and {so}");
         if !name.is_empty() {
             self.setup.shared.metrics.pipeline(name).rollouts.add(Rollout::Refused, 1);
         }

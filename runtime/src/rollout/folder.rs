@@ -62,7 +62,7 @@ pub(super) struct Candidate {
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) fit: BTreeMap<String, Candidate>,
-    /// What is wrong with the others.
+    /// What is wrong with the others, a fault a line.
     pub(super) unfit: BTreeMap<String, String>,
 }
 
@@ -101,7 +101,7 @@ impl Folder {
     pub(super) fn read(&mut self) -> Result<Content, Faults> {
         let Found { fit, unfit } = find_pipelines(&self.dir, &self.variables)?;
         self.handlers = fit.iter().map(|manifest| manifest.handler.clone()).collect();
-        let unfit = unfit.into_iter().map(|(name, faults)| (name, faults.to_string())).collect();
+        let unfit = unfit.into_iter().map(|(name, faults)| (name, format!("{faults:#}"))).collect();
         let mut content = Content { fit: BTreeMap::new(), unfit };
         for manifest in fit {
             let (name, handler) = (manifest.name.clone(), manifest.handler.clone());

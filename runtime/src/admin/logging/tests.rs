@@ -96,6 +96,35 @@ fn what_a_handler_gives_its_line_is_an_object_in_json_and_plain_words_in_text() 
 }
 
 #[test]
+fn several_reasons_are_a_line_each_in_text_and_one_text_in_json() {
+    let logged = |format, lines: &[&str]| {
+        let lines = Lines(lines.iter().map(|line| (*line).to_owned()).collect());
+        logged("info", format, false, || tracing::warn!(pipeline = "p", why = ?lines, "not fit"))
+    };
+    let several = ["p.toml:4:1: a: unknown key; remove it", HOSTILE];
+    let text = logged(LogFormat::Brief, &several);
+    let (_, text) = text.split_at(12);
+    let hostile = r"a\n2026 INFO forged\r\u{1b}[2J\u{7}\u{9b}31m\u{7f}ü";
+    // A line feed within a reason begins a line, which is no event either.
+    let below = format!("    {}\n    {}\n", several[0], hostile.replacen(r"\n", "\n    ", 1));
+    assert_eq!(text, format!("  WARN not fit pipeline=\"p\" why:\n{below}"));
+    let one = logged(LogFormat::Text, &["no \"file\""]);
+    assert!(one.ends_with("not fit pipeline=\"p\" why=\"no \\\"file\\\"\"\n"), "{one}");
+    for lines in [&several[..], &["one"]] {
+        let json = logged(LogFormat::Json, lines);
+        let line: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&line["why"], json.lines().count()), (&lines.join("; ").into(), 1), "{json}");
+    }
+    // What is told of a `why` elsewhere stays as it was.
+    let plain = super::tests::logged("info", LogFormat::Text, false, || {
+        tracing::warn!(why = HOSTILE, "one");
+        tracing::warn!(why = ?Some(Some(1)), "two");
+    });
+    assert!(plain.lines().count() == 2 && plain.contains("one why=\"a\\n2026"), "{plain}");
+    assert!(plain.ends_with("two why=Some(Some(1))\n"), "{plain}");
+}
+
+#[test]
 fn levels_hold_for_all_and_for_single_modules() {
     let level: LogLevel = "warn, keyrail::wasm=debug,rdkafka=off".parse().unwrap();
     for (target, at, logs) in [
