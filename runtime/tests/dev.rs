@@ -221,6 +221,36 @@ fn a_folder_of_pipelines_runs_by_the_keyrail_toml_that_names_it() {
 }
 
 #[test]
+fn a_check_beside_it_warns_of_no_port() {
+    let (folder, other) = (folder("beside"), folder("beside-other"));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let set = format!("admin.listen={free}");
+    for folder in [&folder, &other] {
+        std::fs::create_dir(folder.join("plugins")).unwrap();
+        std::fs::write(folder.join("plugins/copy.toml"), MANIFEST).unwrap();
+        std::fs::write(folder.join("plugins/copy.wasm"), guest("identity")).unwrap();
+        std::fs::write(folder.join("keyrail.toml"), "broker = \"embedded\"\n").unwrap();
+    }
+    let mut dev = Dev::start(&folder, &["--set", &set]);
+    dev.expect(&[&format!("admin      http://{free}/metrics")]);
+    dev.expect(&["the pipeline starts", "pipeline=\"copy\""]);
+    let check = |folder: &Path| {
+        let done = keyrail(folder, &["check", "--set", &set], "");
+        let text = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(done.status.code(), Some(0), "{text}");
+        text
+    };
+    let own = check(&folder);
+    let line = own.lines().find(|line| line.contains(&free.to_string())).unwrap_or_default();
+    assert!(line.starts_with("ok ") && line.ends_with("  taken by the keyrail that runs by this file"), "{own}");
+    assert!(own.ends_with("0 faults, 0 warnings\n"), "{own}");
+    // To another deployment it is a stranger.
+    let strange = check(&other);
+    assert!(strange.contains("warning  admin") && strange.contains("another process listens there"), "{strange}");
+    assert_eq!(dev.interrupt(), Some(0));
+}
+
+#[test]
 fn a_file_is_no_folder() {
     let folder = folder("file");
     std::fs::write(folder.join("orders.json"), "").unwrap();

@@ -2,6 +2,7 @@
 //! busy the pipelines are. Plain HTTP/1.1 for probes and scrapers inside the operator's network; it reads nothing but
 //! the request line and headers and changes nothing.
 
+use super::deployment::{self, Deployment};
 use super::health::Health;
 use super::metrics::{Format, Metrics};
 use bytes::Bytes;
@@ -31,11 +32,26 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// The admin address can't be used. Says why and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminError(String);
+pub struct AdminError {
+    told: String,
+    taken: bool,
+}
+
+impl AdminError {
+    fn new(told: String) -> Self {
+        Self { told, taken: false }
+    }
+
+    /// Whether it is another process that has the address.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.taken
+    }
+}
 
 impl std::fmt::Display for AdminError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.told)
     }
 }
 
@@ -50,13 +66,20 @@ pub struct AdminServer {
 }
 
 impl AdminServer {
-    /// Binds `listen` (port 0 picks a free one), logs the address and serves until dropped.
+    /// Binds `listen` (port 0 picks a free one), logs the address and serves until dropped. Each answer names `deployment`.
     ///
     /// # Errors
     /// The address can't be used, or the system gives no thread or socket.
-    pub fn start(listen: SocketAddr, health: Arc<Health>, metrics: Arc<Metrics>) -> Result<Self, AdminError> {
+    pub fn start(
+        listen: SocketAddr,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+        deployment: &Deployment,
+    ) -> Result<Self, AdminError> {
         let listener = bind(listen)?;
-        let failed = |what: &str, e: std::io::Error| AdminError(format!("the admin server can't {what}: {e}"));
+        let failed = |what: &str, e: std::io::Error| AdminError::new(format!("the admin server can't {what}: {e}"));
+        let deployment = HeaderValue::from_str(deployment.as_str())
+            .map_err(|e| AdminError::new(format!("the admin server can't name its deployment: {e}")))?;
         let address = listener.local_addr().map_err(|e| failed("read its address", e))?;
         listener.set_nonblocking(true).map_err(|e| failed("set up its socket", e))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -66,7 +89,7 @@ impl AdminServer {
             .map_err(|e| failed("start", e))?;
         let stop = Arc::new(Notify::new());
         let stopped = stop.clone();
-        let shown = Arc::new(Shown { health, metrics });
+        let shown = Arc::new(Shown { health, metrics, deployment });
         let thread = std::thread::Builder::new()
             .name("admin".to_owned())
             .spawn(move || {
@@ -116,7 +139,8 @@ fn bind(listen: SocketAddr) -> Result<TcpListener, AdminError> {
             std::io::ErrorKind::PermissionDenied => "ports below 1024 need a right of their own: choose a higher one",
             _ => "choose another address",
         };
-        AdminError(format!("[admin] listen = \"{listen}\" can't be used: {e}; {cure}"))
+        let told = format!("[admin] listen = \"{listen}\" can't be used: {e}; {cure}");
+        AdminError { told, taken: e.kind() == std::io::ErrorKind::AddrInUse }
     })
 }
 
@@ -124,6 +148,7 @@ fn bind(listen: SocketAddr) -> Result<TcpListener, AdminError> {
 struct Shown {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    deployment: HeaderValue,
 }
 
 async fn serve(listener: TcpListener, stop: &Notify, shown: Arc<Shown>) -> std::io::Result<()> {
@@ -163,7 +188,8 @@ async fn accept(listener: tokio::net::TcpListener, slots: Arc<Semaphore>, shown:
 
 async fn connection(stream: tokio::net::TcpStream, shown: Arc<Shown>) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let response = answer(&request, &shown);
+        let mut response = answer(&request, &shown);
+        response.headers_mut().insert(deployment::HEADER, shown.deployment.clone());
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()

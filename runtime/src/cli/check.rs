@@ -6,6 +6,7 @@ mod durability;
 
 use super::report::{Report, Verdict};
 use super::{CheckArgs, Config, Exit, terminal, variable};
+use keyrail::admin::deployment::Deployment;
 use keyrail::admin::http::check_address;
 use keyrail::broker::embedded;
 use keyrail::config::{self, BrokerKind, Faults, Host, Pipeline, load};
@@ -26,7 +27,7 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
             let text = resolved(config, &host, &pipelines);
             terminal::print(text.as_bytes(), "the configuration")?;
         }
-        admin(&host, &mut report);
+        admin(config, &host, &mut report);
         store(&host, &pipelines, &mut report);
         let pipelines = handlers(pipelines, &mut report);
         match host.broker {
@@ -92,11 +93,14 @@ fn add_faults(faults: &Faults, report: &mut Report) {
     }
 }
 
-/// Only a warning: most often it is Keyrail itself, running, that holds the port.
-fn admin(host: &Host, report: &mut Report) {
+/// Only a warning, and none where it is this deployment itself, running, that holds the port.
+fn admin(config: &Config, host: &Host, report: &mut Report) {
     let name = host.admin_listen.to_string();
     match check_address(host.admin_listen) {
         Ok(()) => report.add(Verdict::Ok, "admin", &name, "free".to_owned()),
+        Err(error) if error.is_taken() && Deployment::of(config.file()).answers_at(host.admin_listen) => {
+            report.add(Verdict::Ok, "admin", &name, "taken by the keyrail that runs by this file".to_owned())
+        }
         Err(error) => report.add(Verdict::Warning, "admin", &name, error.to_string()),
     };
 }

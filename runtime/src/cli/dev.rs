@@ -8,6 +8,7 @@ use super::{Exit, faulty, run, setting, signals, variable};
 use anyhow::Context as _;
 use clap::Args;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use keyrail::admin::deployment::Deployment;
 use keyrail::admin::health::Health;
 use keyrail::admin::http::{AdminServer, check_address};
 use keyrail::admin::logging::{self, LogFormat, TimeOfDay};
@@ -67,7 +68,7 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
     }
     let (stop, health, metrics) = (Stop::new(), Arc::new(Health::new()), Arc::new(Metrics::new()));
     metrics.budget_limit_bytes.set(host.records_bytes);
-    let admin = AdminServer::start(host.admin_listen, health.clone(), metrics.clone())?;
+    let admin = AdminServer::start(host.admin_listen, health.clone(), metrics.clone(), &Deployment::of(&file))?;
     signals::listen(stop.clone(), health.clone(), host.shutdown_grace)?;
     // The commands beside it would go where the file sends them.
     let elsewhere = load_host(&file, &args.set, &variable).is_ok_and(|host| host.broker != BrokerKind::Embedded);

@@ -2,6 +2,7 @@
 
 use super::{Config, signals, variable};
 use anyhow::Context as _;
+use keyrail::admin::deployment::Deployment;
 use keyrail::admin::health::Health;
 use keyrail::admin::http::AdminServer;
 use keyrail::admin::logging::{self, LogFormat, LogLevel};
@@ -28,7 +29,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let (stop, health, metrics) = (Stop::new(), Arc::new(Health::new()), Arc::new(Metrics::new()));
     metrics.budget_limit_bytes.set(host.records_bytes);
     // IMPORTANT: before the pipelines, so that probes see them start, and dropped after them, so that they see them drain.
-    let admin = AdminServer::start(host.admin_listen, health.clone(), metrics.clone())?;
+    let admin = AdminServer::start(host.admin_listen, health.clone(), metrics.clone(), &Deployment::of(config.file()))?;
     signals::listen(stop.clone(), health.clone(), host.shutdown_grace)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pipelines = pipelines.len(), "keyrail starts");
     let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: None, claim };

@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
+const FILE: &str = "keyrail.toml";
+
 struct Rig {
     server: AdminServer,
     health: Arc<Health>,
@@ -14,7 +16,8 @@ struct Rig {
 
 fn rig() -> Rig {
     let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
-    let server = AdminServer::start(([127, 0, 0, 1], 0).into(), health.clone(), metrics.clone()).unwrap();
+    let (listen, deployment) = (([127, 0, 0, 1], 0).into(), Deployment::of(FILE.as_ref()));
+    let server = AdminServer::start(listen, health.clone(), metrics.clone(), &deployment).unwrap();
     Rig { server, health, metrics }
 }
 
@@ -118,13 +121,28 @@ fn stopping_frees_the_port_even_with_a_connection_open() {
 fn an_address_that_can_not_be_used_is_named_with_the_cure() {
     let rig = rig();
     let taken = rig.server.address();
-    let error = check_address(taken).unwrap_err().to_string();
+    let error = check_address(taken).unwrap_err();
+    assert!(error.is_taken(), "{error}");
+    let error = error.to_string();
     assert!(error.starts_with(&format!("[admin] listen = \"{taken}\" can't be used: ")), "{error}");
     assert!(error.contains("another process listens there, most often a keyrail that runs already: end it"), "{error}");
     assert!(error.ends_with("as with --set admin.listen=127.0.0.1:0, where 0 picks a free one"), "{error}");
-    let error = AdminServer::start(([192, 0, 2, 1], 8080).into(), rig.health.clone(), rig.metrics.clone())
-        .unwrap_err()
-        .to_string();
+    let (foreign, own) = (([192, 0, 2, 1], 8080).into(), Deployment::of(FILE.as_ref()));
+    let error = AdminServer::start(foreign, rig.health.clone(), rig.metrics.clone(), &own).unwrap_err();
+    assert!(!error.is_taken(), "{error}");
+    let error = error.to_string();
     assert!(error.contains("this machine has no such address"), "{error}");
     assert_eq!(check_address(([127, 0, 0, 1], 0).into()), Ok(()));
+}
+
+#[test]
+fn a_check_of_the_same_file_knows_its_own_server() {
+    let rig = rig();
+    let here = rig.server.address();
+    assert!(Deployment::of(FILE.as_ref()).answers_at(here));
+    assert!(Deployment::of(&std::path::Path::new(".").join(FILE)).answers_at(here));
+    assert!(!Deployment::of("other.toml".as_ref()).answers_at(here));
+    // A probe that is told no is told by whom all the same.
+    let (head, _) = rig.send("GET /nope HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 404") && head.contains("keyrail-deployment: "), "{head}");
 }
