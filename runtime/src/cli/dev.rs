@@ -53,7 +53,7 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
         .map_err(|faults| faulty("the configuration has faults, and nothing was started", &faults))?;
     // What becomes of messages stands on the screen already.
     let level = format!(
-        "warn,keyrail::pipeline::shard=error,keyrail::rollout={0},keyrail::handler={0}",
+        "warn,keyrail::pipeline::shard=error,keyrail::pipeline::letters=error,keyrail::rollout={0},keyrail::handler={0}",
         host.logging.level.as_str()
     );
     logging::init(&level.parse()?, LogFormat::Brief)?;

@@ -6,13 +6,14 @@ mod writing;
 use super::clock::Clock;
 use super::grace::Bounds;
 use super::kept::{Kind, Memory};
+use super::letters::Letters;
 use super::link::{Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
 use super::records;
 use super::sink::{Ended, Sink};
 use super::witness::{Told, Witness};
 use super::{Serving, Trouble, show};
 use crate::admin::health::Heartbeat;
-use crate::admin::metrics::{CommitResult, DeadLetterReason, LocalHistogram, PipelineMetrics};
+use crate::admin::metrics::{CommitResult, LocalHistogram, PipelineMetrics};
 use crate::broker::{BrokerError, BrokerErrorKind, OffsetCommit, Refusal};
 use crate::config::HeaderStyle;
 use crate::fail::{Point, pass};
@@ -95,6 +96,7 @@ struct Worker {
     ends: Ends,
     /// Those that were asked before the end of the transaction of this number was sent.
     ends_before: Option<(u64, Ends)>,
+    letters: Letters,
     /// How often the transactional producer was made anew: marks and state of before belong to no transaction any more.
     renewals: u64,
     /// When state that has ended is looked for again.
@@ -117,17 +119,20 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
         memory: Memory::default(),
         ends: BTreeMap::new(),
         ends_before: None,
+        letters: Letters::default(),
         renewals: 0,
         next_sweep: Instant::now(),
     };
-    loop {
+    let ended = loop {
         match worker.turn() {
             Ok(true) => {}
             // The consumer ends first; what it says of the end is told by itself.
-            Ok(false) | Err(Trouble::Ended) => return Ok(()),
-            Err(other) => return Err(other),
+            Ok(false) | Err(Trouble::Ended) => break Ok(()),
+            Err(other) => break Err(other),
         }
-    }
+    };
+    worker.letters.end(&worker.ledger.names);
+    ended
 }
 
 impl Worker {
@@ -224,7 +229,10 @@ impl Worker {
         {
             match &message.fate {
                 Fate::Done => done += 1,
-                fate => self.count_fate(fate),
+                fate => {
+                    self.count_fate(fate);
+                    self.letters.note(&self.ledger.names, &message, now.steady_ms);
+                }
             }
             let timestamp_ms = message.ticket.timestamp_ms;
             if timestamp_ms >= 0 {
@@ -263,7 +271,7 @@ impl Worker {
         // An earlier transaction has shown that its outputs are never taken.
         let letter = |action: &Action| matches!(action, Action::DeadLetter { .. });
         if !was_letter && self.actions.iter().skip(before).any(letter) {
-            self.ledger.metrics.dead_letters.add(DeadLetterReason::Undeliverable, 1);
+            self.undeliverable(token, now);
         }
         if let (Some(token), Some(slot)) = (token, slot) {
             self.ledger.engine.staged(effects.staged_bytes(slot));
@@ -457,6 +465,7 @@ impl Worker {
     }
 
     fn show(&mut self) {
+        self.letters.tell(&self.ledger.names, self.ledger.clock.now().steady_ms);
         self.latency.publish(&self.ledger.metrics.latency_micros);
         if Instant::now() < self.next_show {
             return;

@@ -11,6 +11,7 @@ mod grace;
 mod ids;
 mod instance;
 mod kept;
+mod letters;
 mod link;
 mod load;
 mod opening;

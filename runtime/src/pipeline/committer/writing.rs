@@ -8,7 +8,7 @@ use crate::pipeline::Trouble;
 use crate::pipeline::records::{self, Origin, Source};
 use crate::pipeline::sink::Sink;
 use crate::wasm::Send;
-use keyrail_engine::message::{Fate, Partition};
+use keyrail_engine::message::{Fate, Now, Partition};
 use keyrail_engine::pipeline::{self, Token};
 use keyrail_engine::shard::Settled;
 use keyrail_engine::state::{self, Change};
@@ -140,9 +140,17 @@ impl Worker {
         let was_letter = self.is_letter(token);
         self.ledger.engine.refused(token, refusal, now, &mut self.actions);
         if !was_letter && self.is_letter(token) {
-            self.ledger.metrics.dead_letters.add(DeadLetterReason::Undeliverable, 1);
+            self.undeliverable(Some(token), now);
         }
         Ok(())
+    }
+
+    /// A message that was done is a dead letter now: the broker never takes what it sends.
+    pub(super) fn undeliverable(&mut self, token: Option<Token>, now: Now) {
+        self.ledger.metrics.dead_letters.add(DeadLetterReason::Undeliverable, 1);
+        if let Some(message) = token.and_then(|token| self.ledger.engine.publication(token)) {
+            self.letters.note(&self.ledger.names, message, now.steady_ms);
+        }
     }
 
     fn producer_fenced(&mut self, why: String) -> Result<(), Trouble> {

@@ -1,7 +1,10 @@
 //! What a pipeline promises, on the embedded broker: the same cases as on Kafka.
 
+use crate::commands::command;
 use crate::play::{Play, mixed};
+use crate::run::beside;
 use crate::support::text;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 type Message = (String, &'static str, String);
@@ -115,4 +118,41 @@ fn what_no_output_takes_is_dead_lettered_and_nothing_else_is_held_up() {
     let mut client = play.client();
     assert_eq!(play.judge(client.as_mut()), (0, 0));
     assert_eq!(play.letters(client.as_mut()).len(), 1);
+}
+
+/// One line a second at most says where they stand and why, and how many it stands for; none says what they hold.
+#[test]
+fn dead_letters_are_told_in_the_log_without_a_flood_and_without_what_they_hold() {
+    const LETTERS: usize = 300;
+    let test = "dead_letters_are_told_in_the_log_without_a_flood_and_without_what_they_hold";
+    let Some(mut play) = Play::new(test, "") else { return };
+    let messages: Vec<_> =
+        (0..LETTERS).map(|n| message(&format!("key-{n}"), "dead-letter", format!("secret-{n}"))).collect();
+    play.send(play.client().as_mut(), &messages);
+    let began = Instant::now();
+    let child = command(&play.folder, &["run"]).spawn().unwrap();
+    let mut client = beside(&play.folder, &child);
+    while play.uncommitted(client.as_mut()) > 0 {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{} messages are not committed",
+            play.uncommitted(client.as_mut())
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap().success());
+    let done = child.wait_with_output().unwrap();
+    let log = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(0), "{log}");
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("\"a message is a dead letter\"")).collect();
+    assert!(!told.is_empty() && told.len() as u64 <= began.elapsed().as_secs() + 2, "{log}");
+    let not_shown = |line: &str| {
+        let number = line.split_once("\"not_shown\":").and_then(|(_, rest)| rest.split([',', '}']).next());
+        number.map_or(0, |number| number.parse::<usize>().unwrap())
+    };
+    assert_eq!(told.iter().map(|line| 1 + not_shown(line)).sum::<usize>(), LETTERS, "{log}");
+    let says = "\"level\":\"WARN\",\"message\":\"a message is a dead letter\",\"pipeline\":\"p\",\"topic\":\"in\",\"partition\":";
+    let why = "\"reason\":\"rejected\",\"code\":\"scripted\",\"attempts\":1";
+    assert!(told.iter().all(|line| line.contains(says) && line.contains(why) && line.contains("\"offset\":")), "{log}");
+    assert!(!log.contains("secret-") && !log.contains("key-"), "{log}");
 }

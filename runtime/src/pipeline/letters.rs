@@ -1,0 +1,147 @@
+//! The log's line for a message that is given up: one a second at most, however many there are, with the number of those
+//! that it stands for.
+
+use super::committer::Names;
+use super::link::Payload;
+use keyrail_engine::message::Fate;
+use keyrail_engine::shard::Settled;
+
+/// Between two lines of a pipeline.
+const EVERY_MS: u64 = 1_000;
+
+/// Where a message stands and why it is given up. Nothing of what it says: a log has other readers than a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Letter {
+    discarded: bool,
+    topic: u32,
+    partition: i32,
+    offset: i64,
+    reason: &'static str,
+    code: String,
+    attempts: u32,
+}
+
+impl Letter {
+    fn of<M>(message: &Settled<M>) -> Option<Self> {
+        let (epitaph, discarded) = match &message.fate {
+            Fate::DeadLetter(epitaph) => (epitaph, false),
+            Fate::Discarded(epitaph) => (epitaph, true),
+            _ => return None,
+        };
+        let at = message.ticket.partition;
+        Some(Self {
+            discarded,
+            topic: at.topic,
+            partition: at.number,
+            offset: message.ticket.offset,
+            reason: epitaph.reason.as_str(),
+            code: epitaph.failure.code.clone(),
+            attempts: epitaph.attempts,
+        })
+    }
+
+    fn tell(&self, names: &Names, not_shown: u64) {
+        let topic = names.inputs.get(self.topic as usize).map_or("?", String::as_str);
+        let told = if self.discarded { "a message is discarded" } else { "a message is a dead letter" };
+        tracing::warn!(
+            pipeline = names.pipeline,
+            topic,
+            partition = self.partition,
+            offset = self.offset,
+            reason = self.reason,
+            code = self.code,
+            attempts = self.attempts,
+            not_shown = (not_shown > 0).then_some(not_shown),
+            "{told}"
+        );
+    }
+}
+
+/// What of them waits for its line.
+#[derive(Debug, Default)]
+pub(super) struct Letters {
+    /// The last one, and how many before it have no line.
+    waiting: Option<(Letter, u64)>,
+    next_ms: u64,
+}
+
+impl Letters {
+    /// A message settled: if it is given up, that is told now or later.
+    pub(super) fn note(&mut self, names: &Names, message: &Settled<Payload>, now_ms: u64) {
+        if let Some(letter) = Letter::of(message) {
+            self.add(letter);
+            self.tell(names, now_ms);
+        }
+    }
+
+    /// Tells what waits, if it is time.
+    pub(super) fn tell(&mut self, names: &Names, now_ms: u64) {
+        if let Some((letter, not_shown)) = self.due(now_ms) {
+            letter.tell(names, not_shown);
+        }
+    }
+
+    /// Tells what waits: nothing more comes.
+    pub(super) fn end(&mut self, names: &Names) {
+        self.tell(names, u64::MAX);
+    }
+
+    fn add(&mut self, letter: Letter) {
+        let not_shown = self.waiting.take().map_or(0, |(_, before)| before + 1);
+        self.waiting = Some((letter, not_shown));
+    }
+
+    fn due(&mut self, now_ms: u64) -> Option<(Letter, u64)> {
+        if now_ms < self.next_ms {
+            return None;
+        }
+        let due = self.waiting.take()?;
+        self.next_ms = now_ms.saturating_add(EVERY_MS);
+        Some(due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(offset: i64) -> Letter {
+        let code = "bad".to_owned();
+        Letter { discarded: false, topic: 0, partition: 0, offset, reason: "rejected", code, attempts: 1 }
+    }
+
+    /// Offset and number of those not shown of each line.
+    fn lines(letters: &mut Letters, at: &[u64]) -> Vec<(i64, u64)> {
+        let mut lines = Vec::new();
+        for (offset, now_ms) in (0..).zip(at) {
+            letters.add(letter(offset));
+            lines.extend(letters.due(*now_ms).map(|(letter, not_shown)| (letter.offset, not_shown)));
+        }
+        lines
+    }
+
+    #[test]
+    fn a_few_have_a_line_each() {
+        let mut letters = Letters::default();
+        assert_eq!(lines(&mut letters, &[0, 1_000, 5_000]), [(0, 0), (1, 0), (2, 0)]);
+        assert_eq!(letters.due(u64::MAX), None, "nothing waits");
+    }
+
+    #[test]
+    fn a_flood_has_a_line_a_second_and_each_is_counted_once() {
+        let mut letters = Letters::default();
+        let flood: Vec<u64> = (0..2_500).collect();
+        assert_eq!(lines(&mut letters, &flood), [(0, 0), (1_000, 999), (2_000, 999)]);
+        // The rest is told when its second is over, though none follows.
+        assert_eq!(letters.due(2_999), None);
+        assert_eq!(letters.due(3_000), Some((letter(2_499), 498)));
+        assert_eq!(letters.due(u64::MAX), None);
+    }
+
+    #[test]
+    fn what_waits_at_the_end_is_told_at_once() {
+        let mut letters = Letters::default();
+        assert_eq!(lines(&mut letters, &[10, 11, 12]), [(0, 0)]);
+        assert_eq!(letters.due(u64::MAX), Some((letter(2), 1)));
+    }
+}
