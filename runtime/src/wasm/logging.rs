@@ -72,7 +72,7 @@ pub(super) fn link(linker: &mut Linker<Ctx>) -> Result<()> {
         }
         let fields = fields_of(&mut store, &fields)?;
         let message = message.to_str(&store)?;
-        emit(level, &store.data().setup.handler, &clean(&message, MESSAGE_BYTES), fields.as_ref());
+        emit(level, &store.data().setup.handler, &clean(&message, MESSAGE_BYTES), &fields);
         Ok(())
     })
 }
@@ -94,10 +94,48 @@ fn threshold() -> WireLevel {
     }
 }
 
-/// What the handler gave beside the words; `None`: nothing.
-fn fields_of(store: &mut StoreContextMut<'_, Ctx>, fields: &WirePairs) -> Result<Option<HandlerFields>> {
+/// What the handler gave beside the words.
+#[derive(Debug, Default)]
+struct Fields {
+    /// The message that is handled, and the handler's module: the SDK puts them before what the handler gives. They stand
+    /// where the host's own lines have them, as what they are.
+    partition: Option<i64>,
+    offset: Option<i64>,
+    module: Option<String>,
+    own: Option<HandlerFields>,
+}
+
+impl Fields {
+    fn of(pairs: Vec<(String, String)>) -> Self {
+        let mut fields = Self::default();
+        let mut pairs = pairs.into_iter().peekable();
+        while let Some((name, value)) = pairs.next_if(|(name, value)| fields.lacks(name, value)) {
+            match name.as_str() {
+                "partition" => fields.partition = value.parse().ok(),
+                "offset" => fields.offset = value.parse().ok(),
+                _ => fields.module = Some(value),
+            }
+        }
+        let own: Vec<_> = pairs.collect();
+        fields.own = (!own.is_empty()).then_some(HandlerFields(own));
+        fields
+    }
+
+    /// Whether it is one of those that the SDK gives, for the first time and as the SDK writes it.
+    fn lacks(&self, name: &str, value: &str) -> bool {
+        let number = value.parse::<i64>().is_ok();
+        match name {
+            "partition" => self.partition.is_none() && number,
+            "offset" => self.offset.is_none() && number,
+            "target" => self.module.is_none(),
+            _ => false,
+        }
+    }
+}
+
+fn fields_of(store: &mut StoreContextMut<'_, Ctx>, fields: &WirePairs) -> Result<Fields> {
     if fields.len() == 0 {
-        return Ok(None);
+        return Ok(Fields::default());
     }
     let pairs = fields.iter(&mut *store)?.take(FIELDS).collect::<Result<Vec<_>>>()?;
     let mut out = Vec::with_capacity(pairs.len() + 1);
@@ -108,18 +146,52 @@ fn fields_of(store: &mut StoreContextMut<'_, Ctx>, fields: &WirePairs) -> Result
     if fields.len() > FIELDS {
         out.push(("fields-left-out".to_owned(), (fields.len() - FIELDS).to_string()));
     }
-    Ok(Some(HandlerFields(out)))
+    Ok(Fields::of(out))
 }
 
-fn emit(level: WireLevel, pipeline: &str, message: &str, fields: Option<&HandlerFields>) {
-    // Named by `HANDLER_FIELDS`; a macro takes no constant.
-    let fields = fields.map(tracing::field::debug);
+fn emit(level: WireLevel, pipeline: &str, message: &str, fields: &Fields) {
+    let Fields { partition, offset, module, own } = fields;
+    // `fields` is `HANDLER_FIELDS`; a macro takes no constant.
+    let (partition, offset, module) = (*partition, *offset, module.as_deref());
+    let fields = own.as_ref().map(tracing::field::debug);
+    macro_rules! line {
+        ($level:ident $(, $more:ident = $is:expr)?) => {
+            tracing::$level!(target: TARGET, pipeline, partition, offset, module, $($more = $is,)? fields, "{message}")
+        };
+    }
     match level {
-        WireLevel::Trace => tracing::trace!(target: TARGET, pipeline, fields, "{message}"),
-        WireLevel::Debug => tracing::debug!(target: TARGET, pipeline, fields, "{message}"),
-        WireLevel::Info => tracing::info!(target: TARGET, pipeline, fields, "{message}"),
-        WireLevel::Warn => tracing::warn!(target: TARGET, pipeline, fields, "{message}"),
-        WireLevel::Error => tracing::error!(target: TARGET, pipeline, fields, "{message}"),
-        WireLevel::Critical => tracing::error!(target: TARGET, pipeline, critical = true, fields, "{message}"),
+        WireLevel::Trace => line!(trace),
+        WireLevel::Debug => line!(debug),
+        WireLevel::Info => line!(info),
+        WireLevel::Warn => line!(warn),
+        WireLevel::Error => line!(error),
+        WireLevel::Critical => line!(error, critical = true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(&str, &str)]) -> (Option<i64>, Option<i64>, Option<String>, String) {
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let Fields { partition, offset, module, own } = Fields::of(pairs);
+        (partition, offset, module, own.map_or_else(String::new, |own| format!("{own:?}")))
+    }
+
+    #[test]
+    fn what_the_sdk_adds_stands_apart_from_what_the_handler_gives() {
+        let module = Some("barista".to_owned());
+        let sdk = [("partition", "7"), ("offset", "12"), ("target", "barista")];
+        assert_eq!(fields(&sdk), (Some(7), Some(12), module.clone(), String::new()));
+        let own = [("cups", "1"), ("offset", "mine"), ("target", "me")];
+        let told = (Some(7), Some(12), module.clone(), "cups=1 offset=mine target=me".to_owned());
+        assert_eq!(fields(&[&sdk[..], &own].concat()), told);
+        assert_eq!(fields(&own), (None, None, None, "cups=1 offset=mine target=me".to_owned()));
+        // Outside of any message, as in `open`.
+        assert_eq!(fields(&[("target", "barista"), ("x", "")]), (None, None, module, "x=\"\"".to_owned()));
+        assert_eq!(fields(&[("offset", "many"), ("offset", "1")]).3, "offset=many offset=1");
+        assert_eq!(fields(&[("offset", "1"), ("offset", "2")]), (None, Some(1), None, "offset=2".to_owned()));
+        assert_eq!(fields(&[]), (None, None, None, String::new()));
     }
 }
