@@ -5,6 +5,7 @@ use super::limits::{Limits, Meter};
 use super::logging::LogQuota;
 use super::message::{Delivery, Setup, State};
 use super::metrics::Handles;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
@@ -37,6 +38,8 @@ pub(super) struct Call {
     pub(super) staged_bytes: u64,
     /// `None`: handlers of this pipeline have no state, or no call runs.
     pub(super) state: Option<State>,
+    /// The output that a slot asked for last, of those that the manifest does not name.
+    pub(super) unknown_outputs: BTreeMap<usize, String>,
     /// What the guest logged last as an error: its panic, most likely, if the call traps.
     pub(super) last_error: Option<String>,
 }
@@ -70,6 +73,7 @@ impl Ctx {
         call.host_calls = self.limits.host_calls.saturating_mul(batch.len().max(1) as u64);
         call.host_calls_left = call.host_calls;
         call.staged_bytes = 0;
+        call.unknown_outputs.clear();
         call.last_error = None;
         call.batch = batch;
         call.now_ms = now_ms;

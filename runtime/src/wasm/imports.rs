@@ -3,6 +3,7 @@
 use super::call::{Ctx, Quota, write_id};
 use super::contract::{WireError, WireHeader, WireOutput};
 use super::effects::Staged;
+use super::text::clean;
 use wasmtime::component::{Linker, WasmList, WasmStr};
 use wasmtime::{Result, StoreContextMut};
 
@@ -10,6 +11,8 @@ type Store<'a> = StoreContextMut<'a, Ctx>;
 
 /// What is staged counts this much for each header beside its bytes, since the host keeps that much for it.
 const HEADER_BYTES: u64 = 16;
+/// So much is kept of the name of an output that is none.
+const OUTPUT_NAME_BYTES: usize = 256;
 
 pub(super) fn link(linker: &mut Linker<Ctx>) -> Result<()> {
     context(linker)?;
@@ -71,8 +74,10 @@ fn context(linker: &mut Linker<Ctx>) -> Result<()> {
 
 /// Stages a record. What is refused is refused before it is copied.
 fn send(store: &mut Store<'_>, index: usize, output: WireOutput) -> Result<std::result::Result<(), WireError>> {
-    let to = output.to.to_str(&*store)?;
-    let Some(to) = store.data().setup.outputs.iter().position(|name| **name == *to) else {
+    let asked = output.to.to_str(&*store)?;
+    let Some(to) = store.data().setup.outputs.iter().position(|name| **name == *asked) else {
+        let asked = clean(&asked, OUTPUT_NAME_BYTES).into_owned();
+        store.data_mut().call.unknown_outputs.insert(index, asked);
         return Ok(Err(WireError::UnknownOutput));
     };
     if output.delay_ms.is_some_and(|delay| delay > 0) {

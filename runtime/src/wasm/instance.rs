@@ -22,6 +22,8 @@ const FRAMES: usize = 8;
 const DEEPEST: usize = 64;
 /// What functions of Rust's own libraries and of the SDK begin with.
 const NOT_ITS_OWN: [&str; 7] = ["std::", "core::", "alloc::", "keyrail_sdk::", "__rust", "rust_", "cabi_"];
+/// The code of a failure for a send to an output that the manifest does not name.
+const UNKNOWN_OUTPUT: &str = "unknown-output";
 /// How wasmtime tells of a panic.
 const UNREACHABLE: &str = "wasm `unreachable` instruction executed";
 const FRAME_BYTES: usize = 120;
@@ -148,9 +150,14 @@ impl Instance {
         let call = &mut self.store.data_mut().call;
         let effects = std::mem::take(&mut call.effects);
         call.room = effects.room();
+        let unknown = std::mem::take(&mut call.unknown_outputs);
+        let outputs = &self.store.data().setup.outputs;
         let decided = outcomes.into_iter().enumerate().map(|(slot, outcome)| match decide(outcome) {
             // It gave up on a message whose sends passed the limits: that is why.
             Outcome::DeadLetter(failure) if effects.was_over_quota(slot) => Outcome::Oversized(failure),
+            Outcome::DeadLetter(failure) if failure.code == UNKNOWN_OUTPUT => {
+                Outcome::DeadLetter(with_output(failure, unknown.get(&slot), outputs))
+            }
             other => other,
         });
         Ok(Answer { outcomes: decided.collect(), effects })
@@ -161,6 +168,15 @@ impl std::fmt::Debug for Instance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Instance").field("handler", &self.handler).field("dead", &self.dead).finish_non_exhaustive()
     }
+}
+
+/// The contract's error does not carry the name that was asked for; who reads the failure needs it.
+fn with_output(failure: Failure, asked: Option<&String>, outputs: &[String]) -> Failure {
+    let Some(asked) = asked else { return failure };
+    let there = if outputs.is_empty() { "none".to_owned() } else { outputs.join(", ") };
+    let told = format!("{}; asked for {asked:?}, the manifest names {there}", failure.detail);
+    let told = told.strip_prefix("; ").unwrap_or(&told);
+    Failure { detail: clean(told, DETAIL_BYTES).into_owned(), ..failure }
 }
 
 /// Empties the list and gives its memory to messages of another batch.

@@ -117,7 +117,10 @@ fn what_no_output_takes_is_dead_lettered_and_nothing_else_is_held_up() {
     play.settle(play.start());
     let mut client = play.client();
     assert_eq!(play.judge(client.as_mut()), (0, 0));
-    assert_eq!(play.letters(client.as_mut()).len(), 1);
+    let letters = play.letters(client.as_mut());
+    assert_eq!(letters.len(), 1);
+    let detail = text(letters[0].header(b"keyrail-detail").flatten()).to_owned();
+    assert!(detail.ends_with("; asked for \"nowhere\", the manifest names out"), "{detail}");
 }
 
 /// One line a second at most says where they stand and why, and how many it stands for; none says what they hold.
