@@ -219,16 +219,35 @@ fn table(moves: &[Move]) -> Table {
         Column("from", true),
         Column("to", true),
         Column("again", true),
+        Column("skips", true),
     ]);
     let plain = |text: String| (text, Tone::Plain);
     for m in moves {
+        let back = m.from.map(|from| from.saturating_sub(m.to));
         table.row([
             plain(m.topic.clone()),
             plain(m.partition.to_string()),
             plain(m.from.map_or_else(|| "-".to_owned(), grouped)),
             plain(grouped(m.to)),
-            plain(m.from.map_or_else(|| "-".to_owned(), |from| grouped(from - m.to))),
+            plain(back.map_or_else(|| "-".to_owned(), |back| grouped(back.max(0)))),
+            plain(back.map_or_else(|| "-".to_owned(), |back| grouped(back.min(0).saturating_neg()))),
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_tells_what_runs_again_and_what_is_skipped() {
+        let at = TopicPartition { topic: 0, partition: 0 };
+        let row = |from, to| Move { topic: "in".to_owned(), partition: 0, from, to, at, metadata: String::new() };
+        let text = table(&[row(Some(1_500), 0), row(Some(5), 17), row(Some(5), 5), row(None, 3)]).render(None, false);
+        let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split_whitespace().skip(2).collect()).collect();
+        let expected =
+            [["1,500", "0", "1,500", "0"], ["5", "17", "0", "12"], ["5", "5", "0", "0"], ["-", "3", "-", "-"]];
+        assert_eq!(rows, expected, "{text}");
+    }
 }
