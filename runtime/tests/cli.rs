@@ -168,6 +168,16 @@ fn lag_and_topics_need_no_handler_and_leave_out_what_is_broken() {
         let json: serde_json::Value = serde_json::from_str(out(&keyrail(&folder, &[command, "--json"]))).unwrap();
         assert!(json["unfit"]["broken"][0].as_str().unwrap().contains("did you mean `attempts`?"), "{json}");
     }
+    // Where none is left there is no table of nothing.
+    std::fs::rename(folder.join("plugins/fine.toml"), folder.join("fine.toml")).unwrap();
+    for command in ["lag", "topics"] {
+        let none = keyrail(&folder, &[command]);
+        assert_eq!((none.status.code(), out(&none)), (Some(1), ""), "{command}");
+        let told =
+            "keyrail: there is no pipeline to show: the manifests of all have faults\nkeyrail: broken is left out: ";
+        assert!(err(&none).starts_with(told), "{}", err(&none));
+    }
+    std::fs::rename(folder.join("fine.toml"), folder.join("plugins/fine.toml")).unwrap();
     let one = keyrail(&folder, &["lag", "fine"]);
     assert_eq!((one.status.code(), err(&one)), (Some(0), ""));
     let other = keyrail(&folder, &["lag", "broken"]);

@@ -53,8 +53,11 @@ pub(super) fn manifests(config: &super::Config) -> anyhow::Result<(Host, Found)>
     Ok((host, found))
 }
 
-/// Tells which pipelines were left out, and why.
-pub(super) fn tell_unfit(unfit: &BTreeMap<String, Faults>) {
+/// Tells which pipelines were left out, and why. `all`: no other is there.
+pub(super) fn tell_unfit(unfit: &BTreeMap<String, Faults>, all: bool) {
+    if all && !unfit.is_empty() {
+        terminal::say("keyrail: there is no pipeline to show: the manifests of all have faults");
+    }
     for (name, faults) in unfit {
         terminal::say(&format!("keyrail: {name} is left out: its manifest has faults\n{faults}"));
     }

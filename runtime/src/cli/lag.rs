@@ -86,6 +86,9 @@ pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
     }
     let text = if args.json {
         serde_json::to_string(&Page { pipelines: &lags, unfit: broker::unfit_lines(&unfit) })? + "\n"
+    } else if lags.is_empty() {
+        // What is told below is all there is.
+        String::new()
     } else {
         table(&lags).render(terminal::width(), terminal::colours())
     };
@@ -95,7 +98,7 @@ pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
             say(&format!("keyrail: {}: {}", lag.pipeline, broker::missing(name, &place, &all)));
         }
     }
-    broker::tell_unfit(&unfit);
+    broker::tell_unfit(&unfit, lags.is_empty());
     Ok(Exit::of(unfit.is_empty() && lags.iter().all(|lag| lag.missing.is_empty())))
 }
 

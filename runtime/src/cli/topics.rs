@@ -63,6 +63,9 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
         Commands::of(&host)?.print(&needs, args.partitions)
     } else if args.json {
         serde_json::to_string(&Page { topics: &needs, unfit: broker::unfit_lines(&unfit) })? + "\n"
+    } else if pipelines.is_empty() {
+        // What is told below is all there is.
+        String::new()
     } else {
         let width = terminal::width();
         let hint = hint(&needs, args.create).map(|hint| terminal::broken(hint, width.unwrap_or(usize::MAX)));
@@ -70,7 +73,7 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
         table(&needs).render(width, terminal::colours()) + &hint
     };
     terminal::print(text.as_bytes(), "the topics")?;
-    broker::tell_unfit(&unfit);
+    broker::tell_unfit(&unfit, pipelines.is_empty());
     Ok(Exit::of(
         unfit.is_empty()
             && (args.print || needs.iter().all(|need| matches!(need.state, State::Exists | State::Created))),
