@@ -71,7 +71,8 @@ fn folder(reader: &mut Reader<'_, '_>, key: &str, dir: &Path) -> PathBuf {
     let default = default(reader, key);
     let Some(written) = reader.text(key, default) else { return dir.join(default.trim_start_matches("./")) };
     let start = if written.place.line > 0 { dir } else { Path::new("") };
-    let path = start.join(written.text.strip_prefix("./").unwrap_or(&written.text));
+    // Its parts alone: `./.` and `a//b/` are places, and no words to read.
+    let path: PathBuf = start.join(written.text.strip_prefix("./").unwrap_or(&written.text)).components().collect();
     // An empty path is no folder.
     if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
 }

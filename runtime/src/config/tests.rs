@@ -309,11 +309,15 @@ fn files_are_found_where_they_lie() {
     assert_eq!(host.plugins_dir, folder.0.join("p"));
     let host = load_host(&folder.0.join("keyrail.toml"), &["plugins.dir=./q".to_owned()], &|_| None).unwrap();
     assert_eq!(host.plugins_dir, Path::new("q"));
-    for (dir, expected) in [(".", "."), ("./", "."), ("/p", "/p"), ("../p", "../p"), ("a/./b", "a/./b")] {
+    for (dir, expected) in [(".", "."), ("./", "."), ("/p", "/p"), ("../p", "../p"), ("a/./b/", "a/b")] {
         let text = format!("plugins.dir = {dir:?}\nkafka.\"bootstrap.servers\" = \"a:1\"\n");
         let host = host::resolve("keyrail.toml", &text, Path::new(""), &[], &|_| None).result().unwrap();
         assert_eq!(host.plugins_dir.as_os_str(), expected, "{dir}");
     }
+    // As `keyrail dev` names it.
+    let text = "broker = \"embedded\"\nplugins.dir = \".\"\n";
+    let host = host::resolve("./keyrail.toml", text, Path::new("."), &[], &|_| None).result().unwrap();
+    assert_eq!((host.plugins_dir.as_os_str(), host.embedded.dir.as_os_str()), (".".as_ref(), "./data".as_ref()));
 
     folder.write("payments.toml", "handler = \"payments.wasm\"\ninput = [\"payments\"]\n");
     folder.write("payments.wasm", "");
