@@ -208,7 +208,8 @@ fn faults_of_the_configuration_are_1_for_check_and_run() {
 fn check_tells_every_fault_of_handlers_and_broker_at_once() {
     let folder = folder("handlers");
     plugin(&folder, "fine", &guest("identity"), "");
-    plugin(&folder, "probe", &guest("probe"), "");
+    plugin(&folder, "probe", &guest("probe"), "guarantee = \"at-least-once\"\n");
+    plugin(&folder, "whole", &guest("probe"), "");
     plugin(&folder, "text", b"#!/bin/sh\n", "");
     plugin(&folder, "other", &guest("identity"), &format!("sha256 = \"{}\"\n", "0".repeat(64)));
     let check = keyrail(&folder, &["check", "--json"]);
@@ -216,7 +217,7 @@ fn check_tells_every_fault_of_handlers_and_broker_at_once() {
     let report: serde_json::Value = serde_json::from_str(out(&check)).unwrap();
     assert_eq!(
         (&report["ok"], &report["faults"], &report["warnings"]),
-        (&false.into(), &3.into(), &2.into()),
+        (&false.into(), &3.into(), &3.into()),
         "{report}"
     );
     let findings = report["findings"].as_array().unwrap();
@@ -230,11 +231,10 @@ fn check_tells_every_fault_of_handlers_and_broker_at_once() {
             .collect()
     };
     assert!(said("ok", "handler", "fine.wasm")[0].starts_with("sha256 "));
-    assert_eq!(
-        said("warning", "handler", "probe.wasm"),
-        ["state", "timers"]
-            .map(|w| format!("imports {w}, which is not there yet: each call of it answers with an error"))
-    );
+    let timers = "imports timers, which are not there yet: each call of them answers with an error";
+    let state = "imports state, which needs guarantee = \"exactly-once\": each call of it answers with an error";
+    assert_eq!(said("warning", "handler", "probe.wasm"), [state, timers]);
+    assert_eq!(said("warning", "handler", "whole.wasm"), [timers]);
     assert!(said("fault", "handler", "text.wasm")[0].contains("no WebAssembly"));
     assert!(said("fault", "handler", "other.wasm")[0].contains("other.toml demands another"));
     let broker = said("fault", "broker", "127.0.0.1:1");
