@@ -123,20 +123,20 @@ impl Manifest {
     }
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+pub(crate) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, left) = rest.split_first_chunk::<N>()?;
     *rest = left;
     Some(*taken)
 }
 
-fn text(rest: &mut &[u8]) -> Option<String> {
+pub(crate) fn text(rest: &mut &[u8]) -> Option<String> {
     let bytes = u32::from_le_bytes(take(rest)?) as usize;
     let (text, left) = rest.split_at_checked(bytes)?;
     *rest = left;
     String::from_utf8(text.to_vec()).ok()
 }
 
-fn perhaps(rest: &mut &[u8]) -> Option<Option<i64>> {
+pub(crate) fn perhaps(rest: &mut &[u8]) -> Option<Option<i64>> {
     let [is_some] = take(rest)?;
     let number = i64::from_le_bytes(take(rest)?);
     Some((is_some == 1).then_some(number))

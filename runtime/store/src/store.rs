@@ -393,7 +393,7 @@ impl Bell {
         self.ringing.notify_all();
     }
 
-    fn wait(&self, at_most: Duration) {
+    pub(crate) fn wait(&self, at_most: Duration) {
         let waited = self.ringing.wait_timeout_while(locked(&self.rung), at_most, |rung| !*rung);
         let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);
         *rung = false;

@@ -2,7 +2,22 @@
 
 mod memory;
 
+mod store;
+mod task;
+
+mod layer;
+
+mod block;
+mod flush;
+mod tree;
+
+mod database;
+mod record;
+mod sqlite;
+
 pub use memory::MemoryState;
+pub use store::{OpenedState, STALE_AFTER_MS, StateOptions, StateStep, StateStore, StateWatcher};
+pub use task::DiskState;
 
 use crate::Error;
 use std::sync::Arc;

@@ -69,3 +69,78 @@ fn refuses_what_is_too_large(index: &dyn StateIndex) {
 fn in_memory_it_refuses_what_is_too_large() {
     refuses_what_is_too_large(&MemoryState::new(identity()));
 }
+
+#[test]
+fn on_disk_it_answers_as_a_map_does_also_when_it_is_opened_again() {
+    for seed in 0..12 {
+        let (folder, mut model, mut chance) = (Folder::new("model"), Model::default(), Chance(seed));
+        let mut store = start(&folder.0);
+        let mut index = open(&store);
+        let mut dropped = 0;
+        for n in 0..400 {
+            let why = format!("seed {seed}, step {n}");
+            match chance.below(40) {
+                0..4 => {
+                    index.flush().unwrap();
+                    assert_eq!(index.checkpoint(), model.position, "{why}");
+                    assert_eq!(index.stats().entries, model.entries.len() as u64, "{why}");
+                }
+                4 => {
+                    index.flush().unwrap();
+                    drop(index);
+                    if chance.below(2) == 0 {
+                        drop(store);
+                        store = start(&folder.0);
+                    }
+                    index = open(&store);
+                    assert_eq!(index.position(), model.position, "{why}");
+                    model.check(&index, &why);
+                    dropped += 1;
+                }
+                5 => model.check(&index, &why),
+                _ => step(&index, &mut model, &mut chance, &why),
+            }
+        }
+        model.check(&index, &format!("seed {seed}"));
+        assert!(dropped > 0 && index.stats().failing.is_none(), "seed {seed}");
+    }
+}
+
+#[test]
+fn on_disk_it_refuses_what_is_too_large() {
+    let folder = Folder::new("large");
+    let store = start(&folder.0);
+    let index = open(&store);
+    refuses_what_is_too_large(&index);
+    index.flush().unwrap();
+    assert_eq!(index.scan(&[7], None, 9).unwrap().len(), 1);
+    assert_eq!(index.get(&vec![7; MOST_KEY_BYTES]).unwrap().map(|e| e.value.len()), Some(1));
+}
+
+/// Many keys, so that there are many blocks, which split, grow and go.
+#[test]
+fn a_hundred_thousand_keys_come_change_and_go() {
+    let (folder, mut model, mut chance) = (Folder::new("many"), Model::default(), Chance(3));
+    let store = start(&folder.0);
+    let index = open(&store);
+    for round in 0..6u64 {
+        for n in 0..100 {
+            let change = |_| {
+                // Of the last rounds most are deletions.
+                let key = chance.below(100_000).to_string();
+                let change = chance.change_of(key.as_bytes());
+                if round > 3 && n < 95 { Change { entry: None, ..change } } else { change }
+            };
+            let changes: Vec<_> = (0..1_000).map(change).collect();
+            let position = Some((round * 100 + n) as i64);
+            index.apply(&changes, position).unwrap();
+            model.apply(&changes, position);
+        }
+        index.flush().unwrap();
+        assert_eq!(index.stats().entries, model.entries.len() as u64, "round {round}");
+        model.check(&index, &format!("round {round}"));
+    }
+    assert!(index.stats().read_from_disk > 100_000);
+    drop((index, store));
+    model.check(&open(&start(&folder.0)), "opened again");
+}

@@ -1,8 +1,11 @@
 //! Chance from a seed, a folder that goes away, and what must be answered.
 
-use keyrail_store::{Change, Entry, StateIdentity, StateIndex};
+use keyrail_store::{Change, DiskState, Entry, StateIdentity, StateIndex, StateOptions, StateStore};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// SplitMix64.
 pub(crate) struct Chance(pub(crate) u64);
@@ -48,6 +51,54 @@ impl Chance {
 
 pub(crate) fn identity() -> StateIdentity {
     StateIdentity { group: "orders".into(), topic: "in".into(), partition: 3, log: 77 }
+}
+
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let unique = format!("keyrail-state-{name}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Self(std::env::temp_dir().join(unique))
+    }
+
+    /// The database's files and those beside it.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(&self.0).unwrap().map(|f| f.unwrap().path());
+        let mut files: Vec<_> = files.filter(|f| !f.ends_with("lock")).collect();
+        files.sort();
+        files
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// The smallest budget, so that little is enough to be written.
+pub(crate) fn options() -> StateOptions {
+    StateOptions { budget_bytes: 0, page_cache_bytes: 1 << 20, patience: Duration::from_secs(20), ..Default::default() }
+}
+
+pub(crate) fn start(folder: &Path) -> StateStore {
+    StateStore::start(options(), folder).unwrap()
+}
+
+/// At the time 0, with nothing thrown away.
+pub(crate) fn open(store: &StateStore) -> DiskState {
+    let opened = store.open(&identity(), 0).unwrap();
+    assert_eq!(opened.rebuilt, None);
+    opened.index
+}
+
+pub(crate) fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(60), "waited too long: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// What an index must answer.

@@ -8,6 +8,7 @@
 
 mod engines;
 mod figures;
+mod flush;
 
 use engines::{Batch, Engine, Key};
 use figures::{Figures, mix};
@@ -29,15 +30,25 @@ fn main() -> Result<(), Box<dyn Error>> {
         "seen" => (10_000_000, 8),
         "state8" => (1_000_000, 8),
         "state100" => (10_000_000, 100),
-        _ => return Err("a workload is seen, state8 or state100".into()),
+        "flush8" | "killed8" => (1_000_000, 8),
+        "flush100" | "killed100" => (1_000_000, 100),
+        _ => return Err("a workload is seen, state8, state100, flush8 or flush100".into()),
     };
     let keys: u64 = args.next().map_or(Ok(keys), |a| a.parse())?;
     let folder = args.next().map_or_else(|| std::env::temp_dir().join("keyrail-stores-bench"), PathBuf::from);
+    if workload.starts_with("killed") {
+        flush::die(&engine, keys, bytes, &folder).map_err(|e| e.to_string())?;
+    }
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }
     std::fs::create_dir_all(&folder)?;
     println!("{engine}, {workload}, {keys} keys, {bytes} bytes each");
+    if workload.starts_with("flush") {
+        flush::run(&engine, keys, bytes, &folder).map_err(|e| e.to_string())?;
+        std::fs::remove_dir_all(&folder)?;
+        return Ok(());
+    }
     let before = Figures::now()?;
     let mut store = engines::open(&engine, &folder)?;
     let mut checkpoint = 0;
