@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Whoever had an index open lets go of it within this time, or is in a call that takes long.
-const LETTING_GO: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const LETTING_GO: Duration = Duration::from_secs(2);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// Where the ids of a pipeline's partitions lie.
 pub(super) struct Place {

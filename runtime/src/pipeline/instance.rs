@@ -6,7 +6,7 @@
 
 use super::clock::wall_ms;
 use super::{Trouble, seed};
-use keyrail_store::{Error, StateIdentity, StateIndex, Store};
+use keyrail_store::{StateOptions, StateStore, Store};
 use std::ffi::CString;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 /// Below `[store] dir`.
 const FOLDER: &str = "instances";
 /// The same: a folder for each name.
+const STATE: &str = "state";
+/// And for seen ids.
 const SEEN: &str = "seen";
 /// Below that a folder for the group, the topic and the partition.
 const FOLDERS: usize = 3;
@@ -231,34 +233,20 @@ pub struct SeenIds {
     pub dir: PathBuf,
 }
 
-/// Where the state of partitions lies.
-#[derive(Debug, Clone)]
-pub struct StateFiles {}
-
-impl StateFiles {
-    /// Opens the state of a partition. Beside it, why what was there could not be used, if so.
-    pub(super) fn open(&self, identity: &StateIdentity) -> Result<(Box<dyn StateIndex>, Option<String>), Error> {
-        Ok((Box::new(keyrail_store::MemoryState::new(identity.clone())), None))
-    }
-
-    /// Deletes it.
-    pub(super) fn wipe(&self, _identity: &StateIdentity) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
 #[derive(Debug)]
 struct Place {
     store_dir: PathBuf,
     taken: Mutex<Option<Arc<Instance>>>,
     store: Mutex<Option<Arc<Store>>>,
+    state: Mutex<Option<StateStore>>,
 }
 
 impl Naming {
     /// Takes it from the folder of `[store] dir`, which need not be there.
     #[must_use]
     pub fn new(store_dir: &Path) -> Self {
-        Self(Arc::new(Place { store_dir: store_dir.to_owned(), taken: Mutex::default(), store: Mutex::default() }))
+        let store_dir = store_dir.to_owned();
+        Self(Arc::new(Place { store_dir, taken: Mutex::default(), store: Mutex::default(), state: Mutex::default() }))
     }
 
     /// The name, the same each time.
@@ -280,8 +268,15 @@ impl Naming {
     ///
     /// # Errors
     /// As [`Naming::instance`], or its files can't be opened.
-    pub fn state(&self) -> Result<StateFiles, NoInstance> {
-        Ok(StateFiles {})
+    pub fn state(&self) -> Result<StateStore, NoInstance> {
+        let dir = self.0.store_dir.join(STATE).join(self.instance()?.id());
+        // As above.
+        let mut started = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = &*started {
+            return Ok(store.clone());
+        }
+        let none = |error| NoInstance { passes: true, message: format!("no room for state: {error}") };
+        Ok(started.insert(StateStore::start(StateOptions::default(), &dir).map_err(none)?).clone())
     }
 
     /// Where seen ids lie. What writes them starts when this is asked first.

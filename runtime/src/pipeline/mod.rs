@@ -29,7 +29,7 @@ mod waiting;
 pub mod witness;
 
 pub use budget::{Budget, Pool};
-pub use instance::{Instance, Naming, NoInstance, SeenIds, StateFiles};
+pub use instance::{Instance, Naming, NoInstance, SeenIds};
 pub use load::{Code, Unfit, completed, load};
 pub(crate) use process::ensure_topics;
 pub use process::{Ended, StartError, Surroundings, broker, embedded_options, needed, run};
@@ -277,8 +277,8 @@ fn keeper(parts: &Parts, shared: &Shared, metrics: &Arc<PipelineMetrics>) -> Res
         None => None,
         Some(own) => {
             topics.extend(own.topics.iter().cloned());
-            let (files, topics) = (shared.naming.state()?, own.topics.clone());
-            let place = state::Place { files, group: group.clone(), inputs: inputs.clone(), topics };
+            let (store, topics) = (shared.naming.state()?, own.topics.clone());
+            let place = state::Place { store, group: group.clone(), inputs: inputs.clone(), topics };
             Some(States::new(place, metrics.clone()))
         }
     };

@@ -3,7 +3,7 @@
 
 use super::Trouble;
 use super::clock::wall_ms;
-use super::instance::StateFiles;
+use super::ids::{LETTING_GO, PAUSE};
 use super::kept::Shelf;
 use super::link::to_broker;
 use super::restore::{Failed, Fill};
@@ -11,13 +11,14 @@ use crate::admin::metrics::PipelineMetrics;
 use crate::record::{Record, TopicPartition};
 use keyrail_engine::message::Partition;
 use keyrail_engine::state::{self, Change, Entry, Key};
-use keyrail_store::{self as store, Error, StateIdentity, StateIndex, StateStats};
+use keyrail_store::{self as store, DiskState, Error, OpenedState, StateIdentity, StateIndex, StateStats, StateStore};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 /// Where the state of a pipeline's partitions lies.
 pub(super) struct Place {
-    pub(super) files: StateFiles,
+    pub(super) store: StateStore,
     pub(super) group: String,
     /// The input topics.
     pub(super) inputs: Vec<String>,
@@ -41,7 +42,7 @@ pub(super) struct Held {
     place: Arc<Place>,
     at: TopicPartition,
     /// Opened by who restores it: it takes a while.
-    index: OnceLock<Box<dyn StateIndex>>,
+    index: OnceLock<DiskState>,
     /// Why nothing may be concluded from it any more.
     broken: OnceLock<String>,
     /// Keys whose last record so far can't be read, and why.
@@ -74,9 +75,9 @@ impl Held {
         Ok(self.index()?.expired(now_ms, limit).map_err(failed)?)
     }
 
-    fn index(&self) -> Result<&dyn StateIndex, Failed> {
+    fn index(&self) -> Result<&DiskState, Failed> {
         let index = self.index.get().ok_or_else(|| Failed::Again("the state is not open".to_owned()))?;
-        Ok(index.as_ref())
+        Ok(index)
     }
 
     /// Why nothing may be concluded from it any more.
@@ -117,10 +118,21 @@ impl Held {
             .ok()
     }
 
+    /// Opens what is on disk. One of before may be about to let go of it.
+    fn opened(&self, identity: &StateIdentity) -> Result<OpenedState, Failed> {
+        let until = Instant::now() + LETTING_GO;
+        loop {
+            match self.place.store.open(identity, wall_ms()) {
+                Err(Error::Unusable { .. }) if Instant::now() < until => std::thread::sleep(PAUSE),
+                other => return other.map_err(failed),
+            }
+        }
+    }
+
     /// Opens the index, which is empty where `end` says that it is of another log.
-    fn open(&self, log: u64, end: i64) -> Result<Box<dyn StateIndex>, Failed> {
+    fn open(&self, log: u64, end: i64) -> Result<DiskState, Failed> {
         let identity = self.place.identity(self.at, log);
-        let (index, rebuilt) = self.place.files.open(&identity).map_err(failed)?;
+        let OpenedState { index, rebuilt } = self.opened(&identity)?;
         let (topic, partition) = (self.place.topic(self.at), identity.partition);
         if let Some(why) = rebuilt {
             tracing::warn!(topic, partition, why, "local state can't be used, and is read anew from its topic");
@@ -129,8 +141,8 @@ impl Held {
             Some(position) if position > end => {
                 tracing::warn!(topic, partition, position, end, "the topic of state is another one: all of it is read");
                 drop(index);
-                self.place.files.wipe(&identity).map_err(failed)?;
-                Ok(self.place.files.open(&identity).map_err(failed)?.0)
+                self.place.store.wipe(&identity).map_err(failed)?;
+                Ok(self.opened(&identity)?.index)
             }
             _ => Ok(index),
         }
