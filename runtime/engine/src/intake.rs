@@ -267,7 +267,8 @@ impl Intake {
     }
 
     /// What the messages at these offsets send will never be taken: when they come again they don't run, since what they
-    /// would change of their key's state must not be seen by those behind them. Replaces what was condemned before.
+    /// would change of their key's state must not be seen by those behind them. In ascending order; replaces what was condemned
+    /// before.
     pub fn condemn(&mut self, partition: Partition, offsets: Vec<i64>) {
         if self.feeds.contains_key(&partition) {
             self.condemned.insert(partition, offsets);
@@ -323,7 +324,7 @@ impl Intake {
                 IdBytes::Refused => (None, Some(Reason::Rejected)),
             },
         };
-        let condemned = self.condemned.get(&partition).is_some_and(|offsets| offsets.contains(&offset));
+        let condemned = self.condemned.get(&partition).is_some_and(|all| all.binary_search(&offset).is_ok());
         let refused = if condemned { Some(Reason::Undeliverable) } else { refused };
         let lane = self.hash.lane(key, id, partition, offset);
         let size = u32::try_from(message.size()).unwrap_or(u32::MAX);

@@ -140,6 +140,8 @@ bugs! {
     KeptBeforeCommit,
     /// Keeps the state of a message whose outputs will never be taken, and runs it again.
     KeepStateOfVerdict,
+    /// Keeps verdicts on messages that ran on the state of one that was condemned.
+    LearnFromCondemned,
     /// A shell's: does not read state again for a partition that it starts anew.
     StateOnceOnly,
     /// A shell's: reads state up to what is decided, not up to the end of its log.

@@ -12,7 +12,7 @@ pub(super) fn check(manifests: &[Manifest], faults: &mut Vec<Fault>) {
     for (index, manifest) in manifests.iter().enumerate() {
         for other in &manifests[..index] {
             shared_group(manifest, other, faults);
-            shared_ids(manifest, other, faults);
+            shared_topics(manifest, other, faults);
         }
         dead_letters(manifest, manifests, faults);
         internal_topics(manifest, manifests, faults);
@@ -39,14 +39,18 @@ fn shared_group(manifest: &Manifest, other: &Manifest, faults: &mut Vec<Fault>) 
     }
 }
 
-/// Group and topic may hold dots, so that two pairs of them make one name; each pipeline would take the other's ids for its
-/// own.
-fn shared_ids(manifest: &Manifest, other: &Manifest, faults: &mut Vec<Fault>) {
+/// Group and topic may hold dots, so that two pairs of them make one name; each pipeline would take the other's seen ids and
+/// state for its own. Whether a handler has state is not known yet.
+fn shared_topics(manifest: &Manifest, other: &Manifest, faults: &mut Vec<Fault>) {
     let (pipeline, earlier) = (&manifest.pipeline, &other.pipeline);
-    let (Some(seen), Some(before)) = (&pipeline.seen, &earlier.seen) else { return };
-    let shared = seen.topics.iter().find(|topic| before.topics.contains(topic));
-    if let Some(shared) = shared.filter(|_| pipeline.group != earlier.group) {
-        let problem = format!("its topic of seen ids, {shared:?}, is that of {} too", earlier.name);
+    if pipeline.group == earlier.group {
+        return;
+    }
+    let stem = |of: &Pipeline, input: &String| format!("{}.{input}", of.group);
+    let before: Vec<String> = earlier.input.iter().map(|input| stem(earlier, input)).collect();
+    let shared = pipeline.input.iter().map(|input| stem(pipeline, input)).find(|stem| before.contains(stem));
+    if let Some(shared) = shared {
+        let problem = format!("its topics of seen ids and state, \"{shared}.*\", would be those of {} too", earlier.name);
         faults.push(manifest.group.fault("group", problem, "name the group so that GROUP.TOPIC differs"));
     }
 }

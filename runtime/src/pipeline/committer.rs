@@ -47,6 +47,8 @@ pub(super) struct Ledger {
     pub(super) consumer: Line<ToConsumer>,
     pub(super) over: Over,
     pub(super) bounds: Bounds,
+    /// How long a call may take, in milliseconds.
+    pub(super) call_ms: u64,
     pub(super) names: Names,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<PipelineMetrics>,
@@ -156,6 +158,8 @@ impl Worker {
         }
         self.collect_reports(Duration::ZERO)?;
         self.collect_end()?;
+        // What is committed is told to the store before it is asked what of it has ended.
+        self.act()?;
         self.sweep()?;
         self.ledger.engine.tick(self.ledger.clock.now(), &mut self.actions);
         self.act()?;

@@ -358,6 +358,7 @@ fn build(
         consumer: Line::new(Outlet(to_consumer)),
         over: over.clone(),
         bounds,
+        call_ms: policy.batch.max_time_ms,
         names: names(manifest, parts.serving.clone()),
         witness: shared.witness.clone(),
         clock,

@@ -14,6 +14,7 @@ use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Handler, Instanc
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use keyrail_engine::message::{self, Fate};
 use keyrail_engine::shard::{self, Next, Outcome, Plan, Settled, Shard};
+use keyrail_engine::state::Change;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -319,7 +320,9 @@ impl Worker {
         let room = self.settled.len();
         let settled = std::mem::replace(&mut self.settled, Vec::with_capacity(room));
         settled.iter().for_each(|settled| log_discarded(&self.shift.setup.handler, settled));
-        let charge = (!effects.is_empty()).then(|| self.shift.budget.lot().charge(effects.size()));
+        let changes: u64 = settled.iter().flat_map(|settled| &settled.changes).map(Change::size).sum();
+        let bytes = effects.size() + changes as usize;
+        let charge = (!effects.is_empty() || changes > 0).then(|| self.shift.budget.lot().charge(bytes));
         let work = Work { settled: settled.into_iter(), effects, _charge: charge };
         self.shift.committer.send(ToCommitter::Settled(work)).map_err(|_| Ended)
     }

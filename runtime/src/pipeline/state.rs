@@ -10,11 +10,16 @@ use super::restore::{Failed, Fill};
 use crate::admin::metrics::PipelineMetrics;
 use crate::record::{Record, TopicPartition};
 use keyrail_engine::message::Partition;
-use keyrail_engine::state::{self, Change, Entry, Key};
+use keyrail_engine::state::{self, Change, Entry, Key, MAX_NAME, MAX_OWNER, Unusable};
 use keyrail_store::{self as store, DiskState, Error, OpenedState, StateIdentity, StateIndex, StateStats, StateStore};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
+
+/// No key of a record is longer.
+const LONGEST: usize = 3 + MAX_OWNER + MAX_NAME;
+/// Fewer are not worth a look at the disk.
+const LEAST_PAGE: usize = 256;
 
 /// Where the state of a pipeline's partitions lies.
 pub(super) struct Place {
@@ -94,7 +99,7 @@ impl Held {
         let mut living = Vec::new();
         let mut after = Some(after.to_vec()).filter(|after| !after.is_empty());
         while living.len() < limit {
-            let most = limit - living.len();
+            let most = (limit - living.len()).max(LEAST_PAGE);
             let page = self.index().and_then(|index| index.scan(prefix, after.as_deref(), most).map_err(failed));
             let Some(page) = self.sound(page) else { break };
             let whole = page.len() < most;
@@ -105,6 +110,7 @@ impl Held {
                 break;
             }
         }
+        living.truncate(limit);
         living
     }
 
@@ -164,6 +170,14 @@ impl Held {
         *shown = now;
     }
 
+    /// Where reading goes on once the record at this offset is in: never behind one that can't be read, which must be seen
+    /// again after a restart.
+    fn passed(&self, offset: i64) -> Option<i64> {
+        let mut readable = true;
+        self.unreadable(|all| readable = all.is_empty());
+        readable.then_some(offset + 1)
+    }
+
     fn unreadable(&self, change: impl FnOnce(&mut BTreeMap<Vec<u8>, String>)) {
         change(&mut self.unreadable.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -193,7 +207,11 @@ impl Fill for Held {
         // Where a broker can't tell, it says nothing against what is known.
         let known = self.index()?.identity().log;
         if known != log && known != 0 && log != 0 {
-            return Err(Failed::Again("a topic of state was deleted and made anew".to_owned()));
+            return Err(Failed::Operator(format!(
+                "{}, a topic of state, was deleted and made anew while it was used: its state is gone. To go on without, start \
+                 the pipeline again; to compute it again, first `keyrail rewind` it",
+                self.place.topic(self.at)
+            )));
         }
         match self.index()?.position() {
             Some(position) if position > end => {
@@ -208,12 +226,12 @@ impl Fill for Held {
 
     fn take(&self, record: &Record) -> Result<u64, Failed> {
         let (topic, partition, offset) = (self.place.topic(self.at), record.at.partition, record.offset);
-        let position = Some(offset + 1);
         let key = record.key().unwrap_or_default();
-        if let Err(why) = Key::decode(key) {
+        let ours = if key.len() > LONGEST { Err(Unusable::Foreign) } else { Key::decode(key) };
+        if let Err(why) = ours {
             // Under such a key there is no state: what is there is nobody's.
             tracing::warn!(topic, partition, offset, %why, "a record that Keyrail did not write is passed over");
-            self.index()?.apply(&[], position).map_err(failed)?;
+            self.index()?.apply(&[], self.passed(offset)).map_err(failed)?;
             return Ok(0);
         }
         let entry = match record.value().map(state::decode).transpose() {
@@ -221,13 +239,12 @@ impl Fill for Held {
             Err(why) => {
                 let why = format!("{topic}/{partition} holds at offset {offset} what Keyrail did not write ({why})");
                 self.unreadable(|all| drop(all.insert(key.to_vec(), why)));
-                self.index()?.apply(&[], position).map_err(failed)?;
                 return Ok(0);
             }
         };
         self.unreadable(|all| drop(all.remove(key)));
         let change = to_store(&Change { key: Arc::from(key), entry, number: 0 });
-        self.index()?.apply(&[change], position).map_err(failed)?;
+        self.index()?.apply(&[change], self.passed(offset)).map_err(failed)?;
         Ok(1)
     }
 

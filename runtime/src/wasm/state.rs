@@ -4,7 +4,8 @@ use super::call::{Ctx, Quota};
 use super::contract::WireError;
 use keyrail_engine::message::Partition;
 use keyrail_engine::order::order_key;
-use keyrail_engine::state::{Owner, Refused, Write};
+use keyrail_engine::policy::OrderBy;
+use keyrail_engine::state::{MAX_VALUE, Owner, Refused, Write};
 use wasmtime::component::{Linker, WasmList, WasmStr};
 use wasmtime::{Result, StoreContextMut};
 
@@ -20,31 +21,40 @@ const READ_BYTES: usize = 16 << 10;
 pub(super) fn link(linker: &mut Linker<Ctx>) -> Result<()> {
     let mut state = linker.instance("keyrail:handler/state@0.1.0")?;
     state.func_wrap("get", |mut store: Store<'_>, (slot, name): (u32, WasmStr)| -> Answer<Option<Vec<u8>>> {
-        let index = store.data_mut().call.enter(slot)?;
+        let index = enter(&mut store, slot)?;
         let name = name.to_str(&store)?.into_owned();
         Ok((get(&mut store, index, &name)?,))
     })?;
     type Put = (u32, WasmStr, WasmList<u8>, Option<u64>);
     state.func_wrap("put", |mut store: Store<'_>, (slot, name, value, ttl_ms): Put| -> Answer<()> {
-        let index = store.data_mut().call.enter(slot)?;
+        let index = enter(&mut store, slot)?;
         let name = name.to_str(&store)?.into_owned();
+        if value.len() > MAX_VALUE {
+            return Ok((Err(WireError::TooLarge),));
+        }
         let value = value.as_le_slice(&store).to_vec();
         let now_ms = store.data().call.now_ms;
         let expires_ms = ttl_ms.map(|ttl| now_ms.saturating_add_unsigned(ttl));
         Ok((write(&mut store, index, &name, Write::Put(&value, expires_ms))?,))
     })?;
     state.func_wrap("delete", |mut store: Store<'_>, (slot, name): (u32, WasmStr)| -> Answer<()> {
-        let index = store.data_mut().call.enter(slot)?;
+        let index = enter(&mut store, slot)?;
         let name = name.to_str(&store)?.into_owned();
         Ok((write(&mut store, index, &name, Write::Delete)?,))
     })?;
     type Scan = (u32, WasmStr, Option<WasmStr>, u32);
     state.func_wrap("scan", |mut store: Store<'_>, (slot, prefix, after, limit): Scan| {
-        let index = store.data_mut().call.enter(slot)?;
+        let index = enter(&mut store, slot)?;
         let prefix = prefix.to_str(&store)?.into_owned();
         let after = after.map(|after| after.to_str(&store).map(std::borrow::Cow::into_owned)).transpose()?;
         Ok((scan(&mut store, index, (&prefix, after.as_deref(), limit))?,))
     })
+}
+
+/// Counts a call on behalf of a slot. Where the order key is a header, it is looked for each time.
+fn enter(store: &mut Store<'_>, slot: u32) -> Result<usize> {
+    let ctx = store.data_mut();
+    if matches!(ctx.setup.order.by, OrderBy::Header(_)) { ctx.call.walk(slot) } else { ctx.call.enter(slot) }
 }
 
 /// Where the slot's state is.

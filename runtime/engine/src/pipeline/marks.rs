@@ -215,7 +215,13 @@ impl<M> Pipeline<M> {
     /// The present transaction is committed, and its marks with it.
     pub(super) fn marks_committed(&mut self, states: &[(Partition, Epoch, Progress)], actions: &mut Vec<Action>) {
         let Some(transactions) = &mut self.transactions else { return };
-        actions.extend(core::mem::take(&mut transactions.marks.records).values().map(Written::passed));
+        // State of an assignment that is over is older than what its partition's next owner may have committed since: whoever
+        // has it now has read it.
+        let stands = |written: &&Written| {
+            let present = self.tasks.get(&written.partition).is_some_and(|task| task.epoch == written.epoch);
+            present || matches!(written.what, What::Seen { .. })
+        };
+        actions.extend(core::mem::take(&mut transactions.marks.records).values().filter(stands).map(Written::passed));
         for (partition, epoch, progress) in states {
             let task = self.tasks.get_mut(partition).filter(|t| t.epoch == *epoch);
             if task.is_some_and(|t| t.marks_pass(progress)) {

@@ -363,7 +363,7 @@ fn settled(offset: &str, more: &[&str], fate: Fate) -> Settled<i64> {
         partition: mark("p=").map_or(P0, partition),
         offset,
         epoch: Epoch(mark("e=").map_or(1, number)),
-        lane: 1_000 + offset as u64,
+        lane: mark("l=").map_or(1_000 + offset as u64, number),
         id: mark("#").map(|id| MessageId([id.as_bytes()[0]; 16])),
         refused: None,
         alone: false,

@@ -68,6 +68,8 @@ pub(super) struct Transactions {
     /// Why the present one can't be committed: a record of it will never be taken. It goes on until its time all the
     /// same, so that each of its records gets its verdict, not only the first.
     pub(super) poisoned: Option<String>,
+    /// What the present one taught of outputs: offsets by lane. See [`Transactions::unlearn`].
+    pub(super) learnt: BTreeMap<(Partition, u64), Vec<i64>>,
     /// What it marks as seen.
     pub(super) marks: Marks,
 }
@@ -83,6 +85,7 @@ impl Transactions {
             blocked: false,
             verdicts: BTreeMap::new(),
             poisoned: None,
+            learnt: BTreeMap::new(),
             marks: Marks::new(),
         })
     }
@@ -312,6 +315,7 @@ impl<M> Pipeline<M> {
         transactions.since = None;
         transactions.bytes = 0;
         transactions.poisoned = None;
+        transactions.unlearn(self.policy.keeps_state() && !self.policy.has(Bug::LearnFromCondemned));
         transactions.marks.clear();
         self.outbox.clear();
         for (partition, epoch, _) in in_flight.map(|c| c.states).unwrap_or_default() {
@@ -437,7 +441,8 @@ impl<M> Pipeline<M> {
             Refusal::Undeliverable(why) => {
                 let at = (partition, offset);
                 let learns = !self.policy.has(Bug::ForgetVerdict);
-                let news = learns && self.transactions.as_mut().is_some_and(|t| t.learn(at, letter, attempts, why));
+                let news = learns
+                    && self.transactions.as_mut().is_some_and(|t| t.learn(at, ticket.lane, letter, attempts, why));
                 self.drop_publication(token);
                 let why = format!("the message at offset {offset} can't be written");
                 let Some(transactions) = self.transactions.as_mut().filter(|_| news) else {

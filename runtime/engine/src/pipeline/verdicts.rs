@@ -21,15 +21,32 @@ pub(super) struct Verdict {
 
 impl Transactions {
     /// Learns that the broker will never take a record of this message. `false`: that was known.
-    pub(super) fn learn(&mut self, at: (Partition, i64), letter: bool, attempts: u32, why: String) -> bool {
+    pub(super) fn learn(&mut self, at: (Partition, i64), lane: u64, letter: bool, attempts: u32, why: String) -> bool {
         let verdict = self.verdicts.entry(at).or_insert_with(|| Verdict { outputs: None, short: false, attempts });
         let known = if letter { verdict.short } else { verdict.outputs.is_some() };
         if letter {
             verdict.short = true;
         } else {
             verdict.outputs.get_or_insert(why);
+            if !known {
+                self.learnt.entry((at.0, lane)).or_default().push(at.1);
+            }
         }
         !known
+    }
+
+    /// The present transaction is given up. With state, what a message sends may follow from what those of its key before it
+    /// left: of each lane only the first verdict counts, since those behind it saw a message that never was.
+    pub(super) fn unlearn(&mut self, state: bool) {
+        for ((partition, _), mut offsets) in core::mem::take(&mut self.learnt) {
+            offsets.sort_unstable();
+            for offset in offsets.into_iter().skip(1).filter(|_| state) {
+                if let Some(verdict) = self.verdicts.get_mut(&(partition, offset)) {
+                    verdict.outputs = None;
+                }
+            }
+        }
+        self.verdicts.retain(|_, verdict| verdict.outputs.is_some() || verdict.short);
     }
 
     /// Messages of which something will never be taken, but for their dead letters.

@@ -146,17 +146,17 @@ impl Call {
     ) -> BTreeMap<String, Option<Entry>> {
         let asked = |name: &str| name.starts_with(prefix) && after.is_none_or(|after| name > after);
         let mut all = BTreeMap::new();
-        for (name, pending) in self.overlay.names(partition, owner.prefix()) {
+        let from = after.map_or(prefix, |after| after.max(prefix));
+        let range = (Bound::Included(from), Bound::Unbounded);
+        let settled =
+            self.overlay.names(partition, owner.prefix()).into_iter().flat_map(|names| names.range::<str, _>(range));
+        for (name, pending) in settled.take_while(|(name, _)| name.starts_with(prefix)) {
             if asked(name) {
                 all.insert(name.to_string(), pending.entry.clone());
             }
         }
         let Some(names) = self.stage(partition, owner) else { return all };
-        let from = after.map_or(Bound::Included(prefix), |after| Bound::Included(after.max(prefix)));
-        for (name, wishes) in names.range::<str, _>((from, Bound::Unbounded)) {
-            if !name.starts_with(prefix) {
-                break;
-            }
+        for (name, wishes) in names.range::<str, _>(range).take_while(|(name, _)| name.starts_with(prefix)) {
             if let Some(entry) = seen(wishes, slot).filter(|_| asked(name)) {
                 all.insert(name.to_string(), entry.cloned());
             }

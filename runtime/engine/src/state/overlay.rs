@@ -18,7 +18,7 @@ pub(super) struct Pending {
 }
 
 /// By name, in order.
-pub(super) type Names = Vec<(Box<str>, Pending)>;
+pub(super) type Names = BTreeMap<Box<str>, Pending>;
 
 /// Changes of the partitions that a shard works for, until they are [`Kept`](super::Kept).
 #[derive(Debug)]
@@ -41,15 +41,13 @@ impl Overlay {
     }
 
     /// The changes of an owner, by name.
-    pub(super) fn names(&self, partition: Partition, owner: &[u8]) -> &[(Box<str>, Pending)] {
-        self.partitions.get(&partition).and_then(|owners| owners.get(owner)).map_or(&[], Vec::as_slice)
+    pub(super) fn names(&self, partition: Partition, owner: &[u8]) -> Option<&Names> {
+        self.partitions.get(&partition)?.get(owner)
     }
 
     /// The latest change of a name, if there is one; the inner `None`: it is deleted.
     pub(super) fn get(&self, partition: Partition, owner: &[u8], name: &str) -> Option<Option<&Entry>> {
-        let names = self.names(partition, owner);
-        let at = names.binary_search_by(|(own, _)| (**own).cmp(name)).ok()?;
-        names.get(at).map(|(_, pending)| pending.entry.as_ref())
+        self.names(partition, owner)?.get(name).map(|pending| pending.entry.as_ref())
     }
 
     /// Puts a change over all earlier ones of its name.
@@ -60,9 +58,9 @@ impl Overlay {
             self.partitions.entry(partition).or_insert_with(|| HashMap::with_hasher(FixedState::with_seed(seed)));
         let names = owners.entry_ref(owner).or_default();
         let pending = Pending { entry: entry.clone(), number };
-        match names.binary_search_by(|(own, _)| (**own).cmp(name)) {
-            Ok(at) => names[at].1 = pending,
-            Err(at) => names.insert(at, (Box::from(name), pending)),
+        match names.get_mut(name) {
+            Some(earlier) => *earlier = pending,
+            None => drop(names.insert(Box::from(name), pending)),
         }
         let key: Arc<[u8]> = [owner, name.as_bytes()].concat().into();
         Change { key, entry, number }
@@ -73,11 +71,10 @@ impl Overlay {
         let Some(owners) = self.partitions.get_mut(&partition) else { return };
         for change in changes {
             let Some((owner, name)) = split(&change.key) else { continue };
+            let Ok(name) = core::str::from_utf8(name) else { continue };
             let Some(names) = owners.get_mut(owner) else { continue };
-            if let Ok(at) = names.binary_search_by(|(own, _)| own.as_bytes().cmp(name))
-                && names[at].1.number <= change.number
-            {
-                names.remove(at);
+            if names.get(name).is_some_and(|pending| pending.number <= change.number) {
+                names.remove(name);
             }
             if names.is_empty() {
                 owners.remove(owner);
@@ -93,7 +90,7 @@ impl Overlay {
     /// How many names have a change that is not known to be kept.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.partitions.values().flat_map(HashMap::values).map(Vec::len).sum()
+        self.partitions.values().flat_map(HashMap::values).map(BTreeMap::len).sum()
     }
 
     /// Whether there is none.

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 /// Between two looks for state that has ended.
 const SWEEP: Duration = Duration::from_secs(1);
-/// So much of it is deleted from a partition at once.
-const SWEPT: usize = 1_000;
+/// And after one that found as much as is deleted from a partition at once.
+const SWEEP_ON: Duration = Duration::from_millis(100);
+const SWEPT: usize = 10_000;
 
 impl Worker {
     /// The transaction of this number is committed. Its own ids come into memory with the actions that are due now. What was
@@ -30,10 +31,14 @@ impl Worker {
         // Given up meanwhile: its next owner reads it.
         let Some(held) = self.memory.get(partition).and_then(|kept| kept.state.as_ref()) else { return Ok(()) };
         held.add(changes)?;
+        // A shard in a long call lets these wait: without the values.
+        let bare = |change: &Change| Change { entry: None, ..change.clone() };
+        let changes: Arc<[Change]> = changes.iter().map(bare).collect();
         self.tell_shards(|| ToShard::Kept { partition, changes: changes.clone() })
     }
 
-    /// State that has ended is deleted from its topic too, with the transaction that is open.
+    /// State that has ended is deleted from its topic too, with the transaction that is open. Not before every call is over
+    /// that may have begun when it had not.
     pub(super) fn sweep(&mut self) -> Result<(), Trouble> {
         if self.ledger.names.state.is_empty() || Instant::now() < self.next_sweep {
             return Ok(());
@@ -43,7 +48,10 @@ impl Worker {
         for (partition, kept) in self.memory.partitions() {
             let Some(held) = &kept.state else { continue };
             // IMPORTANT: all that is committed is in it, since this thread puts it there.
-            let keys = held.expired(now.wall_ms, SWEPT)?;
+            let keys = held.expired(now.wall_ms.saturating_sub_unsigned(self.ledger.call_ms), SWEPT)?;
+            if keys.len() == SWEPT {
+                self.next_sweep = Instant::now() + SWEEP_ON;
+            }
             if !keys.is_empty() {
                 // Where there is no transaction for it now, they are found again.
                 let _taken = self.ledger.engine.expired(partition, &keys, now);

@@ -135,3 +135,20 @@ fn what_has_ended_is_deleted_unless_the_transaction_changes_it_anyway() {
         expired 0 e => false",
     );
 }
+
+#[test]
+fn of_each_key_only_the_first_message_that_can_not_be_written_is_condemned_at_a_time() {
+    // Those behind it ran on what it left, and that never was.
+    check_ready(
+        "pub 10 1 l=7 $a=1 => t1
+        pub 11 1 l=7 $a=2 => t2
+        pub 12 1 l=8 $b=1 => t3
+        never t2 large
+        never t1 large
+        never t3 large
+        at 100
+        tick => given up: the message at offset 11 can't be written, pause 0
+        tick => renew
+        renewed ok => condemn 0 10 12, restart 0 or 10",
+    );
+}
