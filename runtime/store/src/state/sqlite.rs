@@ -192,9 +192,10 @@ impl Writer {
         self.pass(StateStep::Checkpoint)?;
         let until = Instant::now() + CHECKPOINT;
         loop {
-            let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
-            let (all, done) = self.connection.query_row("pragma wal_checkpoint(passive)", [], read)?;
-            if all == done {
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            let (busy, all, done): (i64, i64, i64) =
+                self.connection.query_row("pragma wal_checkpoint(passive)", [], read)?;
+            if busy == 0 && all == done {
                 return Ok(());
             }
             if Instant::now() >= until {

@@ -116,6 +116,7 @@ impl StateStore {
             room_bell: Bell::default(),
             stopped: AtomicBool::new(false),
             garbage: AtomicBool::new(true),
+            wanted: AtomicBool::new(false),
         });
         let work = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("state-write".to_owned()).spawn(move || work.keep_writing());
@@ -217,6 +218,8 @@ pub(super) struct Shared {
     stopped: AtomicBool,
     /// There may be blocks of tasks that are no more.
     garbage: AtomicBool,
+    /// Somebody waits for room.
+    wanted: AtomicBool,
 }
 
 struct Found {
@@ -327,6 +330,7 @@ impl Shared {
                 self.keep_less(self.budget.saturating_sub(before + bytes));
                 return Ok(from.elapsed());
             }
+            self.wanted.store(true, Relaxed);
             self.bell.ring();
             let waited = from.elapsed();
             if waited >= self.options.patience {
@@ -395,7 +399,7 @@ impl Shared {
     fn write_due(&self) -> Result<(), Error> {
         loop {
             let _passing = locked(&self.passing);
-            let crowded = self.waiting.load(Relaxed) > self.budget / 4;
+            let crowded = self.wanted.swap(false, Relaxed) || self.waiting.load(Relaxed) > self.budget / 4;
             let mut tasks = self.tasks();
             let most = tasks.iter().map(|task| task.waiting_bytes()).max().unwrap_or(0);
             let large = |task: &Task| crowded && task.waiting_bytes() >= (most / 4).max(1);

@@ -172,3 +172,23 @@ fn the_store_ends_with_the_last_that_has_it() {
     drop(index);
     assert_eq!(open(&start(&folder.0)).position(), Some(1));
 }
+
+/// Larger than the budget, and while something waits that is not yet worth to be written.
+#[test]
+fn a_batch_larger_than_the_budget_is_taken_when_the_rest_is_written() {
+    let folder = Folder::new("larger");
+    let store = start(&folder.0);
+    let index = open(&store);
+    let large = |byte: u8, bytes: usize| {
+        let entry = Entry { value: vec![byte; bytes].into(), expires_ms: None };
+        Change { key: [byte].as_slice().into(), entry: Some(entry) }
+    };
+    for (n, bytes) in [200_000, 3 << 20, 200_000, 3 << 20].into_iter().enumerate() {
+        index.apply(&[large(n as u8, bytes)], Some(n as i64)).unwrap();
+    }
+    for (n, bytes) in [200_000, 3 << 20, 200_000, 3 << 20].into_iter().enumerate() {
+        assert_eq!(index.get(&[n as u8]).unwrap(), large(n as u8, bytes).entry);
+    }
+    index.flush().unwrap();
+    assert_eq!(index.scan(&[], None, 9).unwrap().len(), 4);
+}

@@ -46,7 +46,7 @@ pub(crate) const FUNCTION_LINES: usize = 70;
 const IMPORTS: [(&str, &[&str]); 18] = [
     ("rdkafka", &["runtime/src/broker/kafka", "tests/kafka/", "tests/bench/"]),
     ("rdkafka_sys", &["runtime/src/broker/kafka"]),
-    ("rusqlite", &["runtime/src/broker/embedded/sqlite/", "tests/bench/stores/"]),
+    ("rusqlite", &["runtime/src/broker/embedded/sqlite/", "runtime/store/src/state/sqlite.rs", "tests/bench/stores/"]),
     ("crc32fast", &["runtime/src/broker/embedded/", "runtime/store/"]),
     ("wasmtime", &["runtime/src/wasm/"]),
     ("wit_component", &["runtime/src/wasm/"]),
