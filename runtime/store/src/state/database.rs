@@ -1,7 +1,7 @@
 //! The store's database as it is now, and who reads it. A damaged one is left behind, and another takes its place.
 
+use super::StateOptions;
 use super::sqlite::{Failure, Reader, Writer, beside};
-use super::store::StateOptions;
 use crate::Error;
 use crate::folder;
 use crate::task::locked;

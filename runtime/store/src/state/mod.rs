@@ -2,6 +2,7 @@
 
 mod memory;
 
+mod options;
 mod store;
 mod task;
 
@@ -16,7 +17,8 @@ mod record;
 mod sqlite;
 
 pub use memory::MemoryState;
-pub use store::{OpenedState, STALE_AFTER_MS, StateOptions, StateStep, StateStore, StateWatcher};
+pub use options::{StateOptions, StateStep, StateWatcher};
+pub use store::{OpenedState, STALE_AFTER_MS, StateStore};
 pub use task::DiskState;
 
 use crate::Error;

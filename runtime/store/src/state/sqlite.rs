@@ -1,8 +1,7 @@
 //! The database that blocks lie in: a table of blocks, one of where they begin, and one of tasks. The only file here that
 //! knows SQLite.
 
-use super::StateStep;
-use super::store::StateWatcher;
+use super::{StateStep, StateWatcher};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, ffi, params};
 use std::path::{Path, PathBuf};
