@@ -1,10 +1,12 @@
 //! Other engines as the local store, for comparison. In this folder, one engine and one workload at a time:
 //! `cargo run --release -- ENGINE WORKLOAD [COUNT] [FOLDER]`
 //!
-//! Engines: `keyrail` (seen only), `fjall`, `redb`, `sqlite`. Workloads: `seen` (10 M new ids of 16 bytes, each looked up, then
+//! Engines: `keyrail` (`seen` and `flush` only), `fjall`, `redb`, `sqlite`. Workloads: `seen` (10 M new ids of 16 bytes, each looked up, then
 //! inserted with a time), `state8` (8-byte values of 1 M keys: read, change, write) and `state100` (100-byte values of
 //! 10 M keys). 1,000 to a batch, which is atomic and holds a checkpoint; synced to disk every 100 batches; caches of
 //! 128 MiB.
+//! `flush8` and `flush100`: the store of state's shape, 1 M keys whose changes wait in a map and are written sorted, by a thread of
+//! its own (see `flush`).
 
 mod engines;
 mod figures;
