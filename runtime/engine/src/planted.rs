@@ -142,6 +142,18 @@ bugs! {
     KeepStateOfVerdict,
     /// Keeps verdicts on messages that ran on the state of one that was condemned.
     LearnFromCondemned,
+    /// Gives a handler a value that has ended.
+    ReadEnded,
+    /// Shows a message what a later one of its batch has changed.
+    SeeLaterSlots,
+    /// Deletes what has ended though the present transaction changes it.
+    ExpireChanged,
+    /// A shell's: tells shards that state is kept before its store has it.
+    ShardsForgetFirst,
+    /// A shell's: reads state of transactions that were not committed, too.
+    StateUncommitted,
+    /// A shell's: takes the end of a log of state for read as soon as it is told where that is.
+    StateEndUnproven,
     /// A shell's: does not read state again for a partition that it starts anew.
     StateOnceOnly,
     /// A shell's: reads state up to what is decided, not up to the end of its log.

@@ -94,6 +94,8 @@ impl<M> Shard<M> {
             .as_ref()
             .map(|d| if keeps_ids { Seen::until_passed_on(seed) } else { Seen::new(d.window_ms, d.capacity, seed) });
         let state = policy.keeps_state().then(|| Overlay::new(seed));
+        #[cfg(feature = "planted")]
+        let state = state.map(|state| state.with_planted(policy.planted));
         Self {
             policy,
             epochs: BTreeMap::new(),
@@ -242,6 +244,12 @@ impl<M> Shard<M> {
             return state.pass_on(partition, &changes.iter().map(newer).collect::<Vec<_>>());
         }
         state.pass_on(partition, changes);
+    }
+
+    /// How many names have a change that is not known to be kept; counts them all. 0 while state is lent.
+    #[must_use]
+    pub fn changes_held(&self) -> usize {
+        self.state.as_ref().map_or(0, Overlay::len)
     }
 
     /// What a slot that stands has changed.

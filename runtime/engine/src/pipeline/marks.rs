@@ -136,7 +136,7 @@ impl<M> Pipeline<M> {
             return false;
         };
         for key in keys {
-            if !task.changes.contains_key(key) {
+            if !task.changes.contains_key(key) || self.policy.has(Bug::ExpireChanged) {
                 task.changes.insert(key.clone(), Change { key: key.clone(), entry: None, number: 0 });
                 task.touched = true;
                 transactions.begin(now);

@@ -3,6 +3,7 @@
 use super::overlay::{Overlay, name_of};
 use super::{Change, Entry, Kept, MAX_NAME, MAX_SCAN, MAX_SCAN_BYTES, MAX_VALUE, Owner};
 use crate::message::Partition;
+use crate::planted::Bug;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -65,12 +66,13 @@ impl Call {
         kept: &dyn Kept,
     ) -> Result<Option<Arc<[u8]>>, Refused> {
         check_name(name)?;
-        let staged = self.stage(partition, owner).and_then(|names| seen(names.get(name)?, slot));
+        let staged = self.stage(partition, owner).and_then(|names| seen(names.get(name)?, self.sees(slot)));
         let entry = match staged.or_else(|| self.overlay.get(partition, owner.prefix(), name)) {
             Some(entry) => entry.cloned(),
             None => kept.get(partition, &owner.key(name)),
         };
-        Ok(entry.filter(|entry| entry.lives(now_ms)).map(|entry| entry.value))
+        let lives = |entry: &Entry| entry.lives(now_ms) || self.overlay.has(Bug::ReadEnded);
+        Ok(entry.filter(lives).map(|entry| entry.value))
     }
 
     /// Stages a change of the slot's.
@@ -157,11 +159,16 @@ impl Call {
         }
         let Some(names) = self.stage(partition, owner) else { return all };
         for (name, wishes) in names.range::<str, _>(range).take_while(|(name, _)| name.starts_with(prefix)) {
-            if let Some(entry) = seen(wishes, slot).filter(|_| asked(name)) {
+            if let Some(entry) = seen(wishes, self.sees(slot)).filter(|_| asked(name)) {
                 all.insert(name.to_string(), entry.cloned());
             }
         }
         all
+    }
+
+    /// The last slot whose wishes this one sees.
+    fn sees(&self, slot: u32) -> u32 {
+        if self.overlay.has(Bug::SeeLaterSlots) { u32::MAX } else { slot }
     }
 
     fn stage(&self, partition: Partition, owner: &Owner) -> Option<&Names> {

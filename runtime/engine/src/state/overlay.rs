@@ -2,6 +2,7 @@
 
 use super::{Change, Entry};
 use crate::message::Partition;
+use crate::planted::{Bug, Switch};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -27,13 +28,27 @@ pub struct Overlay {
     seed: u64,
     /// Of the last change.
     number: u64,
+    planted: Switch,
 }
 
 impl Overlay {
     /// Without changes; `seed` is for its tables.
     #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self { partitions: BTreeMap::new(), seed, number: 0 }
+    pub fn new(seed: u64) -> Self {
+        Self { partitions: BTreeMap::new(), seed, number: 0, planted: Switch::default() }
+    }
+
+    /// The bug that the simulator must find in this run.
+    #[cfg(feature = "planted")]
+    #[must_use]
+    pub const fn with_planted(mut self, bug: Option<Bug>) -> Self {
+        self.planted = Switch { bug };
+        self
+    }
+
+    /// Whether this bug is on; always `false` outside the simulator's own tests.
+    pub(super) fn has(&self, bug: Bug) -> bool {
+        self.planted.has(bug)
     }
 
     pub(super) const fn seed(&self) -> u64 {
