@@ -1,6 +1,7 @@
 //! All that a worker's actors see of the world: time, chance, the broker, the oracle.
 
 mod produce;
+mod state;
 mod transactions;
 
 pub use transactions::{Answer, EndRequest, No, OffsetsRequest, Renewal, Told};
@@ -15,8 +16,10 @@ use crate::record::{Rec, SLOTS_PER_TOPIC, index_of, partition_of};
 use crate::rng::Rng;
 use crate::settings::Settings;
 use crate::trace::{Event, Trace, Who};
+use crate::worker::Disk;
 use keyrail_engine::message::{MessageId, Now, Partition};
 use keyrail_engine::pipeline::CommitOffset;
+use keyrail_engine::state::Change;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
@@ -178,6 +181,10 @@ pub struct Env {
     pub coordinator: Coordinator,
     /// All records of seen ids that were sent.
     pub marks: Vec<Marks>,
+    /// All changes of state that were sent.
+    pub states: Vec<Change>,
+    /// The local store of each worker, as its disk has it.
+    pub(crate) disks: Vec<Disk>,
     /// The markers of the next decision take up to so many milliseconds.
     pub marker_ms: Option<u64>,
     /// The present process and producer of each transactional id.
@@ -253,6 +260,8 @@ impl Env {
             outputs: Outputs::default(),
             coordinator: Coordinator::default(),
             marks: Vec::new(),
+            states: Vec::new(),
+            disks: vec![Disk::default(); usize::from(settings.workers)],
             marker_ms: None,
             clients: vec![None; usize::from(settings.workers)],
             group: Group::default(),

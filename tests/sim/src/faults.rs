@@ -4,7 +4,7 @@ use crate::coverage::Fault;
 use crate::env::{CommitLot, Due, Env, Strike};
 use crate::model::group::Committed;
 use crate::model::outputs::Lot;
-use crate::model::outputs::MARK_TOPICS;
+use crate::model::outputs::{MARK_TOPICS, STATE_TOPICS};
 use crate::record::SLOTS_PER_TOPIC;
 use crate::trace::Who;
 use crate::worker::{State, Worker};
@@ -92,6 +92,9 @@ pub fn kill(worker: &mut Worker, restart_ms: u64, env: &mut Env) {
     env.hang_up(worker.mail.worker);
     env.after(env.settings.session_ms, Due::Expire(worker.member()));
     env.after(restart_ms, Due::Restart(worker.mail.worker));
+    if env.settings.policy.keeps_state() && env.rng.percent(15) {
+        env.delete_store(worker.mail.worker);
+    }
 }
 
 fn membership(fault: Fault, worker: &mut Worker, env: &mut Env) -> u64 {
@@ -176,12 +179,14 @@ fn broker(fault: Fault, env: &mut Env) -> u64 {
     let until_ms = env.now_ms + lasts_ms;
     match fault {
         Fault::BlockedOutput => {
-            // Or the topics of seen ids, where there are any.
-            let topic = env.rng.index(if env.settings.policy.keeps_ids() { 3 } else { 2 });
-            if topic < 2 {
-                env.outputs.block(topic, until_ms);
-            } else {
-                MARK_TOPICS.into_iter().for_each(|topic| env.outputs.block(topic, until_ms));
+            // Or the topics of seen ids, or of state, where there are any.
+            let policy = &env.settings.policy;
+            let (ids, state) =
+                (policy.keeps_ids().then_some(MARK_TOPICS), policy.keeps_state().then_some(STATE_TOPICS));
+            let internal: Vec<[usize; 2]> = ids.into_iter().chain(state).collect();
+            match env.rng.index(2 + internal.len()) {
+                topic @ 0..2 => env.outputs.block(topic, until_ms),
+                more => internal[more - 2].into_iter().for_each(|topic| env.outputs.block(topic, until_ms)),
             }
         }
         Fault::BlockedLetters => {
@@ -223,6 +228,9 @@ fn input(fault: Fault, worker: &Worker, env: &mut Env) -> u64 {
             }
         }
         Fault::Compaction => {
+            if env.settings.policy.keeps_state() {
+                env.compact_state(partition);
+            }
             for _ in 0..env.rng.within(3, 15) {
                 let offset = end - 1 - env.rng.below(recent) as i64;
                 if env.logs[usize::from(partition)].compact(offset).is_some() {

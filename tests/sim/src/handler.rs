@@ -2,9 +2,11 @@
 
 use crate::env::Env;
 use crate::record::{Plan as Script, Rec};
-use crate::worker::Mail;
+use crate::touch::{Running, Touch};
+use crate::worker::{Mail, Store};
 use keyrail_engine::message::{Failure, Ticket};
 use keyrail_engine::shard::{Outcome, Plan};
+use keyrail_engine::state;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -18,6 +20,28 @@ pub(crate) struct Call {
     /// What comes of it.
     pub(crate) answer: Answer,
     slots: Vec<(Ticket, Rc<Rec>)>,
+    /// Its state, where handlers have any.
+    state: Option<Running>,
+    /// What each slot did with it, once the call has ended.
+    touches: Vec<Option<Rc<Touch>>>,
+}
+
+impl Call {
+    /// State is lent: some of its slots run at once, the others only when it ends.
+    pub(crate) fn begin(&mut self, lent: state::Call, kept: &Rc<Store>, env: &mut Env) {
+        let mut running = Running::begin(lent, &self.slots, &env.settings.policy.order);
+        let until = env.rng.index(self.slots.len() + 1);
+        running.run(until, &self.slots, env.now().wall_ms, &**kept);
+        self.state = Some(running);
+    }
+
+    /// All of its slots have run. Gives state back, with what the outputs of each slot tell of it.
+    pub(crate) fn end(&mut self, kept: &Rc<Store>, env: &Env) -> Option<(state::Call, Vec<u64>)> {
+        let (lent, touches) = self.state.take()?.end(&self.slots, env.now().wall_ms, &**kept);
+        let said = touches.iter().map(|touch| touch.as_ref().map_or(0, |touch| touch.told())).collect();
+        self.touches = touches;
+        Some((lent, said))
+    }
 }
 
 /// What comes of a call.
@@ -84,7 +108,7 @@ pub(crate) fn call(
     };
     let took_us = lasts_ms * 1_000 + env.rng.within(20, 900);
     let slots = slots.into_iter().map(|(ticket, rec, _)| (ticket, rec)).collect();
-    Call { ends_ms: now_ms + lasts_ms, took_us, answer, slots }
+    Call { ends_ms: now_ms + lasts_ms, took_us, answer, slots, state: None, touches: Vec::new() }
 }
 
 fn outcome(rec: &Rec, attempt: u32, calls: u32) -> Outcome {
@@ -109,7 +133,7 @@ pub(crate) fn tell_oracle(call: &Call, mail: &Mail, env: &mut Env) {
     match &call.answer {
         Answer::Outcomes(outcomes) if outcomes.len() == call.slots.len() => {
             let mut broken = BTreeSet::new();
-            for ((ticket, rec), outcome) in call.slots.iter().zip(outcomes) {
+            for (slot, ((ticket, rec), outcome)) in call.slots.iter().zip(outcomes).enumerate() {
                 let lane = (ticket.partition, ticket.lane);
                 if broken.contains(&lane) {
                     continue;
@@ -117,7 +141,11 @@ pub(crate) fn tell_oracle(call: &Call, mail: &Mail, env: &mut Env) {
                 if !matches!(outcome, Outcome::Done | Outcome::Skip) {
                     broken.insert(lane);
                 }
-                env.oracle.answered(mail.run(ticket.epoch), rec, outcome, now);
+                let run = mail.run(ticket.epoch);
+                env.oracle.answered(run, rec, outcome, now);
+                if let Some(touch) = call.touches.get(slot).and_then(Option::as_ref) {
+                    env.oracle.touched(run, rec.offset, touch);
+                }
             }
         }
         Answer::Outcomes(_) | Answer::Failed { .. } => {

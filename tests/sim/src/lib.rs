@@ -23,6 +23,7 @@ pub mod record;
 pub mod rng;
 
 mod handler;
+pub mod touch;
 pub mod worker;
 
 pub mod model;

@@ -1,6 +1,7 @@
 //! A message of the model: what the engine reads of it, and what the handler will do with it.
 
 use crate::rng::Rng;
+use crate::touch::Use;
 use keyrail_engine::message::{EachHeader, Message, Partition};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -81,6 +82,8 @@ pub struct Rec {
     pub outputs: Outputs,
     /// The broker never takes what it sends, nor its dead letter with all headers.
     pub too_large: bool,
+    /// What it does with its key's state, where handlers have any.
+    pub state: Use,
 }
 
 /// At most three output partitions.
@@ -125,6 +128,7 @@ impl Rec {
             plan: Plan::Done,
             outputs: Outputs::to(&[(key.unwrap_or(content) % 2) as u8]),
             too_large: false,
+            state: Use::COUNT,
         }
     }
 
@@ -139,6 +143,13 @@ impl Rec {
     #[must_use]
     pub fn with_plan(mut self, plan: Plan) -> Self {
         self.plan = plan;
+        self
+    }
+
+    /// The same message with another use of its key's state.
+    #[must_use]
+    pub fn with_state(mut self, state: Use) -> Self {
+        self.state = state;
         self
     }
 

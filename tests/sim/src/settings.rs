@@ -120,6 +120,8 @@ impl Settings {
         let guarantee = Self::guarantee_of(seed);
         let mut policy = Policy { guarantee, ..draw_policy(&mut rng) };
         policy.planted = planted;
+        // Most of those that can.
+        policy.state = guarantee == Guarantee::ExactlyOnce && seed / 2 % 5 != 4;
         if let Some(dedup) = &mut policy.dedup {
             dedup.kept = guarantee == Guarantee::ExactlyOnce;
         }

@@ -4,8 +4,9 @@ use crate::coverage::{Action, Coverage, Fault};
 use crate::env::{Armed, Due, Env};
 use crate::faults;
 use crate::invariants::{Violation, name};
-use crate::record::{Rec, SLOTS_PER_TOPIC, draw_outputs, draw_plan, index_of};
+use crate::record::{Rec, SLOTS_PER_TOPIC, draw_outputs, draw_plan, index_of, partition_of};
 use crate::settings::Settings;
+use crate::touch::Use;
 use crate::trace::Who;
 use crate::worker::{Actor, State, Step, Worker};
 
@@ -317,6 +318,9 @@ impl World {
             2..=4 => Some((rng.below(20) as u32 | 1 << 31).to_be_bytes()),
             _ => Some(self.planned.to_be_bytes()),
         };
+        if self.env.settings.policy.keeps_state() {
+            rec.state = Use::draw(rng);
+        }
         rec.order = (!rng.percent(10)).then(|| (rng.below(u64::from(keys)) as u32).to_be_bytes());
         rec
     }
@@ -404,6 +408,24 @@ impl World {
             self.env.oracle.violated(name::PROGRESS, None, what);
         }
         self.env.oracle.ended();
+        if self.env.settings.policy.keeps_state() {
+            self.state_at_the_end();
+        }
+    }
+
+    /// The logs of state, and what their owners know of them, are what was committed.
+    fn state_at_the_end(&mut self) {
+        for number in self.env.group.partitions().collect::<Vec<u16>>() {
+            let contents = self.env.state_contents(number);
+            self.env.oracle.judge_contents("the log of its state", number, &contents);
+            let owner = self.env.group.owner(number);
+            if let Some(worker) = self.workers.iter().find(|worker| Some(worker.member()) == owner) {
+                let contents = worker.state(partition_of(number));
+                self.env.oracle.judge_contents("what its owner knows of it", number, &contents);
+            }
+        }
+        let now_ms = self.env.now().wall_ms;
+        self.env.oracle.state_at_the_end(now_ms);
     }
 
     /// The worker of this number.

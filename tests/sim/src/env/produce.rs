@@ -1,7 +1,7 @@
 //! Records on their way to their partitions.
 
 use super::{Due, Env, Marks};
-use crate::model::outputs::{Effect, LETTER_PLACE, Lot, MARK_PLACE, Pending, Pumped, Report, Sender, topic_of};
+use crate::model::outputs::{Effect, LETTER_PLACE, Lot, Pending, Pumped, Report, Sender, marks_place, topic_of};
 use crate::record::SLOTS_PER_TOPIC;
 use crate::trace::Who;
 use keyrail_engine::policy::Guarantee;
@@ -25,10 +25,17 @@ impl Env {
         let effect = Effect::marks(partition, self.marks.len());
         let too_large = marks.ids.len() > self.settings.marks_max;
         self.marks.push(marks);
-        self.send(sender, MARK_PLACE + partition as u8, token, effect, too_large)
+        self.send(sender, marks_place(partition), token, effect, too_large)
     }
 
-    fn send(&mut self, sender: Sender, place: u8, token: u64, effect: Effect, too_large: bool) -> Option<Report> {
+    pub(super) fn send(
+        &mut self,
+        sender: Sender,
+        place: u8,
+        token: u64,
+        effect: Effect,
+        too_large: bool,
+    ) -> Option<Report> {
         let taken = self.afflictions[usize::from(sender.worker)].produce.take();
         let lot = if too_large { Lot::Undeliverable } else { taken.unwrap_or(Lot::Written) };
         // A client knows what is too large for it, and says so at once.
@@ -77,9 +84,9 @@ impl Env {
         }
     }
 
-    /// Seen ids are no message's.
+    /// Seen ids and state are no message's.
     fn tell_refused(&mut self, effect: &Effect, for_good: bool) {
-        if effect.marks_record().is_none() {
+        if !effect.is_internal() {
             self.oracle.refused(effect, for_good);
         }
     }

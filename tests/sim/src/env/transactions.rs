@@ -1,7 +1,7 @@
 //! Requests of transactional producers on their way to the broker, and what the broker does with them.
 
 use super::{CommitLot, Due, Env};
-use crate::invariants::{RunId, Stored, name};
+use crate::invariants::{Beside, RunId, Stored, name};
 use crate::model::group::{Committed, MemberId};
 use crate::model::outputs::{Pending, Report, Sender};
 use crate::model::transactions::{End, Init, Taken, TransactionId};
@@ -214,7 +214,11 @@ impl Env {
             Taken::Fenced | Taken::No => Some((false, Report::Fenced)),
             Taken::Yes | Taken::Began(_) => {
                 let effect = pending.effect;
-                let what = if effect.letter { "letter staged" } else { "output staged" };
+                let what = match effect.state_record() {
+                    Some(_) => "state staged",
+                    None if effect.letter => "letter staged",
+                    None => "output staged",
+                };
                 self.note(Who::Broker, what, Some((effect.partition, effect.offset)), i64::from(effect.run));
                 Some((true, Report::Ok))
             }
@@ -321,14 +325,16 @@ impl Env {
             let what = "offsets of an earlier transaction are committed with a later one".into();
             self.oracle.violated(name::ZOMBIES, None, what);
         }
-        let mut marks = Vec::new();
+        let (mut marks, mut states) = (Vec::new(), Vec::new());
         for (_, effect, _) in &transaction.records {
             if let Some(record) = effect.marks_record() {
                 marks.push((effect.partition, &self.marks[record]));
+            } else if let Some(record) = effect.state_record() {
+                states.push((effect.partition, &self.states[record]));
             }
         }
-        let wall_ms = self.latest_wall();
-        self.oracle.transaction_committed(&transaction.records, &stored, &marks, wall_ms);
+        let beside = Beside { marks: &marks, states: &states, latest_wall_ms: self.latest_wall() };
+        self.oracle.transaction_committed(&transaction.records, &stored, &beside);
         let decided: Vec<(u16, i64)> = stored.iter().map(|s| (s.partition, s.offset)).collect();
         for (partition, offset) in decided {
             self.note(Who::Broker, "commit decided", Some((partition, -1)), offset);

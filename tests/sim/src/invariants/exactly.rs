@@ -1,11 +1,13 @@
 //! Exactly once: what a transaction holds is what its offsets cover, no more, no less, and never again.
 
 use super::facts::{End, Fact};
+use super::state::Committed;
 use super::{Oracle, RunId, Scope, Stored, name};
 use crate::env::Marks;
 use crate::model::outputs::Effect;
 use keyrail_engine::message::MessageId;
 use keyrail_engine::policy::Guarantee;
+use keyrail_engine::state::Change;
 use std::collections::BTreeMap;
 
 /// What a transaction holds of one message.
@@ -14,6 +16,19 @@ struct Piece {
     run: RunId,
     outputs: u8,
     letters: u8,
+    /// What its outputs tell of state.
+    said: Option<u64>,
+}
+
+/// What a transaction holds beside outputs, dead letters and offsets.
+#[derive(Debug, Clone, Copy)]
+pub struct Beside<'a> {
+    /// Seen ids, by partition.
+    pub marks: &'a [(u16, &'a Marks)],
+    /// Changes of state, by partition.
+    pub states: &'a [(u16, &'a Change)],
+    /// The latest that the wall clock ever showed.
+    pub latest_wall_ms: i64,
 }
 
 impl Oracle {
@@ -23,13 +38,20 @@ impl Oracle {
         &mut self,
         records: &[(u8, Effect, u32)],
         offsets: &[Stored<'_>],
-        marks: &[(u16, &Marks)],
-        latest_wall_ms: i64,
+        beside: &Beside<'_>,
     ) {
         let mut pieces = self.pieces(records);
         let mut covered = Vec::new();
         for commit in offsets {
             self.newly_covered(commit, &mut covered);
+        }
+        if self.policy.keeps_state() {
+            // What became a dead letter leaves nothing, though it ran.
+            let runs = covered.iter().map(|(at, run)| (*at, *run, pieces.get(at)));
+            let runs = runs.filter(|(_, _, piece)| piece.is_none_or(|p| p.letters == 0));
+            let covered = runs.map(|(at, run, piece)| (at, run, piece.and_then(|p| p.said))).collect();
+            let Beside { states: changes, latest_wall_ms, .. } = *beside;
+            self.judge_state(&Committed { covered, changes, latest_wall_ms });
         }
         // A duplicate's fate is that of its twin, which may be covered by the same commit.
         for last in [false, true] {
@@ -43,7 +65,7 @@ impl Oracle {
             }
         }
         if self.policy.keeps_ids() {
-            self.judge_marks(&covered, marks, latest_wall_ms);
+            self.judge_marks(&covered, beside.marks, beside.latest_wall_ms);
         }
         if let Some((at, _)) = pieces.first_key_value() {
             let again = self.look(at.0, at.1).is_some_and(|f| f.covered);
@@ -54,17 +76,22 @@ impl Oracle {
 
     fn pieces(&mut self, records: &[(u8, Effect, u32)]) -> BTreeMap<(u16, i64), Piece> {
         let mut pieces: BTreeMap<(u16, i64), Piece> = BTreeMap::new();
-        for (_, effect, _) in records.iter().filter(|(_, effect, _)| effect.marks_record().is_none()) {
+        for (_, effect, _) in records.iter().filter(|(_, effect, _)| !effect.is_internal()) {
             let (at, run, bit) = ((effect.partition, effect.offset), RunId(effect.run), 1u8 << effect.index);
             let piece = pieces.entry(at).or_insert_with(|| Piece { run, ..Piece::default() });
+            let mut differs = false;
             let again = !effect.letter && piece.outputs & bit != 0;
             if effect.letter {
                 piece.letters = piece.letters.saturating_add(1);
             } else {
                 piece.outputs |= bit;
+                differs = piece.said.replace(effect.said).is_some_and(|said| said != effect.said);
             }
             if again || piece.run != run {
                 self.violated(name::EXACTLY, Some(at), "has an output twice in one transaction".into());
+            }
+            if differs {
+                self.violated(name::STATE, Some(at), "has outputs of two runs in one transaction".into());
             }
         }
         pieces

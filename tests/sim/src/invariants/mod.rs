@@ -11,6 +11,7 @@
 //! | I7 | one fate in an assignment, and only for what the ledger has heard of; no dead letter without its reason; dead letters are equal to their messages | at each settling and letter |
 //! | I8 | once faults are over each partition moves within session timeout + 10 s + its own waits; no worker has messages in flight for 30 s with no lane open, nothing on its way and no reason told; nobody ends as fenced whose id nobody took; at the end no transaction is open and no record is behind one | as time goes on, and at the end |
 //! | I9 | held bytes stay below the budget and a fetch; at the end nothing is held | at each fetch, and at the end |
+//! | I10 | what a committed message read of its key's state is the fold of those of its key that were committed before it, what has ended apart; its outputs tell what it read and left; a transaction holds, for each name that its messages change, the last value and nothing else but deletions of what has ended; what failed, was undone, is a duplicate or became a dead letter leaves nothing; what is read before a partition runs, what a worker knows at the end, and the committed content of the logs are the fold; at the end nothing stands that has ended | at each decision, at each start, and at the end |
 //! | I11 | a record, or offsets, of an earlier transaction or of a producer that was replaced are in no later one | at each decision |
 //!
 //! I1 and I2 are checked as they stand without transactions; with them I3 says more. Two remarks. Outputs of different partitions have no order among each other, as in Kafka. And a lane is a hash, so
@@ -21,8 +22,10 @@ pub use commits::Stored;
 mod effects;
 mod ending;
 mod exactly;
+pub use exactly::Beside;
 mod facts;
 mod runs;
+mod state;
 
 pub use facts::{Fact, Scope};
 pub use runs::{Run, RunId};
@@ -84,6 +87,8 @@ pub mod name {
     pub const PROGRESS: &str = "I8 progress";
     /// I9.
     pub const BOUNDS: &str = "I9 bounds";
+    /// I10.
+    pub const STATE: &str = "I10 state";
     /// I11.
     pub const ZOMBIES: &str = "I11 zombies";
 }
@@ -132,6 +137,8 @@ pub struct Oracle {
     appended: u32,
     /// Ids that are committed, by partition, and when they were marked: wall time.
     marked: HashMap<(u16, MessageId), i64>,
+    /// State of handlers.
+    states: state::States,
     violation: Option<Violation>,
 }
 
@@ -160,6 +167,7 @@ impl Oracle {
             orders: vec![0; PARTITIONS],
             appended: 0,
             marked: HashMap::new(),
+            states: state::States::default(),
             violation: None,
         }
     }

@@ -2,6 +2,7 @@
 //! group.
 
 pub mod group;
+pub mod internal;
 pub mod log;
 pub mod outputs;
 pub mod transactions;

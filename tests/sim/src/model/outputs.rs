@@ -3,6 +3,7 @@
 //! As with an idempotent producer, records of one producer to one partition arrive in order. A record that can't be
 //! written within the delivery time is reported as refused; the ones behind it may still be written.
 
+use crate::invariants::PARTITIONS;
 use crate::record::SLOTS_PER_TOPIC;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,11 +13,19 @@ pub const PLACES: usize = 4;
 pub const LETTER_PLACE: u8 = 4;
 /// The first partition of seen ids; each input partition has one.
 pub const MARK_PLACE: u8 = LETTER_PLACE + 2;
+/// The first partition of state; each input partition has one.
+pub const STATE_PLACE: u8 = MARK_PLACE + PARTITIONS as u8;
+/// One past the last place.
+pub const ALL_PLACES: u8 = STATE_PLACE + PARTITIONS as u8;
 /// Topics of seen ids, one for each input.
 pub const MARK_TOPICS: [usize; 2] = [4, 5];
-const TOPICS: usize = 6;
+/// Topics of state, one for each input.
+pub const STATE_TOPICS: [usize; 2] = [6, 7];
+const TOPICS: usize = 8;
 /// Tells a record of seen ids from an output.
 const MARKS: u8 = u8::MAX;
+/// And one of state.
+const STATE: u8 = u8::MAX - 1;
 
 /// What a record in an output or dead-letter partition stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,25 +34,57 @@ pub struct Effect {
     pub run: u32,
     /// Dense number of the input partition.
     pub partition: u16,
-    /// Offset of the message; of seen ids, which record of them.
+    /// Offset of the message; of seen ids and of state, which record of them.
     pub offset: i64,
     /// Which of the message's outputs.
     pub index: u8,
     /// It is a dead letter.
     pub letter: bool,
+    /// What an output tells of the state that its message read and left: a sum of it.
+    pub said: u64,
+}
+
+/// Where the seen ids of an input partition are written.
+#[must_use]
+pub const fn marks_place(partition: u16) -> u8 {
+    MARK_PLACE + partition as u8
+}
+
+/// Where its state is.
+#[must_use]
+pub const fn state_place(partition: u16) -> u8 {
+    STATE_PLACE + partition as u8
 }
 
 impl Effect {
     /// Seen ids of a partition.
     #[must_use]
     pub const fn marks(partition: u16, record: usize) -> Self {
-        Self { run: 0, partition, offset: record as i64, index: MARKS, letter: false }
+        Self { run: 0, partition, offset: record as i64, index: MARKS, letter: false, said: 0 }
+    }
+
+    /// A change of a partition's state.
+    #[must_use]
+    pub const fn state(partition: u16, record: usize) -> Self {
+        Self { index: STATE, ..Self::marks(partition, record) }
     }
 
     /// Whether these are seen ids, and which record of them.
     #[must_use]
     pub const fn marks_record(&self) -> Option<usize> {
         if self.index == MARKS { Some(self.offset as usize) } else { None }
+    }
+
+    /// Whether this is state, and which record of it.
+    #[must_use]
+    pub const fn state_record(&self) -> Option<usize> {
+        if self.index == STATE { Some(self.offset as usize) } else { None }
+    }
+
+    /// Whether it is no message's.
+    #[must_use]
+    pub const fn is_internal(&self) -> bool {
+        self.index >= STATE
     }
 }
 
@@ -137,8 +178,10 @@ pub const fn topic_of(place: u8) -> usize {
         place as usize / 2
     } else if place < MARK_PLACE {
         place as usize - 2
-    } else {
+    } else if place < STATE_PLACE {
         MARK_TOPICS[(place - MARK_PLACE) as usize / SLOTS_PER_TOPIC as usize]
+    } else {
+        STATE_TOPICS[(place - STATE_PLACE) as usize / SLOTS_PER_TOPIC as usize]
     }
 }
 

@@ -5,16 +5,15 @@
 //! none is open is refused. Ends are decided first; markers are written later, to each partition in its own time. A
 //! reader sees a partition up to the first record whose transaction has no marker there.
 
-use super::outputs::{Effect, MARK_PLACE, Sender};
-use crate::invariants::{PARTITIONS, RunId};
+use super::internal::InternalLog;
+use super::outputs::{ALL_PLACES, Effect, MARK_PLACE, Sender};
+use crate::invariants::RunId;
 use crate::record::index_of;
 use keyrail_engine::pipeline::CommitOffset;
 use std::collections::VecDeque;
 
-/// Output and dead-letter partitions, and those of seen ids.
-const ALL_PLACES: usize = MARK_PLACE as usize + PARTITIONS;
 /// The place of the group's offsets among those that get markers.
-pub const OFFSETS_PLACE: u8 = ALL_PLACES as u8;
+pub const OFFSETS_PLACE: u8 = ALL_PLACES;
 
 /// Names one transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +31,7 @@ pub struct Transaction {
     /// Which of its client's transactions these were sent in.
     pub offsets_of: Option<u32>,
     /// Places without a marker, as bits.
-    unmarked: u32,
+    unmarked: u64,
     /// How it ends, once that is decided.
     commits: Option<bool>,
     /// For the order of what becomes visible; see [`Coordinator::forget_order`].
@@ -116,8 +115,8 @@ pub struct Coordinator {
     pending: Vec<u16>,
     /// See [`Coordinator::forget_order`].
     orders: Vec<u32>,
-    /// Records of seen ids by input partition: whose, which record, and whether it is committed, once its marker is there.
-    marks: Vec<Vec<(TransactionId, usize, Option<bool>)>>,
+    /// Seen ids and state, by place.
+    internal: [InternalLog; (ALL_PLACES - MARK_PLACE) as usize],
 }
 
 impl Coordinator {
@@ -169,37 +168,17 @@ impl Coordinator {
             let transaction = self.at(id);
             transaction.records.push((place, effect, sender.attempt));
             transaction.unmarked |= 1 << place;
-            if let Some(record) = effect.marks_record() {
-                self.marks_of(effect.partition).push((id, record, None));
-            } else {
-                self.places[usize::from(place)].push_back(Entry { transaction: id, effect, fate: None });
+            match effect.marks_record().or(effect.state_record()) {
+                Some(record) => self.internal_log(place).append(id, record),
+                None => self.places[usize::from(place)].push_back(Entry { transaction: id, effect, fate: None }),
             }
         }
         taken
     }
 
-    fn marks_of(&mut self, partition: u16) -> &mut Vec<(TransactionId, usize, Option<bool>)> {
-        let partition = usize::from(partition);
-        self.marks.resize_with(self.marks.len().max(partition + 1), Vec::new);
-        &mut self.marks[partition]
-    }
-
-    /// Where the log of a partition's seen ids ends, open transactions included.
-    pub fn marks_end(&mut self, partition: u16) -> usize {
-        self.marks_of(partition).len()
-    }
-
-    /// Where it ends for who reads committed records: before the first whose transaction has no marker there.
-    pub fn marks_stable_end(&mut self, partition: u16) -> usize {
-        let marks = self.marks_of(partition);
-        marks.iter().position(|(_, _, fate)| fate.is_none()).unwrap_or(marks.len())
-    }
-
-    /// The committed ones among the first `end`.
-    pub fn marks_below(&mut self, partition: u16, end: usize) -> Vec<usize> {
-        let committed =
-            |(_, record, fate): &(TransactionId, usize, Option<bool>)| (*fate == Some(true)).then_some(*record);
-        self.marks_of(partition).iter().take(end).filter_map(committed).collect()
+    /// The log at a place of seen ids or of state.
+    pub fn internal_log(&mut self, place: u8) -> &mut InternalLog {
+        &mut self.internal[usize::from(place - MARK_PLACE)]
     }
 
     /// Offsets arrive; the group has let them pass.
@@ -343,11 +322,8 @@ impl Coordinator {
     }
 
     fn resolve(&mut self, id: TransactionId, place: u8, commits: bool, marked: &mut Marked) {
-        if let Some(partition) = place.checked_sub(MARK_PLACE) {
-            for (_, _, fate) in self.marks_of(u16::from(partition)).iter_mut().filter(|(of, _, _)| *of == id) {
-                *fate = Some(commits);
-            }
-            return;
+        if place >= MARK_PLACE {
+            return self.internal_log(place).mark(id, commits);
         }
         let entries = &mut self.places[usize::from(place)];
         for entry in entries.iter_mut().filter(|e| e.transaction == id) {
@@ -374,11 +350,11 @@ impl Coordinator {
         self.orders[partition] += 1;
     }
 
-    /// Records that no reader gets past, and ids whose transaction is not done.
+    /// Records that no reader gets past, and transactions that are not done.
     #[must_use]
     pub fn unresolved(&self) -> (usize, usize) {
-        let marks = self.marks.iter().flatten().filter(|(_, _, fate)| fate.is_none()).count();
-        let records = marks + self.places.iter().map(VecDeque::len).sum::<usize>();
+        let internal: usize = self.internal.iter().map(InternalLog::unresolved).sum();
+        let records = internal + self.places.iter().map(VecDeque::len).sum::<usize>();
         (records, self.producers.iter().filter(|p| p.present.is_some()).count())
     }
 }

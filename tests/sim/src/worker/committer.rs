@@ -1,11 +1,13 @@
 //! The committer thread's shell around [`Pipeline`]: produces, commits, releases.
 
+mod offsets;
+mod state;
 mod transaction;
 
-use super::{Inbox, Mail, ToCommitter, ToConsumer, ToShard};
+use super::{Inbox, Mail, ToCommitter, ToConsumer, ToShard, Work};
 use crate::coverage::Action as Point;
-use crate::env::{CommitLot, CommitName, CommitRequest, Due, Env};
-use crate::invariants::{RunId, name as invariant};
+use crate::env::{CommitName, Env};
+use crate::invariants::name as invariant;
 use crate::model::outputs::{Effect, Report};
 use crate::record::{Payload, index_of};
 use crate::settings::Settings;
@@ -14,9 +16,10 @@ use keyrail_engine::answers::Answers;
 use keyrail_engine::handover::Line;
 use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
 use keyrail_engine::order::shard_of;
-use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline, Refusal, Token, Trouble};
+use keyrail_engine::pipeline::{Action, Pipeline, Refusal, Token, Trouble};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::shard::Settled;
+use state::Known;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use transaction::Client;
 
@@ -54,6 +57,7 @@ pub(super) struct Committer {
     /// What shards have told and the ledger does not take yet, in order.
     hold: VecDeque<ToCommitter>,
     client: Client,
+    known: Known,
     /// The transactional id is another process's: this one ends.
     fenced: bool,
     planted: Option<Bug>,
@@ -77,6 +81,7 @@ impl Committer {
             present: BTreeMap::new(),
             hold: VecDeque::new(),
             client: Client::default(),
+            known: Known::default(),
             fenced: false,
             planted: settings.policy.planted,
         }
@@ -136,6 +141,9 @@ impl Committer {
         if env.now_ms >= self.next_tick_ms {
             self.next_tick_ms = env.now_ms + env.rng.within(1, TICK_MS);
             self.hear_answer(mail, env);
+            if env.settings.policy.keeps_state() {
+                self.tend_state(mail, env);
+            }
             self.ledger.tick(env.now(), &mut actions);
         } else {
             // What a thread waits for comes in any order, but for what is in one line.
@@ -241,10 +249,15 @@ impl Committer {
                 self.ledger.lost(&partitions, now, actions);
                 self.tell_consumer(ToConsumer::Forgotten);
             }
-            ToCommitter::Settled(all) => {
-                let mut all = VecDeque::from(all);
-                while let Some(settled) = all.pop_front() {
-                    if !self.publish(settled, actions, mail, env) {
+            ToCommitter::StateRead(partition, epoch) => {
+                if self.present.get(&partition) == Some(&epoch) {
+                    self.known.read(partition, epoch);
+                }
+            }
+            ToCommitter::StateEnds(ends) => self.hear_ends(ends, mail),
+            ToCommitter::Settled(mut work) => {
+                while let Some(settled) = work.settled.pop_front() {
+                    if !self.publish(settled, &work, actions, mail, env) {
                         return;
                     }
                     // What was published can end the transaction in the middle: the rest waits, before all others.
@@ -252,8 +265,8 @@ impl Committer {
                         break;
                     }
                 }
-                if !all.is_empty() {
-                    self.hold.push_front(ToCommitter::Settled(all.into()));
+                if !work.settled.is_empty() {
+                    self.hold.push_front(ToCommitter::Settled(work));
                 }
             }
             ToCommitter::Drained(partition, epoch) => self.ledger.drained(partition, epoch, now, actions),
@@ -264,10 +277,12 @@ impl Committer {
     fn publish(
         &mut self,
         settled: Settled<Payload>,
+        work: &Work,
         actions: &mut Vec<Action>,
         mail: &mut Mail,
         env: &mut Env,
     ) -> bool {
+        let said = work.said_of(settled.slot);
         let (ticket, rec) = (settled.ticket, std::rc::Rc::clone(&settled.message.rec));
         let outputs = if settled.fate == Fate::Done { rec.outputs } else { crate::record::Outputs::default() };
         let records = outputs.places().len() as u32;
@@ -286,7 +301,7 @@ impl Committer {
                 return false;
             }
             let effect =
-                Effect { run, partition: rec.partition, offset: rec.offset, index: index as u8, letter: false };
+                Effect { run, partition: rec.partition, offset: rec.offset, index: index as u8, letter: false, said };
             self.ledger.staged(u64::from(rec.size));
             if let Some(report) = env.produce(self.client.sender(mail), *place, token.0, effect) {
                 self.reported(token, report, actions, mail, env);
@@ -352,6 +367,7 @@ impl Committer {
                     return false;
                 }
                 if env.has_transactions() {
+                    self.known.ends_sent(number);
                     self.send_offsets(number, offsets, mail, env);
                     return true;
                 }
@@ -370,6 +386,7 @@ impl Committer {
             | Action::Restart(_)
             | Action::Fenced(_) => return self.act_in_transaction(action, more, mail, env),
             Action::Close { partition, epoch } => {
+                self.known.close(partition, epoch);
                 for shard in 0..self.shards.len() {
                     self.tell_shard(shard, ToShard::Close { partition, epoch });
                 }
@@ -415,85 +432,11 @@ impl Committer {
         let original = env.original(ticket.partition, ticket.offset);
         env.oracle.letter_made(settled, original.as_deref());
         let (run, partition) = (mail.run(ticket.epoch).0, index_of(ticket.partition));
-        let effect = Effect { run, partition, offset: ticket.offset, index: 0, letter: true };
+        let effect = Effect { run, partition, offset: ticket.offset, index: 0, letter: true, said: 0 };
         self.ledger.staged(100);
         if let Some(report) = env.produce_letter(self.client.sender(mail), token.0, effect, short) {
             self.reported(token, report, more, mail, env);
         }
         true
-    }
-
-    /// Beside each offset the assignment that it is for.
-    fn with_runs(&self, offsets: Vec<CommitOffset>, mail: &Mail, env: &mut Env) -> Vec<(CommitOffset, RunId)> {
-        let mut with_runs = Vec::with_capacity(offsets.len());
-        for offset in offsets {
-            match self.present.get(&offset.partition) {
-                Some(epoch) => with_runs.push((offset, mail.run(*epoch))),
-                None => {
-                    let at = (index_of(offset.partition), offset.offset);
-                    env.oracle.violated(invariant::OFFSETS, Some(at), "a partition that was lost is committed".into());
-                }
-            }
-        }
-        with_runs
-    }
-
-    fn send_commit(&mut self, name: CommitName, offsets: Vec<CommitOffset>, mail: &Mail, env: &mut Env) {
-        let with_runs = self.with_runs(offsets, mail, env);
-        let lot = env.afflictions[usize::from(mail.worker)].commit.take().unwrap_or(CommitLot::Stored);
-        let arrival_ms = self.last_arrival_ms.max(env.now_ms + env.rng.below(6));
-        self.last_arrival_ms = arrival_ms;
-        let request = CommitRequest {
-            process: mail.process,
-            member: mail.member,
-            generation: env.group.known_generation(mail.member),
-            name,
-            offsets: with_runs,
-            planned_ms: env.now_ms,
-            lot,
-        };
-        env.after(arrival_ms - env.now_ms, Due::Commit(Box::new(request)));
-    }
-
-    fn release(
-        &mut self,
-        offsets: Vec<CommitOffset>,
-        partitions: Vec<Partition>,
-        mail: &mut Mail,
-        env: &mut Env,
-    ) -> bool {
-        if env.reach(mail.worker, Point::Release) {
-            return false;
-        }
-        let hasty = env.now_ms >= self.revoke_since_ms + self.revoke_ms;
-        for partition in &partitions {
-            env.note(Who::Worker(mail.worker), "release", Some((index_of(*partition), -1)), i64::from(hasty));
-            if let Some(epoch) = self.present.get(partition).filter(|_| hasty) {
-                env.oracle.unclean(mail.run(*epoch));
-            }
-        }
-        self.answers.forget();
-        self.releases += 1;
-        let answered = offsets.is_empty().then_some(true);
-        if answered.is_none() {
-            self.send_commit(CommitName::Release(self.releases), offsets, mail, env);
-        }
-        let count = self.releases;
-        self.releasing = Some(Releasing { count, partitions, answered, give_up_ms: env.now_ms + self.commit_ms });
-        true
-    }
-
-    /// The last commit is answered, or waited for long enough.
-    fn end_release(&mut self, mail: &mut Mail, env: &mut Env) {
-        let Some(release) = self.releasing.take() else { return };
-        for partition in &release.partitions {
-            if let Some(epoch) = self.present.remove(partition)
-                && release.answered != Some(true)
-            {
-                env.oracle.unclean(mail.run(epoch));
-            }
-        }
-        self.ledger.released();
-        self.tell_consumer(ToConsumer::Unassign(release.partitions));
     }
 }

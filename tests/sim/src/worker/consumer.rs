@@ -15,7 +15,7 @@ use keyrail_engine::intake::{Intake, Take};
 use keyrail_engine::message::{Epoch, Partition, Ticket};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::ranges::Ranges;
-use opening::{Restart, Start};
+use opening::{Ends, Restart, Start};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -37,7 +37,7 @@ struct Feed {
     paused: bool,
     /// The client delivers nothing before it seeks.
     stuck: bool,
-    /// Its seen ids are not read yet.
+    /// Its seen ids and its state are not read yet.
     waits: bool,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Consumer {
     batch: Vec<Rc<Rec>>,
     /// To be started anew once the broker has said what is committed.
     restarts: Vec<Restart>,
-    /// To be started once it is known what was seen before.
+    /// To be started once it is known what was seen before, and what its state is.
     starts: Vec<Start>,
     planted: Option<Bug>,
 }
@@ -215,7 +215,7 @@ impl Consumer {
         *feed = Feed { position: start, paused: feed.paused, stuck: false, waits: feed.waits };
         let opened = self.intake.rewind(partition, start, settled);
         let skips_below = env.oracle.skipped_by(mail.process, index_of(partition));
-        self.tell_opened(partition, opened, (skips_below, start), 0, mail, env);
+        self.tell_opened(partition, opened, (skips_below, start), Ends::default(), mail, env);
     }
 
     fn unassign(&mut self, partitions: &[Partition], mail: &mut Mail, env: &mut Env) {
@@ -318,6 +318,11 @@ impl Consumer {
             self.next_beat_ms = env.now_ms + BEAT_MS;
             let ends = self.feeds.keys().map(|p| (*p, env.logs[usize::from(index_of(*p))].end())).collect();
             self.tell(ToCommitter::Watermarks(ends));
+            if env.settings.policy.keeps_state() && env.rng.percent(40) {
+                let runs: Vec<Partition> = self.feeds.iter().filter(|(_, f)| !f.waits).map(|(p, _)| *p).collect();
+                let ends = runs.into_iter().map(|p| (p, env.state_end(index_of(p), false))).collect();
+                self.tell(ToCommitter::StateEnds(ends));
+            }
         }
     }
 

@@ -5,6 +5,7 @@ mod committer;
 mod consumer;
 mod inbox;
 mod shard;
+mod store;
 
 use crate::env::{CommitName, Env, Marks, Told};
 use crate::invariants::RunId;
@@ -19,10 +20,14 @@ use keyrail_engine::intake::Opened;
 use keyrail_engine::message::{Epoch, MessageId, Now, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
+use keyrail_engine::state::{Change, Entry};
 use shard::ShardActor;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
+pub use store::Disk;
+pub(crate) use store::Store;
 
 /// What the consumer is told.
 #[derive(Debug)]
@@ -63,6 +68,8 @@ pub(crate) enum ToShard {
     },
     /// These ids are committed.
     Marked(Partition, Rc<[MessageId]>),
+    /// These changes of state are.
+    Kept(Partition, Arc<[Change]>),
 }
 
 /// The ids that a process knows to be committed.
@@ -96,13 +103,35 @@ impl Past for KnownIds {
 #[derive(Debug)]
 pub(crate) enum ToCommitter {
     Opened(Partition, Opened),
-    Received { partition: Partition, epoch: Epoch, runs: Vec<(i64, i64)> },
+    Received {
+        partition: Partition,
+        epoch: Epoch,
+        runs: Vec<(i64, i64)>,
+    },
     Watermarks(Vec<(Partition, i64)>),
     Gate(bool),
     Revoke(Vec<Partition>),
     Lost(Vec<Partition>),
-    Settled(Vec<Settled<Payload>>),
+    Settled(Work),
     Drained(Partition, Epoch),
+    /// All state of this assignment of a partition is read.
+    StateRead(Partition, Epoch),
+    /// Where the logs of partitions' state end.
+    StateEnds(Vec<(Partition, usize)>),
+}
+
+/// Messages whose fates are decided.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) settled: VecDeque<Settled<Payload>>,
+    /// What the outputs of each slot tell of the state that its message read and left.
+    pub(crate) said: Vec<u64>,
+}
+
+impl Work {
+    fn said_of(&self, slot: Option<u32>) -> u64 {
+        slot.and_then(|slot| self.said.get(slot as usize)).copied().unwrap_or(0)
+    }
 }
 
 /// The inboxes of the actors, and what they share.
@@ -124,6 +153,8 @@ pub(crate) struct Mail {
     pub(crate) held: Rc<Cell<u64>>,
     /// Shared by its threads.
     pub(crate) past: Rc<KnownIds>,
+    /// So is this.
+    pub(crate) state: Rc<Store>,
     /// Runs by epoch: epochs of a process count from 1.
     runs: Vec<RunId>,
 }
@@ -206,6 +237,7 @@ impl Worker {
             answers: BTreeMap::new(),
             held: Rc::new(Cell::new(0)),
             past: Rc::new(KnownIds { window_ms, ids: RefCell::default() }),
+            state: Rc::new(Store::open(&env.disks[usize::from(number)])),
             runs: Vec::new(),
         };
         Self {
@@ -328,7 +360,17 @@ impl Worker {
         let lanes: usize = self.shards.iter().map(ShardActor::lanes).sum();
         let publications = self.committer.publications();
         let held = self.held_bytes();
-        (lanes > 0 || publications > 0 || held > 0)
-            .then(|| format!("{lanes} lanes, {publications} publications and {held} bytes are left at the end"))
+        let changes: usize = self.shards.iter().map(ShardActor::changes).sum();
+        (lanes > 0 || publications > 0 || held > 0 || changes > 0).then(|| {
+            format!(
+                "{lanes} lanes, {publications} publications, {held} bytes and {changes} changes are left at the end"
+            )
+        })
+    }
+
+    /// What it knows to be committed of a partition's state.
+    #[must_use]
+    pub fn state(&self, partition: Partition) -> BTreeMap<Arc<[u8]>, Entry> {
+        self.mail.state.all(partition)
     }
 }

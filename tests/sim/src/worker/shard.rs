@@ -1,6 +1,6 @@
 //! A shard thread's shell around [`Shard`], with the model's handler in place of Wasm.
 
-use super::{Inbox, Mail, ToCommitter, ToShard};
+use super::{Inbox, Mail, ToCommitter, ToShard, Work};
 use crate::coverage::Action;
 use crate::env::Env;
 use crate::handler::{self, Answer, Call};
@@ -12,8 +12,10 @@ use keyrail_engine::handover::Line;
 use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::{CallFailure, NOTHING_SEEN, Next, Plan, Settled, Shard};
+use keyrail_engine::state::Change;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// An id that this shard must remember.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +43,8 @@ pub(super) struct ShardActor {
     /// Closed while the call ran.
     drained: Vec<(Partition, Epoch)>,
     inbox_during_call: bool,
+    /// Committed while state was lent.
+    kept: Vec<(Partition, Arc<[Change]>)>,
 }
 
 impl ShardActor {
@@ -57,6 +61,7 @@ impl ShardActor {
             marks: HashMap::new(),
             drained: Vec::new(),
             inbox_during_call: settings.inbox_during_call,
+            kept: Vec::new(),
         }
     }
 
@@ -86,6 +91,10 @@ impl ShardActor {
     /// Tells the committer, or waits until it can.
     fn tell(&mut self, message: ToCommitter) {
         let _never_gone = self.out.push(message);
+    }
+
+    pub(super) fn changes(&self) -> usize {
+        self.shard.changes_held()
     }
 
     pub(super) fn lanes(&self) -> usize {
@@ -125,6 +134,8 @@ impl ShardActor {
                 }
             }
             ToShard::Marked(partition, ids) => self.shard.marked(partition, &ids),
+            ToShard::Kept(partition, changes) if self.call.is_some() => self.kept.push((partition, changes)),
+            ToShard::Kept(partition, changes) => self.shard.kept(partition, &changes),
             ToShard::LetterAcknowledged { partition, epoch, offset } => {
                 self.shard.letter_acknowledged(partition, epoch, offset);
                 if let Some(fact) = env.oracle.look(index_of(partition), offset) {
@@ -169,7 +180,7 @@ impl ShardActor {
         self.fresh = false;
         let mut settled = Vec::new();
         let next = self.shard.next(env.now(), &*mail.past, &mut settled);
-        self.hand_on(settled, mail, env);
+        self.hand_on(settled, Vec::new(), mail, env);
         match next {
             Next::Wait(at) => self.wake_ms = at,
             Next::Run(plan) => self.start_call(plan, mail, env),
@@ -182,6 +193,15 @@ impl ShardActor {
             slots.push((*delivery.ticket, Rc::clone(&delivery.message.rec), delivery.attempt));
         }
         if env.reach(mail.worker, Action::Call) {
+            return;
+        }
+        if env.settings.policy.keeps_state() && env.rng.below(200) == 0 {
+            // No instance of the handler can be had now.
+            if let Some(lent) = self.shard.lend_state() {
+                self.shard.return_state(lent);
+            }
+            self.shard.put_off();
+            self.fresh = true;
             return;
         }
         self.check_twins(&slots, env);
@@ -198,7 +218,11 @@ impl ShardActor {
             }
             calls_before.push(calls);
         }
-        self.call = Some(handler::call(slots, &calls_before, plan, mail.worker, env));
+        let mut call = handler::call(slots, &calls_before, plan, mail.worker, env);
+        if let Some(lent) = self.shard.lend_state() {
+            call.begin(lent, &mail.state, env);
+        }
+        self.call = Some(call);
     }
 
     /// A message and its duplicate must not run at the same time.
@@ -228,10 +252,17 @@ impl ShardActor {
     }
 
     fn end_call(&mut self, mail: &mut Mail, env: &mut Env) {
-        let Some(call) = self.call.take() else { return };
+        let Some(mut call) = self.call.take() else { return };
         let action = if matches!(call.answer, Answer::Outcomes(_)) { Action::Complete } else { Action::CallFailed };
         if env.reach(mail.worker, action) {
             return;
+        }
+        let said = call.end(&mail.state, env).map_or_else(Vec::new, |(lent, said)| {
+            self.shard.return_state(lent);
+            said
+        });
+        for (partition, changes) in self.kept.drain(..) {
+            self.shard.kept(partition, &changes);
         }
         handler::tell_oracle(&call, mail, env);
         let (mut settled, now) = (Vec::new(), env.now());
@@ -243,7 +274,7 @@ impl ShardActor {
             }
         };
         self.fresh = true;
-        self.hand_on(settled, mail, env);
+        self.hand_on(settled, said, mail, env);
         if report.retried > 0 && env.reach(mail.worker, Action::RetryWait) {
             return;
         }
@@ -252,7 +283,7 @@ impl ShardActor {
         }
     }
 
-    fn hand_on(&mut self, all: Vec<Settled<Payload>>, mail: &Mail, env: &mut Env) {
+    fn hand_on(&mut self, all: Vec<Settled<Payload>>, said: Vec<u64>, mail: &Mail, env: &mut Env) {
         for settled in &all {
             let ticket = settled.ticket;
             let at = (index_of(ticket.partition), ticket.offset);
@@ -278,7 +309,7 @@ impl ShardActor {
             }
         }
         if !all.is_empty() {
-            self.tell(ToCommitter::Settled(all));
+            self.tell(ToCommitter::Settled(Work { settled: all.into(), said }));
         }
     }
 }

@@ -74,7 +74,12 @@ impl Committer {
                     self.tell_shard(shard, ToShard::Marked(partition, Rc::clone(&ids)));
                 }
             }
+            Action::Keep { token, partition, changes } => {
+                return self.keep((token, partition, &changes), more, mail, env);
+            }
+            Action::Kept { partition, changes } => self.kept(partition, &changes, mail, env),
             Action::Renew => {
+                self.known.renewed();
                 if env.reach(mail.worker, Point::Renew) {
                     return false;
                 }
@@ -89,7 +94,10 @@ impl Committer {
                 return !env.reach(mail.worker, Point::GiveUp);
             }
             Action::Condemn { partition, offsets } => self.tell_consumer(ToConsumer::Condemn(partition, offsets)),
-            Action::Restart(partitions) => self.tell_consumer(ToConsumer::Restart(partitions)),
+            Action::Restart(partitions) => {
+                partitions.iter().for_each(|(partition, _)| self.known.suspend(*partition));
+                self.tell_consumer(ToConsumer::Restart(partitions));
+            }
             Action::Release { partitions, unfinished } => {
                 if env.reach(mail.worker, Point::Release) {
                     return false;
@@ -210,6 +218,10 @@ impl Committer {
                     return true;
                 }
                 self.ended(number, result, actions, mail, env);
+                if result.is_ok() {
+                    self.act_all(std::mem::take(actions), mail, env);
+                    self.reach_ends(number, mail);
+                }
             }
         }
         true

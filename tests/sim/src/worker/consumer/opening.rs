@@ -4,6 +4,7 @@ use super::{Consumer, Feed};
 use crate::coverage::Action;
 use crate::env::Env;
 use crate::model::group::Committed;
+use crate::model::outputs::marks_place;
 use crate::record::{SLOTS_PER_TOPIC, index_of};
 use crate::trace::Who;
 use crate::worker::{Mail, ToCommitter, ToShard};
@@ -13,7 +14,14 @@ use keyrail_engine::planted::Bug;
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::NOTHING_SEEN;
 
-/// A partition that is owned, and gives nothing before its seen ids are read up to here.
+/// Where the logs of a partition's seen ids and of its state ended when that was asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ends {
+    marks: usize,
+    state: usize,
+}
+
+/// A partition that is owned, and gives nothing before its seen ids and its state are read up to here.
 #[derive(Debug)]
 pub(super) struct Start {
     partition: Partition,
@@ -21,7 +29,9 @@ pub(super) struct Start {
     epoch: Epoch,
     seen_below: i64,
     settled: Ranges,
-    marks_end: usize,
+    ends: Ends,
+    /// Some of it is read.
+    begun: bool,
 }
 
 /// A partition that is to start anew within its assignment.
@@ -37,37 +47,68 @@ pub(super) struct Restart {
 }
 
 impl Consumer {
-    /// Where the seen ids of a partition end: asked after what is committed.
-    fn marks_end(&self, partition: u16, env: &mut Env) -> usize {
-        let coordinator = &mut env.coordinator;
-        if self.planted == Some(Bug::MarksToStable) {
-            coordinator.marks_stable_end(partition)
-        } else {
-            coordinator.marks_end(partition)
-        }
+    /// Where its logs end: asked after what is committed.
+    fn ends(&self, partition: u16, env: &mut Env) -> Ends {
+        let marks = env.coordinator.internal_log(marks_place(partition));
+        let to_stable = self.planted == Some(Bug::MarksToStable);
+        let marks = if to_stable { marks.stable_end() } else { marks.end() };
+        Ends { marks, state: env.state_end(partition, self.planted == Some(Bug::StateToStable)) }
     }
 
-    /// Starts what waits for its ids, once they are read.
+    /// Starts what waits for its ids and its state, once they are read.
     pub(super) fn start_known(&mut self, mail: &mut Mail, env: &mut Env) {
-        for start in std::mem::take(&mut self.starts) {
+        for mut start in std::mem::take(&mut self.starts) {
             let (partition, number) = (start.partition, index_of(start.partition));
             if self.intake.epoch(partition) != Some(start.epoch) {
                 continue;
             }
-            if env.down_until_ms > env.now_ms || env.coordinator.marks_stable_end(number) < start.marks_end {
+            let marks = env.coordinator.internal_log(marks_place(number));
+            let undecided = marks.stable_end() < start.ends.marks || env.state_end(number, true) < start.ends.state;
+            if env.down_until_ms > env.now_ms || undecided || !self.read_state(&mut start, mail, env) {
                 self.starts.push(start);
                 continue;
             }
-            for record in env.coordinator.marks_below(number, start.marks_end) {
+            let marks = env.coordinator.internal_log(marks_place(number));
+            for record in marks.read(0, start.ends.marks, false) {
                 mail.past.insert(partition, &env.marks[record]);
             }
-            env.note(Who::Worker(mail.worker), "ids read", Some((number, -1)), start.marks_end as i64);
+            env.note(Who::Worker(mail.worker), "ids read", Some((number, -1)), start.ends.marks as i64);
             if let Some(feed) = self.feeds.get_mut(&partition) {
                 feed.waits = false;
             }
             self.tell_shards(partition, start.epoch, start.seen_below, &start.settled);
+            if env.settings.policy.keeps_state() {
+                self.tell(ToCommitter::StateRead(partition, start.epoch));
+            }
             self.flush();
         }
+    }
+
+    /// Reads on, from where the local store ends. `true`: all is in.
+    fn read_state(&self, start: &mut Start, mail: &Mail, env: &mut Env) -> bool {
+        if !env.settings.policy.keeps_state() {
+            return true;
+        }
+        let (partition, number, end) = (start.partition, index_of(start.partition), start.ends.state);
+        let behind = self.planted == Some(Bug::StateFromBehind) && !std::mem::replace(&mut start.begun, true);
+        let from = mail.state.position(partition) + usize::from(behind);
+        let to = end.min(from + env.rng.within(1, 400) as usize);
+        if from < to {
+            let uncommitted = self.planted == Some(Bug::StateUncommitted);
+            for change in env.read_state(number, (from, to), uncommitted) {
+                mail.state.take(partition, &change);
+            }
+            mail.state.reach(partition, to);
+        }
+        if to < end {
+            return false;
+        }
+        env.note(Who::Worker(mail.worker), "state read", Some((number, -1)), end as i64);
+        // One that was thrown out, and does not know it yet, starts nothing that counts.
+        if env.group.owner(number) == Some(mail.member) {
+            env.oracle.judge_contents("what is read before it starts", number, &mail.state.all(partition));
+        }
+        true
     }
 
     fn tell_shards(&mut self, partition: Partition, epoch: Epoch, seen_below: i64, settled: &Ranges) {
@@ -113,7 +154,12 @@ impl Consumer {
     fn reopen(&mut self, partition: Partition, first: i64, mail: &mut Mail, env: &mut Env) {
         let number = index_of(partition);
         let committed = env.group.committed(number).cloned();
-        let marks_end = if self.planted == Some(Bug::MarksOnceOnly) { 0 } else { self.marks_end(number, env) };
+        let mut ends = self.ends(number, env);
+        match self.planted {
+            Some(Bug::MarksOnceOnly) => ends.marks = 0,
+            Some(Bug::StateOnceOnly) => ends.state = 0,
+            _ => {}
+        }
         let found = found(partition, committed.as_ref(), env);
         let opened = self.intake.reopen(partition, &found, first);
         self.tell_loss(partition, &opened, mail, env);
@@ -122,7 +168,7 @@ impl Consumer {
         }
         let skips_below = env.oracle.skipped_by(mail.process, number);
         let seen_below = opened.seen_below();
-        self.tell_opened(partition, opened, (skips_below, seen_below), marks_end, mail, env);
+        self.tell_opened(partition, opened, (skips_below, seen_below), ends, mail, env);
     }
 
     fn tell_loss(&self, partition: Partition, opened: &Opened, mail: &Mail, env: &mut Env) {
@@ -139,7 +185,10 @@ impl Consumer {
             return;
         }
         let committed = env.group.committed(number).cloned();
-        let marks_end = self.marks_end(number, env);
+        let ends = self.ends(number, env);
+        if env.settings.policy.keeps_state() && env.rng.percent(30) {
+            mail.state.reopen(partition, &env.disks[usize::from(mail.worker)]);
+        }
         let found = found(partition, committed.as_ref(), env);
         let from = env.settings.from;
         let opened = self.intake.open(partition, &found, from);
@@ -151,17 +200,17 @@ impl Consumer {
         let skips = opened.fresh && from == From::Latest && !later;
         self.feeds.insert(partition, Feed { position: opened.start, paused: false, stuck: false, waits: false });
         let skips_below = skips.then_some(found.log_end);
-        self.tell_opened(partition, opened, (skips_below, NOTHING_SEEN), marks_end, mail, env);
+        self.tell_opened(partition, opened, (skips_below, NOTHING_SEEN), ends, mail, env);
     }
 
-    /// Each of the others must know the epoch before it sees anything of it. Where ids are kept the shards hear of it when
+    /// Each of the others must know the epoch before it sees anything of it. Where ids or state are kept the shards hear of it when
     /// these are known, and records come only then; the ledger commits what the start changes at once.
     pub(super) fn tell_opened(
         &mut self,
         partition: Partition,
         opened: Opened,
         (skips_below, seen_below): (Option<i64>, i64),
-        marks_end: usize,
+        ends: Ends,
         mail: &mut Mail,
         env: &mut Env,
     ) {
@@ -174,11 +223,12 @@ impl Consumer {
             env.oracle.unclean(run);
         }
         let (epoch, settled) = (opened.epoch, opened.settled.clone());
-        if env.settings.policy.keeps_ids() {
+        let policy = &env.settings.policy;
+        if policy.keeps_ids() || policy.keeps_state() {
             if let Some(feed) = self.feeds.get_mut(&partition) {
                 feed.waits = true;
             }
-            self.starts.push(Start { partition, epoch, seen_below, settled, marks_end });
+            self.starts.push(Start { partition, epoch, seen_below, settled, ends, begun: false });
         } else {
             self.tell_shards(partition, epoch, seen_below, &settled);
         }

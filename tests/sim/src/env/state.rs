@@ -1,0 +1,56 @@
+//! State on its way to its logs, and what is read of these.
+
+use super::Env;
+use crate::model::outputs::{Effect, Report, Sender, state_place};
+use crate::trace::Who;
+use keyrail_engine::state::{Change, Entry};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Env {
+    /// As [`Env::produce`], for a change of an input partition's state.
+    pub fn produce_state(&mut self, sender: Sender, token: u64, partition: u16, change: &Change) -> Option<Report> {
+        let effect = Effect::state(partition, self.states.len());
+        self.states.push(change.clone());
+        self.send(sender, state_place(partition), token, effect, false)
+    }
+
+    /// Where the log of a partition's state ends, for who asks for all of it, or for what is decided.
+    pub fn state_end(&mut self, partition: u16, stable: bool) -> usize {
+        let log = self.coordinator.internal_log(state_place(partition));
+        if stable { log.stable_end() } else { log.end() }
+    }
+
+    /// Changes that stand between two positions of a partition's log; see [`InternalLog::read`].
+    ///
+    /// [`InternalLog::read`]: crate::model::internal::InternalLog::read
+    pub fn read_state(&mut self, partition: u16, (from, to): (usize, usize), uncommitted: bool) -> Vec<Change> {
+        let log = self.coordinator.internal_log(state_place(partition));
+        log.read(from, to, uncommitted).map(|record| self.states[record].clone()).collect()
+    }
+
+    /// All that is committed of a partition's state.
+    pub fn state_contents(&mut self, partition: u16) -> BTreeMap<Arc<[u8]>, Entry> {
+        let mut contents = BTreeMap::new();
+        for change in self.read_state(partition, (0, usize::MAX), false) {
+            match change.entry {
+                Some(entry) => contents.insert(change.key, entry),
+                None => contents.remove(&change.key),
+            };
+        }
+        contents
+    }
+
+    /// Compaction runs over the log of a partition's state.
+    pub fn compact_state(&mut self, partition: u16) {
+        self.note(Who::Broker, "state compacted", Some((partition, -1)), 0);
+        let states = &self.states;
+        self.coordinator.internal_log(state_place(partition)).compact(|record| Arc::clone(&states[record].key));
+    }
+
+    /// The local store of a worker is deleted while no process has it.
+    pub fn delete_store(&mut self, worker: u8) {
+        self.note(Who::Worker(worker), "store deleted", None, 0);
+        self.disks[usize::from(worker)] = super::Disk::default();
+    }
+}

@@ -1,0 +1,197 @@
+//! State of handlers: what each committed message read and left is the fold of the messages of its key that were committed
+//! before it, and so is what stands in the logs.
+
+use super::facts::End;
+use super::{Oracle, RunId, name};
+use crate::touch::{NAMES, Op, Touch, count_of};
+use keyrail_engine::message::Partition;
+use keyrail_engine::order::OrderKey;
+use keyrail_engine::state::{Change, Entry, Owner};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What has ended for so long is deleted, once there is nothing else to do.
+const ENDED_MS: i64 = 8_000;
+
+type Key = (u16, Arc<[u8]>);
+
+/// A value that stands.
+#[derive(Debug, Clone)]
+struct Value {
+    entry: Entry,
+    /// It had ended, and its deletion is committed. Who has not heard of that yet may see it still, by a clock that went
+    /// back.
+    buried: bool,
+}
+
+/// State as it must be.
+#[derive(Debug, Default)]
+pub(super) struct States {
+    /// What the last run of each message did that was answered for, by its assignment.
+    touches: HashMap<(RunId, i64), Rc<Touch>>,
+    values: BTreeMap<Key, Value>,
+}
+
+/// What a committed transaction holds of state.
+#[derive(Debug)]
+pub(super) struct Committed<'a> {
+    /// What it covers, in order, and with what sum of what they read their outputs are; `None`: they have none.
+    pub covered: Vec<((u16, i64), RunId, Option<u64>)>,
+    pub changes: &'a [(u16, &'a Change)],
+    pub latest_wall_ms: i64,
+}
+
+impl States {
+    /// What a read must have found, one way or the other.
+    fn may_find(&self, key: &Key, wall_ms: i64, found: Option<&[u8]>) -> bool {
+        match self.values.get(key).filter(|value| value.entry.lives(wall_ms)) {
+            None => found.is_none(),
+            Some(value) => found == Some(&*value.entry.value) || value.buried && found.is_none(),
+        }
+    }
+
+    fn may_scan(&self, at: u16, owner: &Owner, op: ((bool, u32), i64), found: &[(String, Arc<[u8]>)]) -> bool {
+        let ((after_first, limit), wall_ms) = op;
+        let mut rest = found;
+        let mut names = NAMES;
+        names.sort_unstable();
+        for text in names.into_iter().filter(|text| !after_first || *text > NAMES[0]) {
+            let key: Key = (at, owner.key(text).into());
+            let seen = rest.split_first().filter(|((own, _), _)| own == text);
+            if seen.is_none() && found.len() - rest.len() == limit as usize {
+                break;
+            }
+            if !self.may_find(&key, wall_ms, seen.map(|((_, value), _)| &**value)) {
+                return false;
+            }
+            rest = seen.map_or(rest, |(_, rest)| rest);
+        }
+        rest.is_empty() && found.len() <= limit as usize
+    }
+
+    /// A message is committed. Tells what it did that can't be.
+    fn replay(&mut self, at: u16, touch: &Touch, changed: &mut BTreeSet<Key>) -> Option<String> {
+        for op in &touch.ops {
+            match op {
+                Op::Get(name, wall_ms, found) => {
+                    let text = NAMES[usize::from(*name)];
+                    let key: Key = (at, touch.owner.key(text).into());
+                    if !self.may_find(&key, *wall_ms, found.as_deref()) {
+                        let (is, seen) = (self.told(&key, *wall_ms), found.as_deref().map(count_of));
+                        return Some(format!("read {seen:?} under {text:?}, and what was committed before left {is}"));
+                    }
+                }
+                Op::Scan(what, wall_ms, found) => {
+                    if !self.may_scan(at, &touch.owner, (*what, *wall_ms), found) {
+                        let seen: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+                        return Some(format!("found {seen:?} or their values, which is not what was committed before"));
+                    }
+                }
+                Op::Write(name, entry) => {
+                    let key: Key = (at, touch.owner.key(NAMES[usize::from(*name)]).into());
+                    changed.insert(key.clone());
+                    match entry.clone() {
+                        Some(entry) => self.values.insert(key, Value { entry, buried: false }),
+                        None => self.values.remove(&key),
+                    };
+                }
+            }
+        }
+        None
+    }
+
+    fn told(&self, key: &Key, wall_ms: i64) -> String {
+        match self.values.get(key) {
+            None => "nothing".into(),
+            Some(Value { entry, buried }) => {
+                let ended = if entry.lives(wall_ms) { "" } else { ", which had ended" };
+                format!("{}{ended}{}", count_of(&entry.value), if *buried { ", which was deleted" } else { "" })
+            }
+        }
+    }
+
+    /// What stands of a partition: what has ended and is not deleted, too.
+    fn standing(&self, partition: u16) -> BTreeMap<Arc<[u8]>, Entry> {
+        let from: Key = (partition, Arc::from(&[][..]));
+        let own = self.values.range(from..).take_while(|((at, _), _)| *at == partition);
+        own.filter(|(_, value)| !value.buried).map(|((_, key), value)| (Arc::clone(key), value.entry.clone())).collect()
+    }
+}
+
+impl Oracle {
+    /// The handler's answer for a message stands, with what it did with its key's state.
+    pub fn touched(&mut self, run: RunId, offset: i64, touch: &Rc<Touch>) {
+        self.states.touches.insert((run, offset), Rc::clone(touch));
+    }
+
+    /// A transaction is committed: its messages had the right state before them, and leave the right one behind them.
+    pub(super) fn judge_state(&mut self, committed: &Committed<'_>) {
+        let mut changed = BTreeSet::new();
+        for (at, run, said) in &committed.covered {
+            let end = self.locals.get(&(*run, at.1)).and_then(|local| local.end);
+            let touch = self.states.touches.remove(&(*run, at.1));
+            let Some(touch) = touch.filter(|_| matches!(end, Some(End::Done | End::Skipped))) else { continue };
+            if said.is_some_and(|said| said != touch.told()) {
+                self.violated(name::STATE, Some(*at), "its outputs are not of what it read and left".into());
+            }
+            if let Some(what) = self.states.replay(at.0, &touch, &mut changed) {
+                self.violated(name::STATE, Some(*at), what);
+            }
+        }
+        let mut written: BTreeMap<Key, &Change> = BTreeMap::new();
+        for (partition, change) in committed.changes {
+            if written.insert((*partition, Arc::clone(&change.key)), change).is_some() {
+                let what = "a name has two records in one transaction".into();
+                self.violated(name::STATE, Some((*partition, -1)), what);
+            }
+        }
+        for key in &changed {
+            let present = self.states.values.get(key).map(|value| &value.entry);
+            let record = written.remove(key);
+            if record.is_none_or(|change| change.entry.as_ref() != present) {
+                let what = if record.is_some() { "is committed with another value" } else { "is not committed" };
+                let what = format!("what a transaction's messages leave under a name {what}");
+                self.violated(name::STATE, Some((key.0, -1)), what);
+            }
+        }
+        // What is left deletes what has ended.
+        for (key, change) in written {
+            let ended = |value: &&mut Value| !value.buried && !value.entry.lives(committed.latest_wall_ms);
+            match self.states.values.get_mut(&key).filter(ended) {
+                Some(value) if change.entry.is_none() => value.buried = true,
+                _ => {
+                    let what = "state is committed that no message of the transaction leaves".into();
+                    self.violated(name::STATE, Some((key.0, -1)), what);
+                }
+            }
+        }
+    }
+
+    /// What somebody takes for a partition's committed state.
+    pub fn judge_contents(&mut self, whose: &str, partition: u16, contents: &BTreeMap<Arc<[u8]>, Entry>) {
+        let standing = self.states.standing(partition);
+        if standing != *contents {
+            let differs = |key: &&Arc<[u8]>| standing.get(*key) != contents.get(*key);
+            let count = standing.keys().chain(contents.keys()).filter(differs).collect::<BTreeSet<_>>().len();
+            let what = format!("{whose} differs from what was committed in {count} names");
+            self.violated(name::STATE, Some((partition, -1)), what);
+        }
+    }
+
+    /// All work is done, and has been for a while: what has ended is deleted.
+    pub fn state_at_the_end(&mut self, wall_ms: i64) {
+        let late = |(_, value): &(&Key, &Value)| !value.buried && !value.entry.lives(wall_ms - ENDED_MS);
+        if let Some(((partition, _), _)) = self.states.values.iter().find(late) {
+            let (at, what) = (Some((*partition, -1)), "a value has ended and is never deleted".into());
+            self.violated(name::STATE, at, what);
+        }
+    }
+
+    /// How many messages the value counts that a key of a partition has under a name.
+    #[must_use]
+    pub fn state_of(&self, partition: Partition, key: OrderKey<'_>, name: &str) -> Option<u64> {
+        let key: Key = (crate::record::index_of(partition), Owner::of(key).ok()?.key(name).into());
+        self.states.values.get(&key).filter(|value| !value.buried).map(|value| count_of(&value.entry.value))
+    }
+}
