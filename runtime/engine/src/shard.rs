@@ -254,11 +254,17 @@ impl<M> Shard<M> {
 
     /// What a slot that stands has changed.
     fn changes(&mut self, ticket: &Ticket, slot: u32) -> Vec<Change> {
-        let present = self.epochs.get(&ticket.partition) == Some(&ticket.epoch);
-        match &mut self.state {
-            Some(state) if present => self.staged.stand(slot, state),
-            // Of an assignment that is over nothing will be published.
-            _ => Vec::new(),
+        let Some(state) = &mut self.state else { return Vec::new() };
+        match self.epochs.get(&ticket.partition) {
+            Some(present) if *present == ticket.epoch => self.staged.stand(slot, state),
+            // It has started anew: nothing of before will be published.
+            Some(_) => Vec::new(),
+            // It was closed while the call ran. What ran is still committed, and nobody here will ask for it.
+            None => {
+                let changes = self.staged.stand(slot, state);
+                state.drop_partition(ticket.partition);
+                changes
+            }
         }
     }
 

@@ -149,6 +149,25 @@ fn a_message_whose_assignment_is_over_changes_nothing() {
 }
 
 #[test]
+fn a_message_that_ends_after_its_partition_was_closed_is_committed_with_what_it_changes() {
+    let mut counter = Counter::new();
+    counter.obey("put a1 a2");
+    let mut settled = Vec::new();
+    assert!(matches!(counter.rig.shard.next(counter.rig.now, &NoPast, &mut settled), Next::Run(_)));
+    let mut call = counter.rig.shard.lend_state().unwrap();
+    let owner = Owner::of(OrderKey::Key(b"a")).unwrap();
+    for slot in 0..2 {
+        call.write(slot, (P0, owner.clone()), "n", Write::Put(&[slot as u8 + 1], None)).unwrap();
+    }
+    counter.obey("close 0 1");
+    counter.rig.shard.return_state(call);
+    counter.rig.shard.complete([Outcome::Done, Outcome::Done].into(), 10, counter.rig.now, &mut settled);
+    let values = settled.iter().map(|one| one.changes[0].entry.clone().unwrap().value[0]);
+    assert_eq!(values.collect::<Vec<u8>>(), [1, 2]);
+    assert_eq!(counter.rig.shard.changes_held(), 0);
+}
+
+#[test]
 fn handlers_without_state_are_lent_none() {
     assert!(Rig::new(policy()).shard.lend_state().is_none());
     assert!(
