@@ -48,9 +48,10 @@ impl Known {
         }
     }
 
-    /// The producer is made anew: what its transactions become is not known by what they were.
-    pub(super) fn renewed(&mut self) {
+    /// The present transaction is given up. What became of it is not known, though its answer may still come.
+    pub(super) fn given_up(&mut self) {
         self.ends.clear();
+        self.ends_before = None;
     }
 
     /// The end of this transaction is about to be sent.

@@ -79,7 +79,6 @@ impl Committer {
             }
             Action::Kept { partition, changes } => self.kept(partition, &changes, mail, env),
             Action::Renew => {
-                self.known.renewed();
                 if env.reach(mail.worker, Point::Renew) {
                     return false;
                 }
@@ -88,6 +87,7 @@ impl Committer {
             Action::GivenUp { .. } => {
                 env.note(Who::Worker(mail.worker), "given up", None, i64::from(self.client.attempt));
                 self.client.next_transaction();
+                self.known.given_up();
                 if self.planted == Some(Bug::DropHeld) {
                     self.hold.clear();
                 }
