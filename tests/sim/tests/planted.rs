@@ -18,7 +18,7 @@ const WITHOUT_TRANSACTIONS: [Bug; 6] = [
 ];
 
 /// What only transactions can do wrong.
-const WITH_TRANSACTIONS: [Bug; 21] = [
+const WITH_TRANSACTIONS: [Bug; 37] = [
     Bug::PublishWhileEnding,
     Bug::EndUnacknowledged,
     Bug::OmitUnmoved,
@@ -34,6 +34,22 @@ const WITH_TRANSACTIONS: [Bug; 21] = [
     Bug::StragglerIsStranger,
     Bug::OmitMarks,
     Bug::MarkedBeforeCommit,
+    Bug::KeepUncommittedState,
+    Bug::KeepUndoneState,
+    Bug::PassOnNewer,
+    Bug::OmitState,
+    Bug::OmitDeletions,
+    Bug::KeptBeforeCommit,
+    Bug::KeepStateOfVerdict,
+    Bug::ReadEnded,
+    Bug::SeeLaterSlots,
+    Bug::ExpireChanged,
+    Bug::ShardsForgetFirst,
+    Bug::StateUncommitted,
+    Bug::StateEndUnproven,
+    Bug::StateOnceOnly,
+    Bug::StateToStable,
+    Bug::StateFromBehind,
     Bug::MarksToStable,
     Bug::MarksOnceOnly,
     Bug::LateGeneration,
@@ -60,6 +76,6 @@ fn every_planted_bug_is_found() {
             }
         }
     }
-    assert!(Bug::ALL.len() >= 45, "only {} bugs are planted", Bug::ALL.len());
+    assert!(Bug::ALL.len() >= 64, "only {} bugs are planted", Bug::ALL.len());
     assert!(survivors.is_empty(), "not found in {SEEDS} seeds: {survivors:?}");
 }

@@ -125,11 +125,12 @@ impl Committer {
         for (partition, changes) in std::mem::take(&mut self.known.late) {
             changes.iter().for_each(|change| mail.state.take(partition, change));
         }
-        let Some(partition) = self.known.partitions.keys().nth(env.rng.index(16)).copied() else { return };
-        if env.rng.percent(10) {
+        let turn = env.rng.index(self.known.partitions.len().max(1));
+        let Some(partition) = self.known.partitions.keys().nth(turn).copied() else { return };
+        if env.rng.percent(3) {
             mail.state.save(partition, &mut env.disks[usize::from(mail.worker)]);
         }
-        if env.rng.percent(30) {
+        if env.rng.percent(8) {
             let ended = mail.state.ended(partition, env.now().wall_ms, MOST_ENDED);
             if !ended.is_empty() && self.ledger.expired(partition, &ended, env.now()) {
                 let at = Some((index_of(partition), -1));
