@@ -1,10 +1,11 @@
 //! What scenarios are played on: a quiet world, and hands to disturb it.
 
+use keyrail_engine::order::OrderKey;
 use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom};
 use keyrail_sim::coverage::Fault;
 use keyrail_sim::env::CommitLot;
 use keyrail_sim::model::group::Committed;
-use keyrail_sim::record::{ID_HEADER, Rec};
+use keyrail_sim::record::{ID_HEADER, Rec, partition_of};
 use keyrail_sim::settings::Settings;
 use keyrail_sim::worker::State;
 use keyrail_sim::world::World;
@@ -242,6 +243,27 @@ impl Stage {
 
     pub(crate) fn marker(&mut self, partition: u16) {
         self.0.env.logs[usize::from(partition)].append_marker();
+    }
+
+    /// How many messages the value counts that a key of a partition has under a name, as far as it is committed.
+    pub(crate) fn state(&self, partition: u16, key: u32, name: &str) -> Option<u64> {
+        let key = key.to_be_bytes();
+        self.0.env.oracle.state_of(partition_of(partition), OrderKey::Key(&key), name)
+    }
+
+    /// How many records a partition has.
+    pub(crate) fn written(&self, partition: u16) -> i64 {
+        self.0.env.logs[usize::from(partition)].end()
+    }
+
+    pub(crate) fn compact_state(&mut self, partition: u16) {
+        self.0.env.compact_state(partition);
+    }
+
+    /// The local store of a worker is gone; its process must be, too.
+    pub(crate) fn delete_store(&mut self, worker: u8) {
+        assert_eq!(self.0.worker(worker).state, State::Down, "worker {worker} has it");
+        self.0.env.delete_store(worker);
     }
 
     pub(crate) fn compact(&mut self, partition: u16, offset: i64) {

@@ -152,3 +152,18 @@ fn of_each_key_only_the_first_message_that_can_not_be_written_is_condemned_at_a_
         renewed ok => condemn 0 10 12, restart 0 or 10",
     );
 }
+
+#[test]
+fn state_of_an_assignment_that_is_over_is_kept_by_nobody_when_it_is_known_to_be_committed() {
+    check_ready(
+        "pub 10 0 $a=1 => -
+        pub 10 0 p=1 $b=1 => -
+        at 100
+        tick => keep t1 of 0 a=1, keep t2 of 1 b=1
+        ack t1
+        ack t2 => commit 1: 0@11 s1 1@11 s1
+        lost 0 => close 0@1
+        open 0 2 12
+        done 1 => kept 1 b=1",
+    );
+}
