@@ -393,6 +393,8 @@ impl Worker {
                 Ok(())
             }
             Action::GivenUp { why } => {
+                // Its answer may still come. What it says is not added any more, so it proves nothing.
+                self.ends_before = None;
                 show::given_up(&self.ledger.metrics, &self.ledger.names, &why);
                 Ok(())
             }

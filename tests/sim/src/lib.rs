@@ -6,7 +6,7 @@
 //!
 //! Every other seed is exactly-once. Then the model's broker has transactions, with all that can come late, twice or not
 //! at all of a request, and the oracle holds each transaction against its offsets: what is visible is covered, and what is
-//! covered is visible, once.
+//! covered is visible, once. Most of these have state, of which the oracle knows the fold.
 //!
 //! In the order of reading: [`settings`] is what a run is made of, [`world`] runs it, [`worker`] is one process,
 //! [`model`] the broker, [`faults`] what goes wrong, [`coverage`] which fault met which action.

@@ -6,7 +6,6 @@ use crate::rng::Rng;
 use keyrail_engine::message::{Partition, Ticket};
 use keyrail_engine::order::order_key;
 use keyrail_engine::policy::Order;
-use keyrail_engine::retry::split_mix;
 use keyrail_engine::state::{Call, Entry, Kept, Owner, Write};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -106,8 +105,7 @@ impl Touch {
 
 fn mix(sum: &mut u64, bytes: &[u8]) {
     for byte in bytes {
-        *sum ^= u64::from(*byte);
-        *sum = split_mix(sum);
+        *sum = (*sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
 }
 

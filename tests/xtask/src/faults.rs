@@ -63,7 +63,7 @@ const ROWS: [Row; 14] = [
     row("new code and manifests under load", RUN, &["swap::", "instances::"], Until::Once),
     row("embedded broker: kill -9 at every named point and at random", EMBEDDED, &["points::", "kills::"], Until::Once),
     row("embedded broker: full disk, damaged files, deleted folders", EMBEDDED, &["bad::", "folder::"], Until::Once),
-    row("simulator: 25 actions x 30 faults, seeds of virtual time", "sim", &[], Until::Seeds),
+    row("simulator: 30 actions x 39 faults, seeds of virtual time", "sim", &[], Until::Seeds),
 ];
 
 const fn row(fault: &'static str, program: &'static str, filters: &'static [&'static str], until: Until) -> Row {
