@@ -318,11 +318,11 @@ impl Consumer {
             self.next_beat_ms = env.now_ms + BEAT_MS;
             let ends = self.feeds.keys().map(|p| (*p, env.logs[usize::from(index_of(*p))].end())).collect();
             self.tell(ToCommitter::Watermarks(ends));
-            if env.settings.policy.keeps_state() && env.rng.percent(40) {
-                let runs: Vec<Partition> = self.feeds.iter().filter(|(_, f)| !f.waits).map(|(p, _)| *p).collect();
-                let ends = runs.into_iter().map(|p| (p, env.state_end(index_of(p), false))).collect();
-                self.tell(ToCommitter::StateEnds(ends));
-            }
+        }
+        if env.settings.policy.keeps_state() && env.rng.below(60) == 0 {
+            let runs: Vec<Partition> = self.feeds.iter().filter(|(_, f)| !f.waits).map(|(p, _)| *p).collect();
+            let ends = runs.into_iter().map(|p| (p, env.state_end(index_of(p), false))).collect();
+            self.tell(ToCommitter::StateEnds(ends));
         }
     }
 
