@@ -154,8 +154,6 @@ bugs! {
     StateUncommitted,
     /// A shell's: takes the end of a log of state for read as soon as it is told where that is.
     StateEndUnproven,
-    /// A shell's: takes it for read when a transaction is committed that was given up before.
-    StateEndGivenUp,
     /// A shell's: does not read state again for a partition that it starts anew.
     StateOnceOnly,
     /// A shell's: reads state up to what is decided, not up to the end of its log.

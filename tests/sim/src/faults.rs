@@ -144,7 +144,7 @@ fn once(strike: Strike, env: &mut Env) -> u64 {
     let mut late_ms = env.rng.within(100, 7_000);
     if env.has_transactions() && env.rng.percent(40) {
         // About when it is given up.
-        late_ms = env.settings.timing.transaction_ms + env.rng.below(100) - 40;
+        late_ms = env.settings.timing.transaction_ms + env.rng.below(45);
     }
     let ills = &mut env.afflictions[usize::from(strike.worker)];
     match strike.fault {

@@ -231,7 +231,7 @@ fn draw_faults(seed: u64, guarantee: Guarantee, rng: &mut Rng) -> Vec<(Action, F
     chosen.sort_by_key(|(action, _)| !is_rare(*action));
     let mut causes = vec![Fault::Lost, Fault::BlockedOutput, Fault::Revoke, Fault::Stop];
     if guarantee == Guarantee::ExactlyOnce {
-        causes.push(Fault::DoubtfulCommit);
+        causes.extend([Fault::DoubtfulCommit, Fault::LateCommit]);
     }
     chosen.extend(causes.into_iter().map(|fault| (Action::Route, fault)));
     chosen

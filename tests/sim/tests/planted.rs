@@ -18,7 +18,7 @@ const WITHOUT_TRANSACTIONS: [Bug; 6] = [
 ];
 
 /// What only transactions can do wrong.
-const WITH_TRANSACTIONS: [Bug; 38] = [
+const WITH_TRANSACTIONS: [Bug; 37] = [
     Bug::PublishWhileEnding,
     Bug::EndUnacknowledged,
     Bug::OmitUnmoved,
@@ -47,7 +47,6 @@ const WITH_TRANSACTIONS: [Bug; 38] = [
     Bug::ShardsForgetFirst,
     Bug::StateUncommitted,
     Bug::StateEndUnproven,
-    Bug::StateEndGivenUp,
     Bug::StateOnceOnly,
     Bug::StateToStable,
     Bug::StateFromBehind,
@@ -77,6 +76,6 @@ fn every_planted_bug_is_found() {
             }
         }
     }
-    assert!(Bug::ALL.len() >= 68, "only {} bugs are planted", Bug::ALL.len());
+    assert!(Bug::ALL.len() >= 67, "only {} bugs are planted", Bug::ALL.len());
     assert!(survivors.is_empty(), "not found in {SEEDS} seeds: {survivors:?}");
 }

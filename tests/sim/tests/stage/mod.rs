@@ -139,6 +139,11 @@ impl Stage {
         self.0.env.afflictions[usize::from(worker)].renewal = Some(Some(ms));
     }
 
+    /// For so long the producer of a worker hears late of what it has written.
+    pub(crate) fn late_acknowledgements(&mut self, worker: u8, ms: u64) {
+        self.0.env.afflictions[usize::from(worker)].late_acks_until_ms = self.now_ms() + ms;
+    }
+
     /// The markers of the next transaction that ends are written within so many milliseconds.
     pub(crate) fn next_markers_take(&mut self, ms: u64) {
         self.0.env.marker_ms = Some(ms);

@@ -87,9 +87,7 @@ impl Committer {
             Action::GivenUp { .. } => {
                 env.note(Who::Worker(mail.worker), "given up", None, i64::from(self.client.attempt));
                 self.client.next_transaction();
-                if self.planted != Some(Bug::StateEndGivenUp) {
-                    self.known.given_up();
-                }
+                self.known.given_up();
                 if self.planted == Some(Bug::DropHeld) {
                     self.hold.clear();
                 }
