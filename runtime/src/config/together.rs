@@ -50,7 +50,8 @@ fn shared_topics(manifest: &Manifest, other: &Manifest, faults: &mut Vec<Fault>)
     let before: Vec<String> = earlier.input.iter().map(|input| stem(earlier, input)).collect();
     let shared = pipeline.input.iter().map(|input| stem(pipeline, input)).find(|stem| before.contains(stem));
     if let Some(shared) = shared {
-        let problem = format!("its topics of seen ids and state, \"{shared}.*\", would be those of {} too", earlier.name);
+        let problem =
+            format!("its topics of seen ids and state, \"{shared}.*\", would be those of {} too", earlier.name);
         faults.push(manifest.group.fault("group", problem, "name the group so that GROUP.TOPIC differs"));
     }
 }
