@@ -14,6 +14,7 @@ mod points;
 mod rewind;
 mod run;
 mod socket;
+mod state;
 mod support;
 mod swap;
 mod terminal;

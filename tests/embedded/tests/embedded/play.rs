@@ -1,7 +1,9 @@
-//! A pipeline with the `scripted` handler on the embedded broker, what is sent to it, and what must come of that.
+//! A pipeline with the `scripted` handler, or another one, on the embedded broker, what is sent to it, and what must come of
+//! that.
 
 use crate::run::{PARTITIONS, beside, guests, options, start};
 use crate::support::{Folder, all, at, produce, send, text, topic};
+use keyrail::broker::Produce;
 use keyrail::broker::client::Client;
 use keyrail::broker::embedded::{self, Embedded};
 use keyrail::record::Record;
@@ -29,11 +31,16 @@ pub(crate) type Repeats = usize;
 impl Play {
     /// `tables` stand at the end of the manifest. `None`, noted: the handlers are not built.
     pub(crate) fn new(test: &str, tables: &str) -> Option<Self> {
-        let scripted = guests(test)?.join("scripted.wasm");
+        Self::of(test, "scripted", tables)
+    }
+
+    /// With another handler.
+    pub(crate) fn of(test: &str, guest: &str, tables: &str) -> Option<Self> {
+        let handler = guests(test)?.join(format!("{guest}.wasm"));
         let folder = Folder::new();
         let plugins = folder.path().join("plugins");
         std::fs::create_dir(&plugins).unwrap();
-        std::fs::copy(scripted, plugins.join("p.wasm")).unwrap();
+        std::fs::copy(handler, plugins.join("p.wasm")).unwrap();
         let host = "broker = \"embedded\"\nadmin.listen = \"127.0.0.1:0\"\nembedded.partitions = 4\n";
         std::fs::write(folder.path().join("keyrail.toml"), host).unwrap();
         let top = "handler = \"p.wasm\"\ninput = [\"in\"]\noutput.out = \"out\"\n";
@@ -61,15 +68,34 @@ impl Play {
             messages.iter().map(|(_, command, id)| format!("{{\"do\":\"{command}\",\"id\":\"{id}\"}}")).collect();
         let mut records = Vec::new();
         for ((key, command, id), value) in messages.iter().zip(&values) {
-            records.push(produce("in", key, value));
-            let (stream, told) = match *command {
-                "dead-letter" | "retry" | "trap" | "unknown-output" => (&mut self.letters, value),
-                _ => (&mut self.outputs, id),
-            };
-            stream.entry(key.clone()).or_default().push(told.clone());
+            records.push((key.clone(), value.clone()));
+            match *command {
+                "dead-letter" | "retry" | "trap" | "unknown-output" => self.expect_letter(key, value),
+                _ => self.expect_output(key, id),
+            }
         }
-        self.sent += records.len();
-        send(client, &records);
+        self.send_plain(client, &records);
+    }
+
+    /// Keys and values of which nothing more must come than what is noted otherwise.
+    pub(crate) fn send_plain(&mut self, client: &mut dyn Client, messages: &[(String, String)]) {
+        self.sent += messages.len();
+        send(client, &messages.iter().map(|(key, value)| produce("in", key, value)).collect::<Vec<_>>());
+    }
+
+    /// The same without a key.
+    pub(crate) fn send_keyless(&mut self, client: &mut dyn Client, values: &[&str]) {
+        self.sent += values.len();
+        let keyless = |value| Produce { key: None, ..produce("in", "", value) };
+        send(client, &values.iter().map(|value| keyless(*value)).collect::<Vec<_>>());
+    }
+
+    pub(crate) fn expect_output(&mut self, key: &str, value: &str) {
+        self.outputs.entry(key.to_owned()).or_default().push(value.to_owned());
+    }
+
+    pub(crate) fn expect_letter(&mut self, key: &str, value: &str) {
+        self.letters.entry(key.to_owned()).or_default().push(value.to_owned());
     }
 
     /// What must come out, as of now.

@@ -48,32 +48,46 @@ fn die(play: &Play, point: Point, pass: u64) {
     assert_eq!(status.signal(), Some(SIGKILL), "{point:?}@{pass}: {status}");
 }
 
-/// What the deaths repeated: outputs, dead letters, and how many messages were uncommitted then.
-fn repeats(test: &str, guarantee: &str) -> Option<(usize, usize, usize)> {
+/// Whether this build has the points; else it is noted.
+pub(crate) fn armed(test: &str) -> bool {
     if !keyrail::fail::ENABLED {
         crate::support::skip(test, "built without --features keyrail/fail-points; cargo xtask test sets it");
+    }
+    keyrail::fail::ENABLED
+}
+
+/// A process dies at every point, [`ROUNDS`] times; `feed` sends for the life of that number. Afterwards all is settled.
+/// Gives how many messages were uncommitted at the deaths.
+pub(crate) fn die_everywhere(play: &mut Play, exactly_once: bool, feed: &mut dyn FnMut(&mut Play, usize)) -> usize {
+    let (mut lives, mut window) = (0, 0);
+    let points = Point::ALL.into_iter().filter_map(|p| Some((p, passes(p, exactly_once)?)));
+    for round in 0..ROUNDS {
+        for (n, (point, most)) in (0_u64..).zip(points.clone()) {
+            // Any pass up to the most, and the same ones in every run.
+            let pass = if most == 0 { 0 } else { 1 + (round * 7919 + n * 104_729) % most };
+            feed(play, lives);
+            lives += 1;
+            die(play, point, pass);
+            window += play.uncommitted(play.client().as_mut());
+        }
+    }
+    play.settle(play.start());
+    assert!(lives >= 15 * ROUNDS as usize, "{lives} deaths");
+    window
+}
+
+/// What the deaths repeated: outputs, dead letters, and how many messages were uncommitted then.
+fn repeats(test: &str, guarantee: &str) -> Option<(usize, usize, usize)> {
+    if !armed(test) {
         return None;
     }
     let retry = "retry.backoff = { first = \"20ms\", max = \"20ms\" }";
     let tables = format!("guarantee = \"{guarantee}\"\ncommit.interval = \"20ms\"\n{retry}\n");
     let mut play = Play::new(test, &tables)?;
-    let (mut next, mut deaths, mut window) = (0, 0, 0);
-    let points = Point::ALL.into_iter().filter_map(|p| Some((p, passes(p, guarantee == "exactly-once")?)));
-    for round in 0..ROUNDS {
-        for (n, (point, most)) in (0_u64..).zip(points.clone()) {
-            // Any pass up to the most, and the same ones in every run.
-            let pass = if most == 0 { 0 } else { 1 + (round * 7919 + n * 104_729) % most };
-            play.send(play.client().as_mut(), &mixed(next, next + EACH, 100));
-            next += EACH;
-            die(&play, point, pass);
-            deaths += 1;
-            window += play.uncommitted(play.client().as_mut());
-        }
-    }
-    play.settle(play.start());
-    assert!(deaths >= 15 * ROUNDS, "{deaths} deaths");
-    let mut client = play.client();
-    let (outputs, letters) = play.judge(client.as_mut());
+    let window = die_everywhere(&mut play, guarantee == "exactly-once", &mut |play, life| {
+        play.send(play.client().as_mut(), &mixed(life * EACH, (life + 1) * EACH, 100));
+    });
+    let (outputs, letters) = play.judge(play.client().as_mut());
     Some((outputs, letters, window))
 }
 
