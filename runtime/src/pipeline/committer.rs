@@ -158,8 +158,6 @@ impl Worker {
         }
         self.collect_reports(Duration::ZERO)?;
         self.collect_end()?;
-        // What is committed is told to the store before it is asked what of it has ended.
-        self.act()?;
         self.sweep()?;
         self.ledger.engine.tick(self.ledger.clock.now(), &mut self.actions);
         self.act()?;

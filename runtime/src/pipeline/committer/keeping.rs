@@ -44,10 +44,13 @@ impl Worker {
             return Ok(());
         }
         self.next_sweep = Instant::now() + SWEEP;
+        // IMPORTANT: first. A commit whose end was just collected may have given a key that had ended a new value, which an
+        // action tells: until then the old one is found here, and the new one would be deleted.
+        self.act()?;
         let now = self.ledger.clock.now();
         for (partition, kept) in self.memory.partitions() {
             let Some(held) = &kept.state else { continue };
-            // IMPORTANT: all that is committed is in it, since this thread puts it there.
+            // All that is committed is in it, since this thread puts it there.
             let keys = held.expired(now.wall_ms.saturating_sub_unsigned(self.ledger.call_ms), SWEPT)?;
             if keys.len() == SWEPT {
                 self.next_sweep = Instant::now() + SWEEP_ON;

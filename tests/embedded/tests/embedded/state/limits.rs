@@ -140,7 +140,7 @@ fn with_at_least_once_each_call_says_what_it_needs() {
     assert!(!client.topics().unwrap().iter().any(|topic| topic.name == TOPIC), "a topic that nobody writes to");
 }
 
-/// In a partition's order all its messages, also those without a key, have one state.
+/// Whatever their keys.
 #[test]
 fn with_order_by_partition_a_partition_has_one_state() {
     let test = "with_order_by_partition_a_partition_has_one_state";
