@@ -1,0 +1,94 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::*;
+use crate::pipeline::Naming;
+use crate::record::RecordBuilder;
+use keyrail_engine::state::encode;
+use keyrail_store::MemoryState;
+
+const AT: TopicPartition = TopicPartition { topic: 0, partition: 3 };
+
+/// The state of a partition, with an index that is open and empty.
+fn held() -> Held {
+    // Nothing is taken from the folder: the index is given.
+    let files = Naming::new(&std::env::temp_dir()).state().unwrap();
+    let (inputs, topics) = (vec!["in".to_owned()], vec!["g.in.state".to_owned()]);
+    let held = Held::new(Arc::new(Place { files, group: "g".to_owned(), inputs, topics }), AT);
+    held.index.set(Box::new(MemoryState::new(held.place.identity(AT, 7)))).unwrap();
+    held
+}
+
+fn key(name: &str) -> Vec<u8> {
+    [b"\x01\x00\x01k", name.as_bytes()].concat()
+}
+
+fn take(held: &Held, offset: i64, key: &[u8], value: Option<&[u8]>) -> u64 {
+    held.take(&RecordBuilder::new(Some(key), value).build(AT, offset, 0)).unwrap()
+}
+
+fn value(held: &Held, name: &str) -> Option<Vec<u8>> {
+    held.get(&key(name)).map(|entry| entry.value.to_vec())
+}
+
+fn position(held: &Held) -> Option<i64> {
+    held.index().unwrap().position()
+}
+
+#[test]
+fn what_is_read_is_there_and_a_tombstone_deletes_it() {
+    let held = held();
+    assert_eq!(take(&held, 4, &key("a"), Some(b"\x01one")), 1);
+    assert_eq!(take(&held, 5, &key("b"), Some(b"\x01two")), 1);
+    assert_eq!(take(&held, 6, &key("a"), None), 1);
+    assert_eq!((value(&held, "a"), value(&held, "b")), (None, Some(b"two".to_vec())));
+    assert_eq!(position(&held), Some(7));
+    held.reach(9).unwrap();
+    assert_eq!(position(&held), Some(9));
+}
+
+#[test]
+fn what_is_nobody_s_is_passed_over() {
+    let held = held();
+    assert_eq!(take(&held, 4, b"foreign", Some(b"\x01one")), 0);
+    assert_eq!(position(&held), Some(5));
+    assert_eq!(held.reach(5), Ok(()));
+}
+
+/// With an index on disk the next start reads on from its position: it must come across what could not be read again.
+#[test]
+fn reading_does_not_go_on_behind_a_value_that_nobody_can_read_until_its_key_is_written_anew() {
+    let held = held();
+    take(&held, 4, &key("a"), Some(b"\x01one"));
+    assert_eq!(take(&held, 5, &key("a"), Some(b"what?")), 0);
+    take(&held, 6, &key("b"), Some(b"\x01two"));
+    take(&held, 7, b"foreign", None);
+    assert_eq!(position(&held), Some(5), "the next start would not see it");
+    let told = |failed: Result<(), Failed>| match failed {
+        Err(Failed::Operator(why)) => why,
+        other => format!("{other:?}"),
+    };
+    let why = told(held.reach(8));
+    assert!(why.starts_with("g.in.state/3 holds at offset 5 what Keyrail did not write"), "{why}");
+    take(&held, 8, &key("a"), Some(b"\x01three"));
+    assert_eq!((position(&held), value(&held, "a")), (Some(9), Some(b"three".to_vec())));
+    assert_eq!(held.reach(9), Ok(()));
+}
+
+#[test]
+fn a_page_is_full_whatever_of_it_has_ended() {
+    let held = held();
+    for n in 0..9 {
+        let expires_ms = (n % 3 > 0).then_some(100);
+        let entry = encode(&Entry { value: Arc::from(*b"v"), expires_ms });
+        take(&held, n, &key(&n.to_string()), Some(&entry));
+    }
+    let names = |after: &[u8], limit, now_ms| {
+        let page = held.scan(&key(""), after, limit, now_ms);
+        page.iter().map(|(key, _)| key[4..][0] - b'0').collect::<Vec<_>>()
+    };
+    assert_eq!(names(b"", 2, 99), [0, 1]);
+    assert_eq!(names(b"", 2, 100), [0, 3]);
+    assert_eq!(names(&key("3"), 2, 100), [6]);
+    assert_eq!(held.expired(100, 4).unwrap().len(), 4);
+    assert!(held.expired(99, 4).unwrap().is_empty());
+}
