@@ -13,6 +13,10 @@ use keyrail::record::TopicPartition;
 use keyrail_engine::metadata::Metadata;
 use keyrail_engine::seen;
 use serde::Serialize;
+use std::time::Duration;
+
+/// One look for records.
+const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
 pub(super) struct RewindArgs {
@@ -24,7 +28,10 @@ pub(super) struct RewindArgs {
     to: Place,
     /// With [dedup]: keep the ids that were seen, so that what was done is not done again, or forget them all
     #[arg(long, value_name = "WHAT")]
-    seen: Option<Ids>,
+    seen: Option<Kept>,
+    /// Where the handler has state: keep it, so that messages that run again change it once more, or forget all of it
+    #[arg(long, value_name = "WHAT")]
+    state: Option<Kept>,
     /// Only this input topic; may be repeated
     #[arg(long, value_name = "TOPIC")]
     topic: Vec<String>,
@@ -38,9 +45,9 @@ pub(super) struct RewindArgs {
     json: bool,
 }
 
-/// What becomes of seen ids.
+/// What becomes of seen ids, or of state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Ids {
+enum Kept {
     Keep,
     Forget,
 }
@@ -51,6 +58,7 @@ struct Page<'a> {
     group: &'a str,
     moved: bool,
     forgot: bool,
+    forgot_state: bool,
     partitions: &'a [Move],
 }
 
@@ -80,20 +88,31 @@ pub(super) fn rewind(args: &RewindArgs) -> anyhow::Result<Exit> {
     let pipelines = broker::with_topics(pipelines, &all);
     let pipeline = lag::choose(&pipelines, Some(&args.pipeline), &unfit)?.remove(0);
     check_ids(args, pipeline)?;
+    let state = state_topics(pipeline, &all);
+    check_state(args, pipeline, !state.is_empty())?;
     let moves = moves(client.as_mut(), args, pipeline, &all)?;
-    let forgets = args.seen == Some(Ids::Forget);
+    let forgets = Forgets {
+        ids: (args.seen == Some(Kept::Forget)).then_some(&all),
+        state: if args.state == Some(Kept::Forget) { &state } else { &[] },
+    };
     if !args.dry_run {
-        carry_out(client.as_mut(), pipeline, &moves, forgets.then_some(&all))?;
+        carry_out(client.as_mut(), pipeline, &moves, &forgets)?;
     }
-    let (moved, forgot) = (!args.dry_run, !args.dry_run && forgets);
+    let moved = !args.dry_run;
+    let (forgot, forgot_state) = (moved && forgets.ids.is_some(), moved && !forgets.state.is_empty());
     let text = if args.json {
-        let page = Page { pipeline: &pipeline.name, group: &pipeline.group, moved, forgot, partitions: &moves };
+        let (pipeline, group) = (&pipeline.name, &pipeline.group);
+        let page = Page { pipeline, group, moved, forgot, forgot_state, partitions: &moves };
         serde_json::to_string(&page)? + "\n"
     } else {
-        let verdict = match (moved, forgot) {
-            (false, _) => "nothing was moved: --dry-run",
-            (true, false) => "moved; it goes on from there at its next start",
-            (true, true) => "moved, and its seen ids are forgotten; it goes on from there at its next start",
+        let verdict = match (moved, forgot, forgot_state) {
+            (false, ..) => "nothing was moved: --dry-run",
+            (true, false, false) => "moved; it goes on from there at its next start",
+            (true, true, false) => "moved, and its seen ids are forgotten; it goes on from there at its next start",
+            (true, false, true) => "moved, and its state is forgotten; it goes on from there at its next start",
+            (true, true, true) => {
+                "moved, its seen ids and its state are forgotten; it goes on from there at its next start"
+            }
         };
         table(&moves).render(terminal::width(), terminal::colours()) + verdict + "\n"
     };
@@ -110,6 +129,26 @@ fn check_ids(args: &RewindArgs, pipeline: &Pipeline) -> Result<(), WrongUse> {
             pipeline.name
         ))),
         (Some(_), None) => Err(WrongUse(format!("{} keeps no ids: leave --seen out", pipeline.name))),
+        _ => Ok(()),
+    }
+}
+
+/// The topics of its state by their input, those that are there, whether or not its handler's file can be read now.
+fn state_topics(pipeline: &Pipeline, all: &[Topic]) -> Vec<(u32, String)> {
+    let topics = pipeline.clone().with_state().ok().and_then(|with| with.state).map(|state| state.topics);
+    let there = |name: &String| all.iter().any(|topic| topic.name == *name);
+    (0..).zip(topics.unwrap_or_default()).filter(|(_, name)| there(name)).collect()
+}
+
+/// The same of state: kept, each message that runs again changes it once more.
+fn check_state(args: &RewindArgs, pipeline: &Pipeline, has_some: bool) -> Result<(), WrongUse> {
+    match (args.state, has_some) {
+        (None, true) => Err(WrongUse(format!(
+            "{} has state: say --state keep, and what runs again changes it once more, or --state forget, and each key begins \
+             with none",
+            pipeline.name
+        ))),
+        (Some(_), false) => Err(WrongUse(format!("{} has no state: leave --state out", pipeline.name))),
         _ => Ok(()),
     }
 }
@@ -162,17 +201,26 @@ fn targets(client: &mut dyn Client, place: Place, topic: &Topic, partitions: &[i
     Ok(found.into_iter().zip(bounds).map(|(to, b)| to.clamp(b.start, b.end.max(b.start))).collect())
 }
 
-/// IMPORTANT: ids first, since what is moved before they are forgotten would be passed over as seen. Before that it is
-/// found out that nobody runs the pipeline.
+/// What is to be forgotten.
+struct Forgets<'a> {
+    /// Seen ids; with all topics that are there.
+    ids: Option<&'a [Topic]>,
+    /// State: these topics, by input.
+    state: &'a [(u32, String)],
+}
+
+/// IMPORTANT: ids and state first, since what is moved before they are forgotten would be passed over as seen, or counted
+/// twice. Before that it is found out that nobody runs the pipeline.
 fn carry_out(
     client: &mut dyn Client,
     pipeline: &Pipeline,
     moves: &[Move],
-    forgets: Option<&Vec<Topic>>,
+    forgets: &Forgets<'_>,
 ) -> anyhow::Result<()> {
     let commit = |m: &Move| OffsetCommit { at: m.at, offset: m.to, metadata: m.metadata.clone() };
     let offsets: Vec<OffsetCommit> = moves.iter().map(commit).collect();
-    if let Some(all) = forgets {
+    let forgets_some = forgets.ids.is_some() || !forgets.state.is_empty();
+    if forgets_some {
         // What stands is put down once more, as it is now: the broker takes it of a group without members only.
         let places: Vec<TopicPartition> = moves.iter().map(|m| m.at).collect();
         let committed = client.committed(&pipeline.group, &pipeline.input, &places)?;
@@ -181,11 +229,50 @@ fn carry_out(
         };
         let standing: Vec<OffsetCommit> = places.into_iter().zip(committed).filter_map(stands).collect();
         client.commit(&pipeline.group, &pipeline.input, &standing)?;
-        forget(client, pipeline, moves, all)?;
+        if let Some(all) = forgets.ids {
+            forget(client, pipeline, moves, all)?;
+        }
+        for m in moves {
+            if let Some((_, topic)) = forgets.state.iter().find(|(input, _)| *input == m.at.topic) {
+                let told =
+                    || format!("the state in {topic}/{} is not all forgotten, and nothing was moved", m.partition);
+                forget_state(client, topic, m.partition).with_context(told)?;
+            }
+        }
     }
-    let told = "the offsets are not all moved, and the seen ids are forgotten: stop what runs it, and do it again";
+    let told = "the offsets are not all moved, and what was to be forgotten is: stop what runs it, and do it again";
     let moved = client.commit(&pipeline.group, &pipeline.input, &offsets);
-    if forgets.is_some() { moved.context(told) } else { Ok(moved?) }
+    if forgets_some { moved.context(told) } else { Ok(moved?) }
+}
+
+/// Deletes each key's state by a tombstone. What is in the topic may be large, so it is done as it is read; a key that is in it more
+/// than once gets as many.
+fn forget_state(client: &mut dyn Client, topic: &str, partition: i32) -> anyhow::Result<()> {
+    let names = [topic.to_owned()];
+    let at = TopicPartition { topic: 0, partition };
+    let Some(bounds) = client.bounds(topic, &[partition])?.first().copied() else { return Ok(()) };
+    let mut reader = client.read(&names, &[(at, bounds.start)])?;
+    let mut records = Vec::new();
+    while reader.position(at).unwrap_or(bounds.start) < bounds.end {
+        records.clear();
+        reader.next(LOOK, &mut records)?;
+        let living = records.iter().filter(|record| record.offset < bounds.end && record.value().is_some());
+        let (headers, timestamp_ms) = (&[], None);
+        let tombstones: Vec<Produce<'_>> = living
+            .map(|record| Produce {
+                topic,
+                partition: Some(partition),
+                key: record.key(),
+                value: None,
+                headers,
+                timestamp_ms,
+            })
+            .collect();
+        for result in client.produce(&tombstones)? {
+            result.map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// A pipeline that never ran has no topic of ids, and nothing to forget.

@@ -2,7 +2,8 @@
 
 use crate::commands::run;
 use crate::play::{Play, mixed};
-use crate::run::beside;
+use crate::run::{beside, by_key};
+use crate::state::Counting;
 use crate::support::WAIT;
 use std::time::Instant;
 
@@ -70,6 +71,30 @@ fn without_ids_what_is_moved_back_is_done_again() {
     assert!(code == 0 && out.ends_with("moved; it goes on from there at its next start\n"), "{out}{err}");
     let (outputs, letters) = again(&play);
     assert_eq!(outputs + letters, 4, "the last one of each partition");
+}
+
+#[test]
+fn state_is_kept_and_changed_once_more_or_forgotten() {
+    let test = "state_is_kept_and_changed_once_more_or_forgotten";
+    let Some(mut counting) = Counting::new(test, "") else { return };
+    let child = counting.play.start();
+    counting.say(&child, "k", &["a", "b"]);
+    counting.say(&child, "l", &["a"]);
+    counting.play.settle(child);
+    let rewind = |counting: &Counting, args: &[&str]| {
+        run(&counting.play.folder, &[&["rewind", "p", "--to", "earliest"], args].concat(), "")
+    };
+    let told = |counting: &Counting| by_key(counting.play.client().as_mut(), "out").remove("k").unwrap().join(" ");
+    let (code, out, err) = rewind(&counting, &[]);
+    assert!(code == 2 && out.is_empty() && err.contains("p has state: say --state keep"), "{code} {err}");
+    let (code, out, err) = rewind(&counting, &["--state", "keep"]);
+    assert!(code == 0 && out.ends_with("moved; it goes on from there at its next start\n"), "{out}{err}");
+    counting.play.settle(counting.play.start());
+    assert_eq!(told(&counting), "1 a 2 b 3 a 4 b");
+    let (code, out, err) = rewind(&counting, &["--state", "forget"]);
+    assert!(code == 0 && out.contains("moved, and its state is forgotten"), "{out}{err}");
+    counting.play.settle(counting.play.start());
+    assert_eq!(told(&counting), "1 a 2 b 3 a 4 b 1 a 2 b");
 }
 
 fn played_without_ids(test: &str) -> Option<Play> {

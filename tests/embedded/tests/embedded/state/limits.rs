@@ -9,6 +9,9 @@ use keyrail::record::Record;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+/// A value is deleted once no call can be under way that began before it ended.
+const SHORT_CALLS: &str = "batch.max-time = \"300ms\"\nlimits.timeout = \"300ms\"\n";
+
 fn records(client: &mut dyn Client) -> usize {
     all(client, TOPIC, PARTITIONS).len()
 }
@@ -16,7 +19,7 @@ fn records(client: &mut dyn Client) -> usize {
 #[test]
 fn a_value_that_has_ended_is_deleted_from_the_topic_though_nobody_asks_for_it() {
     let test = "a_value_that_has_ended_is_deleted_from_the_topic_though_nobody_asks_for_it";
-    let Some(mut counting) = Counting::new(test, "") else { return };
+    let Some(mut counting) = Counting::new(test, SHORT_CALLS) else { return };
     let child = counting.play.start();
     let mut client = beside(&counting.play.folder, &child);
     let keys: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
@@ -41,7 +44,7 @@ fn a_value_that_has_ended_is_deleted_from_the_topic_though_nobody_asks_for_it() 
 #[test]
 fn a_value_that_ends_while_nobody_runs_is_not_there_at_the_next_start() {
     let test = "a_value_that_ends_while_nobody_runs_is_not_there_at_the_next_start";
-    let Some(mut counting) = Counting::new(test, "") else { return };
+    let Some(mut counting) = Counting::new(test, SHORT_CALLS) else { return };
     let child = counting.play.start();
     counting.say(&child, "k", &["a", "briefly b"]);
     counting.say(&child, "gone", &["briefly a"]);
@@ -66,8 +69,8 @@ fn a_value_that_ends_while_nobody_runs_is_not_there_at_the_next_start() {
 fn what_follows_a_value_that_has_ended_stays() {
     const SPAN: Duration = Duration::from_secs(6);
     const STEPS: [(Duration, &str); 3] =
-        [(Duration::ZERO, "briefly"), (Duration::from_millis(530), "stays"), (Duration::from_millis(2_500), "proof")];
-    let tables = format!("{RETRY}commit.interval = \"1ms\"\n");
+        [(Duration::ZERO, "briefly"), (Duration::from_millis(830), "stays"), (Duration::from_millis(2_500), "proof")];
+    let tables = format!("{RETRY}{SHORT_CALLS}commit.interval = \"1ms\"\n");
     let Some(mut play) = Play::of("what_follows_a_value_that_has_ended_stays", "tally", &tables) else { return };
     let child = play.start();
     let mut client = beside(&play.folder, &child);
