@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const COMMANDS: [&str; 6] = ["run", "check", "send", "tail", "lag", "topics"];
+const COMMANDS: [&str; 7] = ["run", "check", "send", "tail", "lag", "topics", "rewind"];
+/// Commands below `state`.
+const STATE: [&str; 2] = ["get", "list"];
 
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("manual").join(name);
@@ -50,6 +52,8 @@ fn bash_completes_commands_options_and_files() {
     assert_eq!(completed(&folder, &["keyrail", "run", "--conf"]), ["--config"]);
     assert_eq!(completed(&folder, &["keyrail", "run", "-c", "oth"]), ["other.toml"]);
     assert_eq!(completed(&folder, &["keyrail", "send", "topic", "--on-error", "sk"]), ["skip"]);
+    assert_eq!(completed(&folder, &["keyrail", "state", "li"]), ["list"]);
+    assert_eq!(completed(&folder, &["keyrail", "state", "get", "p", "--whole"]), ["--whole-partition"]);
     let all = completed(&folder, &["keyrail", "''"]);
     assert!(COMMANDS.iter().all(|command| all.iter().any(|word| word == command)), "{all:?}");
 }
@@ -58,7 +62,7 @@ fn bash_completes_commands_options_and_files() {
 fn every_shell_has_a_script_that_knows_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = keyrail(&["completions", shell]);
-        for command in COMMANDS {
+        for command in COMMANDS.iter().chain(&STATE) {
             assert!(script.contains(command), "{shell}: {command}");
         }
     }
@@ -88,12 +92,15 @@ fn there_is_a_page_for_the_program_and_for_each_command() {
     {
         assert!(main.contains(part), "{part} not in\n{main}");
     }
-    for command in COMMANDS {
+    let below = STATE.map(|command| format!("state-{command}"));
+    for command in COMMANDS.into_iter().chain(below.iter().map(String::as_str)) {
         let page = shown(&folder.join(format!("keyrail-{command}.1")));
         for part in [&format!("keyrail-{command}") as &str, "SYNOPSIS", "--config", "keyrail.toml"] {
             assert!(page.contains(part), "{part} not in\n{page}");
         }
     }
+    let state = shown(&folder.join("keyrail-state.1"));
+    assert!(state.contains("keyrail-state-get(1)"), "{state}");
     // What troff can't make sense of it tells on standard error.
     if let Ok(troff) =
         Command::new("groff").args(["-man", "-ww", "-Tascii"]).arg(folder.join("keyrail-send.1")).output()

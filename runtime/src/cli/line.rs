@@ -280,7 +280,18 @@ pub(super) fn headers(record: &Record, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn blob(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
+/// Bytes that an argument gives.
+pub(super) fn from_base64(text: &str) -> Result<Vec<u8>, String> {
+    BASE64.decode(text).map_err(|why| format!("no base64: {why}"))
+}
+
+/// Text as it is, other bytes as `base64:...`: for people.
+pub(super) fn told(bytes: &[u8]) -> String {
+    std::str::from_utf8(bytes).map_or_else(|_| format!("base64:{}", BASE64.encode(bytes)), str::to_owned)
+}
+
+/// Text, `{"base64":...}` or null.
+pub(super) fn blob(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
     let Some(bytes) = bytes else {
         out.extend_from_slice(b"null");
         return;

@@ -58,11 +58,16 @@ pub(super) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
         return print(&text);
     };
     std::fs::create_dir_all(dir).with_context(|| format!("can't make the folder {}", dir.display()))?;
-    let commands: Vec<_> = root.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
-    for page in commands.into_iter().chain([root]).map(page) {
+    for page in all(root).into_iter().map(page) {
         page.generate_to(dir).with_context(|| format!("can't write {}", dir.join(page.get_filename()).display()))?;
     }
     Ok(Exit::Done)
+}
+
+/// A command, and those below it.
+fn all(command: clap::Command) -> Vec<clap::Command> {
+    let below: Vec<_> = command.get_subcommands().filter(|below| !below.is_hide_set()).cloned().collect();
+    below.into_iter().flat_map(all).chain([command]).collect()
 }
 
 fn page(command: clap::Command) -> Man {

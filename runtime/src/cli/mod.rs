@@ -8,11 +8,13 @@ mod lag;
 mod line;
 mod manual;
 mod place;
+mod quiet;
 mod report;
 mod rewind;
 mod run;
 mod send;
 mod signals;
+mod state;
 mod table;
 mod tail;
 mod terminal;
@@ -110,6 +112,10 @@ enum Command {
     ///
     /// Exits 1 if any is missing or unfit.
     Topics(topics::TopicsArgs),
+    /// Show what handlers keep: the state of a key, or of all keys
+    ///
+    /// From the brokers alone, workers or not: what is committed, as of the moment the command starts.
+    State(state::StateArgs),
     /// Print a script that completes commands, options and file names in a shell
     ///
     /// Bash: keyrail completions bash > ~/.local/share/bash-completion/completions/keyrail
@@ -226,6 +232,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Lag(args) => lag::lag(&args).map(ExitCode::from),
         Command::Rewind(args) => rewind::rewind(&args).map(ExitCode::from),
         Command::Topics(args) => topics::topics(&args).map(ExitCode::from),
+        Command::State(args) => state::state(&args).map(ExitCode::from),
         Command::Completions(args) => manual::completions(&args).map(ExitCode::from),
         Command::Man(args) => manual::man(&args).map(ExitCode::from),
         Command::Schema(args) => manual::schema(&args).map(ExitCode::from),

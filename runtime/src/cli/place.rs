@@ -120,9 +120,40 @@ fn days_before(year: i64) -> i64 {
     (year - 1970) * 365 + (before / 4 - before / 100 + before / 400) - (1969 / 4 - 1969 / 100 + 1969 / 400)
 }
 
+/// RFC 3339 in UTC, to the second; the number itself where no date is known for it.
+pub(super) fn utc(ms: i64) -> String {
+    let (days, second) = (ms.div_euclid(86_400_000), ms.div_euclid(1_000).rem_euclid(86_400));
+    let mut year = 1970 + days / 366;
+    if !(0..=2_932_896).contains(&days) {
+        return ms.to_string();
+    }
+    while days_before(year + 1) <= days {
+        year += 1;
+    }
+    let (mut month, mut day) = (1, days - days_before(year));
+    while day >= days_of(year, month) {
+        day -= days_of(year, month);
+        month += 1;
+    }
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", day + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_as_a_time_is_read_as_that_time() {
+        assert_eq!(utc(1_700_000_000_999), "2023-11-14T22:13:20Z");
+        for ms in [0, 951_782_400_000, 951_868_799_000, 1_709_164_800_000, 4_102_444_799_000, 253_402_300_799_000] {
+            assert_eq!(time(&utc(ms)), Some(ms), "{}", utc(ms));
+        }
+        assert_eq!(
+            [utc(-1), utc(i64::MAX), utc(253_402_300_800_000)],
+            ["-1".to_owned(), i64::MAX.to_string(), "253402300800000".to_owned()]
+        );
+    }
 
     #[test]
     fn places_and_times() {

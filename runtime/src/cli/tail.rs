@@ -2,12 +2,13 @@
 
 use super::format::{self, Format, Separator};
 use super::place::{self, Place};
+use super::quiet::Quiet;
 use super::terminal::{self, say};
 use super::{Config, Exit, broker, line, signals};
 use clap::Args;
 use keyrail::admin::stop::Stop;
-use keyrail::broker::client::{ANSWER_WAIT, Client, Reader, Topic};
-use keyrail::broker::{BrokerError, BrokerErrorKind};
+use keyrail::broker::BrokerError;
+use keyrail::broker::client::{Client, Reader, Topic};
 use keyrail::config::BrokerKind;
 use keyrail::record::{Record, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -225,43 +226,6 @@ impl Tail<'_> {
         let read = terminal::print(&self.out, "the records");
         self.out.clear();
         if read? { Ok(()) } else { Err(Ended::Closed) }
-    }
-}
-
-/// How long nothing has come, and why.
-struct Quiet {
-    follows: bool,
-    comes_back: bool,
-    since: Instant,
-    told: Option<String>,
-}
-
-impl Quiet {
-    fn new(follows: bool, comes_back: bool) -> Self {
-        Self { follows, comes_back, since: Instant::now(), told: None }
-    }
-
-    /// An outage is told once and waited for by who follows; who wants what is there waits only so long.
-    fn after(&mut self, read: Result<(), BrokerError>, nothing: bool) -> anyhow::Result<()> {
-        if !nothing {
-            (self.since, self.told) = (Instant::now(), None);
-        }
-        match read {
-            Ok(()) => {}
-            Err(error) if error.kind == BrokerErrorKind::Retry && self.comes_back => {
-                if self.follows && self.told.is_none() {
-                    say(&format!("keyrail: {error}; waiting"));
-                }
-                self.told = Some(error.message);
-                std::thread::sleep(LOOK);
-            }
-            Err(error) => return Err(error.into()),
-        }
-        if self.follows || self.since.elapsed() < ANSWER_WAIT {
-            return Ok(());
-        }
-        let why = self.told.take().unwrap_or_else(|| "the broker does not answer".to_owned());
-        Err(anyhow::anyhow!("nothing more came within {ANSWER_WAIT:?}, and the end is not reached: {why}"))
     }
 }
 

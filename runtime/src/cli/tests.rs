@@ -39,6 +39,16 @@ fn arguments_and_their_defaults() {
 }
 
 #[test]
+fn state_is_of_a_key_or_of_whole_partitions() {
+    assert!(parse("keyrail state get p k").is_ok() && parse("keyrail state get p k name --json").is_ok());
+    assert!(parse("keyrail state get p --whole-partition").is_ok());
+    assert!(parse("keyrail state get p --whole-partition name").is_ok());
+    assert!(parse("keyrail state get p").unwrap_err().to_string().contains("<KEY>"));
+    assert!(parse("keyrail state").is_err() && parse("keyrail state list").is_err());
+    assert!(parse("keyrail state list p --partition -1").is_err());
+}
+
+#[test]
 fn wrong_use_says_what_was_meant() {
     let said = |line: &str| parse(line).unwrap_err().to_string();
     assert!(said("keyrail chek").contains("'check'"), "{}", said("keyrail chek"));

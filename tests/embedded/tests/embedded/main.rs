@@ -13,6 +13,7 @@ mod play;
 mod points;
 mod rewind;
 mod run;
+mod shown;
 mod socket;
 mod state;
 mod support;

@@ -1,8 +1,8 @@
-//! `send`, `tail`, `lag` and `topics` on a real Kafka.
+//! `send`, `tail`, `lag`, `topics` and `state` on a real Kafka.
 
 use crate::client::{Rec, Writer, add_partitions, bounds, read_all, reset, send_all, set_topic};
 use crate::stage::{Setup, Stage, broker};
-use crate::worker::binary;
+use crate::worker::{Worker, binary};
 use keyrail_kafka_tests::unique;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -314,6 +314,48 @@ fn topics_tells_what_is_missing_or_unfit_and_makes_it() {
     let again = run(&stage, &["topics", "--create"]);
     assert!(again.code == 0 && again.out.matches("  exists  ").count() == 3, "{}", again.out);
     assert_eq!(bounds(kafka, &format!("{fresh}-in")).len(), 3);
+}
+
+#[test]
+fn state_is_shown_as_it_is_committed_workers_or_not() {
+    let test = "state_is_shown_as_it_is_committed_workers_or_not";
+    let Some(kafka) = broker(test) else { return };
+    let stage = Stage::new(test, kafka, &Setup { guest: "tally", partitions: 3, ..Setup::default() });
+    let topic = format!("{}.{}.state", stage.group, stage.input);
+    let none = run(&stage, &["state", "get", "p", "k0", "count"]);
+    assert!(none.code == 1 && none.err.contains(&format!("there is no topic {topic:?} at ")), "{}", none.err);
+    let records: Vec<Rec> = (0..300).map(|n| Rec::new(&format!("k{}", n % 30), "x")).collect();
+    send_all(kafka, &stage.input, &records);
+    let mut worker = Worker::start(&stage, 0);
+    stage.wait_settled(&[&worker], 0, LIMIT);
+    for key in ["k0", "k7", "k29"] {
+        let until = Instant::now() + LIMIT;
+        // The offsets are committed; the mark that state is may come a moment later.
+        while run(&stage, &["state", "get", "p", key, "count"]).out != "10" {
+            assert!(Instant::now() < until, "{key}");
+        }
+    }
+    worker.stop(LIMIT);
+    // A transaction that is open, and one that was given up, have changed nothing.
+    let key = [&[1, 0, 2][..], b"k0count"].concat();
+    let mut writer = Writer::transactional(kafka, &unique("tx"));
+    for _ in 0..2 {
+        writer.begin();
+        for partition in 0..3 {
+            let (key, value) = (Some(key.clone()), Some(vec![1, b'9']));
+            writer.send(&topic, &Rec { partition, key, value, ..Rec::default() });
+        }
+        writer.finish();
+        let open = run(&stage, &["state", "get", "p", "k0", "count"]);
+        assert_eq!((open.code, open.out.as_str(), open.err.as_str()), (0, "10", ""));
+        writer.abort();
+    }
+    let list = run(&stage, &["state", "list", "p", "--json"]);
+    assert_eq!((list.code, list.out.matches("\"name\":\"count\",\"value\":\"10\"").count()), (0, 30), "{}", list.err);
+    let some = run(&stage, &["state", "list", "p", "--key-prefix", "k1"]);
+    assert_eq!((some.code, some.out.lines().count()), (0, 12), "{}", some.out);
+    let gone = run(&stage, &["state", "get", "p", "k30"]);
+    assert!(gone.code == 1 && gone.err.contains("p keeps nothing for the key \"k30\""), "{}", gone.err);
 }
 
 #[test]
