@@ -3,20 +3,25 @@
 
 use crate::message::MessageId;
 use crate::metadata::{MAX_TEXT_BYTES, Metadata, fits, seal};
+use crate::order::OrderKey;
 use crate::ranges::Ranges;
 use crate::seen::{self, Seen};
+use crate::state::{self, Entry, Key, MAX_OWNER, Owner};
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Its name, as `cargo xtask fuzz NAME` takes it; what panics where something does not hold; and inputs to begin with.
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All of this crate.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 6] = [
     ("gap-map", gap_map, gap_map_seeds),
     ("gap-map-write", gap_map_write, gap_map_write_seeds),
     ("seen", seen_record, seen_seeds),
     ("seen-write", seen_write, seen_seeds),
+    ("state", state_record, state_seeds),
+    ("state-write", state_write, state_write_seeds),
 ];
 
 /// Takes numbers off the front of an input; what is not there is 0.
@@ -139,6 +144,69 @@ fn seen_seeds() -> Vec<Vec<u8>> {
     let ids = |count: u8| (0..count).map(|n| MessageId([n; 16])).collect::<Vec<_>>();
     [(0, 0), (1_700_000_000_000, 1), (-1, 3), (i64::MAX, 40)]
         .map(|(time, count)| seen::encode(time, &ids(count)))
+        .into()
+}
+
+/// Key and value of a record of a topic of state, which anybody may have written: each is refused, or means exactly its
+/// bytes. Two bytes tell how long the key is.
+fn state_record(input: &[u8]) {
+    let mut input = Input(input);
+    let length = input.number(2) as usize;
+    let (key, value) = input.0.split_at(length.min(input.0.len()));
+    if let Ok(read) = Key::decode(key) {
+        // No order key that is written is as long as the longest that can be read.
+        if read.owner.is_none_or(|owner| owner.len() <= MAX_OWNER) {
+            assert_eq!(owner(read.owner).key(read.name), key);
+        }
+    }
+    if let Ok(entry) = state::decode(value) {
+        assert_eq!(state::encode(&entry), value);
+        assert_eq!(entry.lives(i64::MIN), entry.expires_ms != Some(i64::MIN));
+    }
+}
+
+/// Any owner, any name, any value: a bit each for whether there is an order key and an end, the end, the lengths of order key
+/// and name, and what is in them. What is written is read, and stands where all of its owner's stands.
+fn state_write(input: &[u8]) {
+    let mut input = Input(input);
+    let kinds = input.number(1);
+    let expires_ms = Some(input.number(8) as i64).filter(|_| kinds & 1 == 1);
+    let lengths = [input.number(2) as usize, input.number(2) as usize];
+    let (order_key, rest) = input.0.split_at(lengths[0].min(MAX_OWNER).min(input.0.len()));
+    let (name, value) = rest.split_at(lengths[1].min(rest.len()));
+    let Ok(name) = core::str::from_utf8(name) else { return };
+    let order_key = (kinds & 2 == 2).then_some(order_key);
+    let owner = owner(order_key);
+    let key = owner.key(name);
+    assert_eq!(Key::decode(&key), Ok(Key { owner: order_key, name }));
+    assert!(key.starts_with(owner.prefix()));
+    let entry = Entry { value: Arc::from(value), expires_ms };
+    assert_eq!(state::decode(&state::encode(&entry)), Ok(entry));
+}
+
+fn owner(order_key: Option<&[u8]>) -> Owner {
+    let key = order_key.map_or(OrderKey::Partition, OrderKey::Key);
+    Owner::of(key).unwrap_or_else(|why| unreachable!("{why:?}"))
+}
+
+fn state_seeds() -> Vec<Vec<u8>> {
+    let entry = |value: &[u8], expires_ms| state::encode(&Entry { value: Arc::from(value), expires_ms });
+    [
+        (owner(Some(b"anna")).key("total"), entry(b"12", None)),
+        (owner(Some(b"")).key(""), entry(b"", Some(1_700_000_000_000))),
+        (owner(None).key("all"), Vec::new()),
+        (owner(Some(&[7; 300])).key("\u{e4}"), entry(&[0; 40], Some(-1))),
+    ]
+    .map(|(key, value)| [&(key.len() as u16).to_le_bytes()[..], &key, &value].concat())
+    .into()
+}
+
+fn state_write_seeds() -> Vec<Vec<u8>> {
+    let head = |kinds: u8, key: u16, name: u16| {
+        [&[kinds][..], &9_u64.to_le_bytes(), &key.to_le_bytes(), &name.to_le_bytes()].concat()
+    };
+    [(0, 0, 0), (3, 4, 5), (2, 0, 3), (1, 2, 1)]
+        .map(|(kinds, key, name)| [&head(kinds, key, name)[..], b"annatotal and what it is"].concat())
         .into()
 }
 

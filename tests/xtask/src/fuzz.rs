@@ -15,11 +15,13 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 /// Each target and the crate of tests/fuzz that has it, the quickly built first.
-const TARGETS: [(&str, &str); 11] = [
+const TARGETS: [(&str, &str); 13] = [
     ("gap-map", "keyrail-fuzz-engine"),
     ("gap-map-write", "keyrail-fuzz-engine"),
     ("seen", "keyrail-fuzz-engine"),
     ("seen-write", "keyrail-fuzz-engine"),
+    ("state", "keyrail-fuzz-engine"),
+    ("state-write", "keyrail-fuzz-engine"),
     ("host", "keyrail-fuzz-runtime"),
     ("manifest", "keyrail-fuzz-runtime"),
     ("line", "keyrail-fuzz-runtime"),

@@ -35,12 +35,12 @@ impl Kept {
             anyhow::bail!("the manifest of {name} has faults\n{faults}");
         }
         // Wrong use is told before anybody is asked.
-        stateful(lag::choose(&pipelines, Some(name))?.remove(0))?;
+        stateful(lag::choose(&pipelines, Some(name), &unfit)?.remove(0))?;
         let mut client = broker::open(&host, false)?;
         let place = client.place();
         let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
         let pipelines = broker::with_topics(pipelines, &all);
-        let pipeline = stateful(lag::choose(&pipelines, Some(name))?.remove(0))?;
+        let pipeline = stateful(lag::choose(&pipelines, Some(name), &unfit)?.remove(0))?;
         if let Some(wrong) = inputs.iter().find(|input| !pipeline.input.contains(input)) {
             let known = pipeline.input.join(", ");
             return Err(WrongUse(format!("{wrong:?} is no input of {name}: they are {known}")).into());
@@ -66,9 +66,11 @@ impl Kept {
 
     /// All partitions, or those that are wanted.
     pub(super) fn partitions(&self, wanted: &[i32]) -> Result<Vec<TopicPartition>, WrongUse> {
-        let most = self.topics.iter().map(|(_, topic)| topic.partitions).max().unwrap_or(0);
-        if let Some(number) = wanted.iter().find(|number| **number >= most) {
-            return Err(WrongUse(format!("there is no partition {number}: there are {most}, from 0")));
+        let most = self.topics.iter().map(|(_, topic)| topic).max_by_key(|topic| topic.partitions);
+        if let Some(topic) = most
+            && let Some(number) = wanted.iter().find(|number| **number >= topic.partitions)
+        {
+            return Err(broker::no_partition(*number, &topic.name, topic.partitions));
         }
         let mut all = self.all();
         all.retain(|at| wanted.is_empty() || wanted.contains(&at.partition));

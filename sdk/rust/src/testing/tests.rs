@@ -95,6 +95,68 @@ fn a_scan_lists_what_is_stored_and_staged_in_byte_order() {
 }
 
 #[test]
+fn state_has_the_real_host_s_limits() {
+    let mut host = Host::new().limits(1000, 16 << 20);
+    let mut told = Vec::new();
+    let handle = |message: &Message, ctx: &Context<'_>| {
+        let state = ctx.state();
+        let (name, long) = ("n".repeat(1_024), "n".repeat(1_025));
+        if message.key().is_some_and(|key| key.len() > 32 << 10) {
+            told.push(state.put("n", "").err());
+            told.push(state.get("n").err());
+            told.push(state.scan("", None, 1).err());
+            return Ok(Done);
+        }
+        state.put(&name, vec![0; 512 << 10])?;
+        state.put_for("v", vec![0; 512 << 10], Duration::from_secs(1))?;
+        told.extend([state.put("v", vec![0; (512 << 10) + 1]).err(), state.put(&long, "").err()]);
+        told.extend([state.delete(&long).err(), state.get(&long).err(), state.scan(&long, None, 1).err()]);
+        told.extend([state.scan("", Some(&long), 1).err(), state.scan("", None, 1_001).err()]);
+        assert_eq!(state.scan("", None, 1_000)?.len(), 2);
+        Ok(Done)
+    };
+    let mut handle = handle;
+    assert_eq!(host.run(&mut handle, Input::new("x").key("k")).outcome, Ok(Done));
+    assert_eq!(host.run(&mut handle, Input::new("x").key("k".repeat((32 << 10) + 1))).outcome, Ok(Done));
+    assert_eq!(told, vec![Some(Error::TooLarge); 10]);
+    assert_eq!(host.state("k", "v").map(|value| value.len()), Some(512 << 10), "what was refused changed nothing");
+}
+
+#[test]
+fn a_page_of_a_scan_has_an_end() {
+    let mut host = Host::new();
+    for n in 0..9 {
+        host.set_state("k", &format!("{n}"), vec![0; 500 << 10]);
+    }
+    let mut pages = Vec::new();
+    let scan = |_: &Message, ctx: &Context<'_>| {
+        pages.extend([8, 9].map(|limit| ctx.state().scan("", None, limit).map(|page| page.len())));
+        Ok(Done)
+    };
+    host.run(scan, Input::new("x").key("k"));
+    assert_eq!(pages, [Ok(8), Err(Error::TooLarge)], "4 MiB");
+}
+
+#[test]
+fn what_is_kept_counts_like_what_is_sent() {
+    // Of a change count its name, its value, its key and three bytes, and 64 more.
+    let mut host = Host::new().output("out").limits(1000, 101 + 2 * 70 + 7);
+    let mut told = Vec::new();
+    let handle = |_: &Message, ctx: &Context<'_>| {
+        ctx.send("out", vec![0; 100]).dispatch()?;
+        ctx.state().put("n", "v")?;
+        ctx.state().delete("nn")?;
+        told.push(ctx.state().put("n", "").err());
+        told.push(ctx.send("out", "1234567").dispatch().err());
+        told.push(ctx.send("out", "123456").dispatch().err());
+        Ok(Done)
+    };
+    assert_eq!(host.run(handle, Input::new("x").key("k")).outcome, Ok(Done));
+    assert_eq!(told, [Some(Error::OverQuota), Some(Error::OverQuota), None]);
+    assert_eq!(host.state("k", "n"), Some(b"v".to_vec()));
+}
+
+#[test]
 fn a_timer_comes_back_as_a_message_of_its_key() {
     let mut host = Host::new();
     let start = host.setup().host.edit(|inner| inner.now_ms);

@@ -18,6 +18,16 @@ use crate::setup::Setup;
 const TIMEOUT_MS: i64 = 5_000;
 /// What a header counts beside its bytes, as on the real host.
 const HEADER_BYTES: usize = 16;
+/// What a change of state counts beside its name, its value and its key, as on the real host.
+const CHANGE_BYTES: usize = 64;
+/// A key's kind and length stand before it.
+const OWNER_BYTES: usize = 3;
+/// What the real host takes: a name of state, a key that has any, a value; names and bytes of one scan.
+const MAX_NAME: usize = 1 << 10;
+const MAX_OWNER: usize = 32 << 10;
+const MAX_VALUE: usize = 512 << 10;
+const MAX_SCAN: u32 = 1_000;
+const MAX_SCAN_BYTES: usize = 4 << 20;
 /// Headers that go along with every send.
 const ALWAYS_FORWARDED: [&str; 2] = ["traceparent", "tracestate"];
 
@@ -58,7 +68,7 @@ struct Slot {
     follows_dead_letter: bool,
     random: u64,
     sent: Vec<Sent>,
-    sent_bytes: usize,
+    staged_bytes: usize,
     /// `None` is a delete
     state: BTreeMap<String, Option<Stored>>,
     /// `None` is a cancel
@@ -156,7 +166,7 @@ impl Slot {
             follows_dead_letter: input.follows_dead_letter,
             random: seed ^ u64::from(message.attempt).wrapping_mul(0xd134_2543_de82_ef95),
             sent: Vec::new(),
-            sent_bytes: 0,
+            staged_bytes: 0,
             state: BTreeMap::new(),
             timers: BTreeMap::new(),
         }
@@ -164,6 +174,28 @@ impl Slot {
 
     fn key(&self) -> Result<Vec<u8>, Error> {
         self.message.key.clone().ok_or(Error::NoKey)
+    }
+
+    /// The key whose state it is.
+    fn owner(&self) -> Result<Vec<u8>, Error> {
+        let key = self.key()?;
+        if key.len() > MAX_OWNER { Err(Error::TooLarge) } else { Ok(key) }
+    }
+
+    fn change(&mut self, name: &str, change: Option<Stored>, max_bytes: usize) -> Result<(), Error> {
+        let owner = self.owner()?;
+        let value = change.as_ref().map_or(0, |stored| stored.value.len());
+        let bytes = name.len() + value + OWNER_BYTES + owner.len() + CHANGE_BYTES;
+        if self.staged_bytes + bytes > max_bytes {
+            return Err(Error::OverQuota);
+        }
+        check_name(name)?;
+        if value > MAX_VALUE {
+            return Err(Error::TooLarge);
+        }
+        self.staged_bytes += bytes;
+        self.state.insert(name.to_owned(), change);
+        Ok(())
     }
 
     fn stage(&mut self, output: &Output<'_>) {
@@ -187,7 +219,16 @@ impl Slot {
     }
 }
 
+fn check_name(name: &str) -> Result<(), Error> {
+    if name.len() > MAX_NAME { Err(Error::TooLarge) } else { Ok(()) }
+}
+
 impl Inner {
+    fn change(&mut self, slot: u32, name: &str, change: Option<Stored>) -> Result<(), Error> {
+        let max_bytes = self.max_output_bytes;
+        self.slots[slot as usize].change(name, change, max_bytes)
+    }
+
     fn apply(&mut self, slot: Slot) -> Vec<Sent> {
         if let Some(key) = slot.message.key {
             for (name, change) in slot.state {
@@ -278,45 +319,45 @@ impl Host for World {
             let headers: usize = output.headers.iter().map(header).sum();
             let bytes = part(&output.key) + part(&output.value) + headers;
             let staged = &mut inner.slots[slot as usize];
-            if staged.sent.len() >= inner.max_outputs || staged.sent_bytes + bytes > inner.max_output_bytes {
+            if staged.sent.len() >= inner.max_outputs || staged.staged_bytes + bytes > inner.max_output_bytes {
                 return Err(Error::OverQuota);
             }
-            staged.sent_bytes += bytes;
+            staged.staged_bytes += bytes;
             staged.stage(output);
             Ok(())
         })
     }
 
     fn state_get(&self, slot: u32, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        let key = self.slot(slot, |slot| slot.key())?;
-        Ok(self.edit(|inner| inner.read(Some(slot), &key, name)))
+        let owner = self.slot(slot, |slot| slot.owner())?;
+        check_name(name)?;
+        Ok(self.edit(|inner| inner.read(Some(slot), &owner, name)))
     }
 
     fn state_put(&self, slot: u32, name: &str, value: &[u8], ttl_ms: Option<u64>) -> Result<(), Error> {
         let until_ms = ttl_ms.map(|ttl_ms| self.now_ms().saturating_add_unsigned(ttl_ms));
-        self.slot(slot, |slot| {
-            slot.key()?;
-            slot.state.insert(name.to_owned(), Some(Stored { value: value.to_vec(), until_ms }));
-            Ok(())
-        })
+        self.edit(|inner| inner.change(slot, name, Some(Stored { value: value.to_vec(), until_ms })))
     }
 
     fn state_delete(&self, slot: u32, name: &str) -> Result<(), Error> {
-        self.slot(slot, |slot| {
-            slot.key()?;
-            slot.state.insert(name.to_owned(), None);
-            Ok(())
-        })
+        self.edit(|inner| inner.change(slot, name, None))
     }
 
     fn state_scan(&self, slot: u32, prefix: &str, after: Option<&str>, limit: u32) -> Result<Entries, Error> {
-        let key = self.slot(slot, |slot| slot.key())?;
+        let owner = self.slot(slot, |slot| slot.owner())?;
+        check_name(prefix)?;
+        check_name(after.unwrap_or_default())?;
+        if limit > MAX_SCAN {
+            return Err(Error::TooLarge);
+        }
         let wanted = |name: &String| name.starts_with(prefix) && after.is_none_or(|after| name.as_str() > after);
-        Ok(self.edit(|inner| {
-            let names = inner.names(slot, &key).into_iter().filter(wanted);
-            let entries = names.filter_map(|name| inner.read(Some(slot), &key, &name).map(|value| (name, value)));
+        let entries: Entries = self.edit(|inner| {
+            let names = inner.names(slot, &owner).into_iter().filter(wanted);
+            let entries = names.filter_map(|name| inner.read(Some(slot), &owner, &name).map(|value| (name, value)));
             entries.take(limit as usize).collect()
-        }))
+        });
+        let bytes: usize = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > MAX_SCAN_BYTES { Err(Error::TooLarge) } else { Ok(entries) }
     }
 
     fn timer_set(&self, slot: u32, name: &str, at_ms: i64, payload: &[u8]) -> Result<(), Error> {
