@@ -283,6 +283,61 @@ mod tests {
     }
 
     #[test]
+    fn what_loses_state_or_keeps_it_out_is_unfit() {
+        let with = |name: &str, value: &str| {
+            let mut settings = Kept::State.settings(true);
+            settings.retain(|(known, _)| known != name);
+            settings.push((name.to_owned(), value.to_owned()));
+            let told = |u: Unfit| format!("{} {} {}: {}", u.setting, u.has, u.needs, u.why);
+            Kept::State.unfit(&settings).into_iter().map(told).collect::<Vec<_>>()
+        };
+        assert_eq!(unfit_state(&state_settings()), []);
+        assert_eq!(unfit_state(&[]), [], "what may not be asked is not called wrong");
+        for policy in ["delete", "compact,delete"] {
+            let told =
+                format!("cleanup.policy {policy} compact: retention takes state away that nobody changed for a while");
+            assert_eq!(with("cleanup.policy", policy), [told]);
+        }
+        assert_eq!(
+            with("delete.retention.ms", "604799999"),
+            ["delete.retention.ms 604799999 604800000: what was deleted may come back from a local store"]
+        );
+        assert_eq!(with("delete.retention.ms", "604800001"), [""; 0]);
+        assert_eq!(
+            with("max.message.bytes", "589823"),
+            ["max.message.bytes 589823 1048588: the largest values don't fit"]
+        );
+        assert_eq!(with("max.message.bytes", "589824"), [""; 0]);
+    }
+
+    #[test]
+    fn the_largest_value_fits_a_topic_of_state() {
+        use keyrail_engine::state::{MAX_NAME, MAX_OWNER, MAX_VALUE};
+        let largest = MAX_OWNER + MAX_NAME + MAX_VALUE + 12;
+        let most = usize::try_from(STATE_RECORD_BYTES).unwrap_or_default();
+        assert!(largest + 4_096 < most, "{largest}");
+        assert!(STATE_RECORD_BYTES <= SEEN_LARGEST);
+    }
+
+    #[test]
+    fn what_is_kept_is_told_by_its_kind() {
+        let input = || "orders".to_owned();
+        let roles = [
+            TopicRole::Input,
+            TopicRole::Output,
+            TopicRole::DeadLetter { input: input() },
+            TopicRole::Seen { input: input(), window: DAY },
+            TopicRole::State { input: input() },
+        ];
+        let kept: Vec<_> = roles.iter().map(|role| role.kept().map(|(kept, input)| (kept.topic(), input))).collect();
+        let (ids, state) = (Some(("topic of seen ids", "orders")), Some(("topic of state", "orders")));
+        assert_eq!(kept, [None, None, None, ids, state]);
+        assert!(Kept::State.left_behind().ends_with("each of those keys would begin with none"));
+        assert!(Kept::Ids { window: DAY }.left_behind().contains("may run twice"));
+        assert_eq!(Kept::State.settings(true), Kept::State.settings(false), "segments say nothing of state");
+    }
+
+    #[test]
     fn what_takes_ids_early_or_keeps_them_out_is_unfit() {
         assert_eq!(unfit_seen(&seen_settings(DAY, true), DAY), []);
         assert_eq!(unfit_seen(&[], DAY), [], "what may not be asked is not called wrong");

@@ -111,12 +111,15 @@ impl Context<'_> {
     }
 }
 
-/// State of the message's order key. One key's messages run one at a time, in order, so a plain read, change and
-/// write is safe.
+/// State of the message's order key, or of the whole partition with `order.by = "partition"`. One key's messages run one
+/// at a time, in order, so a plain read, change and write is safe.
+///
+/// A message sees what it wrote, and what earlier ones of its key wrote, in the same batch too. What it wrote counts only if it
+/// is settled with `Ok`, and is committed with its offset; otherwise it is undone.
 ///
 /// # Errors
-/// Each call gives [`Error::NoKey`] for a message without an order key, and [`Error::Other`] where the host keeps no
-/// state.
+/// Each call gives [`Error::NoKey`] for a message without an order key, [`Error::TooLarge`] for a name of more than 1 KiB or an
+/// order key of more than 32 KiB, and [`Error::Other`] where the manifest does not say `guarantee = "exactly-once"`.
 pub struct State<'a> {
     setup: &'a Setup,
     slot: u32,
@@ -128,22 +131,24 @@ impl State<'_> {
         self.setup.host.state_get(self.slot, name)
     }
 
-    /// Writes a value; `Error::TooLarge` or `Error::OverQuota` if it is too much.
+    /// Writes a value, of at most 512 KiB, else `Error::TooLarge`. It counts against the manifest's `limits.output-bytes`
+    /// together with what the message sends, else `Error::OverQuota`.
     pub fn put(&self, name: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
         self.setup.host.state_put(self.slot, name, value.as_ref(), None)
     }
 
-    /// Writes a value that goes away after this long.
+    /// Writes a value that goes away after this long, by the clock of the machine that the handler runs on.
     pub fn put_for(&self, name: &str, value: impl AsRef<[u8]>, ttl: Duration) -> Result<(), Error> {
         self.setup.host.state_put(self.slot, name, value.as_ref(), Some(millis(ttl)))
     }
 
-    /// Removes a name; no error if it isn't there.
+    /// Removes a name; no error if it isn't there. It counts like a value that is empty.
     pub fn delete(&self, name: &str) -> Result<(), Error> {
         self.setup.host.state_delete(self.slot, name)
     }
 
-    /// At most `limit` names that start with `prefix`, with their values, in byte order, those after `after`.
+    /// At most `limit` names that start with `prefix`, with their values, in byte order, those after `after`. A page has at most
+    /// 1,000 names and 4 MiB of names and values, else `Error::TooLarge`.
     pub fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Entries, Error> {
         self.setup.host.state_scan(self.slot, prefix, after, limit)
     }

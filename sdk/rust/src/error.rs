@@ -12,9 +12,9 @@ pub enum Error {
     NoKey,
     /// The manifest's `[output]` has no such name. Code `unknown-output`.
     UnknownOutput,
-    /// One record or value is larger than the host takes. Code `too-large`.
+    /// One record, value, name or page of a scan is larger than the host takes. Code `too-large`.
     TooLarge,
-    /// The message's sends together pass the manifest's `[limits]`. Code `over-quota`.
+    /// The message's sends, and what it changes of its state, together pass the manifest's `[limits]`. Code `over-quota`.
     OverQuota,
     /// Anything else, in the host's words.
     Other(String),

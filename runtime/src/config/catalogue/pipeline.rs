@@ -149,7 +149,7 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     duration("limits.timeout", 5 * SECOND, 1, HOUR, "one message's run").also("at most `batch.max-time`"),
     size("limits.memory", 64 * MIB, 64 * KIB, 4 * GIB, "linear memory of one instance"),
     whole("limits.outputs", 1_000, 1, 1_000_000, "sends of one message"),
-    size("limits.output-bytes", 4 * MIB, 1, GIB, "bytes sent by one message"),
+    size("limits.output-bytes", 4 * MIB, 1, GIB, "bytes sent, and of state changed, by one message"),
     section("commit", "when offsets are committed"),
     duration(
         "commit.interval",
@@ -160,7 +160,7 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     ),
     later("capabilities", "handlers reach nothing but their outputs for now; remove it"),
     later("rollout", "a new handler takes over at once for now; remove it"),
-    later("state", "handlers keep no state for now; remove it"),
+    later("state", "a handler that asks for state has it without; remove it"),
     Key::new(
         "config",
         Kind::Free(Values::Strings),

@@ -17,7 +17,8 @@
 //! assert_eq!(run.sent[0].key.as_deref(), Some(&b"k1"[..]));
 //! ```
 //!
-//! What a message staged is applied or undone as the real host does it, and the manifest's default limits hold. Broker,
+//! What a message staged is applied or undone as the real host does it, and the manifest's default limits and those of
+//! state hold. Broker,
 //! retry policy and order between messages are not here: each call runs what it is given, once.
 
 mod capture;
