@@ -75,6 +75,52 @@ fn a_topic_of_seen_ids_is_made_for_its_window() {
 }
 
 #[test]
+fn a_topic_of_state_is_made_compacted_and_one_that_does_not_fit_is_refused() {
+    let test = "a_topic_of_state_is_made_compacted_and_one_that_does_not_fit_is_refused";
+    let Some(rig) = shared(test) else { return };
+    let (input, few, many, unfit) = (unique("in"), unique("few"), unique("many"), unique("unfit"));
+    rig.create_topic(&input, 3, &[]).unwrap();
+    rig.create_topic(&few, 2, &[("cleanup.policy", "compact")]).unwrap();
+    rig.create_topic(&many, 4, &[("cleanup.policy", "compact")]).unwrap();
+    let wrong =
+        [("cleanup.policy", "compact,delete"), ("delete.retention.ms", "86400000"), ("max.message.bytes", "1000")];
+    rig.create_topic(&unfit, 3, &wrong).unwrap();
+    let topics = plain(rig).topics().unwrap();
+    let (name, role) = (format!("g.{input}.state"), TopicRole::State { input: input.clone() });
+    let made = [needed(&input, TopicRole::Input), needed(&name, role.clone())];
+    for _ in 0..2 {
+        assert_eq!(topics.ensure(&made, WAIT).unwrap(), []);
+    }
+    assert_eq!(topics.describe(&[&name], WAIT).unwrap()[0].partitions, Some(3));
+    let settings = topics.settings(&name, WAIT).unwrap();
+    let of = |name: &str| settings.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+    assert_eq!((of("cleanup.policy"), of("delete.retention.ms")), (Some("compact"), Some("604800000")));
+    let mut all = vec![needed(&input, TopicRole::Input)];
+    all.extend([&few, &many, &unfit].map(|name| needed(name, role.clone())));
+    let problems: Vec<TopicProblem> = topics.ensure(&all, WAIT).unwrap();
+    let messages = [
+        "has 2 partitions, its input 3: keys have moved to other partitions, and their state has not, so each of those keys \
+         would begin with none. Add partitions to accept that",
+        "has 4 partitions, its input 3: it is of another input. Delete it to forget what it holds, and it is made anew",
+        "has cleanup.policy=compact,delete: retention takes state away that nobody changed for a while",
+        "has delete.retention.ms=86400000: what was deleted may come back from a local store",
+        "has max.message.bytes=1000: the largest values don't fit",
+    ];
+    let commands = [
+        format!("--alter --topic {few} --partitions 3"),
+        format!("--delete --topic {many}"),
+        format!("--entity-name {unfit} --add-config cleanup.policy=compact"),
+        format!("--entity-name {unfit} --add-config delete.retention.ms=604800000"),
+        format!("--entity-name {unfit} --add-config max.message.bytes=1048588"),
+    ];
+    assert_eq!(problems.len(), messages.len(), "{problems:#?}");
+    for ((problem, message), command) in problems.iter().zip(messages).zip(commands) {
+        assert_eq!(problem.message, format!("topic of state {:?} {message}", problem.topic));
+        assert!(problem.command.as_ref().is_some_and(|told| told.ends_with(&command)), "{problem:#?}\n{command}");
+    }
+}
+
+#[test]
 fn a_topic_of_seen_ids_that_does_not_fit_is_refused_with_the_command_that_mends_it() {
     let test = "a_topic_of_seen_ids_that_does_not_fit_is_refused_with_the_command_that_mends_it";
     let Some(rig) = shared(test) else { return };
