@@ -99,14 +99,14 @@ fn shown(folder: &Folder) {
     assert_eq!((rows.len(), rows[0]), (3, format!("\"a\"{rest}").as_str()), "{out}");
     assert!(rows[2].starts_with("{\"base64\":\"/w==\"},"), "{out}");
     // It ends in 1970, and nobody runs that would delete it.
-    let over = "\\u0002\\u0000\\u0000\\u0000\\u0000\\u0000\\u0000\\u0000\\u00001";
-    send(folder, "p.in.state", &format!("{{\"key\":\"\\u0001\\u0000\\u0004overcount\",\"value\":\"{over}\"}}\n"));
-    let (_, out, _) = run(folder, &["state", "list", "p", "--ended", "--key-prefix", "o"], "");
+    let past = "\\u0002\\u0000\\u0000\\u0000\\u0000\\u0000\\u0000\\u0000\\u00001";
+    send(folder, "p.in.state", &format!("{{\"key\":\"\\u0001\\u0000\\u0004pastcount\",\"value\":\"{past}\"}}\n"));
+    let (_, out, _) = run(folder, &["state", "list", "p", "--ended", "--key-prefix", "pa"], "");
     let words: Vec<&str> = out.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!((words.len(), &words[..4]), (6, &["over", "count", "1", "ended"][..]), "{out}");
+    assert_eq!((words.len(), &words[..4]), (6, &["past", "count", "1", "ended"][..]), "{out}");
     assert!(words[4] == "1970-01-01T00:00:00Z" && words[5].starts_with("in/"), "{out}");
     // Where the partitioner would not have put it.
-    let (code, out, _) = run(folder, &["state", "get", "p", "over", "count", "--ended"], "");
+    let (code, out, _) = run(folder, &["state", "get", "p", "past", "count", "--ended"], "");
     assert_eq!((code, out.as_str()), (0, "1"));
     let (code, out, _) = run(folder, &["state", "get", "p", "a"], "");
     let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -119,7 +119,7 @@ fn shown(folder: &Folder) {
         code == 0 && out.starts_with("{\"topic\":\"in\",") && out.ends_with(&format!("\"key\":\"a\"{rest}}}\n")),
         "{out}"
     );
-    for key in ["gone", "over", "nobody"] {
+    for key in ["gone", "over", "past", "nobody"] {
         refused(
             folder,
             &["get", "p", key, "count"],
