@@ -189,8 +189,9 @@ fn embedded(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
         let outputs = pipeline.outputs.iter().map(|(_, topic)| (topic, "output"));
         let letters = pipeline.dead_letter.topics.iter().map(|topic| (topic, "dead letters"));
         let seen = pipeline.seen.iter().flat_map(|seen| &seen.topics).map(|topic| (topic, "seen ids"));
+        let state = pipeline.state.iter().flat_map(|state| &state.topics).map(|topic| (topic, "state"));
         let inputs = pipeline.input.iter().map(|topic| (topic, "input"));
-        for (topic, role) in inputs.chain(outputs).chain(letters).chain(seen) {
+        for (topic, role) in inputs.chain(outputs).chain(letters).chain(seen).chain(state) {
             let there = known.iter().any(|known| known.name == *topic);
             let missing = if there { "" } else { "; not there yet: `keyrail run` makes it" };
             report.add(Verdict::Ok, "topic", topic, format!("{role} of {}{missing}", pipeline.name));

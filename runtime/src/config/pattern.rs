@@ -77,13 +77,18 @@ impl Pipeline {
         (!found.input.is_empty()).then_some(found)
     }
 
+    /// Whether a handler of this pipeline gets state, if it asks for some.
+    pub(super) fn may_have_state(&self) -> bool {
+        self.policy.guarantee == Guarantee::ExactlyOnce && self.policy.order.by != OrderBy::None
+    }
+
     /// This pipeline with a handler that asks for state. With at-least-once, or without an order key, it gets none: that each
     /// call of it says so is the handler's to deal with, since some toolchains ask for everything.
     ///
     /// # Errors
     /// A topic of its state can't have its name.
     pub fn with_state(mut self) -> Result<Self, String> {
-        if self.policy.guarantee != Guarantee::ExactlyOnce || self.policy.order.by == OrderBy::None {
+        if !self.may_have_state() {
             return Ok(self);
         }
         let topics: Vec<String> = self.input.iter().map(|input| topic::state(&self.group, input)).collect();
@@ -161,5 +166,21 @@ mod tests {
         // Its dead letters' name just fits, the other one does not.
         let long = format!("a{}", "x".repeat(242));
         assert_eq!(seen(text, &[&long]), Some(vec!["p.first.seen".to_owned()]));
+    }
+
+    #[test]
+    fn each_input_has_a_topic_of_state_of_its_own_where_there_can_be_state() {
+        let with_state = |text: &str| for_tests("p", &format!("handler = \"h.wasm\"\n{text}")).with_state();
+        let topics = |text: &str| with_state(text).map(|pipeline| pipeline.state.map(|state| state.topics));
+        let two = "input = [\"a\", \"^b\"]\n";
+        assert_eq!(topics(two), Ok(Some(vec!["p.a.state".to_owned()])));
+        let expanded = with_state(two).map(|pipeline| pipeline.with_topics(&names(&["b1", "a"])));
+        let expanded = expanded.ok().flatten().and_then(|pipeline| pipeline.state);
+        assert_eq!(expanded.map(|state| state.topics), Some(vec!["p.a.state".to_owned(), "p.b1.state".to_owned()]));
+        for none in ["guarantee = \"at-least-once\"\n", "order.by = \"none\"\n"] {
+            assert_eq!(topics(&format!("{two}{none}")), Ok(None));
+        }
+        let long = topics(&format!("input = [\"{}\"]\ndead-letter.topic = \"d\"\n", "t".repeat(242)));
+        assert!(long.is_err_and(|why| why.contains("has 250 characters: give the group a shorter name")));
     }
 }

@@ -184,6 +184,7 @@ const UNSEEN: [&str; 19] = [
     "pipelines-internal-topics",
     "pipelines-share-a-group",
     "pipelines-share-seen-ids",
+    "pipelines-share-state",
 ];
 
 #[test]

@@ -1,21 +1,57 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::pipeline::Naming;
 use crate::record::RecordBuilder;
 use keyrail_engine::state::encode;
-use keyrail_store::MemoryState;
+use keyrail_store::StateOptions;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const AT: TopicPartition = TopicPartition { topic: 0, partition: 3 };
+const LOG: u64 = 7;
 
-/// The state of a partition, with an index that is open and empty.
-fn held() -> Held {
-    // Nothing is taken from the folder: the index is given.
-    let files = Naming::new(&std::env::temp_dir()).state().unwrap();
-    let (inputs, topics) = (vec!["in".to_owned()], vec!["g.in.state".to_owned()]);
-    let held = Held::new(Arc::new(Place { files, group: "g".to_owned(), inputs, topics }), AT);
-    held.index.set(Box::new(MemoryState::new(held.place.identity(AT, 7)))).unwrap();
-    held
+/// The state of a partition in a folder that is removed when the test is over.
+struct Open {
+    held: Option<Held>,
+    dir: PathBuf,
+}
+
+impl Deref for Open {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        self.held.as_ref().unwrap()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.held = None;
+        drop(std::fs::remove_dir_all(&self.dir));
+    }
+}
+
+impl Open {
+    /// As a start does it.
+    fn again(mut self, end: i64) -> Self {
+        if let Some(index) = self.held.as_ref().and_then(|held| held.index.get()) {
+            index.flush().unwrap();
+        }
+        self.held = None;
+        let store = StateStore::start(StateOptions::default(), &self.dir).unwrap();
+        let (inputs, topics) = (vec!["in".to_owned()], vec!["g.in.state".to_owned()]);
+        let held = Held::new(Arc::new(Place { store, group: "g".to_owned(), inputs, topics }), AT);
+        held.position(LOG, end).unwrap();
+        self.held = Some(held);
+        self
+    }
+}
+
+fn held() -> Open {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let dir = format!("keyrail-held-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+    Open { held: None, dir: std::env::temp_dir().join(dir) }.again(0)
 }
 
 fn key(name: &str) -> Vec<u8> {
@@ -54,7 +90,7 @@ fn what_is_nobody_s_is_passed_over() {
     assert_eq!(held.reach(5), Ok(()));
 }
 
-/// With an index on disk the next start reads on from its position: it must come across what could not be read again.
+/// The next start reads on from the index's position: it must come across what could not be read again.
 #[test]
 fn reading_does_not_go_on_behind_a_value_that_nobody_can_read_until_its_key_is_written_anew() {
     let held = held();
@@ -62,7 +98,10 @@ fn reading_does_not_go_on_behind_a_value_that_nobody_can_read_until_its_key_is_w
     assert_eq!(take(&held, 5, &key("a"), Some(b"what?")), 0);
     take(&held, 6, &key("b"), Some(b"\x01two"));
     take(&held, 7, b"foreign", None);
+    let held = held.again(8);
     assert_eq!(position(&held), Some(5), "the next start would not see it");
+    assert_eq!(take(&held, 5, &key("a"), Some(b"what?")), 0);
+    take(&held, 6, &key("b"), Some(b"\x01two"));
     let told = |failed: Result<(), Failed>| match failed {
         Err(Failed::Operator(why)) => why,
         other => format!("{other:?}"),
