@@ -44,7 +44,7 @@ struct Row {
     until: Until,
 }
 
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 15] = [
     row(
         "kill -9 at random: three workers, two, and by the new group protocol",
         RUN,
@@ -52,6 +52,12 @@ const ROWS: [Row; 14] = [
         Until::Kills,
     ),
     row("kill -9 at every named point of a message's way", RUN, &["points::"], Until::Kills),
+    row(
+        "handlers' state: workers killed, frozen, in and out, dying at every named point",
+        RUN,
+        &["state::"],
+        Until::Kills,
+    ),
     row("requests that make and end transactions lost, cut off, late, doubled", KAFKA, &["doubtful::"], Until::Doubts),
     row("a process frozen past its session that wakes (zombie)", RUN, &["kills::a_frozen"], Until::Once),
     row("SIGTERM in the middle of a batch; ends that take too long", RUN, &["kills::a_worker", "stops::"], Until::Once),

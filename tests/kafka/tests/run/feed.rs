@@ -5,6 +5,7 @@ use crate::judge::{Expected, Verdict, judge};
 use crate::stage::Stage;
 use crate::worker::Worker;
 use keyrail_kafka_tests::Kafka;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -22,10 +23,12 @@ pub(crate) struct Plan {
     pub(crate) slow: u64,
     /// Beside a thousand, so many come that were sent before: nothing may come of them.
     pub(crate) twice: u64,
+    /// They are for the handler `tally`, which counts each key's, and one of five fails.
+    pub(crate) counted: bool,
 }
 
 pub(crate) fn plan(keys: usize, rate: u64, least: u64) -> Plan {
-    Plan { keys, rate, least, slow: 0, twice: 0 }
+    Plan { keys, rate, least, slow: 0, twice: 0, counted: false }
 }
 
 /// The account: effects in the output, and dead letters.
@@ -36,7 +39,12 @@ pub(crate) struct Account {
     pub(crate) repeats: u64,
     pub(crate) outputs: Expected,
     pub(crate) letters: Expected,
+    /// What must be in the state of each key, where they are counted.
+    pub(crate) counts: Option<Counts>,
 }
+
+/// By key; what is not there was never counted, or is forgotten.
+pub(crate) type Counts = BTreeMap<Vec<u8>, u64>;
 
 /// A small generator of chance; the seed is told, so that a run can be repeated.
 #[derive(Debug, Clone)]
@@ -70,6 +78,9 @@ impl Account {
         let n = self.messages;
         self.messages += 1;
         let id = format!("{name}-{n:07}");
+        if self.counts.is_some() {
+            return self.counted(name, &id, chance);
+        }
         let (command, stream) = match chance {
             0 => ("dead-letter", &mut self.letters),
             1..=10 => ("fail-times:1", &mut self.outputs),
@@ -80,19 +91,50 @@ impl Account {
         Rec::script(&name, command, &id).header("trace", id)
     }
 
+    /// As [`Account::next`]: one of five fails at first, one of a hundred for good, and one of a hundred is the last that
+    /// its key's state knows of.
+    fn counted(&mut self, key: String, id: &str, chance: u64) -> Rec {
+        let value = match chance {
+            0..10 => format!("fail 9 {id}"),
+            10..200 => format!("fail 1 {id}"),
+            200..210 => format!("forget {id}"),
+            _ => id.to_owned(),
+        };
+        let (stream, told) = match self.counts.as_mut().filter(|_| chance >= 10) {
+            None => (&mut self.letters, id.to_owned()),
+            Some(counts) => {
+                let count = counts.entry(key.clone().into_bytes()).or_default();
+                *count += 1;
+                let told = format!("{count} {value}");
+                if value.starts_with("forget") {
+                    counts.remove(key.as_bytes());
+                }
+                (&mut self.outputs, told)
+            }
+        };
+        stream.entry(key.clone().into_bytes()).or_default().push(told);
+        Rec::new(&key, value).header("trace", id)
+    }
+
     /// Reads what came out, and judges it.
     pub(crate) fn judge(&self, stage: &Stage<'_>) -> (Verdict, Verdict) {
         let mut outputs = judge(&self.outputs, &read_all(stage.kafka, &stage.output), Rec::text);
         let mut letters = judge(&self.letters, &read_all(stage.kafka, &stage.letters), |letter| {
             let id = letter.told("trace");
-            assert_eq!(letter.text(), crate::client::script("dead-letter", &id), "a dead letter's value");
-            assert_eq!(letter.told("keyrail-reason"), "rejected");
+            let (value, reason) = match self.counts {
+                None => (crate::client::script("dead-letter", &id), "rejected"),
+                Some(_) => (format!("fail 9 {id}"), "attempts"),
+            };
+            assert_eq!((letter.text(), letter.told("keyrail-reason")), (value, reason.to_owned()), "a dead letter");
             id
         });
         outputs.exactly_once = stage.exactly_once;
         letters.exactly_once = stage.exactly_once;
         stage.say(&format!("outputs: {}", outputs.line()));
         stage.say(&format!("dead letters: {}", letters.line()));
+        if let Some(counts) = &self.counts {
+            crate::state::judge(stage, counts);
+        }
         (outputs, letters)
     }
 }
@@ -111,7 +153,8 @@ impl Feed {
         let (topic, mut writer) = (topic.to_owned(), Writer::new(kafka));
         let (stopping, count) = (stop.clone(), sent.clone());
         let thread = std::thread::spawn(move || {
-            let (mut account, began) = (Account::default(), Instant::now());
+            let counts = plan.counted.then(Counts::new);
+            let (mut account, began) = (Account { counts, ..Account::default() }, Instant::now());
             let mut sent = Vec::new();
             while !stopping.load(SeqCst) || account.messages < plan.least {
                 let due = began.elapsed().as_millis() as u64 * plan.rate / 1000;

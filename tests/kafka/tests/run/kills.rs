@@ -6,7 +6,7 @@ use crate::worker::Worker;
 use std::time::{Duration, Instant};
 
 /// Sessions as short as they can be kept on a loaded machine: a killed member's partitions wait for its session to end.
-const SHORT: &str = "\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"300\"";
+pub(crate) const SHORT: &str = "\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"300\"";
 const RETRY: &str = "[retry]\nbackoff = { first = \"50ms\", factor = 2.0, max = \"1s\", jitter = 0.1 }";
 /// Each message has an id of its own in a header.
 pub(crate) const DEDUP: &str = "[dedup]\nid = \"header:trace\"\nabsent = \"dead-letter\"";
@@ -25,7 +25,7 @@ fn setup() -> Setup<'static> {
 }
 
 /// `KEYRAIL_KILLS=500 cargo xtask test kill` for a longer run.
-fn kills(default: u64) -> u64 {
+pub(crate) fn kills(default: u64) -> u64 {
     std::env::var("KEYRAIL_KILLS").ok().map_or(default, |n| n.parse().expect("KEYRAIL_KILLS is a number"))
 }
 
@@ -33,7 +33,7 @@ fn kill_at_random(test: &'static str, setup: &Setup<'_>, workers: usize, kills: 
     kill_at_random_with(test, setup, workers, kills, plan(500, 900, least));
 }
 
-fn kill_at_random_with(test: &'static str, setup: &Setup<'_>, workers: usize, kills: u64, plan: Plan) {
+pub(crate) fn kill_at_random_with(test: &'static str, setup: &Setup<'_>, workers: usize, kills: u64, plan: Plan) {
     let Some(kafka) = broker(test) else { return };
     let mut chance = Chance::new(test);
     let stage = Stage::new(test, kafka, setup);
@@ -96,7 +96,7 @@ fn two_workers_by_the_new_protocol_killed_at_random_lose_nothing_and_keep_order(
 
 #[test]
 fn a_frozen_worker_that_wakes_repeats_and_loses_nothing() {
-    freeze("a_frozen_worker_that_wakes_repeats_and_loses_nothing", &setup(), REPEATS);
+    freeze("a_frozen_worker_that_wakes_repeats_and_loses_nothing", &setup(), plan(200, RATE, 10_000), REPEATS);
 }
 
 #[test]
@@ -104,15 +104,16 @@ fn a_frozen_worker_by_the_new_protocol_that_wakes_repeats_and_loses_nothing() {
     let test = "a_frozen_worker_by_the_new_protocol_that_wakes_repeats_and_loses_nothing";
     // Only an answer to its next heartbeat tells a woken worker that it is out. Until then it reads on, and what came in
     // the five seconds is there at once.
-    freeze(test, &Setup { kafka: NEW_PROTOCOL, ..setup() }, REPEATS + 5 * RATE as usize / 2);
+    let repeats = REPEATS + 5 * RATE as usize / 2;
+    freeze(test, &Setup { kafka: NEW_PROTOCOL, ..setup() }, plan(200, RATE, 10_000), repeats);
 }
 
-fn freeze(test: &'static str, setup: &Setup<'_>, repeats: usize) {
+pub(crate) fn freeze(test: &'static str, setup: &Setup<'_>, plan: Plan, repeats: usize) {
     let Some(kafka) = broker(test) else { return };
     let stage = Stage::new(test, kafka, setup);
     let mut all: Vec<Worker> = (0..2).map(|n| Worker::start(&stage, n)).collect();
     all.iter().for_each(Worker::wait_ready);
-    let feed = Feed::start(kafka, &stage.input, plan(200, RATE, 10_000), Chance::new(test));
+    let feed = Feed::start(kafka, &stage.input, plan, Chance::new(test));
     std::thread::sleep(Duration::from_secs(2));
     const FREEZES: usize = 2;
     for (number, frozen) in all.iter().take(FREEZES).enumerate() {

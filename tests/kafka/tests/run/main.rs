@@ -19,6 +19,7 @@ mod outages;
 mod points;
 mod refusals;
 mod stage;
+mod state;
 mod stops;
 mod storms;
 mod swap;

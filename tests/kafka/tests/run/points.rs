@@ -140,18 +140,35 @@ fn uncommitted(stage: &Stage<'_>) -> usize {
     usize::try_from(left).unwrap()
 }
 
+/// Under what messages workers die.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load<'a> {
+    pub(crate) guest: &'a str,
+    pub(crate) guarantee: &'a str,
+    /// The pipeline's `[retry]`.
+    pub(crate) retry: &'a str,
+    pub(crate) plan: Plan,
+}
+
+const RETRY: &str = "[retry]\nbackoff = { first = \"50ms\", factor = 2.0, max = \"1s\", jitter = 0.1 }";
+
+fn load(guarantee: &str) -> Load<'_> {
+    // With exactly-once nothing comes of what is sent twice, whatever dies in between.
+    let twice = if guarantee == "exactly-once" { 200 } else { 0 };
+    Load { guest: "scripted", guarantee, retry: RETRY, plan: Plan { twice, ..plan(100, 300, 0) } }
+}
+
 /// All points of a way, in one group, under messages that keep coming.
-fn all_points_of(wanted: Way, test: &'static str, kafka: &Kafka, lines: &str, guarantee: &str, rounds: usize) {
-    let retry = "[retry]\nbackoff = { first = \"50ms\", factor = 2.0, max = \"1s\", jitter = 0.1 }";
+fn all_points_of(wanted: Way, test: &'static str, kafka: &Kafka, lines: &str, load: Load<'_>, rounds: usize) {
+    let Load { guest, guarantee, retry, plan } = load;
     // A transaction that ends just when the group changes is given up, and then there is no last commit to die at. Far apart,
     // they seldom do.
     let interval = if wanted == Way::Revoke { "\n[commit]\ninterval = \"1s\"" } else { "" };
-    // With exactly-once nothing comes of what is sent twice, whatever dies in between.
-    let (dedup, twice) = if guarantee == "exactly-once" { (DEDUP, 200) } else { ("", 0) };
+    let dedup = if plan.twice > 0 { DEDUP } else { "" };
     let tables = &format!("{retry}{interval}\n{dedup}");
-    let stage = Stage::new(test, kafka, &Setup { tables, kafka: lines, guarantee, ..Setup::default() });
+    let stage = Stage::new(test, kafka, &Setup { guest, tables, kafka: lines, guarantee, ..Setup::default() });
     let mut chance = Chance::new(test);
-    let feed = Feed::start(kafka, &stage.input, Plan { twice, ..plan(100, 300, 0) }, chance.clone());
+    let feed = Feed::start(kafka, &stage.input, plan, chance.clone());
     let points: Vec<Point> = Point::ALL.into_iter().filter(|p| way(*p).0 == wanted).collect();
     let (mut deaths, mut window) = (0, 0);
     for _ in 0..rounds {
@@ -175,13 +192,18 @@ fn all_points_of(wanted: Way, test: &'static str, kafka: &Kafka, lines: &str, gu
     letters.must_hold_strictly(window);
 }
 
-fn all_points(test: &'static str, ways: &[Way], guarantee: &str, rounds: usize) {
+/// All points but those that need a broker which does not answer.
+pub(crate) fn all_points_under(test: &'static str, load: Load<'_>, rounds: usize) {
+    all_points(test, &[Way::Handling, Way::Settling, Way::Revoke, Way::Stop, Way::Renewal], load, rounds);
+}
+
+fn all_points(test: &'static str, ways: &[Way], load: Load<'_>, rounds: usize) {
     let Some(kafka) = broker(test) else { return };
     let lines = "\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"300\"";
     // Side by side: most of the time each waits for a dead member's session to end.
     std::thread::scope(|all| {
         for way in ways {
-            all.spawn(move || all_points_of(*way, test, kafka, lines, guarantee, rounds));
+            all.spawn(move || all_points_of(*way, test, kafka, lines, load, rounds));
         }
     });
 }
@@ -189,14 +211,13 @@ fn all_points(test: &'static str, ways: &[Way], guarantee: &str, rounds: usize) 
 #[test]
 fn a_worker_killed_at_any_named_point_loses_and_repeats_nothing_and_keeps_order() {
     let test = "a_worker_killed_at_any_named_point_loses_and_repeats_nothing_and_keeps_order";
-    let ways = [Way::Handling, Way::Settling, Way::Revoke, Way::Stop, Way::Renewal];
-    all_points(test, &ways, "exactly-once", 3);
+    all_points_under(test, load("exactly-once"), 3);
 }
 
 #[test]
 fn with_at_least_once_a_worker_killed_at_any_named_point_loses_nothing_and_keeps_order() {
     let test = "with_at_least_once_a_worker_killed_at_any_named_point_loses_nothing_and_keeps_order";
-    all_points(test, &[Way::Handling, Way::Settling, Way::Revoke, Way::Stop], "at-least-once", 1);
+    all_points(test, &[Way::Handling, Way::Settling, Way::Revoke, Way::Stop], load("at-least-once"), 1);
 }
 
 #[test]
@@ -206,5 +227,5 @@ fn a_worker_killed_while_it_rewinds_loses_nothing_and_keeps_order() {
     // What the frozen broker does not acknowledge is refused before the session is over.
     let lines =
         "\"session.timeout.ms\" = \"6000\"\n\"heartbeat.interval.ms\" = \"300\"\n\"message.timeout.ms\" = \"1000\"";
-    all_points_of(Way::Rewind, test, &kafka, lines, "exactly-once", 3);
+    all_points_of(Way::Rewind, test, &kafka, lines, load("exactly-once"), 3);
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// What is special about a test's pipeline.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup<'a> {
-    /// The handler: `scripted` or `identity`.
+    /// The handler: `scripted`, `identity` or `tally`.
     pub(crate) guest: &'a str,
     pub(crate) partitions: i32,
     /// `exactly-once` or `at-least-once`.
@@ -75,7 +75,7 @@ pub(crate) fn own_broker(test: &str, options: &Options) -> Option<Kafka> {
 fn guests(test: &str) -> Option<PathBuf> {
     let built = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/guests");
     let dir = std::env::var_os("KEYRAIL_GUESTS").map_or_else(built, PathBuf::from);
-    if dir.join("scripted.wasm").is_file() && dir.join("identity.wasm").is_file() {
+    if ["scripted", "identity", "tally"].iter().all(|name| dir.join(format!("{name}.wasm")).is_file()) {
         return Some(dir);
     }
     skip(test, &format!("no handlers in {}; cargo xtask test builds them", dir.display()));
