@@ -77,18 +77,13 @@ impl Pipeline {
         (!found.input.is_empty()).then_some(found)
     }
 
-    /// Whether a handler of this pipeline gets state, if it asks for some.
-    pub(super) fn may_have_state(&self) -> bool {
-        self.policy.guarantee == Guarantee::ExactlyOnce && self.policy.order.by != OrderBy::None
-    }
-
     /// This pipeline with a handler that asks for state. With at-least-once, or without an order key, it gets none: that each
     /// call of it says so is the handler's to deal with, since some toolchains ask for everything.
     ///
     /// # Errors
     /// A topic of its state can't have its name.
     pub fn with_state(mut self) -> Result<Self, String> {
-        if !self.may_have_state() {
+        if self.policy.guarantee != Guarantee::ExactlyOnce || self.policy.order.by == OrderBy::None {
             return Ok(self);
         }
         let topics: Vec<String> = self.input.iter().map(|input| topic::state(&self.group, input)).collect();

@@ -298,3 +298,6 @@ impl Drop for States {
         self.show();
     }
 }
+
+#[cfg(test)]
+mod tests;
