@@ -286,6 +286,10 @@ impl World {
             self.planned += 1;
             let rec = self.draw();
             self.write(rec.clone());
+            if rec.too_large && self.env.settings.policy.keeps_state() {
+                // Another one behind it, which reads what it leaves.
+                self.write(Rec { id: None, ..rec.clone() });
+            }
             if self.env.rng.percent(6) {
                 self.write(rec);
             }

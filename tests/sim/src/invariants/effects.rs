@@ -109,6 +109,9 @@ impl Oracle {
         let Some(fact) = self.fact(at.0, at.1) else { return };
         if for_good {
             fact.undeliverable = true;
+            if !effect.letter {
+                fact.refused_in = RunId(effect.run);
+            }
             return;
         }
         fact.blocked = true;

@@ -46,6 +46,7 @@ impl Oracle {
             self.newly_covered(commit, &mut covered);
         }
         if self.policy.keeps_state() {
+            self.judge_verdicts(&covered);
             // What became a dead letter leaves nothing, though it ran.
             let runs = covered.iter().map(|(at, run)| (*at, *run, pieces.get(at)));
             let runs = runs.filter(|(_, _, piece)| piece.is_none_or(|p| p.letters == 0));

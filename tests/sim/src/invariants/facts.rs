@@ -47,6 +47,8 @@ pub struct Fact {
     pub(super) suppressed: bool,
     /// The broker refused something it sends for good.
     pub(super) undeliverable: bool,
+    /// In which run that was last an output.
+    pub(super) refused_in: RunId,
     /// The broker did not take something it sends in time.
     pub(super) blocked: bool,
     /// An earlier message of its key was refused after this one had its effect: it must come again. The time says
@@ -94,6 +96,7 @@ impl Fact {
             discarded: false,
             suppressed: false,
             undeliverable: false,
+            refused_in: RunId::default(),
             blocked: false,
             needed_again_ms: None,
             may_repeat: false,
@@ -131,6 +134,8 @@ pub(super) struct Local {
     pub(super) settled: bool,
     /// How.
     pub(super) end: Option<End>,
+    /// It is a dead letter for what the broker will never take.
+    pub(super) undeliverable: bool,
     pub(super) calls: u32,
     pub(super) attempts: u32,
     pub(super) first_failed_ms: Option<i64>,

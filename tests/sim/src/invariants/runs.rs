@@ -181,6 +181,7 @@ impl Oracle {
         local.settled = true;
         local.id = ticket.id;
         local.end = Some(end_of(fate));
+        local.undeliverable = matches!(fate, Fate::DeadLetter(epitaph) if epitaph.reason == Reason::Undeliverable);
         if twice {
             self.violated(name::FATE, Some(at), format!("is settled again, as {}", fate_name(fate)));
         }

@@ -2,7 +2,7 @@
 //! before it, and so is what stands in the logs.
 
 use super::facts::End;
-use super::{Oracle, RunId, name};
+use super::{Oracle, RunId, Scope, name};
 use crate::touch::{NAMES, Op, Touch, count_of};
 use keyrail_engine::message::Partition;
 use keyrail_engine::order::OrderKey;
@@ -31,6 +31,8 @@ pub(super) struct States {
     /// What the last run of each message did that was answered for, by its assignment.
     touches: HashMap<(RunId, i64), Rc<Touch>>,
     values: BTreeMap<Key, Value>,
+    /// Which message of a key became a dead letter for what it sent in this run.
+    verdicts: HashMap<(RunId, Scope), (u16, i64)>,
 }
 
 /// What a committed transaction holds of state.
@@ -164,6 +166,20 @@ impl Oracle {
                     let what = "state is committed that no message of the transaction leaves".into();
                     self.violated(name::STATE, Some((key.0, -1)), what);
                 }
+            }
+        }
+    }
+
+    /// What a message sends may follow from what those before it left: where one of them becomes a dead letter for what it
+    /// sent in a run, none behind it may for what it sent in the same.
+    pub(super) fn judge_verdicts(&mut self, covered: &[((u16, i64), RunId)]) {
+        for (at, run) in covered {
+            let undeliverable = self.locals.get(&(*run, at.1)).is_some_and(|local| local.undeliverable);
+            let fact = self.look(at.0, at.1).filter(|fact| undeliverable && fact.scope.is_ordered());
+            let Some(verdict) = fact.map(|fact| (fact.refused_in, fact.scope)) else { continue };
+            if self.states.verdicts.insert(verdict, *at).is_some_and(|other| other != *at) {
+                let what = "is given up for what it sent when it had read what another one left that is given up, too";
+                self.violated(name::STATE, Some(*at), what.into());
             }
         }
     }
