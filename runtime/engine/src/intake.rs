@@ -168,6 +168,7 @@ impl Intake {
         let of = found.committed.map_or(0, |at| Metadata::decode(found.metadata, at, i64::MAX).map_or(0, |m| m.log));
         let anew = of != 0 && found.log != 0 && of != found.log;
         if anew {
+            self.condemned.remove(&partition);
             let bare = Found { committed: None, metadata: "", known_partitions: None, ..*found };
             return Opened { anew, ..self.open(partition, &bare, From::Earliest) };
         }

@@ -267,6 +267,10 @@ impl<M> Pipeline<M> {
             // Its rewind was under way when the group took it: nothing may start any more.
             return actions.push(Action::Close { partition, epoch: opened.epoch });
         }
+        if let Some(transactions) = self.transactions.as_mut().filter(|_| opened.anew) {
+            // What is known of offsets is of another log.
+            transactions.forget(partition);
+        }
         let mut task = Task::new(opened, now);
         if let Some(old) = self.tasks.remove(&partition) {
             if old.is_paused() && !self.policy.has(Bug::StayPaused) {
