@@ -17,6 +17,10 @@ pub(crate) struct Amount {
     pub(crate) pairs: u32,
     /// Seconds of the latency run.
     pub(crate) seconds: u64,
+    /// Keys of the stateful count.
+    pub(crate) keys: u64,
+    /// And messages for each, on average.
+    pub(crate) per_key: u64,
 }
 
 /// One throughput run.
@@ -270,6 +274,6 @@ fn script(command: &str, number: u64) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn megabytes(bytes: u64) -> f64 {
+pub(crate) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }

@@ -1,11 +1,13 @@
-//! Keyrail against a raw copy loop on a real Kafka. `cargo xtask bench` builds and runs it; README.md has results.
+//! Keyrail against a raw copy loop and Kafka Streams, on a real Kafka. `cargo xtask bench` builds and runs it; README.md has results.
 
+mod counts;
 mod figures;
 mod process;
 #[allow(unsafe_code, reason = "the loop to compare with is written on librdkafka's C interface")]
 mod raw;
 mod report;
 mod rig;
+mod state;
 mod topics;
 
 use anyhow::Result;
@@ -15,7 +17,7 @@ use report::Report;
 use rig::Rig;
 use std::process::ExitCode;
 
-/// Keyrail against a raw copy loop on a real Kafka
+/// Keyrail against a raw copy loop and Kafka Streams, on a real Kafka
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Args {
@@ -30,7 +32,13 @@ struct Args {
     /// Runs of each of the two, in turns
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
-    /// A rough look: half the messages, two pairs
+    /// Keys of the stateful count
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(10_000..=50_000_000))]
+    keys: u64,
+    /// Messages for each of them, on average
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    per_key: u64,
+    /// A rough look: half the messages and keys, two pairs
     #[arg(long)]
     quick: bool,
     /// A librdkafka property of both, as `-X linger.ms=5`
@@ -65,6 +73,8 @@ enum What {
     Budget,
     /// Throughput beside 1,000 failing keys
     Failing,
+    /// A count per key and its restore, against Kafka Streams
+    State,
 }
 
 fn property(text: &str) -> Result<(String, String), String> {
@@ -90,18 +100,21 @@ fn run(args: &Args) -> Result<ExitCode> {
         messages: if args.quick { args.messages / 2 } else { args.messages },
         pairs: if args.quick { args.pairs.min(2) } else { args.pairs },
         seconds: if args.quick { 5 } else { 15 },
+        keys: if args.quick { args.keys / 2 } else { args.keys },
+        per_key: args.per_key,
     };
     let wanted = |what| args.only.is_empty() || args.only.contains(&what);
     let mut report = Report::new();
     report.doing("starting Kafka");
     let rig = Rig::new(&args.properties)?;
-    let all: [(What, Measure); 6] = [
+    let all: [(What, Measure); 7] = [
         (What::Start, figures::start),
         (What::Throughput, figures::throughput),
         (What::Guarantees, figures::guarantees),
         (What::Latency, figures::latency),
         (What::Budget, figures::budget),
         (What::Failing, figures::failing),
+        (What::State, state::state),
     ];
     let mut failed = false;
     for (what, measure) in all.into_iter().filter(|(what, _)| wanted(*what)) {

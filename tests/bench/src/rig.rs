@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// No figure needs longer than this for one more record to come.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// The folder of Kafka Streams' state.
+const STREAMS: &str = "streams";
+
 /// The two that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Who {
@@ -79,21 +82,81 @@ impl Rig {
     /// Starts one of the two, with a new group, from the beginning of `from`.
     pub(crate) fn start(&self, who: Who, from: &str, to: &str, shape: &Shape) -> Result<Process> {
         let group = unique("bench");
-        let log = self.folder.join(format!("{group}.log"));
         match who {
             Who::Raw => {
+                let log = self.folder.join(format!("{group}.log"));
                 let mut raw = Command::new(std::env::current_exe()?);
                 raw.args(["raw", &self.bootstrap, &group, from, to]);
                 raw.args(self.properties.iter().flat_map(|(name, value)| ["-X".to_owned(), format!("{name}={value}")]));
                 Process::start(&mut raw, &log)
             }
-            Who::Keyrail => {
-                self.configure(&group, from, to, shape)?;
-                let mut keyrail = Command::new(&self.keyrail);
-                keyrail.args(["run", "-c"]).arg(self.folder.join("keyrail.toml"));
-                Process::start(&mut keyrail, &log)
+            Who::Keyrail => self.start_keyrail(&group, from, to, shape),
+        }
+    }
+
+    /// Starts Keyrail as this group; another process of the same group has ended before.
+    pub(crate) fn start_keyrail(&self, group: &str, from: &str, to: &str, shape: &Shape) -> Result<Process> {
+        self.configure(group, from, to, shape)?;
+        let mut keyrail = Command::new(&self.keyrail);
+        keyrail.args(["run", "-c"]).arg(self.folder.join("keyrail.toml"));
+        Process::start(&mut keyrail, &self.folder.join(format!("{group}.log")))
+    }
+
+    /// The folder of Kafka Streams and the program on it.
+    #[expect(clippy::unused_self, reason = "as all that is asked of the rig")]
+    pub(crate) fn streams(&self) -> Result<PathBuf> {
+        path("KEYRAIL_STREAMS").context("there is no Kafka Streams here, and the set-up said why")
+    }
+
+    /// Starts the count on Kafka Streams under this application id, with a thread for each core; `cache` is its cache of
+    /// records in bytes, or "default".
+    pub(crate) fn start_streams(&self, application: &str, from: &str, to: &str, cache: &str) -> Result<Process> {
+        let streams = self.streams()?;
+        let threads = std::thread::available_parallelism()?;
+        let mut java = Command::new(path("KEYRAIL_JAVA")?);
+        // RocksDB unpacks itself at each start.
+        java.arg(format!("-Djava.io.tmpdir={}", self.folder.display()));
+        java.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
+        let (libs, classes) = (streams.join("libs/*"), streams.join("classes"));
+        java.arg("-cp").arg(format!("{}:{}", libs.display(), classes.display())).arg("Count");
+        java.args([&self.bootstrap, application, from, to]).arg(self.folder.join(STREAMS));
+        java.args([&threads.to_string(), cache]);
+        Process::start(&mut java, &self.folder.join(format!("{application}.log")))
+    }
+
+    /// Deletes what either of them keeps of state on this machine's disk.
+    pub(crate) fn clear_state(&self) -> Result<()> {
+        let streams = self.folder.join(STREAMS);
+        if streams.exists() {
+            fs::remove_dir_all(&streams)?;
+        }
+        let store = self.folder.join("state");
+        for entry in if store.exists() { fs::read_dir(&store)?.collect() } else { Vec::new() } {
+            let path = entry?.path();
+            // Compiled code is no state.
+            match (path.ends_with("code"), path.is_dir()) {
+                (true, _) => {}
+                (_, true) => fs::remove_dir_all(&path)?,
+                (_, false) => fs::remove_file(&path)?,
             }
         }
+        Ok(())
+    }
+
+    /// Bytes of a topic's segments on the broker's disk.
+    pub(crate) fn topic_bytes(&self, topic: &str) -> Result<u64> {
+        let mut bytes = 0;
+        for partition in 0..PARTITIONS {
+            let folder = self.kafka.data(1)?.join(format!("{topic}-{partition}"));
+            let entries = fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
+            for entry in entries {
+                let entry = entry?;
+                if entry.path().extension().is_some_and(|e| e == "log") {
+                    bytes += entry.metadata()?.len();
+                }
+            }
+        }
+        Ok(bytes)
     }
 
     fn configure(&self, group: &str, from: &str, to: &str, shape: &Shape) -> Result<()> {
@@ -141,9 +204,15 @@ impl Rig {
 
     /// Waits until the topic holds `goal` records.
     pub(crate) fn wait(&self, process: &mut Process, watch: &Watch, goal: u64) -> Result<u64> {
+        self.reach(process, goal, || watch.count())
+    }
+
+    /// Waits until `count` has come to `goal`.
+    #[expect(clippy::unused_self, reason = "as all that is asked of the rig")]
+    pub(crate) fn reach(&self, process: &mut Process, goal: u64, count: impl Fn() -> Result<u64>) -> Result<u64> {
         let (mut last, mut moved) = (0, Instant::now());
         loop {
-            let count = watch.count()?;
+            let count = count()?;
             if count >= goal {
                 return Ok(count);
             }

@@ -4,9 +4,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Partitions of every topic of the bench.
@@ -98,7 +99,6 @@ impl Watch {
     }
 
     /// Records written so far.
-    #[expect(clippy::disallowed_methods, reason = "the list is never empty: it is asked before")]
     pub(crate) fn count(&self) -> Result<u64> {
         // A topic just made may not have its leaders yet.
         let until = Instant::now() + WAIT;
@@ -108,17 +108,50 @@ impl Watch {
                 answer => break answer.context("asking for the ends")?,
             }
         };
-        ensure!(found.count() > 0, "no answer on the ends");
-        let mut sum = 0;
-        for element in found.elements() {
-            element.error()?;
-            match element.offset() {
-                Offset::Offset(n) => sum += u64::try_from(n)?,
-                other => bail!("the end of partition {} is {other:?}", element.partition()),
-            }
-        }
-        Ok(sum)
+        sum(&found)
     }
+}
+
+/// Counts the messages that a group has committed.
+pub(crate) struct Committed {
+    consumer: BaseConsumer,
+    all: TopicPartitionList,
+}
+
+impl Committed {
+    pub(crate) fn new(bootstrap: &str, group: &str, topic: &str) -> Result<Self> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bootstrap).set("group.id", group);
+        // What is committed, though a transaction is open that will commit more: else the answer waits for its end.
+        let consumer: BaseConsumer = config.set("isolation.level", "read_uncommitted").create()?;
+        let mut all = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            all.add_partition(topic, partition);
+        }
+        Ok(Self { consumer, all })
+    }
+
+    /// Messages before the group's offsets. The topic has never lost one, nor holds anything else.
+    pub(crate) fn count(&self) -> Result<u64> {
+        let found = self.consumer.committed_offsets(self.all.clone(), WAIT).context("asking for a group's offsets")?;
+        sum(&found)
+    }
+}
+
+/// Of offsets that the broker gave; none counts as 0.
+#[expect(clippy::disallowed_methods, reason = "the list is never empty: it is asked before")]
+fn sum(found: &TopicPartitionList) -> Result<u64> {
+    ensure!(found.count() > 0, "no answer on offsets");
+    let mut sum = 0;
+    for element in found.elements() {
+        element.error()?;
+        match element.offset() {
+            Offset::Offset(n) => sum += u64::try_from(n)?,
+            Offset::Invalid => {}
+            other => bail!("the offset of partition {} is {other:?}", element.partition()),
+        }
+    }
+    Ok(sum)
 }
 
 /// Reads a whole topic of `count` records: each one's number (see [`value`]) and timestamp.
@@ -147,4 +180,36 @@ pub(crate) fn timestamps(bootstrap: &str, topic: &str, count: usize) -> Result<V
         }
     }
     Ok(found)
+}
+
+/// Reads all that is committed in a topic, each partition in its order.
+pub(crate) fn read_all(
+    bootstrap: &str,
+    topic: &str,
+    mut each: impl FnMut(&BorrowedMessage<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("group.id", "keyrail-bench-reads");
+    config.set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create()?;
+    let mut all = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        all.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&all)?;
+    let mut ended = BTreeSet::new();
+    let mut until = Instant::now() + WAIT;
+    while ended.len() < PARTITIONS as usize {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => each(&message)?,
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
+            Some(Err(error)) => return Err(error).context("reading a topic"),
+            None => {
+                ensure!(Instant::now() < until, "{topic} gives nothing, and its end is not reached");
+                continue;
+            }
+        }
+        until = Instant::now() + WAIT;
+    }
+    Ok(())
 }

@@ -124,6 +124,11 @@ impl Node {
         Ok(())
     }
 
+    /// Where its partitions lie.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     fn pid_file(&self) -> PathBuf {
         // Beside the node's folder: the janitor looks there.
         self.folder.with_file_name(format!("node-{}.pid", self.id))

@@ -210,6 +210,11 @@ impl Kafka {
         self.proxies.get(index).with_context(|| format!("there is no proxy before a broker {id}"))
     }
 
+    /// The folder of a broker's logs: a folder in it for each of its partitions, `TOPIC-NUMBER`.
+    pub fn data(&self, id: u32) -> Result<PathBuf> {
+        self.node(id, |n| Ok(n.data()))
+    }
+
     /// Stops a broker in good order.
     pub fn stop(&self, id: u32) -> Result<()> {
         self.node(id, |n| n.signal("TERM").and_then(|()| n.join()))

@@ -56,7 +56,11 @@ pub(crate) fn bench(place: &Place, args: &[String]) -> Result<ExitCode, String> 
     if args.iter().any(|arg| arg == "-h" || arg == "--help") {
         return hand_over(cargo(place, &["run", "--quiet", "--package", &member.name, "--"]).args(args));
     }
-    let ready = setup::all(place)?;
+    let mut ready = setup::all(place)?;
+    if measures(args, "state") {
+        // Without it the other parts can be measured all the same.
+        ready.with_streams(place)?;
+    }
     let needed = |part: &str| ["java", "kafka", "guests"].contains(&part);
     if let Some(missing) = ready.missing.iter().find(|m| needed(m.part)) {
         return Err(format!("the bench needs {}: {}", missing.part, missing.reason));
@@ -69,6 +73,17 @@ pub(crate) fn bench(place: &Place, args: &[String]) -> Result<ExitCode, String> 
     let mut cargo = cargo(place, &["run", "--release", "--package", &member.name, "--"]);
     let binary = place.target.join("release").join("keyrail");
     hand_over(cargo.args(args).envs(ready.env(place)).env("KEYRAIL_BIN", binary))
+}
+
+/// Whether the bench is asked for this part: by `--only`, or since nothing is named.
+fn measures(args: &[String], part: &str) -> bool {
+    let mut named = Vec::new();
+    let mut args = args.iter().map(String::as_str);
+    while let Some(arg) = args.next() {
+        let list = if arg == "--only" { args.next() } else { arg.strip_prefix("--only=") };
+        named.extend(list.into_iter().flat_map(|list| list.split(',')));
+    }
+    named.is_empty() || named.contains(&part)
 }
 
 /// `cargo xtask deny`: licences, sources and duplicates; known vulnerabilities too if their list can be had.
@@ -186,7 +201,21 @@ fn show(_: From, line: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{survivors, without_place};
+    use super::{measures, survivors, without_place};
+
+    #[test]
+    fn the_bench_fetches_only_what_its_parts_need() {
+        let asked = |line: &str| {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            measures(&words, "state")
+        };
+        for line in ["", "--quick", "--only state", "--only=latency,state --json", "--only start --only state"] {
+            assert!(asked(line), "{line}");
+        }
+        for line in ["--only throughput", "--only=start,latency", "--pairs 2 --only budget --json"] {
+            assert!(!asked(line), "{line}");
+        }
+    }
 
     #[test]
     fn a_survivor_is_known_wherever_its_line_moves() {

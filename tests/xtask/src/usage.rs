@@ -56,7 +56,12 @@ const COMMANDS: [(&str, Takes, &str, &str); 14] = [
         "libFuzzer on what reads bytes from outside, a minute each; TARGET FILE runs one input again",
     ),
     ("container", Takes::ItsOwn, "[ARGS]", "the image, compiled in release; ARGS go to docker, podman or buildah"),
-    ("bench", Takes::Anything, "[ARGS]", "Keyrail against a raw copy loop, in release; --help for the rest"),
+    (
+        "bench",
+        Takes::Anything,
+        "[ARGS]",
+        "Keyrail against a raw copy loop and Kafka Streams, in release; --help for the rest",
+    ),
     ("deny", Takes::Nothing, "", "licences, sources and duplicates of what we depend on"),
     ("mutants", Takes::ItsOwn, "[ARGS]", "mutation testing of the engine; ARGS go to cargo-mutants"),
 ];

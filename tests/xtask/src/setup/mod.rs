@@ -4,7 +4,9 @@
 mod container;
 mod guests;
 mod kafka;
+mod maven;
 mod packages;
+mod streams;
 mod system;
 mod tools;
 mod wasm;
@@ -36,6 +38,8 @@ pub(crate) struct Ready {
     pub(crate) containers: Option<PathBuf>,
     /// A folder of Python's packages that know the schemas of Compose and Kubernetes.
     pub(crate) schemas: Option<PathBuf>,
+    /// The folder with Kafka Streams and the bench's program on it; nobody but the bench asks for it.
+    pub(crate) streams: Option<PathBuf>,
     pub(crate) missing: Vec<Missing>,
 }
 
@@ -48,10 +52,20 @@ impl Ready {
             ("KEYRAIL_GUESTS", self.guests.clone()),
             ("KEYRAIL_CONTAINERS", self.containers.clone()),
             ("KEYRAIL_SCHEMAS", self.schemas.clone()),
+            ("KEYRAIL_STREAMS", self.streams.clone()),
             ("KEYRAIL_WASM_ENV", self.guests.is_some().then(|| guests::environment(place))),
             ("KEYRAIL_BIN", Some(place.target.join("debug").join("keyrail"))),
         ];
         found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    /// Kafka Streams as well, which takes 93 MB.
+    pub(crate) fn with_streams(&mut self, place: &Place) -> Result<(), String> {
+        let Some(java) = self.java.clone() else { return Ok(()) };
+        let _lock = lock(place)?;
+        say("set-up: Kafka Streams");
+        self.streams = self.keep("streams", streams::home(place, &java));
+        Ok(())
     }
 
     fn keep<T>(&mut self, part: &'static str, result: Result<T, String>) -> Option<T> {

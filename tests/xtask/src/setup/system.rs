@@ -16,6 +16,13 @@ const JAVA: Package = Package {
     macos: "brew install openjdk",
 };
 
+const JDK: Package = Package {
+    what: "a Java compiler, 17 or later",
+    debian: "default-jdk-headless",
+    fedora: "java-latest-openjdk-devel",
+    macos: "brew install openjdk",
+};
+
 type Probe = fn() -> bool;
 
 const BUILD: [(Probe, Package); 5] = [
@@ -85,6 +92,21 @@ pub(crate) fn java() -> Result<PathBuf, String> {
             JAVA.debian
         )
     })
+}
+
+/// The Java compiler beside this Java runtime, or in the path.
+pub(crate) fn javac(java: &Path) -> Result<PathBuf, String> {
+    let find = || {
+        // `/usr/bin/java` is a link to where the rest lies too.
+        let java = std::fs::canonicalize(java).unwrap_or_else(|_| java.to_owned());
+        let all = [java.with_file_name("javac"), PathBuf::from("javac")];
+        all.into_iter().find(|javac| javac.to_str().is_some_and(|javac| ask(javac, &["-version"]).is_some()))
+    };
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    install(&[JDK])?;
+    find().ok_or_else(|| format!("no javac beside {} after installing {}", java.display(), JDK.debian))
 }
 
 /// Maven, which knows how to fetch a program with all it stands on.
