@@ -337,6 +337,16 @@ impl<M> Shard<M> {
         })
     }
 
+    /// Whether so many messages, or more, stand in lanes that may run.
+    #[must_use]
+    pub fn has_work(&self, messages: usize) -> bool {
+        let mut found = 0;
+        self.ready.iter().any(|place| {
+            found += self.lanes.waiting(*place);
+            found >= messages
+        })
+    }
+
     /// How full the shard is.
     #[must_use]
     pub fn load(&self) -> Load {

@@ -7,7 +7,7 @@ use super::clock::Clock;
 use super::grace::Bounds;
 use super::kept::{Kind, Memory};
 use super::letters::Letters;
-use super::link::{Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
+use super::link::{Attention, Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
 use super::records;
 use super::sink::{Ended, Sink};
 use super::witness::{Told, Witness};
@@ -44,6 +44,8 @@ pub(super) struct Ledger {
     pub(super) sink: Sink,
     pub(super) inbox: Receiver<ToCommitter>,
     pub(super) shards: Vec<Line<ToShard>>,
+    /// Of each.
+    pub(super) attention: Vec<Attention>,
     pub(super) consumer: Line<ToConsumer>,
     pub(super) over: Over,
     pub(super) bounds: Bounds,
@@ -403,6 +405,7 @@ impl Worker {
             Action::Fenced(why) => Err(Trouble::Fenced(why)),
             Action::Close { partition, epoch } => {
                 self.memory.close(partition, epoch);
+                self.ledger.attention.iter().for_each(Attention::ask);
                 self.tell_shards(|| ToShard::Close { partition, epoch })
             }
             Action::LetterAcknowledged { partition, epoch, offset, lane } => {

@@ -7,7 +7,7 @@ use super::budget::{Budget, Lot};
 use super::grace::Bounds;
 use super::kept::Keeper;
 use super::link::{
-    Handover, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
+    Attention, Handover, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
 };
 use super::pace::Pace;
 use super::standing::Standing;
@@ -56,6 +56,8 @@ pub(super) struct Feed {
     /// What internal topics hold of partitions: none runs before it is known.
     pub(super) keeper: Option<Keeper>,
     pub(super) out: Handover,
+    /// Of each shard.
+    pub(super) attention: Vec<Attention>,
     pub(super) inbox: Receiver<ToConsumer>,
     pub(super) metrics: Arc<PipelineMetrics>,
     pub(super) health: Arc<PipelineHealth>,

@@ -17,8 +17,8 @@ use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
 use keyrail_engine::state::Change;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::vec::IntoIter;
 
 /// What a message costs beside its record while it is in flight, in bytes: its lane, its place in a queue and in the
@@ -161,6 +161,28 @@ pub(super) struct RaiseOver(pub(super) Over);
 impl Drop for RaiseOver {
     fn drop(&mut self) {
         self.0.0.store(true, Release);
+    }
+}
+
+/// How many partitions were told to start or to go and a shard has not heard of. Meanwhile it takes in whatever comes: what
+/// stands before that in its inbox may be of no concern any more.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Attention(Arc<AtomicUsize>);
+
+impl Attention {
+    /// One more is told, or about to be.
+    pub(super) fn ask(&self) {
+        self.0.fetch_add(1, Release);
+    }
+
+    /// One is heard.
+    pub(super) fn heard(&self) {
+        self.0.fetch_sub(1, Release);
+    }
+
+    /// Whether there are some.
+    pub(super) fn is_asked(&self) -> bool {
+        self.0.load(Acquire) > 0
     }
 }
 

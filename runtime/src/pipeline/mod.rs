@@ -51,7 +51,7 @@ use keyrail_engine::intake::{From, Intake};
 use keyrail_engine::pipeline::{Pipeline, Timing};
 use keyrail_engine::policy::Guarantee;
 use keyrail_engine::shard::Shard;
-use link::{Handover, Line, Outlet, Over, RaiseOver};
+use link::{Attention, Handover, Line, Outlet, Over, RaiseOver};
 use sink::Sink;
 use state::States;
 use std::collections::BTreeSet;
@@ -334,19 +334,22 @@ fn build(
     if let Some(dedup) = &mut shard_policy.dedup {
         dedup.capacity = (dedup.capacity / shards as usize).max(1);
     }
-    let shifts = shard_inboxes.into_iter().enumerate().map(|(number, inbox)| shard::Shift {
-        engine: Shard::new(shard_policy.clone(), seed()),
-        inbox,
-        committer: to_committer.clone(),
-        serving: parts.serving.clone(),
-        witness: shared.witness.clone(),
-        setup: setup(manifest),
-        limits: limits(manifest),
-        clock,
-        budget: parts.budget.clone(),
-        metrics: metrics.clone(),
-        heartbeat: health.heartbeat(&format!("shard {number}"), shard::heartbeat_limit(policy.batch.max_time_ms)),
-    });
+    let attention: Vec<Attention> = (0..shards).map(|_| Attention::default()).collect();
+    let shifts =
+        shard_inboxes.into_iter().zip(&attention).enumerate().map(|(number, (inbox, attention))| shard::Shift {
+            engine: Shard::new(shard_policy.clone(), seed()),
+            inbox,
+            attention: attention.clone(),
+            committer: to_committer.clone(),
+            serving: parts.serving.clone(),
+            witness: shared.witness.clone(),
+            setup: setup(manifest),
+            limits: limits(manifest),
+            clock,
+            budget: parts.budget.clone(),
+            metrics: metrics.clone(),
+            heartbeat: health.heartbeat(&format!("shard {number}"), shard::heartbeat_limit(policy.batch.max_time_ms)),
+        });
     let shifts = shifts.collect();
     let over = Over::default();
     let outlets = || to_shards.iter().cloned().map(Outlet);
@@ -355,6 +358,7 @@ fn build(
         sink,
         inbox: committer_inbox,
         shards: outlets().map(Line::new).collect(),
+        attention: attention.clone(),
         consumer: Line::new(Outlet(to_consumer)),
         over: over.clone(),
         bounds,
@@ -379,6 +383,7 @@ fn build(
         on_loss: manifest.on_loss,
         keeper: None,
         out: Handover::new(Outlet(to_committer), outlets()),
+        attention,
         over: RaiseOver(over),
         inbox: consumer_inbox,
         metrics: metrics.clone(),

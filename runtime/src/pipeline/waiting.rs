@@ -75,6 +75,9 @@ impl Worker {
     ) {
         for shard in 0..self.feed.out.shards() {
             let (settled, kept) = (settled.clone(), kept.clone());
+            if let Some(attention) = self.feed.attention.get(shard) {
+                attention.ask();
+            }
             self.feed.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled, kept });
         }
     }

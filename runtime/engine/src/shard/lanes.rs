@@ -146,6 +146,12 @@ impl<M> Lanes<M> {
         self.lanes.get_mut(place.index as usize).filter(|lane| lane.open && lane.generation == place.generation)
     }
 
+    /// How many messages wait in a lane.
+    pub(super) fn waiting(&self, place: Place) -> usize {
+        let lane = self.lanes.get(place.index as usize).filter(|lane| lane.open && lane.generation == place.generation);
+        lane.map_or(0, |lane| lane.queue.len())
+    }
+
     pub(super) fn is_of(&mut self, place: Place, partition: Partition) -> bool {
         self.get(place).is_some_and(|lane| lane.id.partition == partition)
     }

@@ -106,6 +106,7 @@ fn bench_with(shards: u32, polls: Vec<Polled>, limit_bytes: u64) -> Bench {
         anew: Arc::default(),
         on_loss: OnLoss::Stop,
         keeper: None,
+        attention: Vec::new(),
         out: Handover::new(Outlet(to_committer), to_shards.into_iter().map(Outlet)),
         over: RaiseOver(Over::default()),
         inbox,

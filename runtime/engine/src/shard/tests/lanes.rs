@@ -283,3 +283,16 @@ fn any_sequence_of_events_keeps_every_lane_in_order() {
         );
     }
 }
+
+#[test]
+fn only_what_may_run_counts_as_work() {
+    let mut rig = Rig::new(policy());
+    assert!(!rig.shard.has_work(1));
+    rig.obey("put a1 a2 b3");
+    assert!(rig.shard.has_work(3) && !rig.shard.has_work(4));
+    assert_eq!(rig.obey("next"), "run a1 a2 b3 in 3000");
+    assert!(!rig.shard.has_work(1), "it runs");
+    rig.obey("end retry done done");
+    rig.obey("put a4 c5");
+    assert!(rig.shard.has_work(1) && !rig.shard.has_work(2), "a waits for its retry, with all behind it");
+}
