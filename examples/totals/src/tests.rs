@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
 use keyrail_sdk::testing::{Host, Input};
 
 use super::*;

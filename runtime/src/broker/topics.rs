@@ -316,7 +316,7 @@ mod tests {
         let largest = MAX_OWNER + MAX_NAME + MAX_VALUE + 12;
         let most = usize::try_from(STATE_RECORD_BYTES).unwrap_or_default();
         assert!(largest + 4_096 < most, "{largest}");
-        assert!(STATE_RECORD_BYTES <= SEEN_LARGEST);
+        const { assert!(STATE_RECORD_BYTES <= SEEN_LARGEST) };
     }
 
     #[test]

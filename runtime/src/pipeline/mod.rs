@@ -375,10 +375,7 @@ fn build(
         gate: keyrail_engine::budget::Gate::new(parts.budget.share()),
         budget: parts.budget.clone(),
         topics: manifest.input.clone(),
-        from: match manifest.from {
-            config::From::Earliest => From::Earliest,
-            config::From::Latest => From::Latest,
-        },
+        from: from(manifest),
         anew: Arc::default(),
         on_loss: manifest.on_loss,
         keeper: None,
@@ -394,6 +391,13 @@ fn build(
         pipeline: manifest.name.clone(),
     };
     Built { shifts, ledger, feed }
+}
+
+fn from(manifest: &config::Pipeline) -> From {
+    match manifest.from {
+        config::From::Earliest => From::Earliest,
+        config::From::Latest => From::Latest,
+    }
 }
 
 /// What `open` of the handler is told.

@@ -146,6 +146,8 @@ fn size(id: &Id, last: &Last) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
     use super::*;
     use keyrail::record::RecordBuilder;
     use keyrail_engine::order::OrderKey;

@@ -41,6 +41,8 @@ keyrail_sdk::handler!(handle);
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
     use super::*;
     use keyrail_sdk::testing::{Host, Input};
 
