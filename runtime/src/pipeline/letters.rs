@@ -1,5 +1,5 @@
-//! The log's line for a message that is given up: one a second at most, however many there are, with the number of those
-//! that it stands for.
+//! The log's line for dead letters: one a second at most, however many there are, with the number of those that it
+//! stands for. A message that is discarded has a line of its own in any case: nothing else is left of it.
 
 use super::committer::Names;
 use super::link::Payload;
@@ -12,7 +12,6 @@ const EVERY_MS: u64 = 1_000;
 /// Where a message stands and why it is given up. Nothing of what it says: a log has other readers than a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Letter {
-    discarded: bool,
     topic: u32,
     partition: i32,
     offset: i64,
@@ -23,14 +22,9 @@ struct Letter {
 
 impl Letter {
     fn of<M>(message: &Settled<M>) -> Option<Self> {
-        let (epitaph, discarded) = match &message.fate {
-            Fate::DeadLetter(epitaph) => (epitaph, false),
-            Fate::Discarded(epitaph) => (epitaph, true),
-            _ => return None,
-        };
+        let Fate::DeadLetter(epitaph) = &message.fate else { return None };
         let at = message.ticket.partition;
         Some(Self {
-            discarded,
             topic: at.topic,
             partition: at.number,
             offset: message.ticket.offset,
@@ -42,7 +36,6 @@ impl Letter {
 
     fn tell(&self, names: &Names, not_shown: u64) {
         let topic = names.inputs.get(self.topic as usize).map_or("?", String::as_str);
-        let told = if self.discarded { "a message is discarded" } else { "a message is a dead letter" };
         tracing::warn!(
             pipeline = names.pipeline,
             topic,
@@ -52,7 +45,7 @@ impl Letter {
             code = self.code,
             attempts = self.attempts,
             not_shown = (not_shown > 0).then_some(not_shown),
-            "{told}"
+            "a message is a dead letter"
         );
     }
 }
@@ -66,7 +59,7 @@ pub(super) struct Letters {
 }
 
 impl Letters {
-    /// A message settled: if it is given up, that is told now or later.
+    /// A message settled: if it is a dead letter, that is told now or later.
     pub(super) fn note(&mut self, names: &Names, message: &Settled<Payload>, now_ms: u64) {
         if let Some(letter) = Letter::of(message) {
             self.add(letter);
@@ -107,7 +100,7 @@ mod tests {
 
     fn letter(offset: i64) -> Letter {
         let code = "bad".to_owned();
-        Letter { discarded: false, topic: 0, partition: 0, offset, reason: "rejected", code, attempts: 1 }
+        Letter { topic: 0, partition: 0, offset, reason: "rejected", code, attempts: 1 }
     }
 
     /// Offset and number of those not shown of each line.
