@@ -39,6 +39,8 @@ use writer::Request;
 
 /// How long a process that holds a folder for a moment, or does not answer yet, is waited for.
 const HOLDER_WAIT: Duration = Duration::from_secs(3);
+/// The same for one that serves it: killed a moment ago, it may hold its files still.
+const DYING_WAIT: Duration = Duration::from_secs(1);
 const HOLDER_PAUSE: Duration = Duration::from_millis(50);
 
 /// `[embedded]`.
@@ -65,11 +67,13 @@ impl Claim {
     /// # Errors
     /// Another process holds it, or the disk refuses.
     pub fn take(options: &Options) -> Result<Self, BrokerError> {
-        let until = Instant::now() + HOLDER_WAIT;
+        let began = Instant::now();
         loop {
             match folder::hold(&options.dir, Purpose::Serve) {
                 Ok(held) => return Ok(Self { held, options: options.clone() }),
-                Err(NotHeld::By(holder)) if holder.soon_done && Instant::now() < until => {
+                Err(NotHeld::By(holder))
+                    if began.elapsed() < if holder.soon_done { HOLDER_WAIT } else { DYING_WAIT } =>
+                {
                     std::thread::sleep(HOLDER_PAUSE);
                 }
                 Err(not) => return Err(not.told(&options.dir)),
