@@ -2,7 +2,7 @@
 
 use crate::message::{Epoch, Message, Partition, Reason, Ticket};
 use crate::metadata::{Metadata, Unusable};
-use crate::order::{self, IdBytes, LaneHash};
+use crate::order::{self, Papers, Router};
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::ranges::Ranges;
@@ -147,7 +147,7 @@ struct Feed {
 pub struct Intake {
     policy: Policy,
     shards: u32,
-    hash: LaneHash,
+    router: Router,
     feeds: BTreeMap<Partition, Feed>,
     /// See [`Intake::condemn`].
     condemned: BTreeMap<Partition, Vec<i64>>,
@@ -158,8 +158,8 @@ impl Intake {
     /// Routes to `shards` shards (at least one); `seed` makes lanes unforeseeable for those who choose keys.
     #[must_use]
     pub fn new(policy: Policy, shards: u32, seed: u64) -> Self {
-        let (shards, hash) = (shards.max(1), LaneHash::new(seed));
-        Self { policy, shards, hash, feeds: BTreeMap::new(), condemned: BTreeMap::new(), last_epoch: 0 }
+        let (shards, router) = (shards.max(1), Router::new(policy.clone(), seed));
+        Self { policy, shards, router, feeds: BTreeMap::new(), condemned: BTreeMap::new(), last_epoch: 0 }
     }
 
     /// Starts a partition that the group assigned.
@@ -313,24 +313,12 @@ impl Intake {
             return Take::Settled;
         }
         let (epoch, alone) = (feed.epoch, offset < feed.alone_below);
-        let key = order::order_key(&self.policy.order, message);
-        let (id, refused) = match &self.policy.dedup {
-            None => (None, None),
-            Some(dedup) => match order::id_bytes(&dedup.id, dedup.absent, message) {
-                IdBytes::Is(bytes) if self.policy.has(Bug::IdIgnoresKey) => {
-                    (Some(order::message_id(order::OrderKey::Free, &bytes)), None)
-                }
-                IdBytes::Is(bytes) => (Some(order::message_id(key, &bytes)), None),
-                IdBytes::None => (None, None),
-                IdBytes::Refused => (None, Some(Reason::Rejected)),
-            },
-        };
+        let Papers { lane, id, refused } = self.router.papers(partition, offset, message);
         let condemned = self.condemned.get(&partition).is_some_and(|all| all.binary_search(&offset).is_ok());
         let refused = if condemned { Some(Reason::Undeliverable) } else { refused };
-        let lane = self.hash.lane(key, id, partition, offset);
         let size = u32::try_from(message.size()).unwrap_or(u32::MAX);
         let timestamp_ms = message.timestamp_ms();
-        let ticket = Ticket { partition, offset, epoch, lane, id, refused, alone, size, timestamp_ms };
+        let ticket = Ticket { partition, offset, epoch, lane, id, refused, alone, parked: 0, size, timestamp_ms };
         Take::Route { shard: order::shard_of(lane, self.shards), ticket }
     }
 }

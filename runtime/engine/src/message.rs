@@ -1,5 +1,6 @@
 //! What the engine knows of a message: where it came from, whom it waits for, and how it ended.
 
+use crate::parking::Waiting;
 use alloc::boxed::Box;
 use alloc::string::String;
 
@@ -67,6 +68,8 @@ pub struct Ticket {
     pub refused: Option<Reason>,
     /// It may have been running when a process died: it shares its call with nobody.
     pub alone: bool,
+    /// It comes from the retry topic, where this is its place in its lane; 0: from the input.
+    pub parked: u64,
     /// Bytes it holds in memory.
     pub size: u32,
     /// Milliseconds since the Unix epoch; negative where the broker has none.
@@ -152,4 +155,8 @@ pub enum Fate {
     DeadLetter(Box<Epitaph>),
     /// `retry.then = "discard"`: logged, counted, dropped.
     Discarded(Box<Epitaph>),
+    /// It goes to the retry topic, or is written there anew.
+    Parked(Box<Waiting>),
+    /// It is in the retry topic already; it did not run.
+    ParkedBefore,
 }

@@ -1,7 +1,8 @@
 //! Which messages wait for each other, and which are the same.
 
-use crate::message::{Message, MessageId, Partition};
-use crate::policy::{Absent, IdFrom, NullKey, Order, OrderBy};
+use crate::message::{Message, MessageId, Partition, Reason};
+use crate::planted::Bug;
+use crate::policy::{Absent, IdFrom, NullKey, Order, OrderBy, Policy};
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};
 use foldhash::quality::FixedState;
@@ -135,6 +136,50 @@ impl LaneHash {
             }
         }
         hasher.finish()
+    }
+}
+
+/// What follows from a message alone, wherever it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Papers {
+    /// See [`Ticket::lane`](crate::message::Ticket::lane).
+    pub lane: u64,
+    /// Its id, with dedup on.
+    pub id: Option<MessageId>,
+    /// Set when it must not run at all.
+    pub refused: Option<Reason>,
+}
+
+/// Makes out the papers of messages.
+#[derive(Debug, Clone)]
+pub struct Router {
+    policy: Policy,
+    hash: LaneHash,
+}
+
+impl Router {
+    /// Routers of one policy and equal seeds agree on all lanes.
+    #[must_use]
+    pub fn new(policy: Policy, seed: u64) -> Self {
+        Self { policy, hash: LaneHash::new(seed) }
+    }
+
+    /// The papers of a message that was read there.
+    #[must_use]
+    pub fn papers<M: Message>(&self, partition: Partition, offset: i64, message: &M) -> Papers {
+        let key = order_key(&self.policy.order, message);
+        let (id, refused) = match &self.policy.dedup {
+            None => (None, None),
+            Some(dedup) => match id_bytes(&dedup.id, dedup.absent, message) {
+                IdBytes::Is(bytes) if self.policy.has(Bug::IdIgnoresKey) => {
+                    (Some(message_id(OrderKey::Free, &bytes)), None)
+                }
+                IdBytes::Is(bytes) => (Some(message_id(key, &bytes)), None),
+                IdBytes::None => (None, None),
+                IdBytes::Refused => (None, Some(Reason::Rejected)),
+            },
+        };
+        Papers { lane: self.hash.lane(key, id, partition, offset), id, refused }
     }
 }
 

@@ -6,6 +6,7 @@
 mod commit;
 mod marks;
 mod outbox;
+mod parkings;
 mod publish;
 mod revoke;
 mod task;
@@ -20,6 +21,7 @@ pub use transaction::Trouble;
 
 use crate::intake::Opened;
 use crate::message::{Epoch, MessageId, Now, Partition};
+use crate::parking;
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::ranges::Ranges;
@@ -117,6 +119,32 @@ pub enum Action {
         partition: Partition,
         /// As written.
         changes: Arc<[Change]>,
+    },
+    /// Write the message of this publication to the partition's retry topic ([`crate::parking::encode`]), into the present
+    /// transaction; its report comes back under this token. Its fate says what is known of it.
+    Park {
+        /// The publication.
+        token: Token,
+    },
+    /// Write a tombstone to the partition's retry topic for each of these, into the present transaction; the reports of all
+    /// of them come back under this token.
+    Unpark {
+        /// The records.
+        token: Token,
+        /// The input partition; its retry topic has the same number.
+        partition: Partition,
+        /// Where the messages were read.
+        offsets: Arc<[i64]>,
+    },
+    /// This is committed: from now on [`Parked`](crate::parking::Parked) must answer for it. Then tell every shard, by
+    /// [`Shard::parked`](crate::shard::Shard::parked).
+    Parked {
+        /// The input partition.
+        partition: Partition,
+        /// Of which assignment.
+        epoch: Epoch,
+        /// In the order in which it came about; a message may be named twice: the last one counts.
+        changes: Arc<[parking::Change]>,
     },
     /// Tell [`Intake::condemn`](crate::intake::Intake::condemn); comes before the partition's `Restart`.
     Condemn {

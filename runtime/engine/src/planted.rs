@@ -148,6 +148,30 @@ bugs! {
     SeeLaterSlots,
     /// Deletes what has ended though the present transaction changes it.
     ExpireChanged,
+    /// Runs what arrives for a lane though messages of it are parked.
+    OvertakeParked,
+    /// The same, where it is not committed yet that they are.
+    OvertakeUncommitted,
+    /// Runs a parked message that was resolved in a transaction that is not committed yet.
+    DrainResolved,
+    /// Runs a parked message as it was before it was parked anew.
+    DrainStale,
+    /// Runs a parked message before it is due.
+    DrainEarly,
+    /// Runs what was loaded behind a message that is parked anew.
+    KeepLoaded,
+    /// Forgets how often a parked message has failed.
+    ForgetAttempts,
+    /// Parks a message that is parked already.
+    ParkAgain,
+    /// Writes no tombstones.
+    OmitTombstones,
+    /// Tells of what is parked before it is committed.
+    ParkedBeforeCommit,
+    /// Commits the offset of a parked message before its record is acknowledged.
+    SettleBeforeParked,
+    /// Forgets what the broker will never take of a parked message as soon as its offset is committed.
+    ForgetVerdictOfParked,
     /// A shell's: tells shards that state is kept before its store has it.
     ShardsForgetFirst,
     /// A shell's: reads state of transactions that were not committed, too.

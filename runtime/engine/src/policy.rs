@@ -41,6 +41,12 @@ impl Policy {
         self.state && matches!(self.guarantee, Guarantee::ExactlyOnce)
     }
 
+    /// Whether messages are parked: they are written to the retry topic in the transaction that moves their offset.
+    #[must_use]
+    pub const fn parks(&self) -> bool {
+        self.retry.in_place_ms.is_some() && matches!(self.guarantee, Guarantee::ExactlyOnce)
+    }
+
     /// Whether this run carries the planted bug; always `false` outside the simulator's own tests.
     #[cfg(feature = "planted")]
     pub(crate) fn has(&self, bug: crate::planted::Bug) -> bool {
@@ -129,6 +135,8 @@ pub struct Retry {
     pub max_age_ms: u64,
     /// What becomes of a spent message.
     pub then: Spent,
+    /// With exactly-once: what is due later than this is parked, in milliseconds; `None`: all wait in memory.
+    pub in_place_ms: Option<u64>,
 }
 
 /// `retry.then`.
@@ -199,6 +207,7 @@ impl Default for Policy {
                 jitter: 0.1,
                 max_age_ms: 7 * 24 * 3_600_000,
                 then: Spent::DeadLetter,
+                in_place_ms: None,
             },
             dedup: None,
             state: false,

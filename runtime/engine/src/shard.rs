@@ -6,6 +6,7 @@
 mod batch;
 mod complete;
 mod lanes;
+mod parked;
 
 pub use batch::{Delivery, Next, Plan};
 pub use complete::{CallFailure, Outcome, Report, Retried, Settled};
@@ -21,6 +22,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use lanes::{Item, LaneId, Lanes, Phase, Place, Trouble};
+use parked::Parking;
 
 /// See [`Shard::open`].
 pub const NOTHING_SEEN: i64 = i64::MIN;
@@ -67,6 +69,10 @@ pub struct Shard<M> {
     version: u32,
     /// See [`Shard::tell_retries`].
     retried: Option<Vec<Retried>>,
+    /// With parking.
+    parking: Option<Parking>,
+    /// See [`Shard::condemn`].
+    condemned: BTreeMap<Partition, Vec<i64>>,
 }
 
 /// How full a shard is: for metrics.
@@ -96,6 +102,7 @@ impl<M> Shard<M> {
         let state = policy.keeps_state().then(|| Overlay::new(seed));
         #[cfg(feature = "planted")]
         let state = state.map(|state| state.with_planted(policy.planted));
+        let parking = policy.parks().then(|| Parking::new(seed));
         Self {
             policy,
             epochs: BTreeMap::new(),
@@ -117,6 +124,8 @@ impl<M> Shard<M> {
             cost_us: 0,
             version: 0,
             retried: None,
+            parking,
+            condemned: BTreeMap::new(),
         }
     }
 
@@ -167,6 +176,7 @@ impl<M> Shard<M> {
         if self.epochs.get(&partition).is_some_and(|present| *present <= epoch) {
             self.purge(partition);
             self.epochs.remove(&partition);
+            self.condemned.remove(&partition);
         }
     }
 
@@ -179,6 +189,9 @@ impl<M> Shard<M> {
         self.due.retain(|(_, place)| !lanes.is_of(*place, partition));
         self.letters.retain(|(p, _), _| *p != partition);
         lanes.remove_partition(partition);
+        if let Some(parking) = &mut self.parking {
+            parking.purge(partition);
+        }
         match &mut self.state {
             _ if self.policy.has(Bug::KeepUncommittedState) => {}
             Some(state) => state.drop_partition(partition),
@@ -197,7 +210,7 @@ impl<M> Shard<M> {
         self.fresh_messages += 1;
         self.fresh_bytes += u64::from(ticket.size);
         let (place, lane) = self.lanes.open(id);
-        lane.queue.push_back(Item { ticket, message, trouble: None, alone: ticket.alone });
+        lane.queue.push_back(Item { ticket, message, trouble: None, alone: ticket.alone, stays: false });
         if lane.phase == Phase::Idle {
             lane.phase = Phase::Ready;
             self.ready.push_back(place);
@@ -271,7 +284,7 @@ impl<M> Shard<M> {
     /// Makes a lane ready again, or closes it when it is empty.
     fn go_on(&mut self, place: Place) {
         let Some(lane) = self.lanes.get(place) else { return };
-        if lane.queue.is_empty() {
+        if lane.queue.is_empty() && lane.drained.is_none() {
             self.lanes.close(place);
         } else {
             lane.phase = Phase::Ready;
@@ -301,6 +314,7 @@ impl<M> Shard<M> {
             version: Some(self.version),
         });
         self.mark_seen(&ticket, now);
+        self.resolve(&ticket);
         let discard = self.policy.retry.then == crate::policy::Spent::Discard
             && matches!(reason, Reason::Attempts | Reason::Age | Reason::Trap | Reason::Timeout | Reason::Oversized);
         if let Some(lane) = self.lanes.get(place) {

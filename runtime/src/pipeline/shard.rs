@@ -94,7 +94,7 @@ pub(super) fn run(shift: Shift) {
 impl Worker {
     fn turn(&mut self) -> Result<(), Ended> {
         self.shift.heartbeat.beat();
-        let next = self.shift.engine.next(self.shift.clock.now(), self.memory.as_ref(), &mut self.settled);
+        let next = self.shift.engine.next(self.shift.clock.now(), self.memory.as_ref(), &NothingParked, &mut self.settled);
         self.sound()?;
         self.hand_on(Effects::default())?;
         match next {

@@ -152,7 +152,7 @@ fn a_record_becomes_a_ticket() {
     let epoch = intake.open(P0, &FOUND, From::Earliest).epoch;
     let message = Msg { timestamp_ms: 42, size: 77, ..Msg::keyed("k") };
     let (shard, ticket) = routed(intake.take(P0, 105, &message));
-    let lane = LaneHash::new(1).lane(order::OrderKey::Key(b"k"), None, P0, 105);
+    let lane = order::LaneHash::new(1).lane(order::OrderKey::Key(b"k"), None, P0, 105);
     let expected = Ticket {
         partition: P0,
         offset: 105,
@@ -161,6 +161,7 @@ fn a_record_becomes_a_ticket() {
         id: None,
         refused: None,
         alone: false,
+        parked: 0,
         size: 77,
         timestamp_ms: 42,
     };

@@ -21,8 +21,11 @@ const MARK: u64 = 1 << 63;
 /// And this one state from marks.
 const STATE: u64 = 1 << 62;
 
+/// And this one tombstones of parked messages.
+const PARKED: u64 = 1 << 61;
+
 impl Token {
-    /// Whether it names records of seen ids or of state.
+    /// Whether it names records of seen ids or of state, or tombstones.
     #[must_use]
     pub const fn is_mark(self) -> bool {
         self.0 & MARK != 0
@@ -32,6 +35,12 @@ impl Token {
     #[must_use]
     pub const fn is_state(self) -> bool {
         self.is_mark() && self.0 & STATE != 0
+    }
+
+    /// Whether it names tombstones of parked messages.
+    #[must_use]
+    pub const fn is_unparked(self) -> bool {
+        self.is_mark() && self.0 & PARKED != 0
     }
 }
 
@@ -47,17 +56,23 @@ struct Written {
 
 #[derive(Debug, Clone)]
 enum What {
-    Seen { ids: Arc<[MessageId]>, time_ms: i64 },
+    Seen {
+        ids: Arc<[MessageId]>,
+        time_ms: i64,
+    },
     State(Arc<[Change]>),
+    /// Tombstones.
+    Unparked(Arc<[i64]>),
 }
 
 impl Written {
     /// It is committed.
-    fn passed(&self) -> Action {
+    fn passed(&self) -> Option<Action> {
         let partition = self.partition;
         match self.what.clone() {
-            What::Seen { ids, time_ms } => Action::Marked { partition, ids, time_ms },
-            What::State(changes) => Action::Kept { partition, changes },
+            What::Seen { ids, time_ms } => Some(Action::Marked { partition, ids, time_ms }),
+            What::State(changes) => Some(Action::Kept { partition, changes }),
+            What::Unparked(_) => None,
         }
     }
 }
@@ -88,7 +103,11 @@ impl Marks {
 
     fn write(&mut self, partition: Partition, epoch: Epoch, what: What) -> Token {
         self.tokens += 1;
-        let (kind, open) = if let What::State(changes) = &what { (STATE, changes.len()) } else { (0, 1) };
+        let (kind, open) = match &what {
+            What::State(changes) => (STATE, changes.len()),
+            What::Unparked(offsets) => (PARKED, offsets.len()),
+            What::Seen { .. } => (0, 1),
+        };
         let token = Token(MARK | kind | self.tokens);
         self.records.insert(token, Written { partition, epoch, what, open });
         token
@@ -96,8 +115,8 @@ impl Marks {
 }
 
 /// Whether this fate says that the message is dealt with for good.
-fn marks(fate: &Fate) -> bool {
-    !matches!(fate, Fate::Duplicate { .. })
+const fn marks(fate: &Fate) -> bool {
+    !matches!(fate, Fate::Duplicate { .. } | Fate::Parked(_) | Fate::ParkedBefore)
 }
 
 impl<M> Pipeline<M> {
@@ -161,6 +180,12 @@ impl<M> Pipeline<M> {
                 let token = marks.write(partition, epoch, What::State(changes.clone()));
                 actions.push(Action::Keep { token, partition, changes });
             }
+            let resolved = core::mem::take(&mut task.resolved);
+            if !resolved.is_empty() && !self.policy.has(Bug::OmitTombstones) {
+                let offsets = Arc::<[i64]>::from(resolved);
+                let token = marks.write(partition, epoch, What::Unparked(offsets.clone()));
+                actions.push(Action::Unpark { token, partition, offsets });
+            }
             if self.policy.has(Bug::OmitMarks) {
                 continue;
             }
@@ -178,7 +203,7 @@ impl<M> Pipeline<M> {
         let Some(written) = transactions.marks.records.get_mut(&token) else { return };
         written.open = written.open.saturating_sub(1);
         if early[usize::from(matches!(written.what, What::State(_)))] {
-            actions.push(written.passed());
+            actions.extend(written.passed());
         }
         self.end_transaction(now, actions);
         self.check_revoke(now, actions);
@@ -198,6 +223,9 @@ impl<M> Pipeline<M> {
             }
             (What::Seen { .. }, Refusal::Undeliverable(why) | Refusal::Blocked(why)) => format!("its seen ids: {why}"),
             (What::State(_), Refusal::Undeliverable(why) | Refusal::Blocked(why)) => format!("its state: {why}"),
+            (What::Unparked(_), Refusal::Undeliverable(why) | Refusal::Blocked(why)) => {
+                format!("its parked messages: {why}")
+            }
         };
         if let Some(poisoned) = transactions.poisoned.take() {
             return self.end_poisoned(poisoned, now, actions);
@@ -221,7 +249,10 @@ impl<M> Pipeline<M> {
             let present = self.tasks.get(&written.partition).is_some_and(|task| task.epoch == written.epoch);
             present || matches!(written.what, What::Seen { .. })
         };
-        actions.extend(core::mem::take(&mut transactions.marks.records).values().filter(stands).map(Written::passed));
+        actions.extend(
+            core::mem::take(&mut transactions.marks.records).values().filter(stands).filter_map(Written::passed),
+        );
+        self.parkings_committed(actions);
         for (partition, epoch, progress) in states {
             let task = self.tasks.get_mut(partition).filter(|t| t.epoch == *epoch);
             if task.is_some_and(|t| t.marks_pass(progress)) {

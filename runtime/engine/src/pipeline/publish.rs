@@ -48,7 +48,8 @@ impl<M> Pipeline<M> {
         if let Some(transactions) = &mut self.transactions {
             let duplicate_of = if let Fate::Duplicate { of } = settled.fate { of } else { None };
             let was_paused = task.is_paused();
-            if !task.admits(ticket.offset, duplicate_of) {
+            // One that was parked has settled in the input.
+            if ticket.parked == 0 && !task.admits(ticket.offset, duplicate_of) {
                 task.tell_pause(was_paused, ticket.partition, actions);
                 return None;
             }
@@ -56,12 +57,15 @@ impl<M> Pipeline<M> {
             task.touched = true;
             self.mark(&settled, now);
             self.keep(&mut settled);
+            self.unpark(&settled);
         }
         let task = self.tasks.get_mut(&ticket.partition)?;
         let letter = matches!(settled.fate, Fate::DeadLetter(_));
-        let remaining = if letter { 1 } else { records };
+        let parks = matches!(settled.fate, Fate::Parked(_));
+        let remaining = if letter || parks { 1 } else { records };
         if remaining == 0 {
             let known = match settled.fate {
+                _ if ticket.parked > 0 => true,
                 Fate::Duplicate { of } => task.settle_duplicate(ticket.offset, of, now),
                 _ => task.settle(ticket.offset, now),
             };
@@ -79,6 +83,15 @@ impl<M> Pipeline<M> {
         let token = self.outbox.insert(publication);
         if letter {
             actions.push(Action::DeadLetter { token, short });
+            return None;
+        }
+        if parks {
+            if self.policy.has(Bug::SettleBeforeParked)
+                && let Some(task) = self.tasks.get_mut(&ticket.partition)
+            {
+                task.settle(ticket.offset, now);
+            }
+            actions.push(Action::Park { token });
             return None;
         }
         Some(token)
@@ -116,7 +129,9 @@ impl<M> Pipeline<M> {
             return self.bury(token, detail.into_string(), now, actions);
         }
         let (letter, ticket, was_refused) = (publication.letter, publication.settled.ticket, publication.refusals > 0);
-        self.outbox.remove(token);
+        if let Some(Publication { settled, .. }) = self.outbox.remove(token) {
+            self.note_parked(token, &settled, actions);
+        }
         self.finish(&ticket, letter, was_refused, now, actions);
         self.end_transaction(now, actions);
         self.check_revoke(now, actions);
@@ -136,7 +151,7 @@ impl<M> Pipeline<M> {
         if !task.counts(ticket.epoch, &self.policy) {
             return;
         }
-        if !task.settle(ticket.offset, now) {
+        if ticket.parked == 0 && !task.settle(ticket.offset, now) && !self.policy.has(Bug::SettleBeforeParked) {
             actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });
         }
         if task.take_blocked().is_some() {

@@ -3,6 +3,7 @@
 use super::Action;
 use crate::intake::{Careful, Opened};
 use crate::message::{Epoch, MessageId, Now, Partition};
+use crate::parking;
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::state::Change;
@@ -60,6 +61,10 @@ pub(super) struct Task {
     pub(super) marks: Vec<MessageId>,
     /// State that the present transaction changes.
     pub(super) changes: BTreeMap<Arc<[u8]>, Change>,
+    /// What the present transaction changes of what is parked.
+    pub(super) parkings: Vec<parking::Change>,
+    /// Parked messages whose tombstones are to be written with it.
+    pub(super) resolved: Vec<i64>,
     /// The topic of seen ids, or of state, does not take what is its: told until a commit holds it.
     pub(super) marks_stuck: bool,
     /// With exactly-once: from this offset on nothing is published, since the commit's map has no room to tell that it is.
@@ -134,6 +139,8 @@ impl Task {
             touched: false,
             marks: Vec::new(),
             changes: BTreeMap::new(),
+            parkings: Vec::new(),
+            resolved: Vec::new(),
             marks_stuck: false,
             turned_away: None,
             start: opened.start,

@@ -9,6 +9,7 @@
 //! | `recv P EPOCH FIRST LAST`, `end P OFFSET`, `awaited P EPOCH` | records arrive; the log's end is heard of; it may run from now on |
 //! | `pub OFFSET RECORDS [p=P] [e=EPOCH] [#ID] [$KEY=VALUE].. [$KEY-]..` | a shard settled it as done: the token, or `-` |
 //! | `twin OFFSET OF/- [p=P] [e=EPOCH] [#ID]` | a shard settled it as a duplicate |
+//! | `park OFFSET NUMBER [p=P] [e=EPOCH] [q=NUMBER]`, `known OFFSET` | a shard parked it, or found that it is; what comes from the retry topic has `q` |
 //! | `dead OFFSET [p=P] [e=EPOCH]` | a shard settled it as dead letter |
 //! | `ack T`, `busy T WHY`, `never T WHY` | the broker took a record, or refused it for now, or for good |
 //! | `at MS`, `tick` | sets the clock; lets the ledger do what time asks for |
@@ -31,6 +32,7 @@ mod kept;
 mod letters;
 mod marks;
 mod outputs;
+mod parkings;
 mod refusals;
 mod revokes;
 mod stalls;
@@ -122,6 +124,15 @@ impl Rig {
             ["dead", offset, more @ ..] => {
                 let settled = settled(offset, more, Fate::DeadLetter(epitaph()));
                 assert_eq!(self.pipeline.publish(settled, 3, now, actions), None);
+            }
+            ["park", offset, place, more @ ..] => {
+                let (history, failure) = (crate::retry::History::default(), Failure::default());
+                let waiting = parking::Waiting { number: number(place), due_ms: 0, history, failure };
+                let settled = settled(offset, more, Fate::Parked(Box::new(waiting)));
+                assert_eq!(self.pipeline.publish(settled, 0, now, actions), None);
+            }
+            ["known", offset, more @ ..] => {
+                assert_eq!(self.pipeline.publish(settled(offset, more, Fate::ParkedBefore), 0, now, actions), None);
             }
             ["ack", token] => {
                 let token = token_of(&self.tokens, token);
@@ -215,6 +226,18 @@ impl Rig {
             }
             Action::Keep { token, partition, changes } => {
                 format!("keep {} of {}{}", self.name(*token), partition.number, changes_of(changes))
+            }
+            Action::Park { token } => format!("park {}", self.name(*token)),
+            Action::Unpark { token, partition, offsets } => {
+                let text = format!("unpark {} of {}", self.name(*token), partition.number);
+                offsets.iter().fold(text, |text, at| format!("{text} {at}"))
+            }
+            Action::Parked { partition, epoch, changes } => {
+                let text = format!("parked {}@{}", partition.number, epoch.0);
+                changes.iter().fold(text, |text, change| {
+                    let resolved = if change.written.is_none() { "-" } else { "" };
+                    format!("{text} {}:{}{resolved}", change.offset, change.number)
+                })
             }
             Action::Kept { partition, changes } => format!("kept {}{}", partition.number, changes_of(changes)),
             Action::Condemn { partition, offsets } => {
@@ -367,6 +390,7 @@ fn settled(offset: &str, more: &[&str], fate: Fate) -> Settled<i64> {
         id: mark("#").map(|id| MessageId([id.as_bytes()[0]; 16])),
         refused: None,
         alone: false,
+        parked: mark("q=").map_or(0, number),
         size: 10,
         timestamp_ms: -1,
     };

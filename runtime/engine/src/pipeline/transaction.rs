@@ -256,7 +256,8 @@ impl<M> Pipeline<M> {
             transactions.phase = Phase::Renewing { due_ms: now.steady_ms, told_ms: None };
         }
         let tasks = &self.tasks;
-        transactions.verdicts.retain(|(p, offset), _| tasks.get(p).is_some_and(|t| !t.has_committed(*offset)));
+        let all = self.policy.has(Bug::ForgetVerdictOfParked);
+        transactions.forget_committed(all, |p, offset| tasks.get(&p).is_none_or(|t| t.has_committed(offset)));
         self.ended_well(now);
         self.check_revoke(now, actions);
     }
@@ -439,10 +440,9 @@ impl<M> Pipeline<M> {
         let why = match refusal {
             Refusal::Undeliverable(why) if letter && short => format!("its dead letter of offset {offset}: {why}"),
             Refusal::Undeliverable(why) => {
-                let at = (partition, offset);
                 let learns = !self.policy.has(Bug::ForgetVerdict);
-                let news = learns
-                    && self.transactions.as_mut().is_some_and(|t| t.learn(at, ticket.lane, letter, attempts, why));
+                let news =
+                    learns && self.transactions.as_mut().is_some_and(|t| t.learn(&ticket, letter, attempts, why));
                 self.drop_publication(token);
                 let why = format!("the message at offset {offset} can't be written");
                 let Some(transactions) = self.transactions.as_mut().filter(|_| news) else {

@@ -3,7 +3,7 @@
 use super::Pipeline;
 use super::publish::undeliverable;
 use super::transaction::Transactions;
-use crate::message::{Fate, Now, Partition, Reason};
+use crate::message::{Fate, Now, Partition, Reason, Ticket};
 use crate::shard::Settled;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,12 +17,16 @@ pub(super) struct Verdict {
     short: bool,
     /// How often it had run.
     attempts: u32,
+    /// It is of a parked message: that its offset is committed says nothing.
+    parked: bool,
 }
 
 impl Transactions {
     /// Learns that the broker will never take a record of this message. `false`: that was known.
-    pub(super) fn learn(&mut self, at: (Partition, i64), lane: u64, letter: bool, attempts: u32, why: String) -> bool {
-        let verdict = self.verdicts.entry(at).or_insert_with(|| Verdict { outputs: None, short: false, attempts });
+    pub(super) fn learn(&mut self, ticket: &Ticket, letter: bool, attempts: u32, why: String) -> bool {
+        let (at, lane, parked) = ((ticket.partition, ticket.offset), ticket.lane, ticket.parked > 0);
+        let new = || Verdict { outputs: None, short: false, attempts, parked };
+        let verdict = self.verdicts.entry(at).or_insert_with(new);
         let known = if letter { verdict.short } else { verdict.outputs.is_some() };
         if letter {
             verdict.short = true;
@@ -53,6 +57,22 @@ impl Transactions {
     pub(super) fn condemned(&self, partition: Partition) -> Vec<i64> {
         let own = self.verdicts.range((partition, i64::MIN)..=(partition, i64::MAX));
         own.filter(|(_, verdict)| verdict.outputs.is_some()).map(|((_, offset), _)| *offset).collect()
+    }
+
+    /// This message is parked now, or no more: it is committed as such.
+    pub(super) fn note_parked(&mut self, at: (Partition, i64), parked: bool) {
+        if parked {
+            if let Some(verdict) = self.verdicts.get_mut(&at) {
+                verdict.parked = true;
+            }
+        } else {
+            self.verdicts.remove(&at);
+        }
+    }
+
+    /// Verdicts of messages that `is_committed` is told of are not needed any more, unless those are parked.
+    pub(super) fn forget_committed(&mut self, all: bool, is_committed: impl Fn(Partition, i64) -> bool) {
+        self.verdicts.retain(|(p, offset), verdict| verdict.parked && !all || !is_committed(*p, *offset));
     }
 
     pub(super) fn forget(&mut self, partition: Partition) {

@@ -1,9 +1,11 @@
 //! What runs next.
 
 use super::lanes::{Phase, Place};
+use super::parked::{Arrival, Parking};
 use super::{Settled, Shard, Slot};
 use crate::dedup::Past;
 use crate::message::{Failure, Fate, MessageId, Now, Reason, Ticket};
+use crate::parking::Parked;
 use crate::planted::Bug;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -61,21 +63,26 @@ enum Turn {
 enum Unrun {
     Run,
     Duplicate(Option<i64>),
+    /// Behind others of its lane, with this number.
+    Park(u64),
+    /// It is parked already.
+    Known,
     Bury(Reason, Failure),
 }
 
 impl<M> Shard<M> {
     /// Decides what to do now. Messages that are settled without running (duplicates, expired ones) are added to
     /// `settled`. While a batch is under way there is nothing to do.
-    pub fn next(&mut self, now: Now, past: &dyn Past, settled: &mut Vec<Settled<M>>) -> Next {
+    pub fn next(&mut self, now: Now, past: &dyn Past, parked: &dyn Parked<M>, settled: &mut Vec<Settled<M>>) -> Next {
         if !self.running.is_empty() {
             return Next::Wait(None);
         }
         self.wake_due(now);
+        self.wake_parked(now, parked);
         if !self.is_worth_a_call(now) {
             return Next::Wait(self.next_wake());
         }
-        self.fill(now, past, settled);
+        self.fill(now, past, parked, settled);
         self.fresh_messages = 0;
         self.fresh_bytes = 0;
         // A burst's memory goes back once it is over.
@@ -130,7 +137,8 @@ impl<M> Shard<M> {
     fn next_wake(&self) -> Option<u64> {
         let linger = self.ready_since_ms.map(|since| since.saturating_add(self.policy.batch.max_wait_ms));
         let retry = self.due.first().map(|(due, _)| *due);
-        [linger, retry].into_iter().flatten().min()
+        let parked = self.parking.as_ref().map(Parking::next_look_ms);
+        [linger, retry, parked].into_iter().flatten().min()
     }
 
     /// As many messages as fit into the time a call is meant to last.
@@ -142,12 +150,12 @@ impl<M> Shard<M> {
         }
     }
 
-    fn fill(&mut self, now: Now, past: &dyn Past, settled: &mut Vec<Settled<M>>) {
+    fn fill(&mut self, now: Now, past: &dyn Past, parked: &dyn Parked<M>, settled: &mut Vec<Settled<M>>) {
         let most = self.max_messages() as usize;
         let mut bytes = 0;
         let mut again = VecDeque::new();
         while let Some(id) = self.ready.pop_front().or_else(|| again.pop_front()) {
-            match self.take_turn(id, most, &mut bytes, now, past, settled) {
+            match self.take_turn(id, most, &mut bytes, now, (past, parked), settled) {
                 Turn::Over => {}
                 Turn::More => again.push_back(id),
                 Turn::Full => {
@@ -171,12 +179,17 @@ impl<M> Shard<M> {
         most: usize,
         bytes: &mut u64,
         now: Now,
-        past: &dyn Past,
+        (past, parked): (&dyn Past, &dyn Parked<M>),
         settled: &mut Vec<Settled<M>>,
     ) -> Turn {
         for _ in 0..TURN_MESSAGES {
             let Some(lane) = self.lanes.get(id) else { return Turn::Over };
             let runs = lane.phase == Phase::Running;
+            let next_is_loaded = lane.queue.front().is_some_and(|head| head.ticket.parked > 0);
+            if lane.drained.is_some() && !next_is_loaded {
+                self.load_parked(id, now, parked);
+            }
+            let Some(lane) = self.lanes.get(id) else { return Turn::Over };
             let Some(head) = lane.queue.front() else {
                 if !runs {
                     self.lanes.close(id);
@@ -192,7 +205,11 @@ impl<M> Shard<M> {
             if runs && self.waits_for_twin(id, ticket.id) {
                 return Turn::Over;
             }
-            let unrun = if failed { Unrun::Run } else { self.decide_unrun(&ticket, now, past) };
+            let unrun = if failed && ticket.refused.is_none() {
+                Unrun::Run
+            } else {
+                self.decide_unrun(id, &ticket, now, (past, parked))
+            };
             match unrun {
                 Unrun::Run => {
                     *bytes += u64::from(ticket.size);
@@ -208,6 +225,8 @@ impl<M> Shard<M> {
                 // Settling now would overtake what of its lane runs in this batch.
                 _ if runs => return Turn::Over,
                 Unrun::Duplicate(of) => self.settle_duplicate(id, of, settled),
+                Unrun::Park(number) => self.park_follower(id, number, settled),
+                Unrun::Known => self.settle_known(id, settled),
                 Unrun::Bury(reason, failure) => {
                     self.bury_head(id, reason, failure, now, settled);
                     return Turn::Over;
@@ -224,7 +243,25 @@ impl<M> Shard<M> {
             && self.running.iter().any(|s| s.lane == lane && s.item.ticket.id == id)
     }
 
-    fn decide_unrun(&self, ticket: &Ticket, now: Now, past: &dyn Past) -> Unrun {
+    fn decide_unrun(
+        &mut self,
+        lane: Place,
+        ticket: &Ticket,
+        now: Now,
+        (past, parked): (&dyn Past, &dyn Parked<M>),
+    ) -> Unrun {
+        if ticket.parked == 0 && self.parking.is_some() {
+            match self.arrival(lane, ticket, parked) {
+                Arrival::Runs => {}
+                Arrival::Precedes => {
+                    if let Some(head) = self.lanes.get(lane).and_then(|lane| lane.queue.front_mut()) {
+                        head.stays = true;
+                    }
+                }
+                Arrival::Follows(number) => return Unrun::Park(number),
+                Arrival::Known => return Unrun::Known,
+            }
+        }
         if let (Some(seen), Some(id)) = (&self.seen, ticket.id) {
             if let Some(of) = seen.other(ticket.partition, id, ticket.offset, now.wall_ms) {
                 return Unrun::Duplicate(Some(of));
@@ -241,6 +278,7 @@ impl<M> Shard<M> {
 
     fn settle_duplicate(&mut self, id: Place, of: Option<i64>, settled: &mut Vec<Settled<M>>) {
         if let Some(item) = self.lanes.get(id).and_then(|l| l.queue.pop_front()) {
+            self.resolve(&item.ticket);
             settled.push(Settled {
                 ticket: item.ticket,
                 message: item.message,

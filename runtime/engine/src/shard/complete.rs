@@ -189,6 +189,7 @@ impl<M> Shard<M> {
         let item = slot.item;
         let attempts = item.history().attempts.saturating_add(1);
         let changes = self.changes(&item.ticket, index as u32);
+        self.resolve(&item.ticket);
         Settled { ticket: item.ticket, message: item.message, fate, slot: Some(index as u32), attempts, changes }
     }
 
@@ -228,6 +229,14 @@ impl<M> Shard<M> {
                     slot.item.alone = alone;
                     let due = self.note_failure(&mut slot, reason, delay_ms, outage, finally, now);
                     match due {
+                        retry::Next::At(due) if !slot.item.stays && self.is_parked_until(due, now) => {
+                            report.retried += 1;
+                            self.note_retry(&slot, due);
+                            // A partition that is gone by now: unsettled, the next owner runs it.
+                            if self.lane_of(&slot).is_some() {
+                                settled.push(self.park_failed(slot.lane, slot.item, due, now));
+                            }
+                        }
                         retry::Next::At(due) => {
                             report.retried += 1;
                             self.note_retry(&slot, due);
@@ -249,6 +258,12 @@ impl<M> Shard<M> {
         self.let_go(&touched);
         self.staged = Staged::default();
         report
+    }
+
+    /// Whether it is due too late to wait in memory.
+    fn is_parked_until(&self, due_ms: u64, now: Now) -> bool {
+        let in_place_ms = self.policy.retry.in_place_ms.filter(|_| self.parking.is_some());
+        in_place_ms.is_some_and(|in_place_ms| due_ms.saturating_sub(now.steady_ms) > in_place_ms)
     }
 
     fn note_retry(&mut self, slot: &Slot<M>, due_ms: u64) {
@@ -300,8 +315,12 @@ impl<M> Shard<M> {
             slots.reverse();
         }
         for slot in slots.into_iter().rev() {
+            let keeps = self.policy.has(Bug::KeepLoaded);
             if let Some(lane) = self.lane_of(&slot) {
-                lane.queue.push_front(slot.item);
+                // Where the first of its lane is parked anew, what was loaded is still parked.
+                if slot.item.ticket.parked == 0 || lane.drained.is_some() || keeps {
+                    lane.queue.push_front(slot.item);
+                }
             }
         }
     }

@@ -71,6 +71,8 @@ pub(super) struct Item<M> {
     pub(super) trouble: Option<Box<Trouble>>,
     /// Runs alone, since a batch with it made the handler fail.
     pub(super) alone: bool,
+    /// It is not to be parked.
+    pub(super) stays: bool,
 }
 
 impl<M> Item<M> {
@@ -86,7 +88,15 @@ pub(super) struct Lane<M> {
     open: bool,
     pub(super) follows_dead_letter: bool,
     pub(super) phase: Phase,
+    /// Parked messages up to this number are loaded, and run, or did: those that are parked behind them are next.
+    pub(super) drained: Option<u64>,
     pub(super) queue: VecDeque<Item<M>>,
+}
+
+impl<M> Lane<M> {
+    pub(super) const fn id(&self) -> LaneId {
+        self.id
+    }
 }
 
 #[derive(Debug)]
@@ -116,6 +126,12 @@ impl<M> Lanes<M> {
         (Place { index, generation: lane.generation }, lane)
     }
 
+    /// The lane, if it is open.
+    pub(super) fn find(&self, id: LaneId) -> Option<Place> {
+        let index = self.table.find(id.place(), |at| self.lanes[*at as usize].id == id)?;
+        Some(Place { index: *index, generation: self.lanes[*index as usize].generation })
+    }
+
     fn insert(&mut self, id: LaneId, hash: u64) -> u32 {
         self.opened = self.opened.wrapping_add(1);
         let lane = Lane {
@@ -124,6 +140,7 @@ impl<M> Lanes<M> {
             open: true,
             follows_dead_letter: false,
             phase: Phase::Idle,
+            drained: None,
             // Most lanes hold one message at a time; left to itself, a queue begins with room for four.
             queue: self.spare.pop().unwrap_or_else(|| VecDeque::with_capacity(1)),
         };

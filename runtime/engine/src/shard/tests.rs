@@ -16,6 +16,7 @@
 //! | `ack MESSAGE` | the dead letter is acknowledged |
 //! | `open P EPOCH START [FROM..TO]..`, `close P EPOCH` | |
 //! | `marked MESSAGE..` | their ids are committed |
+//! | `commit` | what was parked and resolved since the last one: LANE:NUMBER, with `-` where it is resolved |
 //! | `at MS`, `wall MS` | sets the clocks; `at` moves both |
 //! | `load` | lanes, waiting, letters, ids |
 
@@ -25,6 +26,7 @@ mod batches;
 mod failures;
 mod lanes;
 mod ownership;
+mod parked;
 mod repeats;
 mod state;
 mod told;
@@ -32,6 +34,7 @@ mod told;
 use super::*;
 use crate::dedup::{NoPast, Past};
 use crate::message::MessageId;
+use crate::parking::NothingParked;
 use crate::policy::{Absent, Batch, Dedup, Guarantee, IdFrom, Retry, Spent};
 use crate::testing::{P0, P1};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -74,6 +77,7 @@ struct Rig {
     now: Now,
     took_us: u64,
     past: BTreeSet<(Partition, MessageId)>,
+    parked: parked::Store,
 }
 
 impl Past for BTreeSet<(Partition, MessageId)> {
@@ -101,7 +105,13 @@ impl Rig {
         let mut shard = Shard::new(policy, 1);
         shard.open(P0, Epoch(1), 0, &Ranges::new());
         shard.open(P1, Epoch(1), 0, &Ranges::new());
-        Self { shard, now: Now { steady_ms: 0, wall_ms: WALL_MS }, took_us: 0, past: BTreeSet::new() }
+        Self {
+            shard,
+            now: Now { steady_ms: 0, wall_ms: WALL_MS },
+            took_us: 0,
+            past: BTreeSet::new(),
+            parked: parked::Store::default(),
+        }
     }
 
     fn obey(&mut self, command: &str) -> String {
@@ -116,6 +126,7 @@ impl Rig {
             "wall" => return self.quietly(|r| r.now.wall_ms = words[0].parse().unwrap()),
             "took" => return self.quietly(|r| r.took_us = words[0].parse().unwrap()),
             "put_off" => return self.quietly(|r| r.shard.put_off()),
+            "commit" => return self.commit(),
             "marked" => return self.quietly(|r| r.marked(&words)),
             "open" | "close" | "ack" => return self.quietly(|r| r.ownership(verb, &words)),
             "end" => {
@@ -128,6 +139,7 @@ impl Rig {
             }
             _ => panic!("no such command: {command}"),
         };
+        self.parked.stage(&settled);
         let mut answer = fates(&settled);
         let report = report.unwrap_or_default();
         for (what, count) in [("retried", report.retried), ("undone", report.undone), ("replayed", report.replayed)] {
@@ -169,7 +181,8 @@ impl Rig {
 
     fn next(&mut self) -> String {
         let mut settled = Vec::new();
-        let next = self.shard.next(self.now, &self.past, &mut settled);
+        let next = self.shard.next(self.now, &self.past, &self.parked, &mut settled);
+        self.parked.stage(&settled);
         let mut answer = fates(&settled);
         match next {
             Next::Run(plan) => {
@@ -233,6 +246,7 @@ fn ticket(word: &str) -> Ticket {
         id: parts.get(&'#').map(|id| MessageId([id.as_bytes()[0]; 16])),
         refused: parts.contains_key(&'!').then_some(Reason::Rejected),
         alone: parts.contains_key(&'^'),
+        parked: 0,
         size: parts.get(&'*').map_or(10, |s| s.parse().unwrap()),
         timestamp_ms: parts.get(&'@').map_or(-1, |t| t.parse().unwrap()),
     }
@@ -271,6 +285,8 @@ fn fates(settled: &[Settled<String>]) -> String {
             Fate::Duplicate { .. } => ("duplicate", None),
             Fate::DeadLetter(epitaph) => ("dead", Some(epitaph)),
             Fate::Discarded(epitaph) => ("discarded", Some(epitaph)),
+            Fate::Parked(_) => ("parked", None),
+            Fate::ParkedBefore => ("known", None),
         };
         write!(text, " {} {fate}", s.message).unwrap();
         match (epitaph, s.slot) {

@@ -179,7 +179,7 @@ impl ShardActor {
     fn ask(&mut self, mail: &mut Mail, env: &mut Env) {
         self.fresh = false;
         let mut settled = Vec::new();
-        let next = self.shard.next(env.now(), &*mail.past, &mut settled);
+        let next = self.shard.next(env.now(), &*mail.past, &NothingParked, &mut settled);
         self.hand_on(settled, Vec::new(), mail, env);
         match next {
             Next::Wait(at) => self.wake_ms = at,

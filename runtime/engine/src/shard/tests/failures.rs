@@ -416,7 +416,7 @@ fn the_epitaph_tells_first_failure_last_words_and_attempts() {
     shard.accept(ticket("a1"), (), Now::default());
     for (steady_ms, code) in [(0, "first"), (1_000, "second"), (2_000, "third")] {
         let now = Now { steady_ms, wall_ms: 7_000 + steady_ms as i64 };
-        assert!(matches!(shard.next(now, &NoPast, &mut settled), Next::Run(_)));
+        assert!(matches!(shard.next(now, &NoPast, &NothingParked, &mut settled), Next::Run(_)));
         let failure = Failure { code: code.into(), detail: "why".into() };
         shard.complete(alloc::vec![Outcome::Retry { failure, delay_ms: None, outage: false }], 0, now, &mut settled);
     }
@@ -435,7 +435,7 @@ fn what_never_ran_says_why_in_its_epitaph() {
     let now = Now { steady_ms: 0, wall_ms: 1_000 };
     shard.accept(ticket("a1!"), (), now);
     shard.accept(ticket("b2@0"), (), now);
-    assert_eq!(shard.next(now, &NoPast, &mut settled), Next::Wait(None));
+    assert_eq!(shard.next(now, &NoPast, &NothingParked, &mut settled), Next::Wait(None));
     let words: Vec<(String, i64)> = settled
         .iter()
         .map(|s| match &s.fate {
@@ -453,7 +453,7 @@ fn a_wrong_count_says_both_counts() {
     shard.open(P0, Epoch(1), 0, &Ranges::new());
     let mut settled = Vec::new();
     shard.accept(ticket("a1"), (), Now::default());
-    shard.next(Now::default(), &NoPast, &mut settled);
+    shard.next(Now::default(), &NoPast, &NothingParked, &mut settled);
     shard.complete(alloc::vec![Outcome::Done; 3], 0, Now::default(), &mut settled);
     let Some(Fate::DeadLetter(epitaph)) = settled.pop().map(|s| s.fate) else { panic!("no letter") };
     assert_eq!(epitaph.failure.code, "wrong-count");
@@ -470,7 +470,7 @@ fn jitter_spreads_retries_and_the_seed_repeats_them() {
             shard.accept(ticket(lane), (), Now::default());
         }
         let mut settled = Vec::new();
-        shard.next(Now::default(), &NoPast, &mut settled);
+        shard.next(Now::default(), &NoPast, &NothingParked, &mut settled);
         shard.complete((0..3).map(|_| outcome("retry")).collect(), 0, Now::default(), &mut settled);
         shard.due.iter().map(|(due, _)| *due).collect::<Vec<u64>>()
     };

@@ -94,7 +94,7 @@ fn a_million_lanes_opened_and_closed_leave_no_memory_behind() {
             shard.accept(Ticket { lane: offset, offset: offset as i64, ..papers }, (), now);
         }
         assert_eq!((shard.load().lanes as u64, shard.ready.len() as u64), (wave, wave));
-        while let Next::Run(plan) = shard.next(now, &NoPast, &mut settled) {
+        while let Next::Run(plan) = shard.next(now, &NoPast, &NothingParked, &mut settled) {
             shard.complete(alloc::vec![Outcome::Done; plan.messages as usize], 0, now, &mut settled);
             assert_eq!(settled.len() as u32, plan.messages);
             settled.clear();
@@ -115,7 +115,7 @@ fn a_revoked_burst_leaves_no_memory_behind_either() {
     }
     assert!(shard.lanes.places() >= 50_000 && shard.ready.capacity() >= 50_000);
     shard.close(P0, Epoch(1));
-    assert_eq!(shard.next(Now::default(), &NoPast, &mut Vec::new()), Next::Wait(None));
+    assert_eq!(shard.next(Now::default(), &NoPast, &NothingParked, &mut Vec::new()), Next::Wait(None));
     let left = (shard.lanes.table_bytes(), shard.ready.capacity(), shard.lanes.places());
     assert!(left.0 <= 1 << 20 && left.1 == 0 && left.2 <= 4096, "{left:?}");
 }
@@ -129,7 +129,7 @@ fn the_queue_of_ready_lanes_keeps_its_usual_room_and_all_that_is_in_it() {
             shard.accept(Ticket { lane: offset, offset: offset as i64, ..ticket("a0") }, (), Now::default());
         }
         let (mut settled, mut ended) = (Vec::new(), 0);
-        while let Next::Run(plan) = shard.next(Now::default(), &NoPast, &mut settled) {
+        while let Next::Run(plan) = shard.next(Now::default(), &NoPast, &NothingParked, &mut settled) {
             shard.complete(alloc::vec![Outcome::Done; plan.messages as usize], 0, Now::default(), &mut settled);
             ended += core::mem::take(&mut settled).len() as u64;
         }
@@ -201,7 +201,7 @@ fn queues_of_closed_lanes_are_reused_within_limits() {
     assert_eq!(second.queue.capacity(), 1);
     // A short one is, empty and idle.
     second.queue.reserve_exact(16);
-    second.queue.push_back(Item { ticket: ticket("a0"), message: (), trouble: None, alone: false });
+    second.queue.push_back(Item { ticket: ticket("a0"), message: (), trouble: None, alone: false, stays: false });
     (second.phase, second.follows_dead_letter) = (Phase::Running, true);
     lanes.close(place);
     let (_, third) = lanes.open(lane(2));
@@ -247,7 +247,7 @@ fn any_sequence_of_events_keeps_every_lane_in_order() {
                 shard.accept(Ticket { lane, offset, size: 1 + dice.roll(40) as u32, ..ticket("a0") }, (), now);
                 offset += 1;
             }
-            if let Next::Run(plan) = shard.next(now, &NoPast, &mut settled) {
+            if let Next::Run(plan) = shard.next(now, &NoPast, &NothingParked, &mut settled) {
                 let lanes: Vec<u64> = shard.batch().map(|d| d.ticket.lane).collect();
                 assert!(
                     !lanes.iter().any(|l| letters.iter().any(|(lane, _)| lane == l)),
@@ -277,7 +277,7 @@ fn any_sequence_of_events_keeps_every_lane_in_order() {
         }
         letters.iter().for_each(|(_, acked)| shard.letter_acknowledged(P0, Epoch(1), *acked));
         assert_eq!(
-            (shard.load(), shard.next(now, &NoPast, &mut settled)),
+            (shard.load(), shard.next(now, &NoPast, &NothingParked, &mut settled)),
             (Load::default(), Next::Wait(None)),
             "seed {seed}"
         );

@@ -199,7 +199,7 @@ fn a_new_assignment_remembers_nothing_of_an_earlier_one_whatever_its_map_covers(
         let mut shard = Shard::new(deduped(), 1);
         shard.open(P0, Epoch(1), NOTHING_SEEN, &Ranges::new());
         shard.accept(ticket("a2#x"), (), Now::default());
-        shard.next(Now::default(), &NoPast, &mut Vec::new());
+        shard.next(Now::default(), &NoPast, &NothingParked, &mut Vec::new());
         shard.complete(alloc::vec![Outcome::Done], 0, Now::default(), &mut Vec::new());
         assert_eq!(shard.load().ids, 1);
         shard.open(P0, Epoch(2), seen_below, &crate::testing::ranges(&[(2, 3)]));
@@ -215,7 +215,7 @@ fn ids_forgotten_for_want_of_room_are_counted() {
     let mut settled = Vec::new();
     shard.accept(ticket("a1#x"), (), Now::default());
     shard.accept(ticket("b2#y"), (), Now::default());
-    shard.next(Now::default(), &NoPast, &mut settled);
+    shard.next(Now::default(), &NoPast, &NothingParked, &mut settled);
     shard.complete(alloc::vec![Outcome::Done, Outcome::Done], 0, Now::default(), &mut settled);
     assert_eq!(shard.load(), Load { ids: 1, ids_forgotten_early: 1, ..Load::default() });
 }

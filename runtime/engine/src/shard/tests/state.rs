@@ -40,7 +40,9 @@ impl Counter {
     /// Runs the next batch; the answer is what each message counted, and what became of it.
     fn run(&mut self, outcomes: &str) -> String {
         let mut settled = Vec::new();
-        let Next::Run(_) = self.rig.shard.next(self.rig.now, &NoPast, &mut settled) else { return "nothing".into() };
+        let Next::Run(_) = self.rig.shard.next(self.rig.now, &NoPast, &NothingParked, &mut settled) else {
+            return "nothing".into();
+        };
         let mut call = self.rig.shard.lend_state().unwrap();
         assert!(self.rig.shard.lend_state().is_none());
         let mut told = String::new();
@@ -135,7 +137,7 @@ fn a_message_whose_assignment_is_over_changes_nothing() {
     let mut counter = Counter::new();
     counter.obey("put a1");
     let mut settled = Vec::new();
-    assert!(matches!(counter.rig.shard.next(counter.rig.now, &NoPast, &mut settled), Next::Run(_)));
+    assert!(matches!(counter.rig.shard.next(counter.rig.now, &NoPast, &NothingParked, &mut settled), Next::Run(_)));
     let mut call = counter.rig.shard.lend_state().unwrap();
     let owner = Owner::of(OrderKey::Key(b"a")).unwrap();
     call.write(0, (P0, owner), "n", Write::Put(b"1", None)).unwrap();
@@ -153,7 +155,7 @@ fn a_message_that_ends_after_its_partition_was_closed_is_committed_with_what_it_
     let mut counter = Counter::new();
     counter.obey("put a1 a2");
     let mut settled = Vec::new();
-    assert!(matches!(counter.rig.shard.next(counter.rig.now, &NoPast, &mut settled), Next::Run(_)));
+    assert!(matches!(counter.rig.shard.next(counter.rig.now, &NoPast, &NothingParked, &mut settled), Next::Run(_)));
     let mut call = counter.rig.shard.lend_state().unwrap();
     let owner = Owner::of(OrderKey::Key(b"a")).unwrap();
     for slot in 0..2 {

@@ -13,7 +13,7 @@ fn what_runs_again_is_told_once_to_whom_asked_and_dead_letters_name_the_version(
     let mut settled = Vec::new();
     let run = |shard: &mut Shard<()>, outcome: Outcome, settled: &mut Vec<Settled<()>>, at: u64| {
         let now = Now { steady_ms: at, ..now };
-        assert!(matches!(shard.next(now, &NoPast, settled), Next::Run(_)));
+        assert!(matches!(shard.next(now, &NoPast, &NothingParked, settled), Next::Run(_)));
         shard.complete(vec![outcome], 1, now, settled);
     };
     assert!(shard.accept(ticket("a7"), (), now));

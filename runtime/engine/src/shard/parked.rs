@@ -1,0 +1,329 @@
+//! Lanes that have messages in the retry topic.
+//!
+//! What is committed of them is asked for ([`Parked`]); what is decided and not known to be committed is here. While the first
+//! message of such a lane waits, the lane is closed, and what arrives for it is parked behind it. When it is due the lane
+//! *drains*: its parked messages are loaded in their order, a few at a time, before all that arrived since. None of them is
+//! loaded twice, since numbers grow; and one that is written anew only runs again once that is committed.
+
+use super::lanes::{Item, LaneId, Place, Trouble};
+use super::{Settled, Shard};
+use crate::message::{Fate, Now, Partition, Reason, Ticket};
+use crate::order::shard_of;
+use crate::parking::{Change, Due, Loaded, Parked, Waiting};
+use crate::planted::Bug;
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+/// So many lanes drain at the same time, at most.
+const DRAINS: usize = 256;
+/// So many messages of one are loaded at a time.
+const CHUNK: usize = 64;
+/// And so many bytes.
+const CHUNK_BYTES: u64 = 64 << 10;
+/// Lanes that are due are asked for in pages.
+const PAGE: usize = 64;
+/// What is due is looked for at least this often: the wall clock may jump.
+const LOOK_MS: u64 = 500;
+/// And this often while lanes that are due can't drain.
+const LOOK_AGAIN_MS: u64 = 20;
+
+/// What of a lane is decided and not known to be committed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pending {
+    /// Numbers up to this one are resolved.
+    resolved: u64,
+    /// The highest number that was given; 0: none.
+    last: u64,
+    /// Its first message has this number, and is written anew: what is committed of the lane is not to be run.
+    stale: u64,
+    /// Changes without word of their commit.
+    open: u32,
+}
+
+/// Of the lanes of a shard.
+#[derive(Debug)]
+pub(super) struct Parking {
+    lanes: HashMap<LaneId, Pending, FixedState>,
+    /// Lanes that drain, or did.
+    drains: BTreeSet<Place>,
+    /// Steady time of the next look for what is due.
+    look_ms: u64,
+    /// The partition that was looked at last.
+    turn: Option<Partition>,
+    /// The shard's number, and how many there are.
+    place: (u32, u32),
+}
+
+impl Parking {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            lanes: HashMap::with_hasher(FixedState::with_seed(seed)),
+            drains: BTreeSet::new(),
+            look_ms: 0,
+            turn: None,
+            place: (0, 1),
+        }
+    }
+
+    fn pending(&self, id: LaneId) -> Pending {
+        self.lanes.get(&id).copied().unwrap_or_default()
+    }
+
+    pub(super) const fn next_look_ms(&self) -> u64 {
+        self.look_ms
+    }
+
+    pub(super) fn purge(&mut self, partition: Partition) {
+        self.lanes.retain(|id, _| id.partition != partition);
+    }
+}
+
+/// What becomes of a message that was read, by what is parked of its lane.
+pub(super) enum Arrival {
+    /// Nothing of its lane is parked.
+    Runs,
+    /// What is parked of its lane comes behind it, since the group was moved back. If it fails it waits in memory: there is
+    /// no place for it before what is parked.
+    Precedes,
+    /// It waits behind others, with this number.
+    Follows(u64),
+    /// It is parked itself.
+    Known,
+}
+
+impl<M> Shard<M> {
+    /// Of how many shards this is which, counted from 0. Before its first message.
+    pub fn stands_at(&mut self, number: u32, shards: u32) {
+        if let Some(parking) = &mut self.parking {
+            parking.place = (number, shards.max(1));
+        }
+    }
+
+    /// What the messages of these offsets send will never be taken: if they are parked they don't run, as
+    /// [`Intake::condemn`](crate::intake::Intake::condemn) has it for those that are read. In ascending order; replaces what
+    /// was condemned before. Comes before [`Shard::open`].
+    pub fn condemn(&mut self, partition: Partition, offsets: Vec<i64>) {
+        if self.parking.is_some() {
+            self.condemned.insert(partition, offsets);
+        }
+    }
+
+    /// This is committed, and [`Parked`] answers for it from now on. Of another assignment than the present one it is nothing.
+    pub fn parked(&mut self, partition: Partition, epoch: crate::message::Epoch, changes: &[Change]) {
+        let present = self.epochs.get(&partition) == Some(&epoch);
+        let Some(parking) = self.parking.as_mut().filter(|_| present) else { return };
+        for change in changes {
+            let id = LaneId { partition, hash: change.lane };
+            let Some(pending) = parking.lanes.get_mut(&id) else { continue };
+            pending.open = pending.open.saturating_sub(1);
+            if change.written.is_some() && change.number == pending.stale {
+                pending.stale = 0;
+            }
+            if pending.open == 0 {
+                parking.lanes.remove(&id);
+            }
+        }
+        parking.look_ms = 0;
+    }
+
+    /// Lanes whose first parked message is due begin to drain.
+    pub(super) fn wake_parked(&mut self, now: Now, parked: &dyn Parked<M>) {
+        let Some(parking) = self.parking.as_mut().filter(|parking| now.steady_ms >= parking.look_ms) else { return };
+        let Self { lanes, epochs, .. } = self;
+        parking.drains.retain(|place| lanes.get(*place).is_some_and(|lane| lane.drained.is_some()));
+        let turn = parking.turn;
+        let later = epochs.keys().copied().filter(|p| turn.is_some_and(|turn| *p > turn));
+        let partitions: Vec<Partition> =
+            later.chain(epochs.keys().copied().filter(|p| turn.is_none_or(|t| *p <= t))).collect();
+        let mut look_ms = now.steady_ms.saturating_add(LOOK_MS);
+        for partition in partitions {
+            let all = self.wake_partition(partition, now, parked);
+            if !all {
+                look_ms = look_ms.min(now.steady_ms.saturating_add(LOOK_AGAIN_MS));
+            }
+            if let Some(due_ms) = parked.next_due(partition, now.wall_ms) {
+                let wait_ms = u64::try_from(due_ms.saturating_sub(now.wall_ms)).unwrap_or(0);
+                look_ms = look_ms.min(now.steady_ms.saturating_add(wait_ms));
+            }
+        }
+        if let Some(parking) = &mut self.parking {
+            parking.look_ms = look_ms;
+        }
+    }
+
+    /// `false`: some that are due can't drain now.
+    fn wake_partition(&mut self, partition: Partition, now: Now, parked: &dyn Parked<M>) -> bool {
+        let (mut after, mut all): (Option<Due>, bool) = (None, true);
+        loop {
+            let page = parked.due(partition, after, now.wall_ms, PAGE);
+            for (_, lane) in &page {
+                let Some(parking) = &mut self.parking else { return true };
+                if parking.drains.len() >= DRAINS {
+                    parking.turn = Some(partition);
+                    return false;
+                }
+                all &= self.wake_lane(LaneId { partition, hash: *lane }, now, parked);
+            }
+            if page.len() < PAGE {
+                return all;
+            }
+            after = page.last().copied();
+        }
+    }
+
+    /// `false`: it can't drain now.
+    fn wake_lane(&mut self, id: LaneId, now: Now, parked: &dyn Parked<M>) -> bool {
+        let Some(parking) = &mut self.parking else { return true };
+        let (number, shards) = parking.place;
+        if shard_of(id.hash, shards) != number {
+            return true;
+        }
+        let pending = parking.pending(id);
+        if pending.stale > 0 && !self.policy.has(Bug::DrainStale) {
+            return true;
+        }
+        if let Some(place) = self.lanes.find(id) {
+            return self.lanes.get(place).is_some_and(|lane| lane.drained.is_some());
+        }
+        let resolved = if self.policy.has(Bug::DrainResolved) { 0 } else { pending.resolved };
+        let first = parked.first(id.partition, id.hash, resolved + 1);
+        let early = self.policy.has(Bug::DrainEarly);
+        let Some(first) = first.filter(|first| first.due_ms <= now.wall_ms || early) else { return true };
+        let (place, lane) = self.lanes.open(id);
+        lane.drained = Some(first.number - 1);
+        lane.phase = super::Phase::Ready;
+        parking.drains.insert(place);
+        self.ready.push_back(place);
+        // It has waited long enough.
+        self.ready_since_ms = Some(0);
+        true
+    }
+
+    /// Loads what comes next of a lane that drains, before all else that is in it. `false`: there is nothing, or nothing that
+    /// is due.
+    pub(super) fn load_parked(&mut self, place: Place, now: Now, parked: &dyn Parked<M>) -> bool {
+        let Some(lane) = self.lanes.get(place) else { return false };
+        let (id, Some(taken)) = (lane.id(), lane.drained) else { return false };
+        let Some(epoch) = self.epochs.get(&id.partition).copied() else { return false };
+        let loaded = parked.read(id.partition, id.hash, taken + 1, CHUNK, CHUNK_BYTES);
+        let early = self.policy.has(Bug::DrainEarly);
+        let due = |message: &Loaded<M>| message.waiting.due_ms <= now.wall_ms || early;
+        let due: Vec<Loaded<M>> = loaded.into_iter().take_while(due).collect();
+        let Some(last) = due.last().map(|message| message.waiting.number) else { return false };
+        lane.drained = Some(last);
+        let condemned = self.condemned.get(&id.partition);
+        for message in due.into_iter().rev() {
+            let Loaded { offset, id: message_id, refused, size, timestamp_ms, waiting, message } = message;
+            let condemned = condemned.is_some_and(|all| all.binary_search(&offset).is_ok());
+            let ticket = Ticket {
+                partition: id.partition,
+                offset,
+                epoch,
+                lane: id.hash,
+                id: message_id,
+                refused: if condemned { Some(Reason::Undeliverable) } else { refused },
+                alone: false,
+                parked: waiting.number,
+                size,
+                timestamp_ms,
+            };
+            let Waiting { history, failure, .. } = waiting;
+            let forgets = self.policy.has(Bug::ForgetAttempts);
+            let trouble = (history.failures > 0 && !forgets).then(|| Box::new(Trouble { history, failure }));
+            lane.queue.push_front(Item { ticket, message, trouble, alone: false, stays: false });
+        }
+        true
+    }
+
+    /// What becomes of a message that was read, and is the next of its lane.
+    pub(super) fn arrival(&mut self, place: Place, ticket: &Ticket, parked: &dyn Parked<M>) -> Arrival {
+        let Some(parking) = &self.parking else { return Arrival::Runs };
+        let id = LaneId { partition: ticket.partition, hash: ticket.lane };
+        let pending = parking.pending(id);
+        let drained = self.lanes.get(place).and_then(|lane| lane.drained).unwrap_or(0);
+        let taken = drained.max(pending.resolved);
+        let first = parked.first(id.partition, id.hash, taken + 1);
+        let uncommitted = pending.last > taken && !self.policy.has(Bug::OvertakeUncommitted);
+        if first.is_none() && !uncommitted || self.policy.has(Bug::OvertakeParked) {
+            return Arrival::Runs;
+        }
+        if parked.holds(ticket.partition, ticket.offset) && !self.policy.has(Bug::ParkAgain) {
+            return Arrival::Known;
+        }
+        if first.is_some_and(|first| ticket.offset < first.offset) {
+            return Arrival::Precedes;
+        }
+        let last = parked.last(id.partition, id.hash).unwrap_or(0);
+        Arrival::Follows(last.max(pending.last).max(taken) + 1)
+    }
+
+    /// Parks the message that failed and was the first of its lane. Its lane goes on with what arrived, once nothing of it
+    /// runs: what was loaded is still parked.
+    pub(super) fn park_failed(&mut self, place: Place, item: Item<M>, due_ms: u64, now: Now) -> Settled<M> {
+        let Item { ticket, message, trouble, .. } = item;
+        let Trouble { history, failure } = trouble.map(|t| *t).unwrap_or_default();
+        let wait_ms = i64::try_from(due_ms.saturating_sub(now.steady_ms)).unwrap_or(i64::MAX);
+        let due_ms = now.wall_ms.saturating_add(wait_ms).min(crate::parking::HELD - 1);
+        let id = LaneId { partition: ticket.partition, hash: ticket.lane };
+        let mut drained = 0;
+        if let Some(lane) = self.lanes.get(place) {
+            drained = lane.drained.take().unwrap_or(0);
+            lane.queue.retain(|item| item.ticket.parked == 0);
+        }
+        let pending = self.parking.as_mut().map(|parking| parking.lanes.entry(id).or_default());
+        let mut given = ticket.parked;
+        if let Some(pending) = pending {
+            if given == 0 {
+                given = pending.last.max(pending.resolved).max(drained) + 1;
+                pending.last = given;
+            } else {
+                pending.stale = given;
+            }
+            pending.open += 1;
+        }
+        let attempts = history.attempts;
+        let waiting = Waiting { number: given, due_ms, history, failure };
+        let fate = Fate::Parked(Box::new(waiting));
+        Settled { ticket, message, fate, slot: None, attempts, changes: Vec::new() }
+    }
+
+    /// Parks the first message of a lane behind those that are parked of it.
+    pub(super) fn park_follower(&mut self, place: Place, number: u64, settled: &mut Vec<Settled<M>>) {
+        let Some(item) = self.lanes.get(place).and_then(|lane| lane.queue.pop_front()) else { return };
+        let Item { ticket, message, .. } = item;
+        if let Some(parking) = &mut self.parking {
+            let pending = parking.lanes.entry(LaneId { partition: ticket.partition, hash: ticket.lane }).or_default();
+            pending.last = number;
+            pending.open += 1;
+        }
+        let waiting = Waiting {
+            number,
+            due_ms: crate::parking::AT_ONCE,
+            history: Default::default(),
+            failure: Default::default(),
+        };
+        let fate = Fate::Parked(Box::new(waiting));
+        settled.push(Settled { ticket, message, fate, slot: None, attempts: 0, changes: Vec::new() });
+    }
+
+    /// The first message of a lane is parked already.
+    pub(super) fn settle_known(&mut self, place: Place, settled: &mut Vec<Settled<M>>) {
+        let Some(item) = self.lanes.get(place).and_then(|lane| lane.queue.pop_front()) else { return };
+        let Item { ticket, message, .. } = item;
+        let fate = Fate::ParkedBefore;
+        settled.push(Settled { ticket, message, fate, slot: None, attempts: 0, changes: Vec::new() });
+    }
+
+    /// Its fate is decided: if it was parked, it is resolved.
+    pub(super) fn resolve(&mut self, ticket: &Ticket) {
+        let present = ticket.parked > 0 && self.epochs.get(&ticket.partition) == Some(&ticket.epoch);
+        let Some(parking) = self.parking.as_mut().filter(|_| present) else { return };
+        let id = LaneId { partition: ticket.partition, hash: ticket.lane };
+        let pending = parking.lanes.entry(id).or_default();
+        pending.resolved = pending.resolved.max(ticket.parked);
+        pending.open += 1;
+    }
+}
