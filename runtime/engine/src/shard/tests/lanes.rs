@@ -141,7 +141,7 @@ fn the_queue_of_ready_lanes_keeps_its_usual_room_and_all_that_is_in_it() {
 fn a_waiting_message_costs_little_beside_its_bytes() {
     let bytes =
         size_of::<Item<[usize; 2]>>() + size_of::<super::super::lanes::Lane<[usize; 2]>>() + 2 * size_of::<u32>();
-    assert!(bytes <= 190, "{bytes} bytes for a lane with one message");
+    assert!(bytes <= 200, "{bytes} bytes for a lane with one message");
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn what_is_due_soon_waits_in_memory_and_what_is_due_later_is_parked() {
          next => run a1x3 in 1000
          end done => a1 done/0 x3
          commit => a:1-
-         next => wait 300
+         next => wait 800
          load => lanes 0 waiting 0 letters 0 ids 0",
     );
 }
