@@ -276,6 +276,12 @@ impl Intake {
         }
     }
 
+    /// What was condemned of a partition.
+    #[must_use]
+    pub fn condemned(&self, partition: Partition) -> &[i64] {
+        self.condemned.get(&partition).map_or(&[], Vec::as_slice)
+    }
+
     /// Forgets a partition: it was revoked or lost.
     pub fn close(&mut self, partition: Partition) {
         self.condemned.remove(&partition);

@@ -162,16 +162,18 @@ bugs! {
     KeepLoaded,
     /// Forgets how often a parked message has failed.
     ForgetAttempts,
-    /// Parks a message that is parked already.
-    ParkAgain,
     /// Writes no tombstones.
     OmitTombstones,
     /// Tells of what is parked before it is committed.
     ParkedBeforeCommit,
-    /// Commits the offset of a parked message before its record is acknowledged.
-    SettleBeforeParked,
-    /// Forgets what the broker will never take of a parked message as soon as its offset is committed.
-    ForgetVerdictOfParked,
+    /// Takes what a transaction that was given up would have changed of what is parked for committed with the next.
+    KeepParkingsOfGivenUp,
+    /// A shell's: reads what is parked up to what is decided, not up to the end of its log.
+    ParkedToStable,
+    /// A shell's: does not read again what is parked for a partition that it starts anew.
+    ParkedOnceOnly,
+    /// A shell's: reads what was parked by transactions that were not committed, too.
+    ParkedUncommitted,
     /// A shell's: tells shards that state is kept before its store has it.
     ShardsForgetFirst,
     /// A shell's: reads state of transactions that were not committed, too.

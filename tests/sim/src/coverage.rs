@@ -50,6 +50,10 @@ named! {
         Letter = "letter",
         /// A dead letter is acknowledged.
         LetterAck = "letter ack",
+        /// A message is handed to the producer to be parked.
+        Park = "park",
+        /// One that was parked leaves.
+        Unpark = "unpark",
         /// A commit starts.
         Commit = "commit",
         /// A commit's answer arrives.
@@ -175,8 +179,16 @@ impl Action {
     /// Whether it happens under this guarantee.
     #[must_use]
     pub const fn is_of(self, guarantee: Guarantee) -> bool {
-        let of_transactions =
-            matches!(self, Self::Renew | Self::Renewed | Self::EndTransaction | Self::GiveUp | Self::Restart);
+        let of_transactions = matches!(
+            self,
+            Self::Renew
+                | Self::Renewed
+                | Self::EndTransaction
+                | Self::GiveUp
+                | Self::Restart
+                | Self::Park
+                | Self::Unpark
+        );
         match guarantee {
             Guarantee::ExactlyOnce => !matches!(self, Self::Rewind),
             Guarantee::AtLeastOnce => !of_transactions,

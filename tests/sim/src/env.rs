@@ -1,9 +1,11 @@
 //! All that a worker's actors see of the world: time, chance, the broker, the oracle.
 
+mod parked;
 mod produce;
 mod state;
 mod transactions;
 
+pub use parked::ParkRecord;
 pub use transactions::{Answer, EndRequest, No, OffsetsRequest, Renewal, Told};
 
 use crate::coverage::{Action, Coverage, Fault};
@@ -183,6 +185,8 @@ pub struct Env {
     pub marks: Vec<Marks>,
     /// All changes of state that were sent.
     pub states: Vec<Change>,
+    /// All records of retry topics that were sent.
+    pub parks: Vec<ParkRecord>,
     /// The local store of each worker, as its disk has it.
     pub(crate) disks: Vec<Disk>,
     /// The markers of the next decision take up to so many milliseconds.
@@ -261,6 +265,7 @@ impl Env {
             coordinator: Coordinator::default(),
             marks: Vec::new(),
             states: Vec::new(),
+            parks: Vec::new(),
             disks: vec![Disk::default(); usize::from(settings.workers)],
             marker_ms: None,
             clients: vec![None; usize::from(settings.workers)],

@@ -4,7 +4,7 @@ use crate::coverage::Fault;
 use crate::env::{CommitLot, Due, Env, Strike};
 use crate::model::group::Committed;
 use crate::model::outputs::Lot;
-use crate::model::outputs::{MARK_TOPICS, STATE_TOPICS};
+use crate::model::outputs::{MARK_TOPICS, PARK_TOPICS, STATE_TOPICS};
 use crate::record::SLOTS_PER_TOPIC;
 use crate::trace::Who;
 use crate::worker::{State, Worker};
@@ -46,7 +46,9 @@ pub fn carry_out(strike: Strike, worker: &mut Worker, env: &mut Env) {
         Fault::Duplicates | Fault::Compaction | Fault::Markers | Fault::Retention => input(strike.fault, worker, env),
         Fault::Reset | Fault::HostileMetadata => operator(strike.fault, worker, env),
         Fault::ClockJump => {
-            env.wall_ms += if env.rng.percent(70) { 3_600_000 } else { -(env.rng.within(1_000, 3_600_000) as i64) };
+            // What is parked is due by this clock: back by an hour is an hour more.
+            let most_back_ms = if env.settings.policy.parks() { 2_000 } else { 3_600_000 };
+            env.wall_ms += if env.rng.percent(70) { 3_600_000 } else { -(env.rng.within(1_000, most_back_ms) as i64) };
             0
         }
     };
@@ -183,11 +185,12 @@ fn broker(fault: Fault, env: &mut Env) -> u64 {
     let until_ms = env.now_ms + lasts_ms;
     match fault {
         Fault::BlockedOutput => {
-            // Or the topics of seen ids, or of state, where there are any.
+            // Or the topics of seen ids, of state, or of what is parked, where there are any.
             let policy = &env.settings.policy;
             let (ids, state) =
                 (policy.keeps_ids().then_some(MARK_TOPICS), policy.keeps_state().then_some(STATE_TOPICS));
-            let internal: Vec<[usize; 2]> = ids.into_iter().chain(state).collect();
+            let parked = policy.parks().then_some(PARK_TOPICS);
+            let internal: Vec<[usize; 2]> = ids.into_iter().chain(state).chain(parked).collect();
             match env.rng.index(2 + internal.len()) {
                 topic @ 0..2 => env.outputs.block(topic, until_ms),
                 more => internal[more - 2].into_iter().for_each(|topic| env.outputs.block(topic, until_ms)),
@@ -235,6 +238,9 @@ fn input(fault: Fault, worker: &Worker, env: &mut Env) -> u64 {
             if env.settings.policy.keeps_state() {
                 env.compact_state(partition);
             }
+            if env.settings.policy.parks() {
+                env.compact_parked(partition);
+            }
             for _ in 0..env.rng.within(3, 15) {
                 let offset = end - 1 - env.rng.below(recent) as i64;
                 if env.logs[usize::from(partition)].compact(offset).is_some() {
@@ -255,6 +261,10 @@ fn input(fault: Fault, worker: &Worker, env: &mut Env) -> u64 {
 
 /// Somebody's hands on the group. Its owner is thrown out first, as the tools demand an idle group.
 fn operator(fault: Fault, worker: &Worker, env: &mut Env) -> u64 {
+    if env.settings.policy.parks() {
+        // What is parked would come twice.
+        return 0;
+    }
     let partition = some_partition(worker, env);
     let Some(committed) = env.group.committed(partition).cloned() else { return 0 };
     // The tools wait until nothing is under way.

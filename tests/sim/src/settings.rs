@@ -122,6 +122,10 @@ impl Settings {
         policy.planted = planted;
         // Most of those that can.
         policy.state = guarantee == Guarantee::ExactlyOnce && seed / 2 % 5 != 4;
+        // So do two thirds park.
+        if guarantee == Guarantee::ExactlyOnce && seed / 2 % 3 != 2 {
+            policy.retry.in_place_ms = Some([0, 20, 100, 300][(seed / 6 % 4) as usize]);
+        }
         if let Some(dedup) = &mut policy.dedup {
             dedup.kept = guarantee == Guarantee::ExactlyOnce;
         }

@@ -412,6 +412,7 @@ impl World {
             self.env.oracle.violated(name::PROGRESS, None, what);
         }
         self.env.oracle.ended();
+        self.env.oracle.parked_at_the_end();
         if self.env.settings.policy.keeps_state() {
             self.state_at_the_end();
         }

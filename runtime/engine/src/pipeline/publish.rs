@@ -86,11 +86,6 @@ impl<M> Pipeline<M> {
             return None;
         }
         if parks {
-            if self.policy.has(Bug::SettleBeforeParked)
-                && let Some(task) = self.tasks.get_mut(&ticket.partition)
-            {
-                task.settle(ticket.offset, now);
-            }
             actions.push(Action::Park { token });
             return None;
         }
@@ -151,7 +146,7 @@ impl<M> Pipeline<M> {
         if !task.counts(ticket.epoch, &self.policy) {
             return;
         }
-        if ticket.parked == 0 && !task.settle(ticket.offset, now) && !self.policy.has(Bug::SettleBeforeParked) {
+        if ticket.parked == 0 && !task.settle(ticket.offset, now) {
             actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });
         }
         if task.take_blocked().is_some() {

@@ -256,8 +256,7 @@ impl<M> Pipeline<M> {
             transactions.phase = Phase::Renewing { due_ms: now.steady_ms, told_ms: None };
         }
         let tasks = &self.tasks;
-        let all = self.policy.has(Bug::ForgetVerdictOfParked);
-        transactions.forget_committed(all, |p, offset| tasks.get(&p).is_none_or(|t| t.has_committed(offset)));
+        transactions.forget_committed(|p, offset| tasks.get(&p).is_none_or(|t| t.has_committed(offset)));
         self.ended_well(now);
         self.check_revoke(now, actions);
     }
@@ -331,6 +330,10 @@ impl<M> Pipeline<M> {
             task.publications = 0;
             task.marks.clear();
             task.changes.clear();
+            if !self.policy.has(Bug::KeepParkingsOfGivenUp) {
+                task.parkings.clear();
+            }
+            task.resolved.clear();
             let touched = core::mem::take(&mut task.touched);
             if touched && core::mem::take(&mut spared) {
                 continue;

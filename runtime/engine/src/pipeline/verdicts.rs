@@ -71,8 +71,8 @@ impl Transactions {
     }
 
     /// Verdicts of messages that `is_committed` is told of are not needed any more, unless those are parked.
-    pub(super) fn forget_committed(&mut self, all: bool, is_committed: impl Fn(Partition, i64) -> bool) {
-        self.verdicts.retain(|(p, offset), verdict| verdict.parked && !all || !is_committed(*p, *offset));
+    pub(super) fn forget_committed(&mut self, is_committed: impl Fn(Partition, i64) -> bool) {
+        self.verdicts.retain(|(p, offset), verdict| verdict.parked || !is_committed(*p, *offset));
     }
 
     pub(super) fn forget(&mut self, partition: Partition) {

@@ -1,6 +1,7 @@
 //! What a call's end means for each of its messages.
 
 use super::lanes::{Lane, Phase, Place};
+use super::parked::Parking;
 use super::{Shard, Slot};
 use crate::message::{Failure, Fate, Now, Reason, Ticket};
 use crate::planted::Bug;
@@ -103,6 +104,7 @@ impl<M> Shard<M> {
             return self.fail(CallFailure { timeout: false, failure }, now, settled);
         }
         self.learn_cost(took_us);
+        self.parking.as_mut().map(Parking::look_if_full);
         if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done | Outcome::Skip)) {
             self.all_stand(outcomes, now, settled);
             return Report::default();
@@ -116,6 +118,7 @@ impl<M> Shard<M> {
     /// culprit.
     pub fn fail(&mut self, call: CallFailure, now: Now, settled: &mut Vec<Settled<M>>) -> Report {
         self.staged = Staged::default();
+        self.parking.as_mut().map(Parking::look_if_full);
         let slots = core::mem::take(&mut self.running);
         if slots.len() > 1 && !self.policy.has(Bug::CondemnBatch) {
             return self.replay_alone(slots);

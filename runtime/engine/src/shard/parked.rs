@@ -9,7 +9,7 @@ use super::lanes::{Item, LaneId, Place, Trouble};
 use super::{Settled, Shard};
 use crate::message::{Fate, Now, Partition, Reason, Ticket};
 use crate::order::shard_of;
-use crate::parking::{Change, Due, Loaded, Parked, Waiting};
+use crate::parking::{Change, Due, First, Loaded, Parked, Waiting};
 use crate::planted::Bug;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -17,12 +17,12 @@ use alloc::vec::Vec;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-/// So many lanes drain at the same time, at most.
-const DRAINS: usize = 256;
+/// So many lanes drain at the same time, at most. With the next two this bounds what is loaded.
+const DRAINS: usize = 64;
 /// So many messages of one are loaded at a time.
 const CHUNK: usize = 64;
 /// And so many bytes.
-const CHUNK_BYTES: u64 = 64 << 10;
+const CHUNK_BYTES: u64 = 32 << 10;
 /// Lanes that are due are asked for in pages.
 const PAGE: usize = 64;
 /// What is due is looked for at least this often: the wall clock may jump.
@@ -37,10 +37,28 @@ struct Pending {
     resolved: u64,
     /// The highest number that was given; 0: none.
     last: u64,
+    /// From this number on nothing is known to be committed; 0: all is. Another thread may have made it known to [`Parked`]
+    /// already.
+    unknown: u64,
     /// Its first message has this number, and is written anew: what is committed of the lane is not to be run.
     stale: u64,
     /// Changes without word of their commit.
     open: u32,
+}
+
+impl Pending {
+    /// Whether what has this number is known to be committed.
+    const fn knows(&self, number: u64) -> bool {
+        self.unknown == 0 || number < self.unknown
+    }
+
+    /// The next number is given.
+    const fn give(&mut self, number: u64) {
+        self.last = number;
+        if self.unknown == 0 {
+            self.unknown = number;
+        }
+    }
 }
 
 /// Of the lanes of a shard.
@@ -51,6 +69,8 @@ pub(super) struct Parking {
     drains: BTreeSet<Place>,
     /// Steady time of the next look for what is due.
     look_ms: u64,
+    /// More lanes are due than may drain at the same time.
+    full: bool,
     /// The partition that was looked at last.
     turn: Option<Partition>,
     /// The shard's number, and how many there are.
@@ -63,6 +83,7 @@ impl Parking {
             lanes: HashMap::with_hasher(FixedState::with_seed(seed)),
             drains: BTreeSet::new(),
             look_ms: 0,
+            full: false,
             turn: None,
             place: (0, 1),
         }
@@ -74,6 +95,13 @@ impl Parking {
 
     pub(super) const fn next_look_ms(&self) -> u64 {
         self.look_ms
+    }
+
+    /// A call has ended: there may be room for more lanes.
+    pub(super) const fn look_if_full(&mut self) {
+        if self.full {
+            self.look_ms = 0;
+        }
     }
 
     pub(super) fn purge(&mut self, partition: Partition) {
@@ -119,8 +147,11 @@ impl<M> Shard<M> {
             let id = LaneId { partition, hash: change.lane };
             let Some(pending) = parking.lanes.get_mut(&id) else { continue };
             pending.open = pending.open.saturating_sub(1);
-            if change.written.is_some() && change.number == pending.stale {
-                pending.stale = 0;
+            match change.written {
+                Some(_) if change.number == pending.stale => pending.stale = 0,
+                Some(_) if change.number < pending.last => pending.unknown = change.number + 1,
+                Some(_) => pending.unknown = 0,
+                None => {}
             }
             if pending.open == 0 {
                 parking.lanes.remove(&id);
@@ -135,6 +166,7 @@ impl<M> Shard<M> {
         let Self { lanes, epochs, .. } = self;
         parking.drains.retain(|place| lanes.get(*place).is_some_and(|lane| lane.drained.is_some()));
         let turn = parking.turn;
+        parking.full = false;
         let later = epochs.keys().copied().filter(|p| turn.is_some_and(|turn| *p > turn));
         let partitions: Vec<Partition> =
             later.chain(epochs.keys().copied().filter(|p| turn.is_none_or(|t| *p <= t))).collect();
@@ -162,7 +194,7 @@ impl<M> Shard<M> {
             for (_, lane) in &page {
                 let Some(parking) = &mut self.parking else { return true };
                 if parking.drains.len() >= DRAINS {
-                    parking.turn = Some(partition);
+                    (parking.turn, parking.full) = (Some(partition), true);
                     return false;
                 }
                 all &= self.wake_lane(LaneId { partition, hash: *lane }, now, parked);
@@ -191,7 +223,8 @@ impl<M> Shard<M> {
         let resolved = if self.policy.has(Bug::DrainResolved) { 0 } else { pending.resolved };
         let first = parked.first(id.partition, id.hash, resolved + 1);
         let early = self.policy.has(Bug::DrainEarly);
-        let Some(first) = first.filter(|first| first.due_ms <= now.wall_ms || early) else { return true };
+        let runs = |first: &First| pending.knows(first.number) && (first.due_ms <= now.wall_ms || early);
+        let Some(first) = first.filter(runs) else { return true };
         let (place, lane) = self.lanes.open(id);
         lane.drained = Some(first.number - 1);
         lane.phase = super::Phase::Ready;
@@ -210,7 +243,11 @@ impl<M> Shard<M> {
         let Some(epoch) = self.epochs.get(&id.partition).copied() else { return false };
         let loaded = parked.read(id.partition, id.hash, taken + 1, CHUNK, CHUNK_BYTES);
         let early = self.policy.has(Bug::DrainEarly);
-        let due = |message: &Loaded<M>| message.waiting.due_ms <= now.wall_ms || early;
+        let Some(pending) = self.parking.as_ref().map(|parking| parking.pending(id)) else { return false };
+        let due = |message: &Loaded<M>| {
+            let Waiting { number, due_ms, .. } = message.waiting;
+            pending.knows(number) && (due_ms <= now.wall_ms || early)
+        };
         let due: Vec<Loaded<M>> = loaded.into_iter().take_while(due).collect();
         let Some(last) = due.last().map(|message| message.waiting.number) else { return false };
         lane.drained = Some(last);
@@ -250,7 +287,7 @@ impl<M> Shard<M> {
         if first.is_none() && !uncommitted || self.policy.has(Bug::OvertakeParked) {
             return Arrival::Runs;
         }
-        if parked.holds(ticket.partition, ticket.offset) && !self.policy.has(Bug::ParkAgain) {
+        if parked.holds(ticket.partition, ticket.offset) {
             return Arrival::Known;
         }
         if first.is_some_and(|first| ticket.offset < first.offset) {
@@ -278,7 +315,7 @@ impl<M> Shard<M> {
         if let Some(pending) = pending {
             if given == 0 {
                 given = pending.last.max(pending.resolved).max(drained) + 1;
-                pending.last = given;
+                pending.give(given);
             } else {
                 pending.stale = given;
             }
@@ -296,7 +333,7 @@ impl<M> Shard<M> {
         let Item { ticket, message, .. } = item;
         if let Some(parking) = &mut self.parking {
             let pending = parking.lanes.entry(LaneId { partition: ticket.partition, hash: ticket.lane }).or_default();
-            pending.last = number;
+            pending.give(number);
             pending.open += 1;
         }
         let waiting = Waiting {

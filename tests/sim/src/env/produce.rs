@@ -89,6 +89,12 @@ impl Env {
         if !effect.is_internal() {
             self.oracle.refused(effect, for_good);
         }
+        // A message that can't be parked has what it sends refused.
+        let parked = effect.parked_record().map(|record| &self.parks[record]).filter(|park| park.waiting.is_some());
+        if let Some(park) = parked {
+            let effect = Effect { run: park.run.0, offset: park.rec.offset, index: 0, ..*effect };
+            self.oracle.refused(&effect, for_good);
+        }
     }
 
     /// A record is decided: the producer hears of it.

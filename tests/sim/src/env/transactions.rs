@@ -325,15 +325,17 @@ impl Env {
             let what = "offsets of an earlier transaction are committed with a later one".into();
             self.oracle.violated(name::ZOMBIES, None, what);
         }
-        let (mut marks, mut states) = (Vec::new(), Vec::new());
+        let (mut marks, mut states, mut parks) = (Vec::new(), Vec::new(), Vec::new());
         for (_, effect, _) in &transaction.records {
             if let Some(record) = effect.marks_record() {
                 marks.push((effect.partition, &self.marks[record]));
             } else if let Some(record) = effect.state_record() {
                 states.push((effect.partition, &self.states[record]));
+            } else if let Some(record) = effect.parked_record() {
+                parks.push(&self.parks[record]);
             }
         }
-        let beside = Beside { marks: &marks, states: &states, latest_wall_ms: self.latest_wall() };
+        let beside = Beside { marks: &marks, states: &states, parks: &parks, latest_wall_ms: self.latest_wall() };
         self.oracle.transaction_committed(&transaction.records, &stored, &beside);
         let decided: Vec<(u16, i64)> = stored.iter().map(|s| (s.partition, s.offset)).collect();
         for (partition, offset) in decided {

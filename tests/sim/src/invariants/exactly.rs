@@ -3,7 +3,7 @@
 use super::facts::{End, Fact};
 use super::state::Committed;
 use super::{Oracle, RunId, Scope, Stored, name};
-use crate::env::Marks;
+use crate::env::{Marks, ParkRecord};
 use crate::model::outputs::Effect;
 use keyrail_engine::message::MessageId;
 use keyrail_engine::policy::Guarantee;
@@ -27,6 +27,8 @@ pub struct Beside<'a> {
     pub marks: &'a [(u16, &'a Marks)],
     /// Changes of state, by partition.
     pub states: &'a [(u16, &'a Change)],
+    /// Records of retry topics, in order.
+    pub parks: &'a [&'a ParkRecord],
     /// The latest that the wall clock ever showed.
     pub latest_wall_ms: i64,
 }
@@ -45,6 +47,7 @@ impl Oracle {
         for commit in offsets {
             self.newly_covered(commit, &mut covered);
         }
+        let covered = self.judge_parked(covered, beside.parks);
         if self.policy.keeps_state() {
             self.judge_verdicts(&covered);
             // What became a dead letter leaves nothing, though it ran.
@@ -162,6 +165,7 @@ impl Oracle {
             Some(End::Done) => whole || letter && undeliverable,
             Some(End::Letter) => letter,
             Some(End::Skipped | End::Discarded) => nothing,
+            Some(End::Parked | End::Known) => false,
             Some(End::Duplicate) => nothing && (excused || self.has_ended_twin(at) || self.is_marked(at, run)),
         };
         if !lawful {

@@ -77,6 +77,10 @@ pub(super) enum End {
     Duplicate,
     Letter,
     Discarded,
+    /// It waits in the retry topic.
+    Parked,
+    /// It did already.
+    Known,
 }
 
 impl Fact {
@@ -145,6 +149,8 @@ pub(super) struct Local {
     pub(super) timed_out_alone: bool,
     pub(super) rejected: bool,
     pub(super) oversized: bool,
+    /// It has run since it was last parked.
+    pub(super) released: bool,
     /// Not to run again before this steady time.
     pub(super) not_before_ms: u64,
     /// Outputs that stand in their partitions.

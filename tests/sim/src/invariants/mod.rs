@@ -24,11 +24,12 @@ mod ending;
 mod exactly;
 pub use exactly::Beside;
 mod facts;
+mod parked;
 mod runs;
 mod state;
 
 pub use facts::{Fact, Scope};
-pub use runs::{Run, RunId};
+pub use runs::{Run, RunId, Whence};
 
 use crate::record::{Rec, SLOTS_PER_TOPIC};
 use keyrail_engine::message::MessageId;
@@ -139,6 +140,8 @@ pub struct Oracle {
     marked: HashMap<(u16, MessageId), i64>,
     /// State of handlers.
     states: state::States,
+    /// What is parked.
+    parks: parked::Parks,
     violation: Option<Violation>,
 }
 
@@ -168,6 +171,7 @@ impl Oracle {
             appended: 0,
             marked: HashMap::new(),
             states: state::States::default(),
+            parks: parked::Parks::default(),
             violation: None,
         }
     }

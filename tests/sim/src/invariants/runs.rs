@@ -12,6 +12,18 @@ use keyrail_engine::shard::Outcome;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RunId(pub u32);
 
+/// Where a message comes from that runs, or is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whence {
+    /// From its input.
+    Input,
+    /// It was parked.
+    Parked,
+    /// It was, and a process runs it whose partition is somebody else's by now: what that one knows may be long past, and
+    /// nothing comes of it.
+    Stale,
+}
+
 /// One assignment of a partition to a process.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -107,11 +119,13 @@ impl Oracle {
         self.run(id).skips_below
     }
 
-    /// The handler gets a message. Returns how often it was called before in this run.
-    pub fn called(&mut self, run: RunId, rec: &Rec, attempt: u32, now: Now) -> u32 {
+    /// The handler gets a message, from its input or as one that was parked. Returns how often it was called before in this run.
+    pub fn called(&mut self, run: RunId, rec: &Rec, whence: Whence, attempt: u32, now: Now) -> u32 {
         let at = (rec.partition, rec.offset);
+        // Its due time was judged by the wall clock then.
+        let released = whence == Whence::Parked && self.released(run, at, Some(now));
         let info = self.run(run);
-        if rec.offset < info.start || info.settled.contains(rec.offset) {
+        if whence == Whence::Input && (rec.offset < info.start || info.settled.contains(rec.offset)) {
             self.violated(name::TWICE, Some(at), "runs again though its settling was committed".into());
         }
         let scope = self.look(at.0, at.1).map_or(Scope::FREE, |f| f.scope);
@@ -122,10 +136,10 @@ impl Oracle {
         if settled {
             self.violated(name::FATE, Some(at), "runs after it was settled".into());
         }
-        if now.steady_ms < due {
+        if now.steady_ms < due && !released && whence != Whence::Stale {
             self.violated(name::FATE, Some(at), format!("runs {} ms before its retry is due", due - now.steady_ms));
         }
-        if attempt != expected {
+        if attempt != expected && whence != Whence::Stale {
             self.violated(name::FATE, Some(at), format!("is told attempt {attempt}, and it is {expected}"));
         }
         if scope.is_ordered() && self.letters.contains(&(run, scope)) {
@@ -167,10 +181,14 @@ impl Oracle {
     }
 
     /// A shard decided a message's fate.
-    pub fn settled(&mut self, run: RunId, ticket: &Ticket, fate: &Fate, now: Now) {
+    pub fn settled(&mut self, run: RunId, ticket: &Ticket, whence: Whence, fate: &Fate, now: Now) {
         let at = (index_of(ticket.partition), ticket.offset);
+        let waits = matches!(fate, Fate::Parked(_) | Fate::ParkedBefore);
+        if whence == Whence::Parked {
+            self.released(run, at, None);
+        }
         let Some(fact) = self.fact(at.0, at.1) else { return };
-        fact.settled = true;
+        fact.settled |= !waits;
         let scope = fact.scope;
         if *fate != Fate::Done {
             // It has another fate now than its output.
@@ -188,16 +206,16 @@ impl Oracle {
         match fate {
             Fate::Done if !done => self.violated(name::FATE, Some(at), "is settled as done, and never was".into()),
             Fate::Skipped if !skipped => self.violated(name::FATE, Some(at), "is skipped by nobody".into()),
-            Fate::Done | Fate::Skipped => {}
+            Fate::Done | Fate::Skipped | Fate::Parked(_) | Fate::ParkedBefore => {}
             Fate::Duplicate { .. } => self.suppressed(run, at),
             Fate::DeadLetter(epitaph) => {
-                self.judge_epitaph(run, at, epitaph, ticket, now);
+                self.judge_epitaph(run, at, epitaph, (ticket, whence), now);
                 if scope.is_ordered() {
                     self.letters.insert((run, scope));
                 }
             }
             Fate::Discarded(epitaph) => {
-                self.judge_epitaph(run, at, epitaph, ticket, now);
+                self.judge_epitaph(run, at, epitaph, (ticket, whence), now);
                 if self.policy.retry.then != Spent::Discard {
                     self.violated(name::LOST, Some(at), "is discarded, and the policy keeps dead letters".into());
                 }
@@ -228,7 +246,17 @@ impl Oracle {
         others.filter_map(|o| self.look(at.0, *o)).any(|f| f.settled && !f.suppressed || f.has_fate())
     }
 
-    fn judge_epitaph(&mut self, run: RunId, at: (u16, i64), epitaph: &Epitaph, ticket: &Ticket, now: Now) {
+    fn judge_epitaph(
+        &mut self,
+        run: RunId,
+        at: (u16, i64),
+        epitaph: &Epitaph,
+        (ticket, whence): (&Ticket, Whence),
+        now: Now,
+    ) {
+        if whence == Whence::Stale {
+            return;
+        }
         let undeliverable = self.look(at.0, at.1).is_some_and(|f| f.undeliverable);
         let fact = *self.local(run, at.1);
         let (retry, age) = (&self.policy.retry, now.wall_ms - ticket.timestamp_ms);
@@ -266,6 +294,8 @@ const fn end_of(fate: &Fate) -> End {
         Fate::Duplicate { .. } => End::Duplicate,
         Fate::DeadLetter(_) => End::Letter,
         Fate::Discarded(_) => End::Discarded,
+        Fate::Parked(_) => End::Parked,
+        Fate::ParkedBefore => End::Known,
     }
 }
 
@@ -276,5 +306,7 @@ const fn fate_name(fate: &Fate) -> &'static str {
         Fate::Duplicate { .. } => "duplicate",
         Fate::DeadLetter(_) => "dead letter",
         Fate::Discarded(_) => "discarded",
+        Fate::Parked(_) => "parked",
+        Fate::ParkedBefore => "parked before",
     }
 }

@@ -15,17 +15,23 @@ pub const LETTER_PLACE: u8 = 4;
 pub const MARK_PLACE: u8 = LETTER_PLACE + 2;
 /// The first partition of state; each input partition has one.
 pub const STATE_PLACE: u8 = MARK_PLACE + PARTITIONS as u8;
+/// The first partition of what is parked; each input partition has one.
+pub const PARK_PLACE: u8 = STATE_PLACE + PARTITIONS as u8;
 /// One past the last place.
-pub const ALL_PLACES: u8 = STATE_PLACE + PARTITIONS as u8;
+pub const ALL_PLACES: u8 = PARK_PLACE + PARTITIONS as u8;
 /// Topics of seen ids, one for each input.
 pub const MARK_TOPICS: [usize; 2] = [4, 5];
 /// Topics of state, one for each input.
 pub const STATE_TOPICS: [usize; 2] = [6, 7];
-const TOPICS: usize = 8;
+/// Retry topics, one for each input.
+pub const PARK_TOPICS: [usize; 2] = [8, 9];
+const TOPICS: usize = 10;
 /// Tells a record of seen ids from an output.
 const MARKS: u8 = u8::MAX;
 /// And one of state.
 const STATE: u8 = u8::MAX - 1;
+/// And one of a retry topic.
+const PARK: u8 = u8::MAX - 2;
 
 /// What a record in an output or dead-letter partition stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +40,7 @@ pub struct Effect {
     pub run: u32,
     /// Dense number of the input partition.
     pub partition: u16,
-    /// Offset of the message; of seen ids and of state, which record of them.
+    /// Offset of the message; of seen ids, of state and of what is parked, which record of them.
     pub offset: i64,
     /// Which of the message's outputs.
     pub index: u8,
@@ -56,6 +62,12 @@ pub const fn state_place(partition: u16) -> u8 {
     STATE_PLACE + partition as u8
 }
 
+/// Where what is parked of it is.
+#[must_use]
+pub const fn parked_place(partition: u16) -> u8 {
+    PARK_PLACE + partition as u8
+}
+
 impl Effect {
     /// Seen ids of a partition.
     #[must_use]
@@ -67,6 +79,18 @@ impl Effect {
     #[must_use]
     pub const fn state(partition: u16, record: usize) -> Self {
         Self { index: STATE, ..Self::marks(partition, record) }
+    }
+
+    /// A record of a retry topic, and the assignment that it comes from.
+    #[must_use]
+    pub const fn parked(partition: u16, record: usize, run: u32) -> Self {
+        Self { index: PARK, run, ..Self::marks(partition, record) }
+    }
+
+    /// Whether this is of a retry topic, and which record.
+    #[must_use]
+    pub const fn parked_record(&self) -> Option<usize> {
+        if self.index == PARK { Some(self.offset as usize) } else { None }
     }
 
     /// Whether these are seen ids, and which record of them.
@@ -84,7 +108,7 @@ impl Effect {
     /// Whether it is no message's.
     #[must_use]
     pub const fn is_internal(&self) -> bool {
-        self.index >= STATE
+        self.index >= PARK
     }
 }
 
@@ -180,6 +204,8 @@ pub const fn topic_of(place: u8) -> usize {
         place as usize - 2
     } else if place < STATE_PLACE {
         MARK_TOPICS[(place - MARK_PLACE) as usize / SLOTS_PER_TOPIC as usize]
+    } else if place >= PARK_PLACE {
+        PARK_TOPICS[(place - PARK_PLACE) as usize / SLOTS_PER_TOPIC as usize]
     } else {
         STATE_TOPICS[(place - STATE_PLACE) as usize / SLOTS_PER_TOPIC as usize]
     }

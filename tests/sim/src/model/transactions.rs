@@ -115,8 +115,8 @@ pub struct Coordinator {
     pending: Vec<u16>,
     /// See [`Coordinator::forget_order`].
     orders: Vec<u32>,
-    /// Seen ids and state, by place.
-    internal: [InternalLog; (ALL_PLACES - MARK_PLACE) as usize],
+    /// Seen ids, state and what is parked, by place.
+    internal: Vec<InternalLog>,
 }
 
 impl Coordinator {
@@ -168,7 +168,7 @@ impl Coordinator {
             let transaction = self.at(id);
             transaction.records.push((place, effect, sender.attempt));
             transaction.unmarked |= 1 << place;
-            match effect.marks_record().or(effect.state_record()) {
+            match effect.marks_record().or(effect.state_record()).or(effect.parked_record()) {
                 Some(record) => self.internal_log(place).append(id, record),
                 None => self.places[usize::from(place)].push_back(Entry { transaction: id, effect, fate: None }),
             }
@@ -178,6 +178,9 @@ impl Coordinator {
 
     /// The log at a place of seen ids or of state.
     pub fn internal_log(&mut self, place: u8) -> &mut InternalLog {
+        if self.internal.is_empty() {
+            self.internal.resize_with(usize::from(ALL_PLACES - MARK_PLACE), InternalLog::default);
+        }
         &mut self.internal[usize::from(place - MARK_PLACE)]
     }
 

@@ -1,6 +1,7 @@
 //! The committer thread's shell around [`Pipeline`]: produces, commits, releases.
 
 mod offsets;
+mod parked;
 mod state;
 mod transaction;
 
@@ -58,6 +59,8 @@ pub(super) struct Committer {
     hold: VecDeque<ToCommitter>,
     client: Client,
     known: Known,
+    /// Records that were sent to be parked, by token.
+    parking: BTreeMap<u64, usize>,
     /// The transactional id is another process's: this one ends.
     fenced: bool,
     planted: Option<Bug>,
@@ -82,6 +85,7 @@ impl Committer {
             hold: VecDeque::new(),
             client: Client::default(),
             known: Known::default(),
+            parking: BTreeMap::new(),
             fenced: false,
             planted: settings.policy.planted,
         }
@@ -288,7 +292,7 @@ impl Committer {
         let records = outputs.places().len() as u32;
         let before = actions.len();
         let token = self.ledger.publish(settled, records, env.now(), actions);
-        let letter = |a: &Action| matches!(a, Action::DeadLetter { .. });
+        let letter = |a: &Action| matches!(a, Action::DeadLetter { .. } | Action::Park { .. });
         let goes_out = token.is_some() || actions.iter().skip(before).any(letter);
         if goes_out && self.present.get(&ticket.partition) != Some(&ticket.epoch) {
             let what = "has effects published though its assignment is over";
@@ -379,6 +383,9 @@ impl Committer {
             | Action::Marked { .. }
             | Action::Keep { .. }
             | Action::Kept { .. }
+            | Action::Park { .. }
+            | Action::Unpark { .. }
+            | Action::Parked { .. }
             | Action::Condemn { .. }
             | Action::Release { .. }
             | Action::Renew

@@ -215,7 +215,7 @@ impl Consumer {
         *feed = Feed { position: start, paused: feed.paused, stuck: false, waits: feed.waits };
         let opened = self.intake.rewind(partition, start, settled);
         let skips_below = env.oracle.skipped_by(mail.process, index_of(partition));
-        self.tell_opened(partition, opened, (skips_below, start), Ends::default(), mail, env);
+        self.tell_opened(partition, opened, (skips_below, start), (Ends::default(), true), mail, env);
     }
 
     fn unassign(&mut self, partitions: &[Partition], mail: &mut Mail, env: &mut Env) {

@@ -4,6 +4,7 @@
 mod committer;
 mod consumer;
 mod inbox;
+mod parked;
 mod shard;
 mod store;
 
@@ -18,9 +19,11 @@ use inbox::Inbox;
 use keyrail_engine::dedup::Past;
 use keyrail_engine::intake::Opened;
 use keyrail_engine::message::{Epoch, MessageId, Now, Partition, Ticket};
+use keyrail_engine::parking;
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
 use keyrail_engine::state::{Change, Entry};
+pub(crate) use parked::ParkStore;
 use shard::ShardActor;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -55,6 +58,7 @@ pub(crate) enum ToShard {
         epoch: Epoch,
         seen_below: i64,
         settled: Ranges,
+        condemned: Vec<i64>,
     },
     Close {
         partition: Partition,
@@ -70,6 +74,8 @@ pub(crate) enum ToShard {
     Marked(Partition, Rc<[MessageId]>),
     /// These changes of state are.
     Kept(Partition, Arc<[Change]>),
+    /// And these of what is parked.
+    Parked(Partition, Epoch, Arc<[parking::Change]>),
 }
 
 /// The ids that a process knows to be committed.
@@ -155,6 +161,8 @@ pub(crate) struct Mail {
     pub(crate) past: Rc<KnownIds>,
     /// So is this.
     pub(crate) state: Rc<Store>,
+    /// And this.
+    pub(crate) parked: Rc<ParkStore>,
     /// Runs by epoch: epochs of a process count from 1.
     runs: Vec<RunId>,
 }
@@ -225,6 +233,7 @@ impl Worker {
         let seed = env.rng.bits();
         let rooms = env.settings.inboxes;
         let window_ms = env.settings.policy.dedup.as_ref().map_or(0, |d| d.window_ms);
+        let held = Rc::new(Cell::new(0));
         let mail = Mail {
             worker: number,
             process,
@@ -235,9 +244,10 @@ impl Worker {
             reports: VecDeque::new(),
             told: VecDeque::new(),
             answers: BTreeMap::new(),
-            held: Rc::new(Cell::new(0)),
             past: Rc::new(KnownIds { window_ms, ids: RefCell::default() }),
             state: Rc::new(Store::open(&env.disks[usize::from(number)])),
+            parked: Rc::new(ParkStore::new(&env.settings.policy, seed)),
+            held,
             runs: Vec::new(),
         };
         Self {
@@ -361,6 +371,7 @@ impl Worker {
         let publications = self.committer.publications();
         let held = self.held_bytes();
         let changes: usize = self.shards.iter().map(ShardActor::changes).sum();
+        let held = held + self.mail.parked.loaded_bytes();
         (lanes > 0 || publications > 0 || held > 0 || changes > 0).then(|| {
             format!(
                 "{lanes} lanes, {publications} publications, {held} bytes and {changes} changes are left at the end"

@@ -4,12 +4,12 @@ use super::{Inbox, Mail, ToCommitter, ToShard, Work};
 use crate::coverage::Action;
 use crate::env::Env;
 use crate::handler::{self, Answer, Call};
-use crate::invariants::name;
+use crate::invariants::{Whence, name};
 use crate::record::{Payload, Rec, index_of};
 use crate::settings::Settings;
 use crate::trace::Who;
 use keyrail_engine::handover::Line;
-use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
+use keyrail_engine::message::{Epoch, Fate, Now, Partition, Ticket};
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::{CallFailure, NOTHING_SEEN, Next, Plan, Settled, Shard};
 use keyrail_engine::state::Change;
@@ -49,9 +49,11 @@ pub(super) struct ShardActor {
 
 impl ShardActor {
     pub(super) fn new(settings: &Settings, number: u32, seed: u64, mail: &Mail) -> Self {
+        let mut shard = Shard::new(settings.policy.clone(), seed ^ u64::from(number));
+        shard.stands_at(number, settings.shards);
         Self {
             number: number as usize,
-            shard: Shard::new(settings.policy.clone(), seed ^ u64::from(number)),
+            shard,
             call: None,
             wake_ms: None,
             out: Line::new(mail.committer.clone()),
@@ -121,7 +123,8 @@ impl ShardActor {
         let Some(message) = mail.shards[self.number].take() else { return };
         self.fresh = true;
         match message {
-            ToShard::Open { partition, epoch, seen_below, settled } => {
+            ToShard::Open { partition, epoch, seen_below, settled, condemned } => {
+                self.shard.condemn(partition, condemned);
                 // Where ids are kept a shard remembers only what is not committed, and that is over. An earlier start of this
                 // assignment may have come to nothing before the shard heard of it.
                 let seen_below = if env.settings.policy.keeps_ids() { NOTHING_SEEN } else { seen_below };
@@ -136,6 +139,7 @@ impl ShardActor {
             ToShard::Marked(partition, ids) => self.shard.marked(partition, &ids),
             ToShard::Kept(partition, changes) if self.call.is_some() => self.kept.push((partition, changes)),
             ToShard::Kept(partition, changes) => self.shard.kept(partition, &changes),
+            ToShard::Parked(partition, epoch, changes) => self.shard.parked(partition, epoch, &changes),
             ToShard::LetterAcknowledged { partition, epoch, offset } => {
                 self.shard.letter_acknowledged(partition, epoch, offset);
                 if let Some(fact) = env.oracle.look(index_of(partition), offset) {
@@ -179,7 +183,7 @@ impl ShardActor {
     fn ask(&mut self, mail: &mut Mail, env: &mut Env) {
         self.fresh = false;
         let mut settled = Vec::new();
-        let next = self.shard.next(env.now(), &*mail.past, &NothingParked, &mut settled);
+        let next = self.shard.next(env.now(), &*mail.past, &*mail.parked, &mut settled);
         self.hand_on(settled, Vec::new(), mail, env);
         match next {
             Next::Wait(at) => self.wake_ms = at,
@@ -212,7 +216,9 @@ impl ShardActor {
             if self.epochs.get(&ticket.partition) != Some(&ticket.epoch) {
                 env.oracle.violated(name::TWICE, Some(at), "runs though its assignment is over".into());
             }
-            let calls = env.oracle.called(mail.run(ticket.epoch), rec, *attempt, env.now());
+            // The clock may have gone back since it was found to be due.
+            let due_by = Now { wall_ms: env.latest_wall(), ..env.now() };
+            let calls = env.oracle.called(mail.run(ticket.epoch), rec, whence(ticket, mail, env), *attempt, due_by);
             if calls == 0 {
                 self.check_marks(ticket, mail, env);
             }
@@ -293,15 +299,19 @@ impl ShardActor {
                 Fate::Duplicate { .. } => ("duplicate", true),
                 Fate::DeadLetter(_) => ("dead letter", false),
                 Fate::Discarded(_) => ("discarded", false),
+                Fate::Parked(_) => ("parked", false),
+                Fate::ParkedBefore => ("parked before", false),
             };
             env.note(Who::Worker(mail.worker), what, Some(at), ticket.epoch.0 as i64);
             let now = env.now();
-            env.oracle.settled(mail.run(ticket.epoch), &ticket, &settled.fate, now);
+            let whence = whence(&ticket, mail, env);
+            env.oracle.settled(mail.run(ticket.epoch), &ticket, whence, &settled.fate, now);
             if duplicate {
                 if env.reach(mail.worker, Action::Duplicate) {
                     return;
                 }
-            } else if self.epochs.get(&ticket.partition) == Some(&ticket.epoch)
+            } else if !matches!(settled.fate, Fate::Parked(_) | Fate::ParkedBefore)
+                && self.epochs.get(&ticket.partition) == Some(&ticket.epoch)
                 && let Some(twin) = env.oracle.twin(at)
             {
                 let wall_ms = env.now().wall_ms;
@@ -311,5 +321,13 @@ impl ShardActor {
         if !all.is_empty() {
             self.tell(ToCommitter::Settled(Work { settled: all.into(), said }));
         }
+    }
+}
+
+fn whence(ticket: &Ticket, mail: &Mail, env: &Env) -> Whence {
+    match ticket.parked {
+        0 => Whence::Input,
+        _ if env.group.owner(index_of(ticket.partition)) == Some(mail.member) => Whence::Parked,
+        _ => Whence::Stale,
     }
 }

@@ -78,6 +78,11 @@ impl Committer {
                 return self.keep((token, partition, &changes), more, mail, env);
             }
             Action::Kept { partition, changes } => self.kept(partition, &changes, mail, env),
+            Action::Park { token } => return self.park(token, more, mail, env),
+            Action::Unpark { token, partition, offsets } => {
+                return self.unpark((token, partition, &offsets), more, mail, env);
+            }
+            Action::Parked { partition, epoch, changes } => self.parked((partition, epoch), &changes, mail, env),
             Action::Renew => {
                 if env.reach(mail.worker, Point::Renew) {
                     return false;
@@ -88,6 +93,7 @@ impl Committer {
                 env.note(Who::Worker(mail.worker), "given up", None, i64::from(self.client.attempt));
                 self.client.next_transaction();
                 self.known.given_up();
+                self.parking.clear();
                 if self.planted == Some(Bug::DropHeld) {
                     self.hold.clear();
                 }

@@ -19,6 +19,7 @@ use keyrail_engine::shard::NOTHING_SEEN;
 pub(super) struct Ends {
     marks: usize,
     state: usize,
+    parked: usize,
 }
 
 /// A partition that is owned, and gives nothing before its seen ids and its state are read up to here.
@@ -32,6 +33,8 @@ pub(super) struct Start {
     ends: Ends,
     /// Some of it is read.
     begun: bool,
+    /// Within its assignment.
+    again: bool,
 }
 
 /// A partition that is to start anew within its assignment.
@@ -52,7 +55,8 @@ impl Consumer {
         let marks = env.coordinator.internal_log(marks_place(partition));
         let to_stable = self.planted == Some(Bug::MarksToStable);
         let marks = if to_stable { marks.stable_end() } else { marks.end() };
-        Ends { marks, state: env.state_end(partition, self.planted == Some(Bug::StateToStable)) }
+        let state = env.state_end(partition, self.planted == Some(Bug::StateToStable));
+        Ends { marks, state, parked: env.parked_end(partition, self.planted == Some(Bug::ParkedToStable)) }
     }
 
     /// Starts what waits for its ids and its state, once they are read.
@@ -63,7 +67,9 @@ impl Consumer {
                 continue;
             }
             let marks = env.coordinator.internal_log(marks_place(number));
-            let undecided = marks.stable_end() < start.ends.marks || env.state_end(number, true) < start.ends.state;
+            let undecided = marks.stable_end() < start.ends.marks
+                || env.state_end(number, true) < start.ends.state
+                || env.parked_end(number, true) < start.ends.parked;
             if env.down_until_ms > env.now_ms || undecided || !self.read_state(&mut start, mail, env) {
                 self.starts.push(start);
                 continue;
@@ -73,6 +79,7 @@ impl Consumer {
                 mail.past.insert(partition, &env.marks[record]);
             }
             env.note(Who::Worker(mail.worker), "ids read", Some((number, -1)), start.ends.marks as i64);
+            self.read_parked(&start, mail, env);
             if let Some(feed) = self.feeds.get_mut(&partition) {
                 feed.waits = false;
             }
@@ -111,9 +118,29 @@ impl Consumer {
         true
     }
 
+    fn read_parked(&self, start: &Start, mail: &Mail, env: &mut Env) {
+        let (partition, number) = (start.partition, index_of(start.partition));
+        if !env.settings.policy.parks() || self.planted == Some(Bug::ParkedOnceOnly) && start.again {
+            return;
+        }
+        mail.parked.forget(partition);
+        for record in env.read_parked(number, start.ends.parked, self.planted == Some(Bug::ParkedUncommitted)) {
+            mail.parked.take(partition, &record);
+        }
+        let count = mail.parked.count(partition);
+        env.note(Who::Worker(mail.worker), "parked read", Some((number, -1)), count as i64);
+        if env.group.owner(number) == Some(mail.member) {
+            env.oracle.judge_parked_count(number, count);
+        }
+    }
+
     fn tell_shards(&mut self, partition: Partition, epoch: Epoch, seen_below: i64, settled: &Ranges) {
+        let condemned = self.intake.condemned(partition).to_vec();
         for shard in 0..self.out.shards() {
-            self.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled: settled.clone() });
+            self.out.give(
+                shard,
+                ToShard::Open { partition, epoch, seen_below, settled: settled.clone(), condemned: condemned.clone() },
+            );
         }
     }
 
@@ -168,7 +195,7 @@ impl Consumer {
         }
         let skips_below = env.oracle.skipped_by(mail.process, number);
         let seen_below = opened.seen_below();
-        self.tell_opened(partition, opened, (skips_below, seen_below), ends, mail, env);
+        self.tell_opened(partition, opened, (skips_below, seen_below), (ends, true), mail, env);
     }
 
     fn tell_loss(&self, partition: Partition, opened: &Opened, mail: &Mail, env: &mut Env) {
@@ -200,7 +227,7 @@ impl Consumer {
         let skips = opened.fresh && from == From::Latest && !later;
         self.feeds.insert(partition, Feed { position: opened.start, paused: false, stuck: false, waits: false });
         let skips_below = skips.then_some(found.log_end);
-        self.tell_opened(partition, opened, (skips_below, NOTHING_SEEN), ends, mail, env);
+        self.tell_opened(partition, opened, (skips_below, NOTHING_SEEN), (ends, false), mail, env);
     }
 
     /// Each of the others must know the epoch before it sees anything of it. Where ids or state are kept the shards hear of it when
@@ -210,7 +237,7 @@ impl Consumer {
         partition: Partition,
         opened: Opened,
         (skips_below, seen_below): (Option<i64>, i64),
-        ends: Ends,
+        (ends, again): (Ends, bool),
         mail: &mut Mail,
         env: &mut Env,
     ) {
@@ -224,11 +251,11 @@ impl Consumer {
         }
         let (epoch, settled) = (opened.epoch, opened.settled.clone());
         let policy = &env.settings.policy;
-        if policy.keeps_ids() || policy.keeps_state() {
+        if policy.keeps_ids() || policy.keeps_state() || policy.parks() {
             if let Some(feed) = self.feeds.get_mut(&partition) {
                 feed.waits = true;
             }
-            self.starts.push(Start { partition, epoch, seen_below, settled, ends, begun: false });
+            self.starts.push(Start { partition, epoch, seen_below, settled, ends, begun: false, again });
         } else {
             self.tell_shards(partition, epoch, seen_below, &settled);
         }
