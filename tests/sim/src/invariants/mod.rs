@@ -113,6 +113,8 @@ pub struct Oracle {
     runs: Vec<Run>,
     /// The present run of each process and partition.
     present: HashMap<(u16, u16), RunId>,
+    /// The run that was opened last of each partition.
+    latest: HashMap<u16, RunId>,
     lines: HashMap<(u16, Scope, u8), Line>,
     /// Keys as small numbers.
     scopes: HashMap<[u8; 5], Scope>,
@@ -156,6 +158,7 @@ impl Oracle {
             // Run 0 is no run.
             runs: vec![Run::none()],
             present: HashMap::new(),
+            latest: HashMap::new(),
             lines: HashMap::new(),
             scopes: HashMap::new(),
             twins: Vec::new(),

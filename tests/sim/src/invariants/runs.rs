@@ -56,6 +56,7 @@ impl Oracle {
         let id = RunId(self.runs.len() as u32);
         self.runs.push(Run { start, settled: settled.clone(), clean: true, skips_below });
         self.present.insert((process, partition), id);
+        self.latest.insert(partition, id);
         // What a stored map covers can't be called back for the sake of order.
         for (from, to) in settled.iter() {
             for offset in from..to.min(self.facts[usize::from(partition)].len() as i64) {
@@ -71,6 +72,12 @@ impl Oracle {
     #[must_use]
     pub fn run_of(&self, process: u16, partition: u16) -> RunId {
         self.present.get(&(process, partition)).copied().unwrap_or_default()
+    }
+
+    /// Whether nobody has opened the partition since.
+    #[must_use]
+    pub fn is_latest(&self, run: RunId, partition: u16) -> bool {
+        self.latest.get(&partition) == Some(&run)
     }
 
     pub(super) fn run(&self, id: RunId) -> &Run {
@@ -122,8 +129,10 @@ impl Oracle {
     /// The handler gets a message, from its input or as one that was parked. Returns how often it was called before in this run.
     pub fn called(&mut self, run: RunId, rec: &Rec, whence: Whence, attempt: u32, now: Now) -> u32 {
         let at = (rec.partition, rec.offset);
-        // Its due time was judged by the wall clock then.
-        let released = whence == Whence::Parked && self.released(run, at, Some(now));
+        if whence == Whence::Parked && self.released(run, at, Some(now)) {
+            // It was due by the wall clock.
+            self.local(run, at.1).not_before_ms = 0;
+        }
         let info = self.run(run);
         if whence == Whence::Input && (rec.offset < info.start || info.settled.contains(rec.offset)) {
             self.violated(name::TWICE, Some(at), "runs again though its settling was committed".into());
@@ -136,7 +145,7 @@ impl Oracle {
         if settled {
             self.violated(name::FATE, Some(at), "runs after it was settled".into());
         }
-        if now.steady_ms < due && !released && whence != Whence::Stale {
+        if now.steady_ms < due && whence != Whence::Stale {
             self.violated(name::FATE, Some(at), format!("runs {} ms before its retry is due", due - now.steady_ms));
         }
         if attempt != expected && whence != Whence::Stale {

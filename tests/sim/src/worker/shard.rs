@@ -325,9 +325,11 @@ impl ShardActor {
 }
 
 fn whence(ticket: &Ticket, mail: &Mail, env: &Env) -> Whence {
+    let partition = index_of(ticket.partition);
+    let owned = env.group.owner(partition) == Some(mail.member);
     match ticket.parked {
         0 => Whence::Input,
-        _ if env.group.owner(index_of(ticket.partition)) == Some(mail.member) => Whence::Parked,
+        _ if owned && env.oracle.is_latest(mail.run(ticket.epoch), partition) => Whence::Parked,
         _ => Whence::Stale,
     }
 }
