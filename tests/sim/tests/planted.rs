@@ -18,7 +18,7 @@ const WITHOUT_TRANSACTIONS: [Bug; 6] = [
 ];
 
 /// What only transactions can do wrong.
-const WITH_TRANSACTIONS: [Bug; 38] = [
+const WITH_TRANSACTIONS: [Bug; 51] = [
     Bug::PublishWhileEnding,
     Bug::EndUnacknowledged,
     Bug::OmitUnmoved,
@@ -51,6 +51,19 @@ const WITH_TRANSACTIONS: [Bug; 38] = [
     Bug::StateOnceOnly,
     Bug::StateToStable,
     Bug::StateFromBehind,
+    Bug::OvertakeParked,
+    Bug::OvertakeUncommitted,
+    Bug::DrainResolved,
+    Bug::DrainStale,
+    Bug::DrainEarly,
+    Bug::KeepLoaded,
+    Bug::ForgetAttempts,
+    Bug::OmitTombstones,
+    Bug::ParkedBeforeCommit,
+    Bug::KeepParkingsOfGivenUp,
+    Bug::ParkedToStable,
+    Bug::ParkedOnceOnly,
+    Bug::ParkedUncommitted,
     Bug::MarksToStable,
     Bug::MarksOnceOnly,
     Bug::LateGeneration,
@@ -77,6 +90,6 @@ fn every_planted_bug_is_found() {
             }
         }
     }
-    assert!(Bug::ALL.len() >= 68, "only {} bugs are planted", Bug::ALL.len());
+    assert!(Bug::ALL.len() >= 81, "only {} bugs are planted", Bug::ALL.len());
     assert!(survivors.is_empty(), "not found in {SEEDS} seeds: {survivors:?}");
 }

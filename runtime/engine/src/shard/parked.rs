@@ -190,7 +190,8 @@ impl<M> Shard<M> {
     fn wake_partition(&mut self, partition: Partition, now: Now, parked: &dyn Parked<M>) -> bool {
         let (mut after, mut all): (Option<Due>, bool) = (None, true);
         loop {
-            let page = parked.due(partition, after, now.wall_ms, PAGE);
+            let early_ms = if self.policy.has(Bug::DrainEarly) { 1_000 } else { 0 };
+            let page = parked.due(partition, after, now.wall_ms.saturating_add(early_ms), PAGE);
             for (_, lane) in &page {
                 let Some(parking) = &mut self.parking else { return true };
                 if parking.drains.len() >= DRAINS {

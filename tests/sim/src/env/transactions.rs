@@ -216,6 +216,7 @@ impl Env {
                 let effect = pending.effect;
                 let what = match effect.state_record() {
                     Some(_) => "state staged",
+                    None if effect.parked_record().is_some() => "retry record staged",
                     None if effect.letter => "letter staged",
                     None => "output staged",
                 };

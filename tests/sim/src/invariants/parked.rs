@@ -2,7 +2,7 @@
 //! not before, with the attempts that it had, and leaves when its fate is committed.
 
 use super::facts::End;
-use super::{Oracle, RunId, name};
+use super::{Oracle, RunId, Whence, name};
 use crate::env::ParkRecord;
 use keyrail_engine::message::Now;
 use keyrail_engine::parking::Waiting;
@@ -80,9 +80,11 @@ impl Oracle {
 
     /// A parked message runs, or gets its fate without a run: what is known of it is what was committed. Tells whether it is the
     /// first time since it was parked.
-    pub(super) fn released(&mut self, run: RunId, at: (u16, i64), now: Option<Now>) -> bool {
+    pub(super) fn released(&mut self, run: RunId, at: (u16, i64), whence: Whence, now: Option<Now>) -> bool {
         let Some(waiting) = self.parks.0.get(&at).cloned() else {
-            self.violated(name::FATE, Some(at), "comes from a retry topic, and is not parked".into());
+            if whence == Whence::Parked {
+                self.violated(name::FATE, Some(at), "comes from a retry topic, and is not parked".into());
+            }
             return true;
         };
         let local = self.local(run, at.1);
@@ -91,7 +93,7 @@ impl Oracle {
             local.first_failed_ms = waiting.history.first_failed_ms;
         }
         let released = std::mem::replace(&mut local.released, true);
-        if let Some(now) = now.filter(|now| !released && now.wall_ms < waiting.due_ms) {
+        if let Some(now) = now.filter(|now| !released && whence == Whence::Parked && now.wall_ms < waiting.due_ms) {
             let early_ms = waiting.due_ms - now.wall_ms;
             self.violated(name::FATE, Some(at), format!("runs {early_ms} ms before it is due"));
         }

@@ -129,7 +129,7 @@ impl Oracle {
     /// The handler gets a message, from its input or as one that was parked. Returns how often it was called before in this run.
     pub fn called(&mut self, run: RunId, rec: &Rec, whence: Whence, attempt: u32, now: Now) -> u32 {
         let at = (rec.partition, rec.offset);
-        if whence == Whence::Parked && self.released(run, at, Some(now)) {
+        if whence != Whence::Input && self.released(run, at, whence, Some(now)) {
             // It was due by the wall clock.
             self.local(run, at.1).not_before_ms = 0;
         }
@@ -139,6 +139,10 @@ impl Oracle {
         }
         let scope = self.look(at.0, at.1).map_or(Scope::FREE, |f| f.scope);
         let local = self.local(run, rec.offset);
+        if whence != Whence::Input && local.end == Some(End::Known) {
+            // It was parked already when it was read; now it comes from there.
+            (local.settled, local.end) = (false, None);
+        }
         let (before, due, settled) = (local.calls, local.not_before_ms, local.settled);
         let expected = local.attempts + 1;
         local.calls += 1;
@@ -193,8 +197,8 @@ impl Oracle {
     pub fn settled(&mut self, run: RunId, ticket: &Ticket, whence: Whence, fate: &Fate, now: Now) {
         let at = (index_of(ticket.partition), ticket.offset);
         let waits = matches!(fate, Fate::Parked(_) | Fate::ParkedBefore);
-        if whence == Whence::Parked {
-            self.released(run, at, None);
+        if whence != Whence::Input {
+            self.released(run, at, whence, None);
         }
         let Some(fact) = self.fact(at.0, at.1) else { return };
         fact.settled |= !waits;
@@ -204,6 +208,7 @@ impl Oracle {
             fact.needed_again_ms = None;
         }
         let local = self.local(run, at.1);
+        local.settled &= local.end != Some(End::Known);
         let (twice, done, skipped) = (local.settled, local.done, local.skipped);
         local.settled = true;
         local.id = ticket.id;

@@ -266,6 +266,10 @@ impl Stage {
     }
 
     /// The local store of a worker is gone; its process must be, too.
+    pub(crate) fn compact_parked(&mut self, partition: u16) {
+        self.0.env.compact_parked(partition);
+    }
+
     pub(crate) fn delete_store(&mut self, worker: u8) {
         assert_eq!(self.0.worker(worker).state, State::Down, "worker {worker} has it");
         self.0.env.delete_store(worker);

@@ -71,7 +71,7 @@ impl Committer {
         if self.present.get(&partition) != Some(&epoch) {
             return;
         }
-        env.note(Who::Worker(mail.worker), "parked", Some((index_of(partition), -1)), changes.len() as i64);
+        env.note(Who::Worker(mail.worker), "retry topic kept", Some((index_of(partition), -1)), changes.len() as i64);
         for change in changes.iter() {
             match change.written {
                 Some(token) => {
