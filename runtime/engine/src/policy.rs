@@ -137,6 +137,8 @@ pub struct Retry {
     pub then: Spent,
     /// With exactly-once: what is due later than this is parked, in milliseconds; `None`: all wait in memory.
     pub in_place_ms: Option<u64>,
+    /// So many messages of a lane wait in memory behind one that does; when there are more, all are parked.
+    pub in_place_most: usize,
 }
 
 /// `retry.then`.
@@ -208,6 +210,7 @@ impl Default for Policy {
                 max_age_ms: 7 * 24 * 3_600_000,
                 then: Spent::DeadLetter,
                 in_place_ms: None,
+                in_place_most: 1_000,
             },
             dedup: None,
             state: false,

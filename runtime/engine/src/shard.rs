@@ -216,6 +216,9 @@ impl<M> Shard<M> {
             self.ready.push_back(place);
             self.ready_since_ms.get_or_insert(now.steady_ms);
         }
+        if let Phase::Waiting(due_ms) = lane.phase {
+            self.crowd(place, due_ms);
+        }
         true
     }
 

@@ -125,6 +125,7 @@ impl Settings {
         // So do two thirds park.
         if guarantee == Guarantee::ExactlyOnce && seed / 2 % 3 != 2 {
             policy.retry.in_place_ms = Some([0, 20, 100, 300][(seed / 6 % 4) as usize]);
+            policy.retry.in_place_most = [1, 4, 1_000][(seed / 14 % 3) as usize];
         }
         if let Some(dedup) = &mut policy.dedup {
             dedup.kept = guarantee == Guarantee::ExactlyOnce;

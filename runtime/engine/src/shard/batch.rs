@@ -166,7 +166,7 @@ impl<M> Shard<M> {
         }
         // Lanes that run come back when the batch is done; the others keep their place.
         for id in again.into_iter().rev() {
-            if self.lanes.get(id).is_some_and(|l| l.phase == Phase::Ready) {
+            if self.lanes.get(id).is_some_and(|l| matches!(l.phase, Phase::Ready | Phase::Crowded(_))) {
                 self.ready.push_front(id);
             }
         }
@@ -184,6 +184,10 @@ impl<M> Shard<M> {
     ) -> Turn {
         for _ in 0..TURN_MESSAGES {
             let Some(lane) = self.lanes.get(id) else { return Turn::Over };
+            if let Phase::Crowded(due_ms) = lane.phase {
+                self.park_crowded(id, due_ms, now, settled);
+                continue;
+            }
             let runs = lane.phase == Phase::Running;
             let next_is_loaded = lane.queue.front().is_some_and(|head| head.ticket.parked > 0);
             if lane.drained.is_some() && !next_is_loaded {

@@ -51,6 +51,8 @@ pub(super) enum Phase {
     Running,
     /// Failed, and is due at this steady time.
     Waiting(u64),
+    /// The same, and so much waits behind it that all of it is to be parked.
+    Crowded(u64),
     /// Failed for good, and its dead letter is on its way.
     Letter,
 }

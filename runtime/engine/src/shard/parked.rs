@@ -5,7 +5,7 @@
 //! *drains*: its parked messages are loaded in their order, a few at a time, before all that arrived since. None of them is
 //! loaded twice, since numbers grow; and one that is written anew only runs again once that is committed.
 
-use super::lanes::{Item, LaneId, Place, Trouble};
+use super::lanes::{Item, LaneId, Phase, Place, Trouble};
 use super::{Settled, Shard};
 use crate::message::{Fate, Now, Partition, Reason, Ticket};
 use crate::order::shard_of;
@@ -228,7 +228,7 @@ impl<M> Shard<M> {
         let Some(first) = first.filter(runs) else { return true };
         let (place, lane) = self.lanes.open(id);
         lane.drained = Some(first.number - 1);
-        lane.phase = super::Phase::Ready;
+        lane.phase = Phase::Ready;
         parking.drains.insert(place);
         self.ready.push_back(place);
         // It has waited long enough.
@@ -326,6 +326,31 @@ impl<M> Shard<M> {
         let waiting = Waiting { number: given, due_ms, history, failure };
         let fate = Fate::Parked(Box::new(waiting));
         Settled { ticket, message, fate, slot: None, attempts, changes: Vec::new() }
+    }
+
+    /// Another message waits behind the first of a lane, which waits in memory until then. When they are too many, all are
+    /// parked, unless there is no place for it.
+    pub(super) fn crowd(&mut self, place: Place, due_ms: u64) {
+        if self.parking.is_none() {
+            return;
+        }
+        let most = self.policy.retry.in_place_most;
+        let Some(lane) = self.lanes.get(place) else { return };
+        if lane.queue.len() > most && !lane.queue.front().is_some_and(|head| head.stays) {
+            lane.phase = Phase::Crowded(due_ms);
+            self.due.remove(&(due_ms, place));
+            self.ready.push_back(place);
+            self.ready_since_ms = Some(0);
+        }
+    }
+
+    /// Parks the first message of a lane that is crowded.
+    pub(super) fn park_crowded(&mut self, place: Place, due_ms: u64, now: Now, settled: &mut Vec<Settled<M>>) {
+        let Some(lane) = self.lanes.get(place) else { return };
+        lane.phase = Phase::Ready;
+        if let Some(item) = lane.queue.pop_front() {
+            settled.push(self.park_failed(place, item, due_ms, now));
+        }
     }
 
     /// Parks the first message of a lane behind those that are parked of it.

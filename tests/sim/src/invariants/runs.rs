@@ -146,7 +146,7 @@ impl Oracle {
         let (before, due, settled) = (local.calls, local.not_before_ms, local.settled);
         let expected = local.attempts + 1;
         local.calls += 1;
-        if settled {
+        if settled && whence != Whence::Stale {
             self.violated(name::FATE, Some(at), "runs after it was settled".into());
         }
         if now.steady_ms < due && whence != Whence::Stale {
@@ -214,7 +214,7 @@ impl Oracle {
         local.id = ticket.id;
         local.end = Some(end_of(fate));
         local.undeliverable = matches!(fate, Fate::DeadLetter(epitaph) if epitaph.reason == Reason::Undeliverable);
-        if twice {
+        if twice && whence != Whence::Stale {
             self.violated(name::FATE, Some(at), format!("is settled again, as {}", fate_name(fate)));
         }
         match fate {

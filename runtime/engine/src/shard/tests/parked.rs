@@ -155,3 +155,71 @@ fn what_arrives_for_a_lane_whose_head_is_parked_is_parked_behind_it() {
          end done => a7 done/0",
     );
 }
+
+#[test]
+fn a_lane_with_too_many_behind_one_that_waits_in_memory_is_parked() {
+    let crowded = Policy { retry: Retry { in_place_most: 2, ..parking().retry }, ..parking() };
+    check(
+        crowded,
+        "put a1
+         next => run a1 in 1000
+         end retry => retried 1
+         put a2
+         next => wait 100
+         put a3 b9
+         next => a1 parked a2 parked x0 a3 parked x0 run b9 in 1000
+         end done => b9 done/0
+         commit => a:1 a:2 a:3
+         next => wait 100
+         at 100
+         next => run a1x2 in 1000
+         end done => a1 done/0 x2
+         next => run a2 a3 in 2000
+         end done done => a2 done/0 a3 done/1
+         next => wait 600
+         commit => a:1- a:2- a:3-
+         load => lanes 0 waiting 0 letters 0 ids 0",
+    );
+}
+
+#[test]
+fn a_head_that_is_parked_again_takes_nothing_along_that_is_parked_behind_it() {
+    check(
+        parking(),
+        "put a1 a2
+         next => run a1 a2 in 2000
+         end retry500 done => a1 parked retried 1 undone 1
+         next => a2 parked x0 wait 500
+         commit => a:1 a:2
+         at 500
+         next => run a1x2 in 1000
+         put a3
+         end retry300 => a1 parked x2 retried 1
+         next => a3 parked x0 wait 1000
+         at 900
+         next => wait 1000
+         commit => a:1 a:3
+         next => run a1x3 in 1000
+         end dead => a1 dead:rejected x3
+         next => wait 1400
+         ack a1
+         next => run a2+ a3+ in 2000
+         end done done => a2 done/0 a3 done/1
+         commit => a:1- a:2- a:3-",
+    );
+}
+
+#[test]
+fn what_starts_anew_forgets_what_was_not_committed() {
+    check(
+        parking(),
+        "put a1
+         next => run a1 in 1000
+         end retry500 => a1 parked retried 1
+         open 0 2 1
+         put a1~2
+         next => run a1 in 1000
+         end done => a1 done/0
+         load => lanes 0 waiting 0 letters 0 ids 0",
+    );
+}
