@@ -28,6 +28,12 @@ pub enum TopicRole {
         /// The input topic.
         input: String,
     },
+    /// Messages of the input that wait for their next run; made with as many partitions as that has, and fit only with as
+    /// many.
+    Parked {
+        /// The input topic.
+        input: String,
+    },
 }
 
 /// A topic that a pipeline needs.
@@ -60,6 +66,8 @@ pub enum Kept {
     },
     /// State of handlers.
     State,
+    /// Messages that wait for their next run, or behind one that does.
+    Parked,
 }
 
 impl TopicRole {
@@ -70,6 +78,7 @@ impl TopicRole {
             Self::Input | Self::Output | Self::DeadLetter { .. } => None,
             Self::Seen { input, window } => Some((Kept::Ids { window: *window }, input)),
             Self::State { input } => Some((Kept::State, input)),
+            Self::Parked { input } => Some((Kept::Parked, input)),
         }
     }
 }
@@ -81,6 +90,7 @@ impl Kept {
         match self {
             Self::Ids { .. } => "topic of seen ids",
             Self::State => "topic of state",
+            Self::Parked => "retry topic",
         }
     }
 
@@ -95,16 +105,20 @@ impl Kept {
             Self::State => {
                 "keys have moved to other partitions, and their state has not, so each of those keys would begin with none"
             }
+            Self::Parked => {
+                "keys have moved to other partitions, and their parked messages have not, so what comes now would overtake them"
+            }
         }
     }
 
     /// Its settings, by Kafka's names. `segments`: the broker deletes whole segments, as Kafka does, and knows settings for
-    /// them.
+    /// them. `input_limit`: the input's `max.message.bytes`, where known.
     #[must_use]
-    pub fn settings(self, segments: bool) -> Vec<(String, String)> {
+    pub fn settings(self, segments: bool, input_limit: Option<i64>) -> Vec<(String, String)> {
         match self {
             Self::Ids { window } => seen_settings(window, segments),
             Self::State => state_settings(),
+            Self::Parked => parked_settings(input_limit),
         }
     }
 
@@ -114,6 +128,7 @@ impl Kept {
         match self {
             Self::Ids { window } => unfit_seen(settings, window),
             Self::State => unfit_state(settings),
+            Self::Parked => unfit_parked(settings),
         }
     }
 }
@@ -156,6 +171,40 @@ pub fn unfit_state(settings: &[(String, String)]) -> Vec<Unfit> {
     }
     if number("max.message.bytes").is_some_and(|bytes| bytes < STATE_RECORD_BYTES) {
         add("max.message.bytes", SEEN_LARGEST.to_string(), "the largest values don't fit");
+    }
+    unfit
+}
+
+/// What is parked of a message beside itself: what it failed with, and where it was read.
+const ENVELOPE_BYTES: i64 = 64 * 1024;
+
+/// The settings of a retry topic, by Kafka's names. `input_limit` is the input's `max.message.bytes`, where known: what fits
+/// the input must fit with its envelope.
+#[must_use]
+pub fn parked_settings(input_limit: Option<i64>) -> Vec<(String, String)> {
+    let limit = input_limit.unwrap_or(SEEN_LARGEST).saturating_add(ENVELOPE_BYTES).min(i64::from(i32::MAX));
+    let all = [
+        ("cleanup.policy", "compact".to_owned()),
+        ("delete.retention.ms", STATE_TOMBSTONES_MS.to_string()),
+        ("max.message.bytes", limit.to_string()),
+    ];
+    all.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+/// Which settings of a retry topic would lose what waits. What is not told is not called wrong.
+#[must_use]
+pub fn unfit_parked(settings: &[(String, String)]) -> Vec<Unfit> {
+    let of = |wanted: &str| settings.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+    let mut unfit = Vec::new();
+    if let Some(has) = of("cleanup.policy").filter(|policy| *policy != "compact") {
+        let (has, needs, why) = (has.to_owned(), "compact".to_owned(), "retention takes messages away that still wait");
+        unfit.push(Unfit { setting: "cleanup.policy", has, needs, why });
+    }
+    let tombstones = of("delete.retention.ms").and_then(|value| Some((value, value.parse::<i64>().ok()?)));
+    if let Some((has, _)) = tombstones.filter(|(_, ms)| *ms < STATE_TOMBSTONES_MS) {
+        let (has, needs) = (has.to_owned(), STATE_TOMBSTONES_MS.to_string());
+        let why = "what was resolved may come back from a local store";
+        unfit.push(Unfit { setting: "delete.retention.ms", has, needs, why });
     }
     unfit
 }
@@ -285,7 +334,7 @@ mod tests {
     #[test]
     fn what_loses_state_or_keeps_it_out_is_unfit() {
         let with = |name: &str, value: &str| {
-            let mut settings = Kept::State.settings(true);
+            let mut settings = Kept::State.settings(true, None);
             settings.retain(|(known, _)| known != name);
             settings.push((name.to_owned(), value.to_owned()));
             let told = |u: Unfit| format!("{} {} {}: {}", u.setting, u.has, u.needs, u.why);
@@ -328,13 +377,35 @@ mod tests {
             TopicRole::DeadLetter { input: input() },
             TopicRole::Seen { input: input(), window: DAY },
             TopicRole::State { input: input() },
+            TopicRole::Parked { input: input() },
         ];
         let kept: Vec<_> = roles.iter().map(|role| role.kept().map(|(kept, input)| (kept.topic(), input))).collect();
         let (ids, state) = (Some(("topic of seen ids", "orders")), Some(("topic of state", "orders")));
-        assert_eq!(kept, [None, None, None, ids, state]);
+        assert_eq!(kept, [None, None, None, ids, state, Some(("retry topic", "orders"))]);
         assert!(Kept::State.left_behind().ends_with("each of those keys would begin with none"));
         assert!(Kept::Ids { window: DAY }.left_behind().contains("may run twice"));
-        assert_eq!(Kept::State.settings(true), Kept::State.settings(false), "segments say nothing of state");
+        assert_eq!(
+            Kept::State.settings(true, None),
+            Kept::State.settings(false, Some(1)),
+            "segments say nothing of state"
+        );
+    }
+
+    #[test]
+    fn what_loses_messages_that_wait_is_unfit() {
+        let with = |name: &str, value: &str| {
+            let mut settings = parked_settings(Some(1_000));
+            settings.retain(|(known, _)| known != name);
+            settings.push((name.to_owned(), value.to_owned()));
+            let told = |u: Unfit| format!("{} {} {}", u.setting, u.has, u.needs);
+            Kept::Parked.unfit(&settings).into_iter().map(told).collect::<Vec<_>>()
+        };
+        assert_eq!(with("max.message.bytes", "1"), [""; 0], "what does not fit is told when it comes");
+        assert_eq!(unfit_parked(&[]), [], "what may not be asked is not called wrong");
+        assert_eq!(with("cleanup.policy", "compact,delete"), ["cleanup.policy compact,delete compact"]);
+        assert_eq!(with("delete.retention.ms", "604799999"), ["delete.retention.ms 604799999 604800000"]);
+        assert_eq!(parked_settings(Some(1_000))[2].1, "66536");
+        assert_eq!(parked_settings(Some(i64::MAX))[2].1, "2147483647");
     }
 
     #[test]

@@ -190,8 +190,11 @@ fn embedded(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
         let letters = pipeline.dead_letter.topics.iter().map(|topic| (topic, "dead letters"));
         let seen = pipeline.seen.iter().flat_map(|seen| &seen.topics).map(|topic| (topic, "seen ids"));
         let state = pipeline.state.iter().flat_map(|state| &state.topics).map(|topic| (topic, "state"));
+        let there = |topic: &&String| known.iter().any(|known| known.name == **topic);
+        let parked = pipeline.parked.iter().flat_map(|parked| &parked.topics).filter(there);
+        let parked = parked.map(|topic| (topic, "parked messages"));
         let inputs = pipeline.input.iter().map(|topic| (topic, "input"));
-        for (topic, role) in inputs.chain(outputs).chain(letters).chain(seen).chain(state) {
+        for (topic, role) in inputs.chain(outputs).chain(letters).chain(seen).chain(state).chain(parked) {
             let there = known.iter().any(|known| known.name == *topic);
             let missing = if there { "" } else { "; not there yet: `keyrail run` makes it" };
             report.add(Verdict::Ok, "topic", topic, format!("{role} of {}{missing}", pipeline.name));
@@ -283,6 +286,19 @@ mod topics {
                 _ => needed.push(topic),
             }
         }
+        for topic in keyrail::pipeline::needed_to_park(pipeline) {
+            match partitions(topics, &topic.name)? {
+                Some(None) => {
+                    let message = format!(
+                        "{} of {}; `keyrail run` makes it when the first message is parked",
+                        role(&topic.role),
+                        pipeline.name
+                    );
+                    report.add(Verdict::Ok, "topic", &topic.name, message);
+                }
+                _ => needed.push(topic),
+            }
+        }
         let problems = topics.ensure(&needed, WAIT)?;
         for topic in &needed {
             let mut found = problems.iter().filter(|p| p.topic == topic.name).peekable();
@@ -299,7 +315,7 @@ mod topics {
 
     fn to_be_created(topics: &Topics, topic: &NeededTopic, partitions: i32, report: &mut Report) {
         let (what, settings) = match topic.role.kept() {
-            Some((kept, _)) => (kept.topic(), kept.settings(true)),
+            Some((kept, input)) => (kept.topic(), kept.settings(true, topics.limit(input, WAIT))),
             None => ("dead-letter topic", vec![("cleanup.policy".to_owned(), "delete".to_owned())]),
         };
         let message = format!("{what} does not exist yet: `keyrail run` creates it, if its user may");
@@ -323,6 +339,7 @@ mod topics {
             TopicRole::DeadLetter { .. } => "dead letters",
             TopicRole::Seen { .. } => "seen ids",
             TopicRole::State { .. } => "state",
+            TopicRole::Parked { .. } => "parked messages",
         }
     }
 }

@@ -189,12 +189,21 @@ fn fate(event: &Event<'_>) -> (&'static str, &'static str, String) {
         Event::Duplicate(Some(of)) => ("duplicate", DIM, format!(" of offset {of}: not run")),
         Event::Duplicate(None) => ("duplicate", DIM, " of an earlier message: not run".to_owned()),
         Event::Retry { code, detail, failures, in_ms } => {
-            let ordinal = if *failures == 1 { "1 failure".to_owned() } else { format!("{failures} failures") };
-            ("retry", YELLOW, format!(" in {}, after {ordinal}: {}", span(*in_ms), words(code, detail)))
+            ("retry", YELLOW, format!(" in {}, after {}: {}", span(*in_ms), failed(*failures), words(code, detail)))
         }
+        Event::Parked { code, detail, failures, due_ms } => {
+            let until = TimeOfDay::since_1970(Duration::from_millis(u64::try_from(*due_ms).unwrap_or(0)));
+            ("parked", YELLOW, format!(" until {until}, after {}: {}", failed(*failures), words(code, detail)))
+        }
+        Event::ParkedBehind => ("parked", DIM, " behind an earlier message of its key".to_owned()),
+        Event::ParkedBefore => ("parked", DIM, " before: not run".to_owned()),
         Event::DeadLetter { epitaph, topic } => ("dead letter", RED, format!(" -> {topic}, {}", reason(epitaph))),
         Event::Discarded(epitaph) => ("discarded", RED, format!(", {}", reason(epitaph))),
     }
+}
+
+fn failed(times: u32) -> String {
+    if times == 1 { "1 failure".to_owned() } else { format!("{times} failures") }
 }
 
 /// Why a message is given up. Where the failure is the reason it is told once, as in `trap: panic: ...`.
@@ -269,6 +278,12 @@ mod tests {
             (Event::Skipped(vec![]), "skipped"),
             (Event::Duplicate(Some(12)), "duplicate of offset 12: not run"),
             (Event::Duplicate(None), "duplicate of an earlier message: not run"),
+            (
+                Event::Parked { code: "busy", detail: "the bank is down", failures: 2, due_ms: 65_004_000 },
+                "parked until 18:03:24.000, after 2 failures: busy: the bank is down",
+            ),
+            (Event::ParkedBehind, "parked behind an earlier message of its key"),
+            (Event::ParkedBefore, "parked before: not run"),
             (retry(1, 990), "retry in 990 ms, after 1 failure: busy: the bank is down"),
             (retry(2, 1_618), "retry in 1.6 s, after 2 failures: busy: the bank is down"),
             (retry(9, 600_000), "retry in 10 min, after 9 failures: busy: the bank is down"),

@@ -24,8 +24,8 @@ pub(super) struct TopicsArgs {
     /// Make what is missing
     #[arg(long)]
     create: bool,
-    /// Partitions of inputs and outputs that are missing; the broker's default otherwise. Dead letters, seen ids and
-    /// state get as many as their input
+    /// Partitions of inputs and outputs that are missing; the broker's default otherwise. Dead letters, seen ids,
+    /// state and parked messages get as many as their input
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
     /// Print JSON for programs
@@ -76,14 +76,14 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
     broker::tell_unfit(&unfit, pipelines.is_empty());
     Ok(Exit::of(
         unfit.is_empty()
-            && (args.print || needs.iter().all(|need| matches!(need.state, State::Exists | State::Created))),
+            && (args.print || !needs.iter().any(|need| matches!(need.state, State::Missing | State::Differs))),
     ))
 }
 
 /// Makes what is missing. Inputs come first, since dead letters and seen ids are made after them.
 fn create(client: &mut dyn Client, needs: &mut [Need], make: Make) -> anyhow::Result<()> {
     for n in 0..needs.len() {
-        if needs[n].state != State::Missing {
+        if !matches!(needs[n].state, State::Missing | State::Unused) {
             continue;
         }
         // The inputs of before are there now, and their settings with them.
@@ -111,6 +111,7 @@ fn table(needs: &[Need]) -> Table {
         let tone = match need.state {
             State::Exists | State::Created => Tone::Good,
             State::Missing => Tone::Bad,
+            State::Unused => Tone::Plain,
             State::Differs => Tone::Warning,
         };
         table.row([

@@ -5,7 +5,7 @@ use super::document::{Variables, join, parse};
 use super::fault::{Fault, Place};
 use super::reader::{Reader, Text};
 use super::schema;
-use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Pattern, Pipeline, Seen, topic};
+use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Parked, Pattern, Pipeline, Seen, topic};
 use crate::nearest::nearest;
 use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent};
 use std::collections::BTreeSet;
@@ -57,6 +57,7 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
     let dead_letter = dead_letter(&mut reader, &group, &input);
     let policy = policy(&mut reader);
     let seen = seen(&mut reader, &policy, &group, &input);
+    let parked = parked(&mut reader, &policy, &group, &input);
     let (config, config_hidden) = handler_config(&mut reader);
     let warnings = warnings(&policy);
     let pipeline = Pipeline {
@@ -75,6 +76,7 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
         dead_letter,
         seen,
         state: None,
+        parked,
         config,
         config_hidden,
         warnings,
@@ -296,6 +298,7 @@ fn retry(reader: &mut Reader<'_, '_>, retry: &mut Retry) {
     retry.factor = reader.number("retry.backoff.factor");
     retry.max_ms = reader.duration("retry.backoff.max");
     retry.jitter = reader.number("retry.backoff.jitter");
+    retry.in_place_ms = Some(reader.duration("retry.in-place"));
     retry.max_age_ms = reader.duration("retry.max-age");
     if retry.first_ms > retry.max_ms {
         let path = if reader.has(FIRST) { FIRST } else { "retry.backoff.max" };
@@ -334,6 +337,20 @@ fn seen(reader: &mut Reader<'_, '_>, policy: &Policy, group: &str, input: &[Text
         reader.faults.push(input.place.fault("dedup", problem, cure));
     }
     Some(Seen { topics, window: Duration::from_millis(dedup.window_ms) })
+}
+
+/// In a transaction with their offsets, messages are written to a topic that is read again at each start.
+fn parked(reader: &mut Reader<'_, '_>, policy: &Policy, group: &str, input: &[Text]) -> Option<Parked> {
+    if !policy.parks() {
+        return None;
+    }
+    let topics = input.iter().map(|input| topic::retry(group, &input.text)).collect::<Vec<_>>();
+    for (input, name) in input.iter().zip(&topics).filter(|(_, name)| name.len() > topic::LONGEST) {
+        let problem = format!("the topic of messages that wait, GROUP.TOPIC.retry, has {} characters", name.len());
+        let cure = format!("give the group a shorter name: a topic's has at most {}", topic::LONGEST);
+        reader.faults.push(input.place.fault("input", problem, cure));
+    }
+    Some(Parked { topics })
 }
 
 fn limits(reader: &mut Reader<'_, '_>, timeout_ms: u64) -> Limits {

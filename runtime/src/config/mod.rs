@@ -183,6 +183,8 @@ pub struct Pipeline {
     /// Where the state of the handler goes; `None`: it has none, as far as is known before its file was looked at
     /// ([`Pipeline::with_state`]).
     pub state: Option<State>,
+    /// Where messages go that are due later than `retry.in-place`; `None`: all wait in memory.
+    pub parked: Option<Parked>,
     /// What one message and one instance may use.
     pub limits: Limits,
     /// What the handler's `open` is given, in the order of the file.
@@ -244,6 +246,13 @@ pub struct Seen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// GROUP.TOPIC.state, one topic for each of [`Pipeline::input`], in that order.
+    pub topics: Vec<String>,
+}
+
+/// Where messages are parked: with `guarantee = "exactly-once"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// GROUP.TOPIC.retry, one topic for each of [`Pipeline::input`], in that order.
     pub topics: Vec<String>,
 }
 

@@ -61,8 +61,10 @@ impl Pipeline {
             let own = self.outputs.iter().any(|(_, output)| output == name) || dead_letters == *name;
             let seen = self.seen.as_ref().map(|_| topic::seen(&self.group, name));
             let state = self.state.as_ref().map(|_| topic::state(&self.group, name));
+            let parked = self.parked.as_ref().map(|_| topic::retry(&self.group, name));
             // A name so long has no room for those of its own topics.
-            let fits = std::iter::once(&dead_letters).chain(&seen).chain(&state).all(|own| own.len() <= topic::LONGEST);
+            let own_topics = std::iter::once(&dead_letters).chain(&seen).chain(&state).chain(&parked);
+            let fits = own_topics.into_iter().all(|own| own.len() <= topic::LONGEST);
             if !own && !found.input.contains(name) && fits {
                 found.input.push(name.clone());
                 found.dead_letter.topics.push(dead_letters);
@@ -71,6 +73,9 @@ impl Pipeline {
                 }
                 if let Some(all) = &mut found.state {
                     all.topics.extend(state);
+                }
+                if let Some(all) = &mut found.parked {
+                    all.topics.extend(parked);
                 }
             }
         }
@@ -158,7 +163,7 @@ mod tests {
         };
         assert_eq!(seen(text, &["b", "ab"]), Some(vec!["p.first.seen".to_owned(), "p.ab.seen".to_owned()]));
         assert_eq!(seen(&format!("guarantee = \"at-least-once\"\n{text}"), &["ab"]), None, "they are in memory");
-        // Its dead letters' name just fits, the other one does not.
+        // Its dead letters' name just fits, the others do not.
         let long = format!("a{}", "x".repeat(242));
         assert_eq!(seen(text, &[&long]), Some(vec!["p.first.seen".to_owned()]));
     }
@@ -175,7 +180,9 @@ mod tests {
         for none in ["guarantee = \"at-least-once\"\n", "order.by = \"none\"\n"] {
             assert_eq!(topics(&format!("{two}{none}")), Ok(None));
         }
-        let long = topics(&format!("input = [\"{}\"]\ndead-letter.topic = \"d\"\n", "t".repeat(242)));
-        assert!(long.is_err_and(|why| why.contains("has 250 characters: give the group a shorter name")));
+        // That of what is parked is as long, and is found first.
+        let mut long = for_tests("p", &format!("handler = \"h.wasm\"\ninput = [\"{}\"]\n", "t".repeat(241)));
+        long.group = "pp".to_owned();
+        assert!(long.with_state().is_err_and(|why| why.contains("has 250 characters: give the group a shorter name")));
     }
 }

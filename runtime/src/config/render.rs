@@ -145,6 +145,9 @@ fn policy(page: &mut Page, policy: &Policy) {
     let (first, max) = (quote(&show_duration(retry.first_ms)), quote(&show_duration(retry.max_ms)));
     let (factor, jitter) = (retry.factor, retry.jitter);
     page.plain("backoff", format!("{{ first = {first}, factor = {factor:?}, max = {max}, jitter = {jitter:?} }}"));
+    if let Some(in_place_ms) = retry.in_place_ms {
+        page.duration("in-place", in_place_ms);
+    }
     page.duration("max-age", retry.max_age_ms);
     page.text("then", if retry.then == Spent::DeadLetter { "dead-letter" } else { "discard" });
 }

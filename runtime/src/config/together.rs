@@ -39,8 +39,8 @@ fn shared_group(manifest: &Manifest, other: &Manifest, faults: &mut Vec<Fault>) 
     }
 }
 
-/// Group and topic may hold dots, so that two pairs of them make one name; each pipeline would take the other's seen ids and
-/// state for its own. Whether a handler has state is not known yet.
+/// Group and topic may hold dots, so that two pairs of them make one name; each pipeline would take the other's seen ids,
+/// state and parked messages for its own. Whether a handler has state is not known yet.
 fn shared_topics(manifest: &Manifest, other: &Manifest, faults: &mut Vec<Fault>) {
     let (pipeline, earlier) = (&manifest.pipeline, &other.pipeline);
     if pipeline.group == earlier.group {
@@ -50,8 +50,10 @@ fn shared_topics(manifest: &Manifest, other: &Manifest, faults: &mut Vec<Fault>)
     let before: Vec<String> = earlier.input.iter().map(|input| stem(earlier, input)).collect();
     let shared = pipeline.input.iter().map(|input| stem(pipeline, input)).find(|stem| before.contains(stem));
     if let Some(shared) = shared {
-        let problem =
-            format!("its topics of seen ids and state, \"{shared}.*\", would be those of {} too", earlier.name);
+        let problem = format!(
+            "its topics of seen ids, state and what is parked, \"{shared}.*\", would be those of {} too",
+            earlier.name
+        );
         faults.push(manifest.group.fault("group", problem, "name the group so that GROUP.TOPIC differs"));
     }
 }

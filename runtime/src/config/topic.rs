@@ -36,6 +36,11 @@ pub(super) fn state(group: &str, input: &str) -> String {
     format!("{group}.{input}.state")
 }
 
+/// The topic of messages that are parked.
+pub(super) fn retry(group: &str, input: &str) -> String {
+    format!("{group}.{input}.retry")
+}
+
 /// The topic of the ids that were seen.
 pub(super) fn seen(group: &str, input: &str) -> String {
     format!("{group}.{input}.seen")

@@ -1,5 +1,6 @@
 //! The committer thread: keeps the ledger, produces effects, commits.
 
+mod acting;
 mod keeping;
 mod writing;
 
@@ -8,6 +9,7 @@ use super::grace::Bounds;
 use super::kept::{Kind, Memory};
 use super::letters::Letters;
 use super::link::{Attention, Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
+use super::parked::Produced;
 use super::records;
 use super::sink::{Ended, Sink};
 use super::witness::{Told, Witness};
@@ -23,7 +25,6 @@ use keyrail_engine::handover::Gone;
 use keyrail_engine::message::{Fate, Now, Partition};
 use keyrail_engine::order::shard_of;
 use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline};
-use keyrail_engine::seen;
 use keyrail_engine::shard::Settled;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub(super) struct Names {
     pub(super) seen: Vec<String>,
     /// One topic of state for each input, where handlers have some.
     pub(super) state: Vec<String>,
+    /// One retry topic for each input, where messages are parked.
+    pub(super) parked: Vec<String>,
     pub(super) style: HeaderStyle,
 }
 
@@ -105,6 +108,8 @@ struct Worker {
     renewals: u64,
     /// When state that has ended is looked for again.
     next_sweep: Instant,
+    /// What is parked with the present transaction.
+    produced: Produced,
 }
 
 /// Runs until the other threads have dropped their ends of the channels, or something fails.
@@ -126,6 +131,7 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
         letters: Letters::default(),
         renewals: 0,
         next_sweep: Instant::now(),
+        produced: Produced::default(),
     };
     let ended = loop {
         match worker.turn() {
@@ -239,7 +245,8 @@ impl Worker {
                 }
             }
             let timestamp_ms = message.ticket.timestamp_ms;
-            if timestamp_ms >= 0 {
+            // One that is parked is not dealt with.
+            if timestamp_ms >= 0 && !matches!(message.fate, Fate::Parked(_) | Fate::ParkedBefore) {
                 let age_ms = u64::try_from(now.wall_ms.saturating_sub(timestamp_ms)).unwrap_or(0);
                 self.latency.observe(age_ms.saturating_mul(1000));
             }
@@ -304,6 +311,9 @@ impl Worker {
                     Ok(resent) => {
                         self.ledger.engine.committed(number, resent, now, &mut self.actions);
                         self.reach_ends(number)?;
+                        self.act()?;
+                        // Of partitions that were given up meanwhile.
+                        self.produced.clear();
                     }
                     Err(trouble) => self.ledger.engine.commit_failed(number, trouble, now, &mut self.actions),
                 }
@@ -327,49 +337,14 @@ impl Worker {
         }
     }
 
-    fn act(&mut self) -> Result<(), Trouble> {
-        // Producing may bring more to do.
-        while !self.actions.is_empty() {
-            let mut all = std::mem::take(&mut self.actions).into_iter();
-            while let Some(action) = all.next() {
-                match action {
-                    Action::DeadLetter { .. } | Action::Mark { .. } | Action::Keep { .. } => {
-                        // Whatever comes of it comes behind what was decided before.
-                        let newer = std::mem::replace(&mut self.actions, all.collect());
-                        self.actions.extend(newer);
-                        match action {
-                            Action::Mark { token, partition, ids, time_ms } => {
-                                self.produce_mark(token, partition, &seen::encode(time_ms, &ids))?
-                            }
-                            Action::Keep { token, partition, changes } => {
-                                self.produce_state(token, partition, &changes)?
-                            }
-                            Action::DeadLetter { token, short } => self.produce_letter(token, short)?,
-                            _ => {}
-                        }
-                        break;
-                    }
-                    other => self.perform(other)?,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// As [`Worker::act`], when the producer has no room: dead letters, marks and state wait.
-    fn act_without_producing(&mut self) -> Result<(), Trouble> {
-        for action in std::mem::take(&mut self.actions) {
-            match action {
-                Action::DeadLetter { .. } | Action::Mark { .. } | Action::Keep { .. } => self.actions.push(action),
-                other => self.perform(other)?,
-            }
-        }
-        Ok(())
-    }
-
     fn perform(&mut self, action: Action) -> Result<(), Trouble> {
         match action {
-            Action::DeadLetter { .. } | Action::Mark { .. } | Action::Keep { .. } => Ok(()),
+            Action::DeadLetter { .. }
+            | Action::Mark { .. }
+            | Action::Keep { .. }
+            | Action::Park { .. }
+            | Action::Unpark { .. } => Ok(()),
+            Action::Parked { partition, epoch, changes } => self.parked(partition, epoch, &changes),
             Action::Kept { partition, changes } => self.kept(partition, &changes),
             Action::Condemn { partition, offsets } => self.tell_consumer(ToConsumer::Condemn { partition, offsets }),
             Action::Marked { partition, ids, time_ms } => self.marked(partition, &ids, time_ms),
@@ -388,7 +363,11 @@ impl Worker {
             Action::Renew => {
                 self.renewals += 1;
                 self.ends.clear();
-                self.actions.retain(|action| !matches!(action, Action::Mark { .. } | Action::Keep { .. }));
+                let of_the_old = |action: &Action| {
+                    matches!(action, Action::Mark { .. } | Action::Keep { .. } | Action::Unpark { .. })
+                };
+                self.actions.retain(|action| !of_the_old(action));
+                self.produced.clear();
                 self.ledger.sink.renew();
                 Ok(())
             }

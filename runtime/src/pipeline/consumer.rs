@@ -10,6 +10,7 @@ use super::link::{
     Attention, Handover, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
 };
 use super::pace::Pace;
+use super::parking::RetryTopics;
 use super::standing::Standing;
 use super::waiting::Waiting;
 use super::{Stopped, Trouble};
@@ -55,6 +56,8 @@ pub(super) struct Feed {
     pub(super) on_loss: OnLoss,
     /// What internal topics hold of partitions: none runs before it is known.
     pub(super) keeper: Option<Keeper>,
+    /// Where nothing was parked when the pipeline started: looked at before partitions start.
+    pub(super) not_parking: Option<RetryTopics>,
     pub(super) out: Handover,
     /// Of each shard.
     pub(super) attention: Vec<Attention>,
@@ -73,6 +76,8 @@ pub(super) struct Worker {
     pub(super) held: BTreeSet<Partition>,
     /// Paused until they may start.
     pub(super) waiting: Waiting,
+    /// What was condemned last of each partition: shards learn of it when it starts anew.
+    pub(super) condemned: BTreeMap<Partition, Arc<[i64]>>,
     routed: Vec<Vec<(Ticket, Payload)>>,
     received: Vec<Run>,
     lot: Arc<Lot>,
@@ -117,6 +122,7 @@ impl Worker {
             feed,
             held: BTreeSet::new(),
             waiting: Waiting::default(),
+            condemned: BTreeMap::new(),
             routed,
             received: Vec::new(),
             records: 0,
@@ -269,7 +275,10 @@ impl Worker {
                 ToConsumer::Pause(partition) => self.hold(partition, true),
                 ToConsumer::Resume(partition) => self.hold(partition, false),
                 ToConsumer::Rewind { partition, start, settled } => self.rewind(partition, start, settled)?,
-                ToConsumer::Condemn { partition, offsets } => self.feed.intake.condemn(partition, offsets),
+                ToConsumer::Condemn { partition, offsets } => {
+                    self.condemned.insert(partition, Arc::from(offsets.as_slice()));
+                    self.feed.intake.condemn(partition, offsets);
+                }
                 ToConsumer::Restart(partitions) => self.restart(partitions)?,
                 ToConsumer::Stalled { partition, position } => {
                     if self.feed.intake.position(partition) == Some(position) && !self.waiting.has(partition) {
@@ -430,6 +439,7 @@ impl Worker {
         for partition in &gone {
             self.feed.intake.close(*partition);
             self.held.remove(partition);
+            self.condemned.remove(partition);
             self.begin_no_more(*partition);
         }
         self.show_assigned();

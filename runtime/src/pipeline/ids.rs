@@ -320,7 +320,7 @@ pub(super) mod tests {
     fn what_is_read_and_what_is_committed_is_known_for_the_window() {
         let disk = Disk::new("known");
         let (known, mut memory) = (known(&disk), Memory::default());
-        let kept = Kept { ids: Some(known.clone()), state: None };
+        let kept = Kept { ids: Some(known.clone()), ..Kept::default() };
         memory.open(PARTITION, Epoch(1), kept.clone());
         let (first, second) = (MessageId([1; 16]), MessageId([2; 16]));
         assert_eq!(known.take(&record(Some(&seen::encode(5_000, &[first])), 7)), Ok(1));

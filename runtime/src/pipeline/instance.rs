@@ -23,6 +23,8 @@ const FOLDER: &str = "instances";
 const STATE: &str = "state";
 /// And for seen ids.
 const SEEN: &str = "seen";
+/// And a file for each name: what its lanes are hashed with.
+const LANES: &str = "lanes";
 /// Below that a folder for the group, the topic and the partition.
 const FOLDERS: usize = 3;
 /// Held only while a name is looked for, so that two processes never make the same file.
@@ -239,6 +241,7 @@ struct Place {
     taken: Mutex<Option<Arc<Instance>>>,
     store: Mutex<Option<Arc<Store>>>,
     state: Mutex<Option<StateStore>>,
+    lanes: Mutex<Option<u64>>,
 }
 
 impl Naming {
@@ -246,7 +249,8 @@ impl Naming {
     #[must_use]
     pub fn new(store_dir: &Path) -> Self {
         let store_dir = store_dir.to_owned();
-        Self(Arc::new(Place { store_dir, taken: Mutex::default(), store: Mutex::default(), state: Mutex::default() }))
+        let (taken, store, state, lanes) = Default::default();
+        Self(Arc::new(Place { store_dir, taken, store, state, lanes }))
     }
 
     /// The name, the same each time.
@@ -262,6 +266,35 @@ impl Naming {
         let instance = Arc::new(Instance::take(&self.0.store_dir)?);
         tracing::info!(instance = instance.id(), "this process has its name for transactions");
         Ok(taken.insert(instance).clone())
+    }
+
+    /// What lanes are hashed with, drawn once: what lies in [`Naming::state`] of parked messages stands by their lanes.
+    ///
+    /// # Errors
+    /// As [`Naming::instance`].
+    pub fn lanes(&self) -> Result<u64, NoInstance> {
+        let instance = self.instance()?;
+        // As above.
+        let mut drawn = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seed) = *drawn {
+            return Ok(seed);
+        }
+        let dir = self.0.store_dir.join(LANES);
+        let at = |path: &Path, e: &io::Error| NoInstance::of(path, e);
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| at(&dir, &e))?;
+        let _guard = guard(&dir)?;
+        let path = dir.join(instance.id());
+        let found = match File::open(&path) {
+            Ok(file) => read(&file).map_err(|e| at(&path, &e))?,
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(at(&path, &e)),
+        };
+        // A damaged one is drawn anew: what is hashed with another is read from its topic.
+        let id = match found {
+            Some(id) => id,
+            None => make(&dir, &path).map_err(|e| at(&path, &e))?.id,
+        };
+        Ok(*drawn.insert(u64::from_str_radix(&id, 16).unwrap_or_default()))
     }
 
     /// Where state lies. What writes it starts when this is asked first.

@@ -1,14 +1,18 @@
 //! What internal topics hold of partitions: read before a partition runs, asked by shards, added to by the committer once it
-//! is committed. Seen ids ([`super::ids`]) and state ([`super::state`]) are kept alike.
+//! is committed. Seen ids ([`super::ids`]), state ([`super::state`]) and parked messages ([`super::parked`]) are kept alike.
 
-use super::Trouble;
-use super::ids::{Ids, Known};
+use super::ids::{self, Ids, Known};
 use super::link::{to_broker, to_engine};
-use super::restore::{Fill, Restorer, Source};
-use super::state::{Held, States};
+use super::parked::{self, Lanes, Parkeds};
+use super::process::{needed, needed_to_park};
+use super::restore::{self, Fill, Restorer, Source};
+use super::state::{self as handlers, Held, States};
+use super::{Parts, Shared, Trouble, clock};
+use crate::admin::metrics::PipelineMetrics;
 use crate::record::TopicPartition;
 use keyrail_engine::dedup::Past;
 use keyrail_engine::message::{Epoch, MessageId, Now, Partition};
+use keyrail_engine::order::Router;
 use keyrail_engine::state::{self, Entry};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -18,21 +22,27 @@ use std::sync::{Arc, Weak};
 pub(super) struct Kept {
     pub(super) ids: Option<Arc<Known>>,
     pub(super) state: Option<Arc<Held>>,
+    pub(super) parked: Option<Arc<Lanes>>,
 }
 
 impl Kept {
     /// All below this end of its topic is in.
     pub(super) fn reach(&self, kind: Kind, end: i64) -> Result<(), Trouble> {
-        let fill: Option<&dyn Fill> = match kind {
-            Kind::Ids => self.ids.as_deref().map(|known| known as &dyn Fill),
-            Kind::State => self.state.as_deref().map(|held| held as &dyn Fill),
-        };
-        Ok(fill.map_or(Ok(()), |fill| fill.reach(end))?)
+        Ok(self.fill(kind).map_or(Ok(()), |fill| fill.reach(end))?)
+    }
+
+    fn fill(&self, kind: Kind) -> Option<Arc<dyn Fill>> {
+        match kind {
+            Kind::Ids => self.ids.clone().map(|known| known as Arc<dyn Fill>),
+            Kind::State => self.state.clone().map(|held| held as Arc<dyn Fill>),
+            Kind::Parked => self.parked.clone().map(|lanes| lanes as Arc<dyn Fill>),
+        }
     }
 
     fn broken(&self) -> Option<&String> {
         let ids = self.ids.as_ref().and_then(|known| known.broken());
-        ids.or_else(|| self.state.as_ref().and_then(|held| held.broken()))
+        let state = || self.state.as_ref().and_then(|held| held.broken());
+        ids.or_else(state).or_else(|| self.parked.as_ref().and_then(|lanes| lanes.broken()))
     }
 }
 
@@ -41,6 +51,7 @@ impl Kept {
 pub(super) enum Kind {
     Ids,
     State,
+    Parked,
 }
 
 /// What a shard asks, and whom the committer tells.
@@ -146,33 +157,95 @@ pub(super) struct Keeper {
     restorer: Restorer,
     pub(super) ids: Option<Ids>,
     pub(super) state: Option<States>,
-    /// Input topics: the restorer's topics are the ids' of each, if there are ids, and then the state's.
+    pub(super) parked: Option<Parkeds>,
+    /// What there is, in order: the restorer's topics are those of the first kind for each input, then of the next.
+    kinds: Vec<Kind>,
+    /// Input topics.
     inputs: u32,
 }
 
 impl Keeper {
-    /// `source` names the topics of the ids, if there are any, then those of the state, each in the order of the `inputs`.
-    pub(super) fn new(source: Source, inputs: usize, ids: Option<Ids>, state: Option<States>) -> Result<Self, Trouble> {
+    /// What reads and holds what internal topics hold, if it has any. `seed` is that of its lanes.
+    pub(super) fn for_parts(
+        parts: &Parts,
+        shared: &Shared,
+        metrics: &Arc<PipelineMetrics>,
+        seed: u64,
+    ) -> Result<Option<Self>, Trouble> {
+        let manifest = &parts.manifest;
+        let (group, inputs) = (&manifest.group, &manifest.input);
+        let mut topics = Vec::new();
+        let ids = match &manifest.seen {
+            None => None,
+            Some(seen) => {
+                topics.extend(seen.topics.iter().cloned());
+                let place = ids::Place {
+                    disk: shared.naming.seen_ids()?,
+                    group: group.clone(),
+                    inputs: inputs.clone(),
+                    topics: seen.topics.clone(),
+                    window_ms: clock::millis(seen.window),
+                };
+                Some(Ids::new(place, metrics.clone()))
+            }
+        };
+        let state = match &manifest.state {
+            None => None,
+            Some(own) => {
+                topics.extend(own.topics.iter().cloned());
+                let (store, topics) = (shared.naming.state()?, own.topics.clone());
+                let place = handlers::Place { store, group: group.clone(), inputs: inputs.clone(), topics };
+                Some(States::new(place, metrics.clone()))
+            }
+        };
+        let parked = match &manifest.parked {
+            None => None,
+            Some(own) => {
+                topics.extend(own.topics.iter().cloned());
+                let (group, inputs, topics) = (group.clone(), inputs.clone(), own.topics.clone());
+                let (store, router) = (shared.naming.state()?, Router::new(manifest.policy.clone(), seed));
+                let place = parked::Place { store, group, inputs, topics, router, seed, budget: parts.budget.clone() };
+                Some(Parkeds::new(place, metrics.clone()))
+            }
+        };
+        if topics.is_empty() {
+            return Ok(None);
+        }
+        let source = restore::Source {
+            broker: parts.broker.clone(),
+            topics,
+            needed: needed(manifest).into_iter().chain(needed_to_park(manifest)).collect(),
+            metrics: metrics.clone(),
+            pipeline: manifest.name.clone(),
+        };
+        Ok(Some(Self::new(source, inputs.len(), ids, state, parked)?))
+    }
+
+    /// `source` names the topics of the ids, if there are any, then those of the state, then those of what is parked, each in
+    /// the order of the `inputs`.
+    pub(super) fn new(
+        source: Source,
+        inputs: usize,
+        ids: Option<Ids>,
+        state: Option<States>,
+        parked: Option<Parkeds>,
+    ) -> Result<Self, Trouble> {
         let inputs = u32::try_from(inputs).unwrap_or(u32::MAX);
-        Ok(Self { restorer: Restorer::start(source)?, ids, state, inputs })
+        let all = [(Kind::Ids, ids.is_some()), (Kind::State, state.is_some()), (Kind::Parked, parked.is_some())];
+        let kinds = all.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect();
+        Ok(Self { restorer: Restorer::start(source)?, ids, state, parked, kinds, inputs })
     }
 
     fn at(&self, kind: Kind, partition: Partition) -> TopicPartition {
         let at = to_broker(partition);
-        match kind {
-            Kind::State if self.ids.is_some() => TopicPartition { topic: at.topic + self.inputs, ..at },
-            Kind::Ids | Kind::State => at,
-        }
+        let before = self.kinds.iter().take_while(|known| **known != kind).count();
+        TopicPartition { topic: at.topic + self.inputs * u32::try_from(before).unwrap_or(0), ..at }
     }
 
-    fn of(&self, at: TopicPartition) -> (Kind, Partition) {
-        let kind = if self.ids.is_some() && at.topic < self.inputs { Kind::Ids } else { Kind::State };
-        (kind, to_engine(TopicPartition { topic: at.topic % self.inputs.max(1), ..at }))
-    }
-
-    fn kinds(&self) -> impl Iterator<Item = Kind> + use<> {
-        let ids = self.ids.is_some().then_some(Kind::Ids);
-        ids.into_iter().chain(self.state.is_some().then_some(Kind::State))
+    fn of(&self, at: TopicPartition) -> Option<(Kind, Partition)> {
+        let inputs = self.inputs.max(1);
+        let kind = self.kinds.get((at.topic / inputs) as usize)?;
+        Some((*kind, to_engine(TopicPartition { topic: at.topic % inputs, ..at })))
     }
 
     /// Reads what is missing of a partition; [`Keeper::done`] tells the numbers when all is there. Its committed offset was
@@ -181,22 +254,19 @@ impl Keeper {
         let kept = Kept {
             ids: self.ids.as_mut().map(|ids| ids.take(partition)),
             state: self.state.as_mut().map(|state| state.take(partition)),
+            parked: self.parked.as_mut().map(|parked| parked.take(partition)),
         };
         let mut numbers = Vec::new();
-        for kind in self.kinds() {
+        for kind in self.kinds.clone() {
             let at = self.at(kind, partition);
             self.restorer.watch(at, false);
-            let fill: Option<Arc<dyn Fill>> = match kind {
-                Kind::Ids => kept.ids.clone().map(|known| known as Arc<dyn Fill>),
-                Kind::State => kept.state.clone().map(|held| held as Arc<dyn Fill>),
-            };
-            numbers.extend(fill.map(|fill| self.restorer.want(at, fill)));
+            numbers.extend(kept.fill(kind).map(|fill| self.restorer.want(at, fill)));
         }
         (numbers, kept)
     }
 
     pub(super) fn forget(&mut self, partition: Partition) {
-        for kind in self.kinds() {
+        for kind in self.kinds.clone() {
             let at = self.at(kind, partition);
             self.restorer.forget(at);
             self.restorer.watch(at, false);
@@ -207,11 +277,14 @@ impl Keeper {
         if let Some(state) = &mut self.state {
             state.shelf.give_up(partition);
         }
+        if let Some(parked) = &mut self.parked {
+            parked.shelf.give_up(partition);
+        }
     }
 
     /// It runs: from now on the committer adds to it, and [`Keeper::ends`] tells where its topics end.
     pub(super) fn runs(&mut self, partition: Partition) {
-        for kind in self.kinds() {
+        for kind in self.kinds.clone() {
             let at = self.at(kind, partition);
             self.restorer.watch(at, true);
         }
@@ -221,10 +294,10 @@ impl Keeper {
     pub(super) fn ends(&mut self) -> Vec<(Kind, Partition, i64)> {
         let ends = self.restorer.ends();
         let told = |(at, end)| {
-            let (kind, partition) = self.of(at);
-            (kind, partition, end)
+            let (kind, partition) = self.of(at)?;
+            Some((kind, partition, end))
         };
-        ends.into_iter().map(told).collect()
+        ends.into_iter().filter_map(told).collect()
     }
 
     pub(super) fn done(&mut self) -> Result<Vec<u64>, Trouble> {
@@ -235,12 +308,15 @@ impl Keeper {
         self.restorer.told()
     }
 
-    pub(super) fn show(&self) {
+    pub(super) fn show(&mut self) {
         if let Some(ids) = &self.ids {
             ids.show();
         }
         if let Some(state) = &self.state {
             state.show();
+        }
+        if let Some(parked) = &mut self.parked {
+            parked.show();
         }
     }
 }

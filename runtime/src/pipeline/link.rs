@@ -13,6 +13,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use keyrail_engine::handover::{self, Inbox, Refused};
 use keyrail_engine::intake::Opened;
 use keyrail_engine::message::{self, EachHeader, Epoch, MessageId, Partition, Ticket};
+use keyrail_engine::parking;
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
 use keyrail_engine::state::Change;
@@ -43,6 +44,8 @@ pub(super) enum ToShard {
         settled: Arc<Ranges>,
         /// What internal topics hold of it.
         kept: Kept,
+        /// See [`keyrail_engine::shard::Shard::condemn`].
+        condemned: Arc<[i64]>,
     },
     /// Messages of its lanes.
     Messages(Vec<(Ticket, Payload)>),
@@ -52,6 +55,8 @@ pub(super) enum ToShard {
     Marked { partition: Partition, ids: Arc<[MessageId]> },
     /// State is committed and kept.
     Kept { partition: Partition, changes: Arc<[Change]> },
+    /// This is committed of what is parked, and known.
+    Parked { partition: Partition, epoch: Epoch, changes: Arc<[parking::Change]> },
     /// A dead letter is written.
     LetterAcknowledged { partition: Partition, epoch: Epoch, offset: i64 },
 }

@@ -16,6 +16,8 @@ mod link;
 mod load;
 mod opening;
 mod pace;
+mod parked;
+mod parking;
 mod process;
 mod records;
 pub mod restore;
@@ -32,7 +34,7 @@ pub use budget::{Budget, Pool};
 pub use instance::{Instance, Naming, NoInstance, SeenIds};
 pub use load::{Code, Unfit, completed, load};
 pub(crate) use process::ensure_topics;
-pub use process::{Ended, StartError, Surroundings, broker, embedded_options, needed, run};
+pub use process::{Ended, StartError, Surroundings, broker, embedded_options, needed, needed_to_park, run};
 pub use serving::Serving;
 pub(crate) use serving::short;
 
@@ -45,15 +47,14 @@ use crate::wasm::{Limits, Setup};
 use clock::Clock;
 use crossbeam_channel::bounded;
 use grace::Bounds;
-use ids::Ids;
 use kept::Keeper;
 use keyrail_engine::intake::{From, Intake};
 use keyrail_engine::pipeline::{Pipeline, Timing};
-use keyrail_engine::policy::Guarantee;
+use keyrail_engine::policy::{Guarantee, Policy};
 use keyrail_engine::shard::Shard;
-use link::{Attention, Handover, Line, Outlet, Over, RaiseOver};
+use link::{Attention, Handover, Line, Outlet, Over, Payload, RaiseOver};
+use parking::RetryTopics;
 use sink::Sink;
-use state::States;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
@@ -129,6 +130,8 @@ pub(crate) enum Trouble {
     Operator(String),
     /// Another process has taken its transactional id.
     Fenced(String),
+    /// The first message is to be parked, and there is no topic for it.
+    NoRetryTopic,
     /// Another of its threads ended first.
     Ended,
 }
@@ -172,6 +175,20 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
                 health.set(State::NotReady(why.clone()));
                 return Err(Failure::Fenced(why));
             }
+            Trouble::NoRetryTopic => match RetryTopics::of(parts).make() {
+                // What was to be parked runs again.
+                Ok(()) if !shared.stop.requested() => {
+                    again = true;
+                    continue;
+                }
+                Ok(()) => "it was about to park its first message".to_owned(),
+                Err(Trouble::Operator(why)) => {
+                    health.set(State::NotReady(why.clone()));
+                    return Err(Failure::Person(why));
+                }
+                Err(Trouble::Again(why)) => why,
+                Err(_) => "its retry topic could not be made".to_owned(),
+            },
             Trouble::Again(why) => why,
             Trouble::Ended => "one of its threads ended".to_owned(),
         };
@@ -200,12 +217,16 @@ fn once(
     anew: &Arc<Mutex<BTreeSet<u32>>>,
     again: bool,
 ) -> Result<Stopped, Trouble> {
+    let (parts, retry) = (&parking::with_topics_there(parts)?, RetryTopics::of(parts));
     let manifest = &parts.manifest;
     let consumer = parts.broker.consumer(&manifest.group, &manifest.input).map_err(trouble)?;
     let sink = sink(parts, shared, consumer.as_ref())?;
-    let mut built = build(parts, shared, health, metrics, consumer, sink);
+    // What lies on disk of parked messages stands by their lanes.
+    let lanes = if manifest.policy.parks() { shared.naming.lanes()? } else { seed() };
+    let mut built = build(parts, shared, health, metrics, consumer, sink, lanes);
     built.feed.anew = anew.clone();
-    built.feed.keeper = keeper(parts, shared, metrics)?;
+    built.feed.keeper = Keeper::for_parts(parts, shared, metrics, lanes)?;
+    built.feed.not_parking = Some(retry).filter(|_| manifest.policy.parks() && manifest.parked.is_none());
     if again {
         built.ledger.engine.follows_another();
     }
@@ -254,53 +275,13 @@ fn sink(parts: &Parts, shared: &Shared, consumer: &dyn Consumer) -> Result<Sink,
     }
 }
 
-/// What reads and holds what internal topics hold, if it has any.
-fn keeper(parts: &Parts, shared: &Shared, metrics: &Arc<PipelineMetrics>) -> Result<Option<Keeper>, Trouble> {
-    let manifest = &parts.manifest;
-    let (group, inputs) = (&manifest.group, &manifest.input);
-    let mut topics = Vec::new();
-    let ids = match &manifest.seen {
-        None => None,
-        Some(seen) => {
-            topics.extend(seen.topics.iter().cloned());
-            let place = ids::Place {
-                disk: shared.naming.seen_ids()?,
-                group: group.clone(),
-                inputs: inputs.clone(),
-                topics: seen.topics.clone(),
-                window_ms: clock::millis(seen.window),
-            };
-            Some(Ids::new(place, metrics.clone()))
-        }
-    };
-    let state = match &manifest.state {
-        None => None,
-        Some(own) => {
-            topics.extend(own.topics.iter().cloned());
-            let (store, topics) = (shared.naming.state()?, own.topics.clone());
-            let place = state::Place { store, group: group.clone(), inputs: inputs.clone(), topics };
-            Some(States::new(place, metrics.clone()))
-        }
-    };
-    if topics.is_empty() {
-        return Ok(None);
-    }
-    let source = restore::Source {
-        broker: parts.broker.clone(),
-        topics,
-        needed: needed(manifest),
-        metrics: metrics.clone(),
-        pipeline: manifest.name.clone(),
-    };
-    Ok(Some(Keeper::new(source, inputs.len(), ids, state)?))
-}
-
 /// All topics that the pipeline produces to.
 fn written(manifest: &config::Pipeline) -> Vec<&str> {
     let outputs = manifest.outputs.iter().map(|(_, topic)| topic.as_str());
     let seen = manifest.seen.iter().flat_map(|seen| &seen.topics);
     let state = manifest.state.iter().flat_map(|state| &state.topics);
-    let own = manifest.dead_letter.topics.iter().chain(seen).chain(state);
+    let parked = manifest.parked.iter().flat_map(|parked| &parked.topics);
+    let own = manifest.dead_letter.topics.iter().chain(seen).chain(state).chain(parked);
     let mut all: Vec<&str> = outputs.chain(own.map(String::as_str)).collect();
     all.sort_unstable();
     all.dedup();
@@ -320,6 +301,7 @@ fn build(
     metrics: &Arc<PipelineMetrics>,
     consumer: Box<dyn Consumer>,
     sink: Sink,
+    lanes: u64,
 ) -> Built {
     let manifest = &parts.manifest;
     let clock = Clock::new();
@@ -337,7 +319,7 @@ fn build(
     let attention: Vec<Attention> = (0..shards).map(|_| Attention::default()).collect();
     let shifts =
         shard_inboxes.into_iter().zip(&attention).enumerate().map(|(number, (inbox, attention))| shard::Shift {
-            engine: Shard::new(shard_policy.clone(), seed()),
+            engine: shard_engine(&shard_policy, number, shards),
             inbox,
             attention: attention.clone(),
             committer: to_committer.clone(),
@@ -371,7 +353,7 @@ fn build(
     };
     let feed = consumer::Feed {
         consumer,
-        intake: Intake::new(policy.clone(), shards, seed()),
+        intake: Intake::new(policy.clone(), shards, lanes),
         gate: keyrail_engine::budget::Gate::new(parts.budget.share()),
         budget: parts.budget.clone(),
         topics: manifest.input.clone(),
@@ -379,6 +361,7 @@ fn build(
         anew: Arc::default(),
         on_loss: manifest.on_loss,
         keeper: None,
+        not_parking: None,
         out: Handover::new(Outlet(to_committer), outlets()),
         attention,
         over: RaiseOver(over),
@@ -391,6 +374,12 @@ fn build(
         pipeline: manifest.name.clone(),
     };
     Built { shifts, ledger, feed }
+}
+
+fn shard_engine(policy: &Policy, number: usize, shards: u32) -> Shard<Payload> {
+    let mut engine = Shard::new(policy.clone(), seed());
+    engine.stands_at(u32::try_from(number).unwrap_or(0), shards);
+    engine
 }
 
 fn from(manifest: &config::Pipeline) -> From {
@@ -431,6 +420,7 @@ fn names(manifest: &config::Pipeline, serving: Arc<Serving>) -> committer::Names
         letters: manifest.dead_letter.topics.clone(),
         seen: manifest.seen.as_ref().map(|seen| seen.topics.clone()).unwrap_or_default(),
         state: manifest.state.as_ref().map(|state| state.topics.clone()).unwrap_or_default(),
+        parked: manifest.parked.as_ref().map(|parked| parked.topics.clone()).unwrap_or_default(),
         style: manifest.dead_letter.headers,
     }
 }

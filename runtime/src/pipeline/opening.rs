@@ -75,6 +75,7 @@ impl Worker {
         first: &dyn Fn(Partition) -> Option<i64>,
     ) -> Result<Vec<Opened>, Trouble> {
         let deadline = Instant::now() + OPEN;
+        self.check_parking(deadline)?;
         // IMPORTANT: before anything is read of what else is kept of them; see `restore`.
         let committed = self.until(deadline, |w| w.feed.consumer.committed(partitions, ASK))?;
         let known = self.known_partitions(partitions, &committed, deadline)?;
@@ -87,6 +88,19 @@ impl Worker {
             opened.push(self.open(partition, committed, bounds, known, first(partition))?);
         }
         Ok(opened)
+    }
+
+    /// Whoever had these partitions before may have parked messages of them, after this process looked whether there are any.
+    fn check_parking(&mut self, deadline: Instant) -> Result<(), Trouble> {
+        let Some(topics) = self.feed.not_parking.take() else { return Ok(()) };
+        let parks = self.until(deadline, |_| topics.are_there())?;
+        self.feed.not_parking = Some(topics);
+        if parks {
+            return Err(Trouble::Again(
+                "another process of the group has parked messages, which must be known first".to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     /// For each topic: how many partitions it had when the group first started, where a commit tells, and has now.

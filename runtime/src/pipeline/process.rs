@@ -214,7 +214,7 @@ pub(crate) fn ensure_topics(
 }
 
 /// The topics that a pipeline needs, each once for each use. Without those that its patterns stand for, unless
-/// [`config::Pipeline::with_topics`] has filled them in.
+/// [`config::Pipeline::with_topics`] has filled them in; and without its retry topics ([`needed_to_park`]).
 #[must_use]
 pub fn needed(manifest: &config::Pipeline) -> Vec<NeededTopic> {
     let topic = |name: &String, role| NeededTopic { name: name.clone(), role };
@@ -237,6 +237,17 @@ pub fn needed(manifest: &config::Pipeline) -> Vec<NeededTopic> {
         }
     }
     all
+}
+
+/// The retry topics of a pipeline, which are made when the first message is parked.
+#[must_use]
+pub fn needed_to_park(manifest: &config::Pipeline) -> Vec<NeededTopic> {
+    let all = manifest.parked.iter().flat_map(|parked| parked.topics.iter().zip(&manifest.input));
+    let needed = |(name, input): (&String, &String)| NeededTopic {
+        name: name.clone(),
+        role: TopicRole::Parked { input: input.clone() },
+    };
+    all.map(needed).collect()
 }
 
 pub(super) fn told(problem: TopicProblem) -> String {

@@ -137,5 +137,10 @@ pub(super) fn state<'a>(topic: &'a str, partition: i32, key: &'a [u8], value: Op
     Produce { topic, partition: Some(partition), key: Some(key), value, headers: &[], timestamp_ms: None }
 }
 
+/// The record of a parked message, by where it was read; without a value it is resolved.
+pub(super) fn parked<'a>(topic: &'a str, partition: i32, origin: &'a [u8], value: Option<&'a [u8]>) -> Produce<'a> {
+    Produce { topic, partition: Some(partition), key: Some(origin), value, headers: &[], timestamp_ms: None }
+}
+
 #[cfg(test)]
 mod tests;

@@ -94,7 +94,8 @@ pub(super) fn run(shift: Shift) {
 impl Worker {
     fn turn(&mut self) -> Result<(), Ended> {
         self.shift.heartbeat.beat();
-        let next = self.shift.engine.next(self.shift.clock.now(), self.memory.as_ref(), &NothingParked, &mut self.settled);
+        let memory = self.memory.as_ref();
+        let next = self.shift.engine.next(self.shift.clock.now(), memory, memory, &mut self.settled);
         self.sound()?;
         self.hand_on(Effects::default())?;
         match next {
@@ -140,12 +141,16 @@ impl Worker {
     fn take(&mut self, message: ToShard) -> Result<(), Ended> {
         let engine = &mut self.shift.engine;
         match message {
-            ToShard::Open { partition, epoch, seen_below, settled, kept } => {
+            ToShard::Open { partition, epoch, seen_below, settled, kept, condemned } => {
+                if !condemned.is_empty() {
+                    engine.condemn(partition, condemned.to_vec());
+                }
                 engine.open(partition, epoch, seen_below, &settled);
                 Arc::make_mut(&mut self.memory).open(partition, epoch, kept);
                 self.shift.attention.heard();
             }
             ToShard::Kept { partition, changes } => engine.kept(partition, &changes),
+            ToShard::Parked { partition, epoch, changes } => engine.parked(partition, epoch, &changes),
             ToShard::Marked { partition, ids } => engine.marked(partition, &ids),
             ToShard::Messages(messages) => {
                 let now = self.shift.clock.now();
@@ -301,6 +306,10 @@ impl Worker {
         let Some(witness) = &self.shift.witness else { return };
         let now_ms = self.shift.clock.now().steady_ms;
         for retried in self.shift.engine.retried() {
+            // The committer tells of what is parked.
+            if self.settled.iter().any(|settled| settled.ticket == retried.ticket) {
+                continue;
+            }
             let (at, offset) = (to_broker(retried.ticket.partition), retried.ticket.offset);
             if let Some(record) = records.iter().find(|record| record.at == at && record.offset == offset) {
                 witness.tell(&Told::retried(&self.shift.setup, record, &retried, now_ms));

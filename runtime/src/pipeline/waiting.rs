@@ -73,12 +73,13 @@ impl Worker {
         (seen_below, settled): (i64, &Arc<Ranges>),
         kept: &Kept,
     ) {
+        let condemned = self.condemned.get(&partition).cloned().unwrap_or_else(|| Arc::from([]));
         for shard in 0..self.feed.out.shards() {
-            let (settled, kept) = (settled.clone(), kept.clone());
+            let (settled, kept, condemned) = (settled.clone(), kept.clone(), condemned.clone());
             if let Some(attention) = self.feed.attention.get(shard) {
                 attention.ask();
             }
-            self.feed.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled, kept });
+            self.feed.out.give(shard, ToShard::Open { partition, epoch, seen_below, settled, kept, condemned });
         }
     }
 

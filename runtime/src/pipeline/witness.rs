@@ -50,6 +50,21 @@ pub enum Event<'a> {
         /// When it runs again.
         in_ms: u64,
     },
+    /// It failed, and waits in the retry topic; what comes behind it with its order key waits there too.
+    Parked {
+        /// The handler's word, or the host's.
+        code: &'a str,
+        /// The handler's words, or the host's.
+        detail: &'a str,
+        /// Runs that failed so far.
+        failures: u32,
+        /// When it runs again, in milliseconds since the Unix epoch.
+        due_ms: i64,
+    },
+    /// It waits in the retry topic, behind another one of its order key.
+    ParkedBehind,
+    /// It is in the retry topic already: it was read again.
+    ParkedBefore,
     /// It goes to the dead-letter topic.
     DeadLetter {
         /// Why, and after how many runs.
@@ -75,6 +90,14 @@ impl<'a> Told<'a> {
             Fate::Duplicate { of } => Event::Duplicate(*of),
             Fate::DeadLetter(epitaph) => Event::DeadLetter { epitaph, topic: text(&names.letters, input) },
             Fate::Discarded(epitaph) => Event::Discarded(epitaph),
+            Fate::Parked(waiting) if waiting.history.failures == 0 => Event::ParkedBehind,
+            Fate::Parked(waiting) => Event::Parked {
+                code: &waiting.failure.code,
+                detail: &waiting.failure.detail,
+                failures: waiting.history.failures,
+                due_ms: waiting.due_ms,
+            },
+            Fate::ParkedBefore => Event::ParkedBefore,
         };
         Self::of(&names.pipeline, text(&names.inputs, input), record, event)
     }

@@ -93,10 +93,15 @@ catalog! {
     StateReads Counter "keyrail_state_reads_total" "Values of committed state that were asked for";
     StateDiskReads Counter "keyrail_state_disk_reads_total" "Those that the disk was asked for";
     StateLongestWait Gauge "keyrail_state_longest_wait_seconds" "Longest that a commit's state waited for room in memory";
+    ParkedMessages Gauge "keyrail_parked_messages" "Messages that wait in the retry topic, of the partitions owned";
+    ParkedLanes Gauge "keyrail_parked_lanes" "Order keys that have some there";
+    ParkedOldest Gauge "keyrail_parked_oldest_age_seconds" "Time since the first failure of the message that failed longest ago of those that wait there";
+    Parked Counter "keyrail_parked_total" "Messages parked, or parked anew after another run";
+    Unparked Counter "keyrail_unparked_total" "Parked messages resolved: done, or given up";
     RestoreRemaining Gauge "keyrail_restore_remaining_records" "Offsets of internal topics still to be read before partitions begin";
     RestoreRecords Counter "keyrail_restore_records_total" "Records read from internal topics before partitions began";
     RestoreBytes Counter "keyrail_restore_bytes_total" "Their bytes";
-    RestoreEntries Counter "keyrail_restore_entries_total" "Message ids and changes of state in them";
+    RestoreEntries Counter "keyrail_restore_entries_total" "Message ids, changes of state and parked messages in them";
     RestoreSeconds Counter "keyrail_restore_seconds_total" "Time spent reading them";
     Rollouts Counter "keyrail_rollouts_total" "Changes of a pipeline's files, by what became of them";
     InstancesOpened Counter "keyrail_handler_instances_opened_total" "Instances of the handler opened";

@@ -29,6 +29,7 @@ impl From<&message::Fate> for Fate {
             message::Fate::Duplicate { .. } => Self::Duplicate,
             message::Fate::DeadLetter(_) => Self::DeadLettered,
             message::Fate::Discarded(_) => Self::Discarded,
+            message::Fate::Parked(_) | message::Fate::ParkedBefore => Self::Parked,
         }
     }
 }

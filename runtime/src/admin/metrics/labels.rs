@@ -72,6 +72,8 @@ labels! {
         DeadLettered = "dead_lettered",
         /// It was spent and `then = "discard"`.
         Discarded = "discarded",
+        /// It waits in the retry topic; when it has run, it counts once more.
+        Parked = "parked",
     }
 
     /// Why a message became a dead letter: the same words as in the header `keyrail-reason`.
@@ -160,6 +162,8 @@ labels! {
         SeenIds = "seen_ids",
         /// State that a commit changes.
         State = "state",
+        /// A parked message, or its tombstone.
+        Parked = "parked",
     }
 
     /// Why a record was not taken.

@@ -172,6 +172,16 @@ pub struct PipelineMetrics {
     pub state_disk_reads: Counter,
     /// Longest wait of a commit's state for room, in microseconds.
     pub state_longest_wait_micros: Gauge,
+    /// Messages that wait in the retry topic, of the partitions owned; the consumer thread owns it, and the next two.
+    pub parked_messages: Gauge,
+    /// Order keys that have some.
+    pub parked_lanes: Gauge,
+    /// When the first message of a key failed that failed longest ago, in milliseconds since the Unix epoch; 0: none has.
+    pub parked_oldest_ms: Gauge,
+    /// Messages parked, or parked anew after another run, once that is committed.
+    pub parked: Counter,
+    /// Parked messages resolved, the same.
+    pub unparked: Counter,
     /// Offsets of internal topics still to be read; the restoring thread owns it.
     pub restore_remaining: Gauge,
     /// Records read from internal topics.
@@ -231,6 +241,11 @@ impl PipelineMetrics {
             state_reads: Counter::default(),
             state_disk_reads: Counter::default(),
             state_longest_wait_micros: Gauge::default(),
+            parked_messages: Gauge::default(),
+            parked_lanes: Gauge::default(),
+            parked_oldest_ms: Gauge::default(),
+            parked: Counter::default(),
+            unparked: Counter::default(),
             restore_remaining: Gauge::default(),
             restore_records: Counter::default(),
             restore_bytes: Counter::default(),
@@ -299,6 +314,10 @@ impl PipelineMetrics {
             (Id::StateDisk, self.state_disk_bytes.get()),
             (Id::StateReads, self.state_reads.get()),
             (Id::StateDiskReads, self.state_disk_reads.get()),
+            (Id::ParkedMessages, self.parked_messages.get()),
+            (Id::ParkedLanes, self.parked_lanes.get()),
+            (Id::Parked, self.parked.get()),
+            (Id::Unparked, self.unparked.get()),
             (Id::RestoreRemaining, self.restore_remaining.get()),
             (Id::RestoreRecords, self.restore_records.get()),
             (Id::RestoreBytes, self.restore_bytes.get()),
@@ -323,6 +342,9 @@ impl PipelineMetrics {
         self.put_by(page, Id::Rollouts, "result", &self.rollouts);
         self.put_by(page, Id::DedupForgotten, "reason", &self.dedup_forgotten);
         self.put_by(page, Id::InstancesClosed, "reason", &self.instances_closed);
+        let oldest_ms = self.parked_oldest_ms.get();
+        let parked_ms = if oldest_ms > 0 { now_ms.saturating_sub(oldest_ms) } else { 0 };
+        page.put_real(Id::ParkedOldest, own, parked_ms as f64 / 1e3);
         let committed_ms = self.last_commit_ms.get();
         if committed_ms > 0 {
             page.put_real(Id::CommitAge, own, now_ms.saturating_sub(committed_ms) as f64 / 1e3);

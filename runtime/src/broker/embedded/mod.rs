@@ -185,12 +185,13 @@ impl Embedded {
         if let Ok(topic) = store.topic(name) {
             return Ok(unfit_kept(&topic, &input, kept));
         }
-        self.make(name, Some(input.count()), kept.settings(false))?;
+        let limit = input.settings.max_message_bytes;
+        self.make(name, Some(input.count()), kept.settings(false, Some(limit)))?;
         Ok(Vec::new())
     }
 }
 
-/// What is wrong with an input's topic of ids or state. No command changes a topic here.
+/// What is wrong with an input's topic of ids, of state or of what is parked. No command changes a topic here.
 fn unfit_kept(topic: &TopicState, input: &TopicState, kept: Kept) -> Vec<TopicProblem> {
     let (name, has, needs) = (&topic.name, topic.count(), input.count());
     let mut unfit: Vec<String> = Vec::new();

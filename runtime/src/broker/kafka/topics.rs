@@ -201,7 +201,7 @@ impl Topics {
                     (TopicRole::DeadLetter { input }, Some(has)) => {
                         problems.extend(self.check_dead_letter(&info.name, has, count(input).unwrap_or(0), wait));
                     }
-                    (TopicRole::Seen { .. } | TopicRole::State { .. }, has) => {
+                    (TopicRole::Seen { .. } | TopicRole::State { .. } | TopicRole::Parked { .. }, has) => {
                         problems.extend(self.make_or_check_kept(&info.name, role, has, &count, wait));
                     }
                 }
@@ -240,7 +240,8 @@ impl Topics {
         match (has, count(input)) {
             (Some(has), needs) => self.check_kept(name, has, needs, kept, wait),
             (None, Some(needs)) => {
-                self.make_own(kept.topic(), name, (input, needs), &kept.settings(true), wait).into_iter().collect()
+                let settings = kept.settings(true, self.limit(input, wait));
+                self.make_own(kept.topic(), name, (input, needs), &settings, wait).into_iter().collect()
             }
             (None, None) => Vec::new(),
         }
@@ -302,10 +303,13 @@ impl Topics {
 
     fn dead_letter_settings(&self, input: &str, wait: Duration) -> Vec<(String, String)> {
         // Without the right to ask, the broker's default limit stands, as it does for the input most often.
-        let limit = self.settings(input, wait).ok().and_then(|all| {
-            all.iter().find(|(n, _)| n == "max.message.bytes").and_then(|(_, v)| v.parse::<i64>().ok())
-        });
-        dead_letter_settings(limit)
+        dead_letter_settings(self.limit(input, wait))
+    }
+
+    /// A topic's `max.message.bytes`, where that may be asked.
+    pub fn limit(&self, topic: &str, wait: Duration) -> Option<i64> {
+        let all = self.settings(topic, wait).ok()?;
+        all.iter().find(|(n, _)| n == "max.message.bytes").and_then(|(_, v)| v.parse::<i64>().ok())
     }
 
     fn check_dead_letter(&self, name: &str, has: i32, needs: i32, wait: Duration) -> Option<TopicProblem> {

@@ -46,7 +46,9 @@ impl Commands {
 fn of_kafka(kafka: &keyrail::broker::kafka::Kafka, need: &Need) -> Vec<String> {
     match need.state {
         State::Exists | State::Created => Vec::new(),
-        State::Missing => vec![kafka.create_command(&need.topic, need.make_partitions, &need.make_settings())],
+        State::Missing | State::Unused => {
+            vec![kafka.create_command(&need.topic, need.make_partitions, &need.make_settings())]
+        }
         State::Differs => {
             let fewer = |d: &Difference| d.needs.parse::<i32>().is_ok_and(|needs| Some(needs) < need.partitions);
             let mend = need.differs.iter().map(|d| match d.setting {

@@ -19,6 +19,8 @@ pub(super) enum State {
     Created,
     /// Not there.
     Missing,
+    /// Not there, and not needed before it is used: a retry topic, before the first message is parked.
+    Unused,
     /// There, and something about it does not fit.
     Differs,
 }
@@ -29,6 +31,7 @@ impl State {
             Self::Exists => "exists",
             Self::Created => "created",
             Self::Missing => "missing",
+            Self::Unused => "unused",
             Self::Differs => "differs",
         }
     }
@@ -38,12 +41,12 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Use {
     pub(super) pipeline: String,
-    /// `input`, `output`, `dead letters`, `seen ids` or `state`.
+    /// `input`, `output`, `dead letters`, `seen ids`, `state` or `parked messages`.
     pub(super) role: &'static str,
-    /// Of dead letters, seen ids and state: the topic that they come from.
+    /// Of dead letters, seen ids, state and parked messages: the topic that they come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) input: Option<String>,
-    /// Of seen ids and state.
+    /// Of seen ids, state and parked messages.
     #[serde(skip)]
     kept: Option<Kept>,
 }
@@ -98,7 +101,7 @@ impl Need {
         }
     }
 
-    /// The input whose dead letters, seen ids or state go here.
+    /// The input whose dead letters, seen ids, state or parked messages go here.
     fn own_of(&self) -> Option<&str> {
         self.needed_by.iter().find_map(|other| other.input.as_deref())
     }
@@ -124,7 +127,7 @@ impl Need {
     }
 }
 
-/// Each topic once, inputs before outputs before dead letters before seen ids before state.
+/// Each topic once, inputs before outputs before dead letters before seen ids before state before what is parked.
 pub(super) fn collect(pipelines: &[Pipeline]) -> Vec<Need> {
     let mut needs: Vec<Need> = Vec::new();
     let mut add = |topic: &str, pipeline: &Pipeline, role, input: Option<(&String, Option<Kept>)>| {
@@ -163,6 +166,12 @@ pub(super) fn collect(pipelines: &[Pipeline]) -> Vec<Need> {
         let kept = Some(Kept::State);
         pipeline.input.iter().zip(&state.topics).for_each(|(input, t)| add(t, pipeline, "state", Some((input, kept))));
     }
+    for pipeline in pipelines {
+        let Some(parked) = &pipeline.parked else { continue };
+        let kept = Some(Kept::Parked);
+        let all = pipeline.input.iter().zip(&parked.topics);
+        all.for_each(|(input, t)| add(t, pipeline, "parked messages", Some((input, kept))));
+    }
     needs
 }
 
@@ -190,20 +199,21 @@ pub(super) fn examine(client: &mut dyn Client, needs: &mut [Need], make: Make) -
                 Some(has) => Some((has, settings(client, &need.topic)?)),
                 None => None,
             };
+            let limit = match count(&input) {
+                Some(_) => number(&settings(client, &input)?, LARGEST),
+                None => None,
+            };
             let wanted = if let Some(kept) = need.kept() {
                 need.differs = has.map_or_else(Vec::new, |(has, settings)| of_kept(has, needed, &settings, kept));
-                kept.settings(make.segments)
+                kept.settings(make.segments, limit)
             } else {
-                let limit = match count(&input) {
-                    Some(_) => number(&settings(client, &input)?, LARGEST),
-                    None => None,
-                };
                 need.differs = has.map_or_else(Vec::new, |(has, settings)| differences(has, needed, &settings, limit));
                 dead_letter_settings(limit)
             };
             need.make = wanted.into_iter().map(|(name, value)| Setting { name, value }).collect();
         }
         need.state = match need.partitions {
+            None if need.kept() == Some(Kept::Parked) => State::Unused,
             None => State::Missing,
             Some(_) if !need.differs.is_empty() => State::Differs,
             Some(_) if need.made => State::Created,
@@ -227,7 +237,7 @@ fn number(settings: &Settings, name: &str) -> Option<i64> {
     settings.iter().find(|(n, _)| n == name).and_then(|(_, value)| value.parse().ok())
 }
 
-/// Where a topic for seen ids or state does not fit its input, or loses what counts.
+/// Where a topic for seen ids, state or parked messages does not fit its input, or loses what counts.
 fn of_kept(has: i32, needed: Option<i32>, settings: &Settings, kept: Kept) -> Vec<Difference> {
     let mut found = Vec::new();
     if let Some(needed) = needed.filter(|needed| has != *needed) {
@@ -289,7 +299,7 @@ mod tests {
             let all = of_kept(has, Some(6), settings, kept);
             all.into_iter().map(|d| format!("{} {} {}", d.setting, d.has, d.needs)).collect::<Vec<_>>()
         };
-        let fit = kept.settings(true);
+        let fit = kept.settings(true, None);
         assert_eq!(told(6, &fit), [""; 0]);
         assert_eq!(told(7, &fit), ["partitions 7 6"]);
         let unfit = pairs(&[("cleanup.policy", "delete"), ("retention.ms", "60000")]);

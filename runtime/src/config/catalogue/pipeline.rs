@@ -51,7 +51,8 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     ),
     later(
         "partitions-added",
-        "new partitions are just taken, unless ids are kept (`[dedup]`): then the pipeline stops with the cure; remove it",
+        "new partitions are just taken, unless ids are kept (`[dedup]`), or state, or messages were parked: then the pipeline stops \
+         with the cure; remove it",
     ),
     Key::new("output", Kind::Free(Values::Topics), "name in the handler = topic")
         .also("none an input of this pipeline"),
@@ -115,7 +116,15 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     number("retry.backoff.factor", 1.618, 1.0, 100.0, "each further wait is this much longer"),
     duration("retry.backoff.max", 10 * MINUTE, 1, DAY, "no wait is longer"),
     number("retry.backoff.jitter", 0.1, 0.0, 1.0, "share of the wait that chance adds or takes"),
-    later("retry.in-place", "retries wait in memory for now; remove it"),
+    duration(
+        "retry.in-place",
+        2 * SECOND,
+        0,
+        DAY,
+        "what is due sooner waits in memory; what is due later is parked in `GROUP.TOPIC.retry`, and with it what comes \
+         behind it with its order key, so that the offset moves on. With `guarantee = \"at-least-once\"` this has no effect: all waits \
+         in memory",
+    ),
     duration(
         "retry.max-age",
         7 * DAY,

@@ -3,7 +3,8 @@
 use super::Worker;
 use crate::pipeline::Trouble;
 use crate::pipeline::link::ToShard;
-use keyrail_engine::message::{MessageId, Partition};
+use keyrail_engine::message::{Epoch, MessageId, Partition};
+use keyrail_engine::parking;
 use keyrail_engine::state::Change;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +36,22 @@ impl Worker {
         let bare = |change: &Change| Change { entry: None, ..change.clone() };
         let changes: Arc<[Change]> = changes.iter().map(bare).collect();
         self.tell_shards(|| ToShard::Kept { partition, changes: changes.clone() })
+    }
+
+    /// What is parked has changed: whoever asks is told so from now on.
+    pub(super) fn parked(
+        &mut self,
+        partition: Partition,
+        epoch: Epoch,
+        changes: &Arc<[parking::Change]>,
+    ) -> Result<(), Trouble> {
+        let written = changes.iter().filter(|change| change.written.is_some()).count() as u64;
+        self.ledger.metrics.parked.add(written);
+        self.ledger.metrics.unparked.add(changes.len() as u64 - written);
+        // Given up meanwhile: its next owner reads it.
+        let Some(lanes) = self.memory.get(partition).and_then(|kept| kept.parked.as_ref()) else { return Ok(()) };
+        lanes.add(changes, &mut self.produced)?;
+        self.tell_shards(|| ToShard::Parked { partition, epoch, changes: changes.clone() })
     }
 
     /// State that has ended is deleted from its topic too, with the transaction that is open. Not before every call is over

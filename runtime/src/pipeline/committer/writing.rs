@@ -9,6 +9,7 @@ use crate::pipeline::records::{self, Origin, Source};
 use crate::pipeline::sink::Sink;
 use crate::wasm::Send;
 use keyrail_engine::message::{Fate, Now, Partition};
+use keyrail_engine::parking;
 use keyrail_engine::pipeline::{self, Token};
 use keyrail_engine::shard::Settled;
 use keyrail_engine::state::{self, Change};
@@ -126,6 +127,65 @@ impl Worker {
         Ok(())
     }
 
+    /// A message that is to wait in the retry topic.
+    pub(super) fn produce_parked(&mut self, token: Token) -> Result<(), Trouble> {
+        let Some(Settled { ticket, message, fate: Fate::Parked(waiting), .. }) = self.ledger.engine.publication(token)
+        else {
+            return Ok(());
+        };
+        if self.ledger.names.parked.is_empty() {
+            return Err(Trouble::NoRetryTopic);
+        }
+        let (input, number) = (ticket.partition.topic as usize, ticket.partition.number);
+        let key = self.origin(ticket.partition, ticket.offset);
+        let value = self.produced.add(token, ticket.lane, waiting, &message.record);
+        self.ledger.engine.staged((key.len() + value.len()) as u64);
+        // Its transaction may be given up before it is handed over.
+        while self.ledger.engine.publication(token).is_some() {
+            let topic = self.ledger.names.parked.get(input).map_or("", String::as_str);
+            match self.ledger.sink.producer().send(&records::parked(topic, number, &key, Some(&value)), token.0) {
+                Ok(true) => {
+                    pass(Point::AfterProduce);
+                    return Ok(());
+                }
+                Ok(false) => self.wait_for_room()?,
+                Err(refusal) => return self.refused(token, refusal),
+            }
+        }
+        Ok(())
+    }
+
+    fn origin(&self, partition: Partition, offset: i64) -> Vec<u8> {
+        let topic = self.ledger.names.inputs.get(partition.topic as usize).map_or("", String::as_str);
+        parking::Origin { topic, partition: partition.number, offset }.encode()
+    }
+
+    /// Messages of one partition that leave the retry topic.
+    pub(super) fn produce_tombstones(
+        &mut self,
+        token: Token,
+        partition: Partition,
+        offsets: &[i64],
+    ) -> Result<(), Trouble> {
+        let renewals = self.renewals;
+        for offset in offsets {
+            let key = self.origin(partition, *offset);
+            // Its transaction may be given up before all of them are handed over.
+            while self.renewals == renewals {
+                let topic = self.ledger.names.parked.get(partition.topic as usize).map_or("", String::as_str);
+                match self.ledger.sink.producer().send(&records::parked(topic, partition.number, &key, None), token.0) {
+                    Ok(true) => {
+                        pass(Point::AfterProduce);
+                        break;
+                    }
+                    Ok(false) => self.wait_for_room()?,
+                    Err(refusal) => return self.refused(token, refusal),
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn refused(&mut self, token: Token, refusal: Refusal) -> Result<(), Trouble> {
         // Of a transaction that was given up nobody asks any more.
         if token.is_mark() || self.ledger.engine.publication(token).is_some() {
@@ -168,19 +228,26 @@ impl Worker {
         self.ledger.engine.publication(token).is_some_and(|p| matches!(p.fate, Fate::DeadLetter(_)))
     }
 
+    fn is_parked(&self, token: Token) -> bool {
+        self.ledger.engine.publication(token).is_some_and(|p| matches!(p.fate, Fate::Parked(_)))
+    }
+
     pub(super) fn collect_reports(&mut self, wait: Duration) -> Result<(), Trouble> {
         let mut reports = std::mem::take(&mut self.reports);
         self.ledger.sink.producer().poll(wait, &mut reports);
         let now = self.ledger.clock.now();
-        let (mut outputs, mut letters, mut marks, mut state) = (0, 0, 0, 0);
+        let (mut outputs, mut letters, mut marks, mut state, mut parked) = (0, 0, 0, 0, 0);
         for (token, result) in reports.drain(..) {
             let token = Token(token);
             match result {
                 Ok(()) => {
                     pass(Point::AfterAck);
+                    let parks = token.is_unparked() || self.is_parked(token);
                     let letter = self.ledger.engine.acknowledged(token, now, &mut self.actions);
                     *(if letter {
                         &mut letters
+                    } else if parks {
+                        &mut parked
                     } else if token.is_state() {
                         &mut state
                     } else if token.is_mark() {
@@ -197,6 +264,7 @@ impl Worker {
         self.ledger.metrics.produced.add(Produced::DeadLetter, letters);
         self.ledger.metrics.produced.add(Produced::SeenIds, marks);
         self.ledger.metrics.produced.add(Produced::State, state);
+        self.ledger.metrics.produced.add(Produced::Parked, parked);
         if let Some(error) = self.ledger.sink.producer().trouble() {
             tracing::warn!(pipeline = self.ledger.names.pipeline, %error, "the producer has trouble");
         }

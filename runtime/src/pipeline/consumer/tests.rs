@@ -106,6 +106,7 @@ fn bench_with(shards: u32, polls: Vec<Polled>, limit_bytes: u64) -> Bench {
         anew: Arc::default(),
         on_loss: OnLoss::Stop,
         keeper: None,
+        not_parking: None,
         attention: Vec::new(),
         out: Handover::new(Outlet(to_committer), to_shards.into_iter().map(Outlet)),
         over: RaiseOver(Over::default()),
@@ -261,7 +262,7 @@ fn bench_with_ids(name: &str, polls: Vec<Polled>) -> (Bench, Scene, Disk) {
     let mut bench = bench(polls, 1 << 20);
     let disk = Disk::new(name);
     let (source, ids) = (scene.source(), Ids::new(disk.place(), bench.worker.feed.metrics.clone()));
-    bench.worker.feed.keeper = Some(Keeper::new(source, 1, Some(ids), None).unwrap());
+    bench.worker.feed.keeper = Some(Keeper::new(source, 1, Some(ids), None, None).unwrap());
     (bench, scene, disk)
 }
 

@@ -9,6 +9,7 @@ mod groups;
 mod ids;
 mod kills;
 mod log;
+mod parked;
 mod play;
 mod points;
 mod rewind;

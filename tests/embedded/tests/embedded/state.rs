@@ -34,7 +34,12 @@ pub(crate) type Counts = BTreeMap<String, u64>;
 impl Counting {
     /// `tables` stand at the end of the manifest. `None`, noted: the handlers are not built.
     pub(crate) fn new(test: &str, tables: &str) -> Option<Self> {
-        let play = Play::of(test, "tally", &format!("{RETRY}{tables}"))?;
+        Self::new_with(test, &format!("{RETRY}{tables}"))
+    }
+
+    /// The same with all tables, `retry` among them: three attempts.
+    pub(crate) fn new_with(test: &str, tables: &str) -> Option<Self> {
+        let play = Play::of(test, "tally", tables)?;
         Some(Self { play, counts: Counts::new() })
     }
 

@@ -191,6 +191,12 @@ fn partitions(reader: &BaseConsumer, topic: &str) -> i32 {
     i32::try_from(metadata.topics()[0].partitions().len()).unwrap()
 }
 
+/// Whether there is such a topic. Asked by its name, a broker might make it.
+pub(crate) fn is_there(kafka: &Kafka, topic: &str) -> bool {
+    let metadata = patient(|| reader(kafka, "topics", ALL).fetch_metadata(None, ASK));
+    metadata.topics().iter().any(|there| there.name() == topic)
+}
+
 /// The broker that leads a partition; -1 while none does.
 pub(crate) fn leader(kafka: &Kafka, topic: &str, partition: i32) -> i32 {
     let metadata = patient(|| reader(kafka, "leader", ALL).fetch_metadata(Some(topic), ASK));

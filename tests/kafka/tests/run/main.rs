@@ -16,6 +16,7 @@ mod kills;
 mod links;
 mod offsets;
 mod outages;
+mod parked;
 mod points;
 mod refusals;
 mod stage;

@@ -128,19 +128,22 @@ impl<'k> Stage<'k> {
         say(&format!("{} {:.1} s: {text}", self.test, self.began.elapsed().as_secs_f64()));
     }
 
-    /// Waits until the group has committed all input, but for `slack` offsets of a partition (transaction markers).
+    /// Waits until the group has committed all input, but for `slack` offsets of a partition (transaction markers), and nothing
+    /// is parked.
     pub(crate) fn wait_settled(&self, workers: &[&Worker], slack: i64, limit: Duration) {
         let began = Instant::now();
         loop {
             let ends = bounds(self.kafka, &self.input);
             let have = committed(self.kafka, &self.group, &self.input).unwrap_or_default();
             let left: Vec<i64> = ends.iter().zip(&have).map(|((_, end), have)| end - have.max(&0)).collect();
-            if left.len() == ends.len() && left.iter().all(|lag| *lag <= slack) {
+            let settled = left.len() == ends.len() && left.iter().all(|lag| *lag <= slack);
+            let parked = if settled { crate::parked::waiting(self) } else { 0 };
+            if settled && parked == 0 {
                 return;
             }
             if began.elapsed() > limit {
                 let logs: Vec<String> = workers.iter().map(|w| w.tail()).collect();
-                panic!("{}: lag {left:?} after {limit:?}\n{}", self.test, logs.join("\n"));
+                panic!("{}: lag {left:?}, {parked} parked after {limit:?}\n{}", self.test, logs.join("\n"));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
