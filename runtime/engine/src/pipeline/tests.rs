@@ -125,15 +125,7 @@ impl Rig {
                 let settled = settled(offset, more, Fate::DeadLetter(epitaph()));
                 assert_eq!(self.pipeline.publish(settled, 3, now, actions), None);
             }
-            ["park", offset, place, more @ ..] => {
-                let (history, failure) = (crate::retry::History::default(), Failure::default());
-                let waiting = parking::Waiting { number: number(place), due_ms: 0, history, failure };
-                let settled = settled(offset, more, Fate::Parked(Box::new(waiting)));
-                assert_eq!(self.pipeline.publish(settled, 0, now, actions), None);
-            }
-            ["known", offset, more @ ..] => {
-                assert_eq!(self.pipeline.publish(settled(offset, more, Fate::ParkedBefore), 0, now, actions), None);
-            }
+            ["park" | "known", ..] => self.park(&words),
             ["ack", token] => {
                 let token = token_of(&self.tokens, token);
                 let letter = self.pipeline.publication(token).is_some_and(|s| matches!(s.fate, Fate::DeadLetter(_)));
@@ -175,6 +167,20 @@ impl Rig {
             parts.push(self.told(&action));
         }
         format!("{answer} {}", parts.join(", ")).trim().into()
+    }
+
+    /// A shard parked a message, or found that it is.
+    fn park(&mut self, words: &[&str]) {
+        let settled = match words {
+            ["park", offset, place, more @ ..] => {
+                let (history, failure) = (crate::retry::History::default(), Failure::default());
+                let waiting = parking::Waiting { number: number(place), due_ms: 0, history, failure };
+                settled(offset, more, Fate::Parked(Box::new(waiting)))
+            }
+            [_, offset, more @ ..] => settled(offset, more, Fate::ParkedBefore),
+            _ => panic!("which? {words:?}"),
+        };
+        assert_eq!(self.pipeline.publish(settled, 0, self.now, &mut self.actions), None);
     }
 
     /// What came of the producer, or of a transaction.

@@ -383,15 +383,15 @@ impl Committer {
             | Action::Marked { .. }
             | Action::Keep { .. }
             | Action::Kept { .. }
-            | Action::Park { .. }
-            | Action::Unpark { .. }
-            | Action::Parked { .. }
             | Action::Condemn { .. }
             | Action::Release { .. }
             | Action::Renew
             | Action::GivenUp { .. }
             | Action::Restart(_)
             | Action::Fenced(_) => return self.act_in_transaction(action, more, mail, env),
+            Action::Park { .. } | Action::Unpark { .. } | Action::Parked { .. } => {
+                return self.act_on_parked(action, more, mail, env);
+            }
             Action::Close { partition, epoch } => {
                 self.known.close(partition, epoch);
                 for shard in 0..self.shards.len() {

@@ -15,7 +15,25 @@ use std::sync::Arc;
 
 impl Committer {
     /// `false`: the process died of it.
-    pub(super) fn park(&mut self, token: Token, more: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
+    pub(super) fn act_on_parked(
+        &mut self,
+        action: Action,
+        more: &mut Vec<Action>,
+        mail: &mut Mail,
+        env: &mut Env,
+    ) -> bool {
+        match action {
+            Action::Park { token } => return self.park(token, more, mail, env),
+            Action::Unpark { token, partition, offsets } => {
+                return self.unpark((token, partition, &offsets), more, mail, env);
+            }
+            Action::Parked { partition, epoch, changes } => self.parked((partition, epoch), &changes, mail, env),
+            _ => {}
+        }
+        true
+    }
+
+    fn park(&mut self, token: Token, more: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
         let Some(settled) = self.ledger.publication(token) else { return true };
         let Fate::Parked(waiting) = &settled.fate else { return true };
         let (ticket, rec) = (settled.ticket, Rc::clone(&settled.message.rec));
@@ -33,7 +51,7 @@ impl Committer {
     }
 
     /// `false`: the process died of it.
-    pub(super) fn unpark(
+    fn unpark(
         &mut self,
         (token, partition, offsets): (Token, Partition, &[i64]),
         more: &mut Vec<Action>,
@@ -61,13 +79,7 @@ impl Committer {
     }
 
     /// This is committed.
-    pub(super) fn parked(
-        &mut self,
-        (partition, epoch): (Partition, Epoch),
-        changes: &Arc<[Change]>,
-        mail: &Mail,
-        env: &mut Env,
-    ) {
+    fn parked(&mut self, (partition, epoch): (Partition, Epoch), changes: &Arc<[Change]>, mail: &Mail, env: &mut Env) {
         if self.present.get(&partition) != Some(&epoch) {
             return;
         }

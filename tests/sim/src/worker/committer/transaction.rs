@@ -78,11 +78,6 @@ impl Committer {
                 return self.keep((token, partition, &changes), more, mail, env);
             }
             Action::Kept { partition, changes } => self.kept(partition, &changes, mail, env),
-            Action::Park { token } => return self.park(token, more, mail, env),
-            Action::Unpark { token, partition, offsets } => {
-                return self.unpark((token, partition, &offsets), more, mail, env);
-            }
-            Action::Parked { partition, epoch, changes } => self.parked((partition, epoch), &changes, mail, env),
             Action::Renew => {
                 if env.reach(mail.worker, Point::Renew) {
                     return false;
