@@ -309,11 +309,9 @@ impl Worker {
                 self.count_commit(result.is_ok());
                 match self.ledger.sink.judge(result)? {
                     Ok(resent) => {
+                        self.produced.committed();
                         self.ledger.engine.committed(number, resent, now, &mut self.actions);
                         self.reach_ends(number)?;
-                        self.act()?;
-                        // Of partitions that were given up meanwhile.
-                        self.produced.clear();
                     }
                     Err(trouble) => self.ledger.engine.commit_failed(number, trouble, now, &mut self.actions),
                 }

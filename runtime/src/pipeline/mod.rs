@@ -158,12 +158,25 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
     metrics.partitions(|table| table.set_topics(&parts.manifest.input));
     metrics.set_handler(parts.serving.present().1.metrics().clone());
     let mut wait = RESTART_FIRST;
-    let mut again = false;
+    let (mut again, mut parks) = (false, false);
     let anew = Arc::new(Mutex::new(parts.fresh.clone()));
     loop {
         let started = Instant::now();
-        let trouble = match once(parts, shared, &health, &metrics, &anew, again) {
+        let trouble = match once(parts, shared, &health, &metrics, &anew, (again, parks)) {
             Ok(Stopped) => return Ok(()),
+            Err(Trouble::NoRetryTopic) => match RetryTopics::of(parts).make() {
+                // What was to be parked runs again.
+                Ok(()) if !shared.stop.requested() => {
+                    tracing::info!(
+                        pipeline = name,
+                        "a message is to be parked for the first time: starts anew with a topic for it"
+                    );
+                    (again, parks) = (true, true);
+                    continue;
+                }
+                Ok(()) => Trouble::Again("it was about to park a message for the first time".to_owned()),
+                Err(trouble) => trouble,
+            },
             Err(trouble) => trouble,
         };
         let why = match trouble {
@@ -175,22 +188,8 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
                 health.set(State::NotReady(why.clone()));
                 return Err(Failure::Fenced(why));
             }
-            Trouble::NoRetryTopic => match RetryTopics::of(parts).make() {
-                // What was to be parked runs again.
-                Ok(()) if !shared.stop.requested() => {
-                    again = true;
-                    continue;
-                }
-                Ok(()) => "it was about to park its first message".to_owned(),
-                Err(Trouble::Operator(why)) => {
-                    health.set(State::NotReady(why.clone()));
-                    return Err(Failure::Person(why));
-                }
-                Err(Trouble::Again(why)) => why,
-                Err(_) => "its retry topic could not be made".to_owned(),
-            },
             Trouble::Again(why) => why,
-            Trouble::Ended => "one of its threads ended".to_owned(),
+            Trouble::Ended | Trouble::NoRetryTopic => "one of its threads ended".to_owned(),
         };
         if shared.stop.requested() {
             return Err(Failure::Stop(why));
@@ -215,14 +214,14 @@ fn once(
     health: &Arc<PipelineHealth>,
     metrics: &Arc<PipelineMetrics>,
     anew: &Arc<Mutex<BTreeSet<u32>>>,
-    again: bool,
+    (again, parks): (bool, bool),
 ) -> Result<Stopped, Trouble> {
-    let (parts, retry) = (&parking::with_topics_there(parts)?, RetryTopics::of(parts));
+    let (parts, retry) = (&parking::with_topics_there(parts, parks)?, RetryTopics::of(parts));
     let manifest = &parts.manifest;
     let consumer = parts.broker.consumer(&manifest.group, &manifest.input).map_err(trouble)?;
     let sink = sink(parts, shared, consumer.as_ref())?;
     // What lies on disk of parked messages stands by their lanes.
-    let lanes = if manifest.policy.parks() { shared.naming.lanes()? } else { seed() };
+    let lanes = if manifest.parked.is_some() { shared.naming.lanes()? } else { seed() };
     let mut built = build(parts, shared, health, metrics, consumer, sink, lanes);
     built.feed.anew = anew.clone();
     built.feed.keeper = Keeper::for_parts(parts, shared, metrics, lanes)?;

@@ -23,6 +23,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+/// Room for so many is kept.
+const SPARE: usize = 1024;
 /// Between two looks for the oldest, which goes through all lanes.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -58,23 +60,34 @@ impl Place {
     }
 }
 
-/// Records of parked messages that are produced and not known to be committed, by the publication. A transaction's bound
-/// on bytes bounds them.
+/// Records of parked messages that are produced and not known to be committed. A transaction's bound on bytes bounds them.
 #[derive(Debug, Default)]
-pub(super) struct Produced(HashMap<Token, (Stand, Vec<u8>)>);
+pub(super) struct Produced {
+    /// By the publication; with the number of their transaction.
+    all: HashMap<Token, (u64, Stand, Vec<u8>)>,
+    transaction: u64,
+}
 
 impl Produced {
     /// Gives the record's value, and remembers it.
     pub(super) fn add(&mut self, token: Token, lane: u64, waiting: &Waiting, record: &Record) -> Vec<u8> {
         let envelope = parking::encode(waiting, record);
-        self.0.insert(token, (stand(lane, waiting), envelope.clone()));
+        self.all.insert(token, (self.transaction, stand(lane, waiting), envelope.clone()));
         envelope
     }
 
-    /// Their transaction is over.
+    /// Their transaction is given up.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
-        self.0.shrink_to(64);
+        self.all = HashMap::new();
+    }
+
+    /// Their transaction is committed: they are about to be taken. What of the one before was not is of partitions that were given
+    /// up meanwhile.
+    pub(super) fn committed(&mut self) {
+        let ended = self.transaction;
+        self.all.retain(|_, (transaction, ..)| *transaction == ended);
+        self.all.shrink_to(SPARE);
+        self.transaction += 1;
     }
 }
 
@@ -112,7 +125,7 @@ impl Lanes {
             items.push(match change.written {
                 None => Item::Gone { offset },
                 Some(token) => {
-                    let Some((stand, envelope)) = produced.0.remove(&token) else {
+                    let Some((_, stand, envelope)) = produced.all.remove(&token) else {
                         let why = "a parked message is committed that was not produced here: this is a bug of Keyrail";
                         return Err(Trouble::Again(format!("{why} ({}, offset {offset})", self.place.topic(self.at))));
                     };

@@ -45,12 +45,12 @@ impl RetryTopics {
     }
 }
 
-/// The pipeline as it starts now: where nothing was ever parked, it knows of no retry topics.
-pub(super) fn with_topics_there(parts: &Parts) -> Result<Parts, Trouble> {
+/// The pipeline as it starts now: where nothing was ever parked, it knows of no retry topics. `made`: they were just made.
+pub(super) fn with_topics_there(parts: &Parts, made: bool) -> Result<Parts, Trouble> {
     let mut manifest = parts.manifest.clone();
     if manifest.parked.is_some() {
         let topics = RetryTopics::of(parts);
-        if topics.are_there().map_err(trouble)? {
+        if made || topics.are_there().map_err(trouble)? {
             topics.make()?;
         } else {
             manifest.parked = None;

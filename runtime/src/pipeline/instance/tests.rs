@@ -135,6 +135,22 @@ fn nothing_is_taken_before_it_is_asked_for_and_then_once() {
 }
 
 #[test]
+fn lanes_are_hashed_alike_for_as_long_as_the_folder_is_there() {
+    let folder = Folder::new();
+    let drawn = Naming::new(&folder.0).lanes().unwrap();
+    let naming = Naming::new(&folder.0);
+    assert_eq!((naming.lanes(), naming.lanes()), (Ok(drawn), Ok(drawn)));
+    let file = folder.0.join(LANES).join(naming.instance().unwrap().id());
+    drop(naming);
+    fs::write(&file, "no such thing").unwrap();
+    let naming = Naming::new(&folder.0);
+    let anew = naming.lanes().unwrap();
+    assert_ne!(anew, drawn, "a damaged one is drawn anew");
+    drop(naming);
+    assert_eq!(Naming::new(&folder.0).lanes(), Ok(anew));
+}
+
+#[test]
 fn pipelines_of_a_process_never_share_a_transactional_id() {
     let folder = Folder::new();
     let instance = folder.take();

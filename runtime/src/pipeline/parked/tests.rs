@@ -152,6 +152,12 @@ fn what_is_committed_is_there_at_once_and_what_was_not_produced_here_is_an_error
     produced.add(token, lane, &waiting(1, 9_000, 2), &message("k", 5));
     open.lanes().add(&[change, Change { written: None, ..change }], &mut produced).unwrap();
     assert_eq!((memory.first(partition, lane, 1), open.position()), (None, None));
+    // What nobody takes is held for one more transaction.
+    produced.add(token, lane, &waiting(1, 9_000, 2), &message("k", 5));
+    produced.committed();
+    assert_eq!(produced.all.len(), 1);
+    produced.committed();
+    assert!(produced.all.is_empty());
 }
 
 #[test]
