@@ -28,6 +28,9 @@ pub(super) struct TopicsArgs {
     /// state and parked messages get as many as their input
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
+    /// Retry topics that are not there too: otherwise each is made when the first message is parked
+    #[arg(long)]
+    all: bool,
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
@@ -56,6 +59,7 @@ pub(super) fn topics(args: &TopicsArgs) -> anyhow::Result<Exit> {
     let mut needs = needs::collect(&pipelines);
     let make = Make { partitions: args.partitions, segments: host.broker == BrokerKind::Kafka };
     needs::examine(client.as_mut(), &mut needs, make).with_context(ask)?;
+    needs.retain(|need| args.all || need.state != State::Unused);
     if args.create {
         create(client.as_mut(), &mut needs, make).with_context(ask)?;
     }

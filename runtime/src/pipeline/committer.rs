@@ -337,11 +337,8 @@ impl Worker {
 
     fn perform(&mut self, action: Action) -> Result<(), Trouble> {
         match action {
-            Action::DeadLetter { .. }
-            | Action::Mark { .. }
-            | Action::Keep { .. }
-            | Action::Park { .. }
-            | Action::Unpark { .. } => Ok(()),
+            Action::DeadLetter { .. } | Action::Mark { .. } | Action::Keep { .. } => Ok(()),
+            Action::Park { .. } | Action::Unpark { .. } => Ok(()),
             Action::Parked { partition, epoch, changes } => self.parked(partition, epoch, &changes),
             Action::Kept { partition, changes } => self.kept(partition, &changes),
             Action::Condemn { partition, offsets } => self.tell_consumer(ToConsumer::Condemn { partition, offsets }),
@@ -361,11 +358,7 @@ impl Worker {
             Action::Renew => {
                 self.renewals += 1;
                 self.ends.clear();
-                let of_the_old = |action: &Action| {
-                    matches!(action, Action::Mark { .. } | Action::Keep { .. } | Action::Unpark { .. })
-                };
-                self.actions.retain(|action| !of_the_old(action));
-                self.produced.clear();
+                self.forget_asked();
                 self.ledger.sink.renew();
                 Ok(())
             }

@@ -152,16 +152,34 @@ impl<K> Shelf<K> {
     }
 }
 
+/// The restorer's topics: those of the first kind for each input, then of the next.
+struct Topics {
+    kinds: Vec<Kind>,
+    /// Input topics.
+    inputs: u32,
+}
+
+impl Topics {
+    fn at(&self, kind: Kind, partition: Partition) -> TopicPartition {
+        let at = to_broker(partition);
+        let before = self.kinds.iter().take_while(|known| **known != kind).count();
+        TopicPartition { topic: at.topic + self.inputs * u32::try_from(before).unwrap_or(0), ..at }
+    }
+
+    fn of(&self, at: TopicPartition) -> Option<(Kind, Partition)> {
+        let inputs = self.inputs.max(1);
+        let kind = self.kinds.get((at.topic / inputs) as usize)?;
+        Some((*kind, to_engine(TopicPartition { topic: at.topic % inputs, ..at })))
+    }
+}
+
 /// All that is kept of the partitions that the consumer thread has.
 pub(super) struct Keeper {
     restorer: Restorer,
     pub(super) ids: Option<Ids>,
     pub(super) state: Option<States>,
     pub(super) parked: Option<Parkeds>,
-    /// What there is, in order: the restorer's topics are those of the first kind for each input, then of the next.
-    kinds: Vec<Kind>,
-    /// Input topics.
-    inputs: u32,
+    topics: Topics,
 }
 
 impl Keeper {
@@ -233,19 +251,7 @@ impl Keeper {
         let inputs = u32::try_from(inputs).unwrap_or(u32::MAX);
         let all = [(Kind::Ids, ids.is_some()), (Kind::State, state.is_some()), (Kind::Parked, parked.is_some())];
         let kinds = all.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect();
-        Ok(Self { restorer: Restorer::start(source)?, ids, state, parked, kinds, inputs })
-    }
-
-    fn at(&self, kind: Kind, partition: Partition) -> TopicPartition {
-        let at = to_broker(partition);
-        let before = self.kinds.iter().take_while(|known| **known != kind).count();
-        TopicPartition { topic: at.topic + self.inputs * u32::try_from(before).unwrap_or(0), ..at }
-    }
-
-    fn of(&self, at: TopicPartition) -> Option<(Kind, Partition)> {
-        let inputs = self.inputs.max(1);
-        let kind = self.kinds.get((at.topic / inputs) as usize)?;
-        Some((*kind, to_engine(TopicPartition { topic: at.topic % inputs, ..at })))
+        Ok(Self { restorer: Restorer::start(source)?, ids, state, parked, topics: Topics { kinds, inputs } })
     }
 
     /// Reads what is missing of a partition; [`Keeper::done`] tells the numbers when all is there. Its committed offset was
@@ -257,8 +263,8 @@ impl Keeper {
             parked: self.parked.as_mut().map(|parked| parked.take(partition)),
         };
         let mut numbers = Vec::new();
-        for kind in self.kinds.clone() {
-            let at = self.at(kind, partition);
+        for kind in self.topics.kinds.clone() {
+            let at = self.topics.at(kind, partition);
             self.restorer.watch(at, false);
             numbers.extend(kept.fill(kind).map(|fill| self.restorer.want(at, fill)));
         }
@@ -266,8 +272,8 @@ impl Keeper {
     }
 
     pub(super) fn forget(&mut self, partition: Partition) {
-        for kind in self.kinds.clone() {
-            let at = self.at(kind, partition);
+        for kind in self.topics.kinds.clone() {
+            let at = self.topics.at(kind, partition);
             self.restorer.forget(at);
             self.restorer.watch(at, false);
         }
@@ -284,8 +290,8 @@ impl Keeper {
 
     /// It runs: from now on the committer adds to it, and [`Keeper::ends`] tells where its topics end.
     pub(super) fn runs(&mut self, partition: Partition) {
-        for kind in self.kinds.clone() {
-            let at = self.at(kind, partition);
+        for kind in self.topics.kinds.clone() {
+            let at = self.topics.at(kind, partition);
             self.restorer.watch(at, true);
         }
     }
@@ -294,7 +300,7 @@ impl Keeper {
     pub(super) fn ends(&mut self) -> Vec<(Kind, Partition, i64)> {
         let ends = self.restorer.ends();
         let told = |(at, end)| {
-            let (kind, partition) = self.of(at)?;
+            let (kind, partition) = self.topics.of(at)?;
             Some((kind, partition, end))
         };
         ends.into_iter().filter_map(told).collect()
@@ -317,6 +323,25 @@ impl Keeper {
         }
         if let Some(parked) = &mut self.parked {
             parked.show();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_of_the_restorer_is_of_one_kind_and_input() {
+        let partition = Partition { topic: 1, number: 4 };
+        for kinds in [vec![Kind::Parked], vec![Kind::Ids, Kind::Parked], vec![Kind::Ids, Kind::State, Kind::Parked]] {
+            let topics = Topics { kinds: kinds.clone(), inputs: 2 };
+            for (place, kind) in (0..).zip(kinds) {
+                let at = topics.at(kind, partition);
+                assert_eq!(at, TopicPartition { topic: place * 2 + 1, partition: 4 });
+                assert_eq!(topics.of(at), Some((kind, partition)));
+            }
+            assert_eq!(topics.of(TopicPartition { topic: 6, partition: 0 }), None);
         }
     }
 }

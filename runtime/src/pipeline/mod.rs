@@ -311,14 +311,10 @@ fn build(
     let (to_consumer, consumer_inbox) = bounded(CONSUMER_INBOX);
     let (to_shards, shard_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(INBOX)).unzip();
     let policy = &manifest.policy;
-    let mut shard_policy = policy.clone();
-    if let Some(dedup) = &mut shard_policy.dedup {
-        dedup.capacity = (dedup.capacity / shards as usize).max(1);
-    }
     let attention: Vec<Attention> = (0..shards).map(|_| Attention::default()).collect();
     let shifts =
         shard_inboxes.into_iter().zip(&attention).enumerate().map(|(number, (inbox, attention))| shard::Shift {
-            engine: shard_engine(&shard_policy, number, shards),
+            engine: shard_engine(policy.clone(), number, shards),
             inbox,
             attention: attention.clone(),
             committer: to_committer.clone(),
@@ -375,8 +371,11 @@ fn build(
     Built { shifts, ledger, feed }
 }
 
-fn shard_engine(policy: &Policy, number: usize, shards: u32) -> Shard<Payload> {
-    let mut engine = Shard::new(policy.clone(), seed());
+fn shard_engine(mut policy: Policy, number: usize, shards: u32) -> Shard<Payload> {
+    if let Some(dedup) = &mut policy.dedup {
+        dedup.capacity = (dedup.capacity / shards as usize).max(1);
+    }
+    let mut engine = Shard::new(policy, seed());
     engine.stands_at(u32::try_from(number).unwrap_or(0), shards);
     engine
 }

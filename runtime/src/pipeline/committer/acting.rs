@@ -6,6 +6,14 @@ use keyrail_engine::pipeline::Action;
 use keyrail_engine::seen;
 
 impl Worker {
+    /// The transaction is given up: what it was to hold is of no use to the next.
+    pub(super) fn forget_asked(&mut self) {
+        let of_it =
+            |action: &Action| matches!(action, Action::Mark { .. } | Action::Keep { .. } | Action::Unpark { .. });
+        self.actions.retain(|action| !of_it(action));
+        self.produced.clear();
+    }
+
     pub(super) fn act(&mut self) -> Result<(), Trouble> {
         // Producing may bring more to do.
         while !self.actions.is_empty() {

@@ -73,6 +73,11 @@ fn a_folder_is_made_filled_and_read_at_rest_and_beside_its_process() {
     all_four(&folder, 2);
     let (code, out, _) = run(&folder, &["topics", "--print"], "");
     assert_eq!((code, out.as_str()), (0, ""));
+    // A retry topic is needed when something is parked; until then it is of no concern.
+    let (code, out, _) = run(&folder, &["topics", "--all"], "");
+    assert!(code == 0 && out.matches("  unused  ").count() == 1 && out.contains("copy.orders.retry"), "{out}");
+    let (code, out, _) = run(&folder, &["topics", "--all", "--create"], "");
+    assert!(code == 0 && out.matches("  created  ").count() == 1, "{out}");
     drop(held);
 }
 
