@@ -87,7 +87,7 @@ struct Options {
 const HELP: &str = "\
 cargo xtask faults [--kills N] [--doubts N] [--seeds N] [--fresh]
 
-  --kills N    workers to kill on a real Kafka, at random and at named points, each (default 100)
+  --kills N    workers to kill on a real Kafka, at random, at named points and with state, in all (default 300)
   --doubts N   requests of transactions to leave in doubt (default 100)
   --seeds N    seeds of the simulator (default 1000)
   --fresh      forget what ran before; without it, it goes on where it was interrupted
@@ -130,7 +130,7 @@ pub(crate) fn command(place: &Place, args: &[String]) -> Result<ExitCode, String
 }
 
 fn parse(args: &[String]) -> Result<Option<Options>, String> {
-    let mut options = Options { kills: 100, doubts: 100, seeds: 1_000, fresh: false };
+    let mut options = Options { kills: 300, doubts: 100, seeds: 1_000, fresh: false };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut number = || {
@@ -153,7 +153,7 @@ fn parse(args: &[String]) -> Result<Option<Options>, String> {
 fn due(row: &Row, options: &Options, so_far: &Tally) -> Option<u64> {
     let (wanted, have, round) = match row.until {
         Until::Once => (1, so_far.rounds, 1),
-        Until::Kills => (options.kills, so_far.kills, ROUND),
+        Until::Kills => (share(options.kills), so_far.kills, ROUND),
         Until::Doubts => (options.doubts, so_far.doubts, ROUND),
         Until::Seeds => (options.seeds, so_far.seeds, SEEDS_A_ROUND),
     };
@@ -161,6 +161,11 @@ fn due(row: &Row, options: &Options, so_far: &Tally) -> Option<u64> {
     // A round that brought nothing would be played for ever.
     let stuck = so_far.rounds > 0 && have == 0;
     (left > 0 && so_far.is_good() && !stuck).then_some(left.min(round))
+}
+
+/// What each row of kills has of all.
+fn share(kills: u64) -> u64 {
+    kills.div_ceil(ROWS.iter().filter(|row| row.until == Until::Kills).count() as u64)
 }
 
 fn command_of(
@@ -265,6 +270,9 @@ impl Book {
         for (row, tally) in ROWS.iter().zip(&self.tallies) {
             page.push_str(&format!("| {} | {} |\n", row.fault, tally.cells().join(" | ")));
         }
+        let mut all = Tally::default();
+        self.tallies.iter().for_each(|tally| all.add(tally));
+        page.push_str(&format!("| **in all** | {} |\n", all.cells().join(" | ")));
         page.push_str(
             "\n`messages` are those that a judge has followed by their ids, from input to output or dead letter, as a reader of \
              committed records; `twice` counts runs with exactly-once alone. Tests that judge otherwise show no messages.\n",
@@ -299,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_row_is_played_until_it_has_enough_or_has_failed() {
-        let options = Options { kills: 250, doubts: 1, seeds: 1, fresh: false };
+        let options = Options { kills: 750, doubts: 1, seeds: 1, fresh: false };
         let row = ROWS.iter().find(|row| row.until == Until::Kills);
         let due = |tally: &Tally| row.and_then(|row| due(row, &options, tally));
         assert_eq!(due(&Tally::default()), Some(100));

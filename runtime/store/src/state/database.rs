@@ -6,10 +6,11 @@ use crate::Error;
 use crate::folder;
 use crate::task::locked;
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
-/// More readers than this wait for each other.
+/// More readers than this wait for each other, or than there are cores: each has its share of the memory for pages.
 const MOST_READERS: usize = 8;
 
 pub(super) struct Database {
@@ -20,6 +21,7 @@ pub(super) struct Database {
     pub(super) writer: Mutex<Writer>,
     readers: Mutex<Readers>,
     reader_is_back: Condvar,
+    most_readers: usize,
     reader_bytes: usize,
     damage: OnceLock<Error>,
 }
@@ -74,6 +76,7 @@ impl Database {
         let file = path(dir, number);
         // A third for the one that writes.
         let writer = Writer::open(&file, options.page_cache_bytes / 3, options.watcher.clone())?;
+        let most_readers = std::thread::available_parallelism().map_or(2, NonZero::get).clamp(2, MOST_READERS);
         Ok(Self {
             file,
             number,
@@ -81,7 +84,8 @@ impl Database {
             writer: Mutex::new(writer),
             readers: Mutex::default(),
             reader_is_back: Condvar::new(),
-            reader_bytes: options.page_cache_bytes / 3 * 2 / MOST_READERS,
+            most_readers,
+            reader_bytes: options.page_cache_bytes / 3 * 2 / most_readers,
             damage: OnceLock::new(),
         })
     }
@@ -118,7 +122,7 @@ impl Database {
             if let Some(reader) = readers.idle.pop() {
                 return Ok(reader);
             }
-            if readers.open < MOST_READERS {
+            if readers.open < self.most_readers {
                 break;
             }
             readers = self.reader_is_back.wait(readers).unwrap_or_else(PoisonError::into_inner);

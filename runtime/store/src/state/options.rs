@@ -26,7 +26,7 @@ pub type StateWatcher = Arc<dyn Fn(StateStep) -> io::Result<()> + Send + Sync>;
 #[derive(Clone)]
 pub struct StateOptions {
     /// Bytes of changes in memory, for all tasks together: those that wait to be written, and those that were written last
-    /// and are kept to be read. Writing begins at a quarter of it. At least 1 MiB.
+    /// and are kept to be read. Writing begins at half of it. At least 1 MiB.
     pub budget_bytes: usize,
     /// Bytes of the database's pages in memory, for all tasks together.
     pub page_cache_bytes: usize,

@@ -282,7 +282,7 @@ impl Shared {
                 (used + bytes <= self.budget || used < self.budget / 8).then_some(used + bytes)
             };
             if let Ok(before) = self.waiting.fetch_update(Relaxed, Relaxed, fits) {
-                if before + bytes > self.budget / 4 {
+                if before + bytes > self.budget / 2 {
                     self.bell.ring();
                 }
                 self.keep_less(self.budget.saturating_sub(before + bytes));
@@ -357,10 +357,11 @@ impl Shared {
     fn write_due(&self) -> Result<(), Error> {
         loop {
             let _passing = locked(&self.passing);
-            let crowded = self.wanted.swap(false, Relaxed) || self.waiting.load(Relaxed) > self.budget / 4;
+            let crowded = self.wanted.swap(false, Relaxed) || self.waiting.load(Relaxed) > self.budget / 2;
             let mut tasks = self.tasks();
+            // One after the other: the more changes there are of a task, the more of them share a block.
             let most = tasks.iter().map(|task| task.waiting_bytes()).max().unwrap_or(0);
-            let large = |task: &Task| crowded && task.waiting_bytes() >= (most / 4).max(1);
+            let large = |task: &Task| crowded && task.waiting_bytes() >= most.max(1);
             tasks.retain(|task| large(task) || task.is_due(self.options.age));
             if tasks.is_empty() || self.stopped.load(Relaxed) {
                 // What failed may be of a task that is gone.

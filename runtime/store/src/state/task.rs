@@ -3,7 +3,7 @@
 use super::block::{Block, Row};
 use super::database::Database;
 use super::flush::Job;
-use super::layer::{Layer, size};
+use super::layer::{Layer, hint_of, size};
 use super::record::Record;
 use super::sqlite::{Failure, Reader, disk_bytes};
 use super::store::{Running, Shared};
@@ -257,12 +257,14 @@ impl Memory {
     }
 
     fn get(&self, key: &[u8]) -> Option<Option<Entry>> {
-        let lower = || self.lower.as_ref().and_then(|lower| lower.layer.get(key));
-        self.upper.get(key).or_else(lower).map(|entry| entry.cloned())
+        let hint = hint_of(key);
+        let lower = || self.lower.as_ref().and_then(|lower| lower.layer.get(key, hint));
+        self.upper.get(key, hint).or_else(lower).map(|entry| entry.cloned())
     }
 
     fn has(&self, key: &[u8]) -> bool {
-        self.upper.has(key) || self.lower.as_ref().is_some_and(|lower| lower.layer.has(key))
+        let hint = hint_of(key);
+        self.upper.has(key, hint) || self.lower.as_ref().is_some_and(|lower| lower.layer.has(key, hint))
     }
 
     /// What the layers say of keys with that prefix, in order, until so many are there.
@@ -380,7 +382,7 @@ impl StateIndex for DiskState {
             let memory = task.memory();
             found.extend(memory.upper.expiring(before_ms).take(limit).cloned());
             let lower = memory.lower.iter().flat_map(|lower| lower.layer.expiring(before_ms));
-            found.extend(lower.filter(|(_, key)| !memory.upper.has(key)).take(limit).cloned());
+            found.extend(lower.filter(|(_, key)| !memory.upper.has(key, hint_of(key))).take(limit).cloned());
         }
         let (mut left, mut wrong) = (limit, false);
         task.walk(expiry_of(task.id), Vec::new(), &mut |row| {

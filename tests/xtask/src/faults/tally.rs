@@ -44,7 +44,7 @@ impl Tally {
         self.doubts += before(line, " ends in doubt").unwrap_or(0);
         // The last line of a run; those before it say how far it is.
         self.kills += before(line, " deaths, ").unwrap_or(0);
-        if line.contains("messages; settled") {
+        if line.contains("; settled ") {
             self.kills += before(line, " kills, ").unwrap_or(0);
         }
         let Some(ids) = before(line, " ids, ") else { return };
@@ -134,7 +134,7 @@ mod tests {
     fn what_the_tests_say_is_added_up() {
         let tally = heard(&[
             "    three_workers 3.0 s: 10 of 50 kills, 7000 messages sent",
-            "    three_workers 90.1 s: 50 kills, 100000 messages; settled 2.1 s after the last",
+            "    three_workers 90.1 s: 50 kills, 100000 messages, 0 sent again; settled 2.1 s after the last",
             "    three_workers 91.0 s: outputs: 99900 ids, 99900 records, 0 lost, 0 strangers, 0 overtook, 0 left out in a \
              replay, 0 duplicates, 0 steps back",
             "    with_at_least_once_x 16.2 s: Settling: 5 deaths, 3396 messages, at most 1788 repeats",
