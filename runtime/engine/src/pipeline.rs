@@ -9,6 +9,7 @@ mod outbox;
 mod parkings;
 mod publish;
 mod revoke;
+mod rounds;
 mod task;
 mod transaction;
 mod verdicts;
@@ -33,6 +34,7 @@ use alloc::vec::Vec;
 use commit::InFlight;
 use outbox::Outbox;
 use revoke::Revoke;
+use rounds::Rounds;
 use task::{Phase, Task};
 use transaction::Transactions;
 
@@ -80,8 +82,8 @@ pub enum Action {
         /// Only the headers that tell the origin and the reason: the full set was too large.
         short: bool,
     },
-    /// Write these ids to the partition's topic of seen ids ([`crate::seen::encode`]), into the present transaction; its
-    /// report comes back under this token.
+    /// Write these ids to the partition's topic of seen ids ([`crate::seen::encode`]), with exactly-once into the present
+    /// transaction; its report comes back under this token. Not, if the ledger [does not wait](Pipeline::awaits) for it any more.
     Mark {
         /// The record.
         token: Token,
@@ -92,7 +94,7 @@ pub enum Action {
         /// When they were marked, milliseconds since the Unix epoch.
         time_ms: i64,
     },
-    /// These ids are committed: from now on [`Past`](crate::dedup::Past) must answer for them. Then tell every shard, by
+    /// These ids are committed, or with at-least-once written: from now on [`Past`](crate::dedup::Past) must answer for them. Then tell every shard, by
     /// [`Shard::marked`](crate::shard::Shard::marked).
     Marked {
         /// The input partition.
@@ -102,8 +104,9 @@ pub enum Action {
         /// As written.
         time_ms: i64,
     },
-    /// Write these changes to the partition's topic of state ([`crate::state::encode`]), a record each, into the present
-    /// transaction; the reports of all of them come back under this token.
+    /// Write these changes to the partition's topic of state ([`crate::state::encode`]), a record each, with exactly-once into
+    /// the present transaction; the reports of all of them come back under this token. Not those that are left, if the ledger
+    /// [does not wait](Pipeline::awaits) for them any more.
     Keep {
         /// The records.
         token: Token,
@@ -112,7 +115,7 @@ pub enum Action {
         /// Each key once.
         changes: Arc<[Change]>,
     },
-    /// These changes are committed: from now on [`Kept`](crate::state::Kept) must answer for them. Then tell every shard, by
+    /// These changes are committed, or with at-least-once written: from now on [`Kept`](crate::state::Kept) must answer for them. Then tell every shard, by
     /// [`Shard::kept`](crate::shard::Shard::kept).
     Kept {
         /// The input partition.
@@ -265,6 +268,8 @@ pub struct Pipeline<M> {
     revoke: Option<Revoke>,
     /// With exactly-once.
     transactions: Option<Transactions>,
+    /// With at-least-once, where ids or state are kept.
+    rounds: Option<Rounds>,
     /// Fetching is paused by the byte budget: silence is no stall.
     gated: bool,
 }
@@ -275,6 +280,7 @@ impl<M> Pipeline<M> {
     pub fn new(policy: Policy, shards: u32, timing: Timing) -> Self {
         Self {
             transactions: Transactions::of(policy.guarantee),
+            rounds: Rounds::of(&policy),
             policy,
             shards,
             timing,
@@ -298,6 +304,9 @@ impl<M> Pipeline<M> {
         if let Some(transactions) = self.transactions.as_mut().filter(|_| opened.anew) {
             // What is known of offsets is of another log.
             transactions.forget(partition);
+        }
+        if let Some(rounds) = &mut self.rounds {
+            rounds.forget(partition);
         }
         let mut task = Task::new(opened, now);
         if let Some(old) = self.tasks.remove(&partition) {
@@ -351,7 +360,11 @@ impl<M> Pipeline<M> {
         } else {
             self.resend_letters(now, actions);
             self.rewind_due(now, actions);
-            self.commit_if_due(now, actions);
+            if self.rounds.is_some() {
+                self.commit_in_rounds(now, actions);
+            } else {
+                self.commit_if_due(now, actions);
+            }
         }
         self.find_stalls(now, actions);
         self.check_revoke(now, actions);
@@ -363,6 +376,8 @@ impl<M> Pipeline<M> {
             if let Phase::Refused { due_ms, .. } = task.phase
                 && now.steady_ms >= due_ms
                 && !revoke.is_some_and(|r| r.takes(*partition))
+                // What has settled does not run again: who runs next must find what it left.
+                && (self.rounds.is_none() || task.is_written() || self.policy.has(Bug::RewindUnwritten))
             {
                 let progress = task.progress(&self.policy);
                 task.phase = Phase::Rewinding(progress.clone());

@@ -174,6 +174,24 @@ bugs! {
     ParkedOnceOnly,
     /// A shell's: reads what was parked by transactions that were not committed, too.
     ParkedUncommitted,
+    /// Without transactions: writes an id before the records of its message are acknowledged.
+    MarkUnacknowledged,
+    /// Without transactions: writes ids with the state of their messages, not behind it.
+    IdsWithState,
+    /// Without transactions: commits offsets before the ids of their messages are written.
+    OffsetsBeforeIds,
+    /// Without transactions: settles a message before one of its key that was published before it.
+    SettleOutOfLine,
+    /// Without transactions: writes the state of a round that was refused over that of a later one.
+    PutBackOverNewer,
+    /// Without transactions: forgets the state of a round that was refused.
+    ForgetRefusedRound,
+    /// Without transactions: rewinds a partition before what its settled messages left is written.
+    RewindUnwritten,
+    /// Without transactions: commits for the last time what is not written.
+    ReleaseUnwritten,
+    /// Without transactions: deletes what has ended though a new value of it is being written.
+    ExpireWritten,
     /// A shell's: tells shards that state is kept before its store has it.
     ShardsForgetFirst,
     /// A shell's: reads state of transactions that were not committed, too.

@@ -29,16 +29,22 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether seen ids outlive the process: they are committed with the effects that they stand for.
+    /// Whether seen ids outlive the process: they are committed with, or behind, the effects that they stand for.
     #[must_use]
     pub const fn keeps_ids(&self) -> bool {
-        matches!((&self.dedup, self.guarantee), (Some(Dedup { kept: true, .. }), Guarantee::ExactlyOnce))
+        matches!(&self.dedup, Some(Dedup { kept: true, .. }))
     }
 
-    /// Whether handlers have state: it is committed with the effects and the offsets of the messages that it follows from.
+    /// Whether handlers have state: it is committed with the effects and the offsets of the messages that it follows from, or
+    /// before these offsets.
     #[must_use]
     pub const fn keeps_state(&self) -> bool {
-        self.state && matches!(self.guarantee, Guarantee::ExactlyOnce)
+        self.state
+    }
+
+    /// Whether what is kept is written for itself, each step before the next: state, ids, offsets.
+    pub(crate) const fn commits_in_rounds(&self) -> bool {
+        matches!(self.guarantee, Guarantee::AtLeastOnce) && (self.keeps_ids() || self.keeps_state())
     }
 
     /// Whether messages are parked: they are written to the retry topic in the transaction that moves their offset.
@@ -159,7 +165,7 @@ pub struct Dedup {
     pub window_ms: u64,
     /// What happens to a message without an id.
     pub absent: Absent,
-    /// With exactly-once: ids are committed with what they stand for, and outlive the process ([`Policy::keeps_ids`]).
+    /// Ids are written with, or behind, what they stand for, and outlive the process ([`Policy::keeps_ids`]).
     pub kept: bool,
     /// Of ids that are not kept, how many one shard remembers at most; older ones are forgotten first.
     pub capacity: usize,

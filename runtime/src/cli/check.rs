@@ -28,8 +28,8 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
             terminal::print(text.as_bytes(), "the configuration")?;
         }
         admin(config, &host, &mut report);
-        store(&host, &pipelines, &mut report);
         let pipelines = handlers(pipelines, &mut report);
+        store(&host, &pipelines, &mut report);
         match host.broker {
             #[cfg(feature = "kafka")]
             BrokerKind::Kafka => topics::check(&host, &pipelines, *durability, &mut report),
@@ -68,9 +68,6 @@ fn configuration(config: &Config, report: &mut Report, wrong_use: &mut bool) -> 
         let inputs: Vec<&str> = pipeline.input.iter().map(String::as_str).chain(patterns).collect();
         let message = format!("group {}: {}", pipeline.group, inputs.join(", "));
         report.add(Verdict::Ok, "pipeline", &pipeline.name, message);
-        for warning in &pipeline.warnings {
-            report.add(Verdict::Warning, "pipeline", &pipeline.name, warning.clone());
-        }
     }
     Some((host, pipelines))
 }
@@ -105,9 +102,12 @@ fn admin(config: &Config, host: &Host, report: &mut Report) {
     };
 }
 
-/// Exactly-once pipelines write under a name that is kept there.
+/// Exactly-once pipelines write under a name that is kept there, and what is known of ids and of state is.
 fn store(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
-    if pipelines.iter().all(|pipeline| pipeline.policy.guarantee != Guarantee::ExactlyOnce) {
+    let uses = |pipeline: &Pipeline| {
+        pipeline.policy.guarantee == Guarantee::ExactlyOnce || pipeline.seen.is_some() || pipeline.state.is_some()
+    };
+    if !pipelines.iter().any(uses) {
         return;
     }
     let name = host.store_dir.display().to_string();
@@ -149,13 +149,10 @@ fn unsupported(handler: &Handler, pipeline: &Pipeline, name: &str, report: &mut 
     let facts = handler.facts();
     let never = |what: &str| format!("nothing, if the handler never uses {what}; else it fails wherever it does");
     if facts.uses_state() && pipeline.state.is_none() {
-        let (why, cure) = if pipeline.policy.guarantee == Guarantee::AtLeastOnce {
-            ("needs guarantee = \"exactly-once\"", "set that, or ")
-        } else {
-            ("needs an order key, and order.by is \"none\"", "set another, or ")
-        };
-        let message = format!("imports state, which {why}: each call of it answers with an error");
-        report.add(Verdict::Warning, "handler", name, message).cure = format!("{cure}{}", never("state"));
+        let message =
+            "imports state, which needs an order key, and order.by is \"none\": each call of it answers with an error";
+        let cure = format!("set another, or {}", never("state"));
+        report.add(Verdict::Warning, "handler", name, message.to_owned()).cure = cure;
     }
     if facts.uses_timers() {
         let message = "imports timers, which are not there yet: each call of them answers with an error".to_owned();

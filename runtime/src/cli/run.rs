@@ -19,11 +19,6 @@ pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         .map_err(|faults| config.faulty("the configuration has faults, and nothing was started", &faults))?;
     set_up_log(host.logging)?;
     keyrail::fail::arm().map_err(anyhow::Error::msg)?;
-    for pipeline in &pipelines {
-        for warning in &pipeline.warnings {
-            tracing::warn!(pipeline = pipeline.name, "{warning}");
-        }
-    }
     // IMPORTANT: before the port, which the process that holds the folder most often holds too: that process is the cause.
     let claim = claim(&host)?;
     let (stop, health, metrics) = (Stop::new(), Arc::new(Health::new()), Arc::new(Metrics::new()));

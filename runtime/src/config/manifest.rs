@@ -59,7 +59,6 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
     let seen = seen(&mut reader, &policy, &group, &input);
     let parked = parked(&mut reader, &policy, &group, &input);
     let (config, config_hidden) = handler_config(&mut reader);
-    let warnings = warnings(&policy);
     let pipeline = Pipeline {
         name: source.name.to_owned(),
         manifest: source.dir.join(format!("{}.toml", source.name)),
@@ -79,7 +78,6 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
         parked,
         config,
         config_hidden,
-        warnings,
     };
     Some(Manifest {
         pipeline,
@@ -327,7 +325,7 @@ fn dedup(reader: &mut Reader<'_, '_>) -> Option<Dedup> {
     Some(Dedup { id: id.unwrap_or(IdFrom::Digest), window_ms, absent, kept: true, capacity: DEDUP_CAPACITY })
 }
 
-/// In a transaction with what their messages did, ids outlive the process.
+/// Written with, or behind, what their messages did, ids outlive the process.
 fn seen(reader: &mut Reader<'_, '_>, policy: &Policy, group: &str, input: &[Text]) -> Option<Seen> {
     let dedup = policy.dedup.as_ref().filter(|_| policy.keeps_ids())?;
     let topics = input.iter().map(|input| topic::seen(group, &input.text)).collect::<Vec<_>>();
@@ -366,14 +364,4 @@ fn handler_config(reader: &mut Reader<'_, '_>) -> (Vec<(String, String)>, BTreeS
     let strings = reader.strings("config");
     let hidden = strings.iter().filter(|(entry, _)| entry.node.replaced).map(|(entry, _)| entry.name.clone()).collect();
     (strings.into_iter().map(|(entry, value)| (entry.name.clone(), value)).collect(), hidden)
-}
-
-fn warnings(policy: &Policy) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if policy.dedup.is_some() && !policy.keeps_ids() {
-        let kept = "dedup: with guarantee = \"at-least-once\" ids are in memory alone, and forgotten at a restart or when a \
-                    partition moves";
-        warnings.push(kept.to_owned());
-    }
-    warnings
 }

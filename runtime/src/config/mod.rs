@@ -191,8 +191,6 @@ pub struct Pipeline {
     pub config: Vec<(String, String)>,
     /// Names in `config` whose values hold a variable of the environment: never to be shown.
     pub config_hidden: BTreeSet<String>,
-    /// What is allowed and may surprise; for `run` and `check` to show.
-    pub warnings: Vec<String>,
 }
 
 /// `from`: where a group without committed offsets starts.

@@ -2,7 +2,7 @@
 
 use super::units::Refused;
 use super::{Pipeline, State, topic};
-use keyrail_engine::policy::{Guarantee, OrderBy};
+use keyrail_engine::policy::OrderBy;
 use regex_lite::Regex;
 use std::collections::BTreeSet;
 
@@ -82,13 +82,13 @@ impl Pipeline {
         (!found.input.is_empty()).then_some(found)
     }
 
-    /// This pipeline with a handler that asks for state. With at-least-once, or without an order key, it gets none: that each
-    /// call of it says so is the handler's to deal with, since some toolchains ask for everything.
+    /// This pipeline with a handler that asks for state. Without an order key it gets none: that each call of it says so is the
+    /// handler's to deal with, since some toolchains ask for everything.
     ///
     /// # Errors
     /// A topic of its state can't have its name.
     pub fn with_state(mut self) -> Result<Self, String> {
-        if self.policy.guarantee != Guarantee::ExactlyOnce || self.policy.order.by == OrderBy::None {
+        if self.policy.order.by == OrderBy::None {
             return Ok(self);
         }
         let topics: Vec<String> = self.input.iter().map(|input| topic::state(&self.group, input)).collect();
@@ -162,7 +162,8 @@ mod tests {
             found.and_then(|found| found.seen).map(|seen| seen.topics)
         };
         assert_eq!(seen(text, &["b", "ab"]), Some(vec!["p.first.seen".to_owned(), "p.ab.seen".to_owned()]));
-        assert_eq!(seen(&format!("guarantee = \"at-least-once\"\n{text}"), &["ab"]), None, "they are in memory");
+        let at_least_once = format!("guarantee = \"at-least-once\"\n{text}");
+        assert_eq!(seen(&at_least_once, &["ab"]), Some(vec!["p.first.seen".to_owned(), "p.ab.seen".to_owned()]));
         // Its dead letters' name just fits, the others do not.
         let long = format!("a{}", "x".repeat(242));
         assert_eq!(seen(text, &[&long]), Some(vec!["p.first.seen".to_owned()]));
@@ -177,9 +178,8 @@ mod tests {
         let expanded = with_state(two).map(|pipeline| pipeline.with_topics(&names(&["b1", "a"])));
         let expanded = expanded.ok().flatten().and_then(|pipeline| pipeline.state);
         assert_eq!(expanded.map(|state| state.topics), Some(vec!["p.a.state".to_owned(), "p.b1.state".to_owned()]));
-        for none in ["guarantee = \"at-least-once\"\n", "order.by = \"none\"\n"] {
-            assert_eq!(topics(&format!("{two}{none}")), Ok(None));
-        }
+        assert_eq!(topics(&format!("{two}guarantee = \"at-least-once\"\n")), Ok(Some(vec!["p.a.state".to_owned()])));
+        assert_eq!(topics(&format!("{two}order.by = \"none\"\n")), Ok(None));
         // That of what is parked is as long, and is found first.
         let mut long = for_tests("p", &format!("handler = \"h.wasm\"\ninput = [\"{}\"]\n", "t".repeat(241)));
         long.group = "pp".to_owned();

@@ -79,10 +79,7 @@ impl Case {
         }
         match self.pipelines() {
             Ok(pipelines) => {
-                for pipeline in pipelines {
-                    let warnings = pipeline.warnings.iter().map(|warning| format!("\nwarning: {warning}\n"));
-                    told.push(pipeline.resolved() + &warnings.collect::<String>());
-                }
+                told.extend(pipelines.iter().map(config::Pipeline::resolved));
             }
             Err(faults) => told.push(format!("{faults}\n")),
         }

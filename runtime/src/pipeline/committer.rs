@@ -98,14 +98,12 @@ struct Worker {
     waited: bool,
     /// What internal topics hold of the partitions.
     memory: Memory,
-    /// Where internal topics ended when that was asked. Once a transaction that ends later is committed, all below is
-    /// known: what was under way then has ended.
+    /// Where internal topics ended when that was asked. Once a commit that is sent later stands, all below is known: what was
+    /// under way then has ended, and the partition was this process's still.
     ends: Ends,
-    /// Those that were asked before the end of the transaction of this number was sent.
+    /// Those that were asked before the commit of this number was sent.
     ends_before: Option<(u64, Ends)>,
     letters: Letters,
-    /// How often the transactional producer was made anew: marks and state of before belong to no transaction any more.
-    renewals: u64,
     /// When state that has ended is looked for again.
     next_sweep: Instant,
     /// What is parked with the present transaction.
@@ -129,7 +127,6 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
         ends: BTreeMap::new(),
         ends_before: None,
         letters: Letters::default(),
-        renewals: 0,
         next_sweep: Instant::now(),
         produced: Produced::default(),
     };
@@ -304,6 +301,9 @@ impl Worker {
             Ended::Commit(number, result) => {
                 self.note_commit(&result, false);
                 self.ledger.engine.commit_finished(number, result.is_ok());
+                if result.is_ok() {
+                    self.reach_ends(number)?;
+                }
             }
             Ended::Transaction(number, result) => {
                 self.count_commit(result.is_ok());
@@ -347,16 +347,13 @@ impl Worker {
                 if self.revoking {
                     pass(Point::BeforeLastCommit);
                 }
-                if !self.ends.is_empty() {
-                    self.ends_before = Some((number, std::mem::take(&mut self.ends)));
-                }
+                self.note_ends(number);
                 let ended = self.ledger.sink.commit(number, broker_offsets(&offsets));
                 ended.map_or(Ok(()), |ended| self.note_end(ended))
             }
             Action::CommitAndRelease { offsets, .. } => self.release(&offsets),
             Action::Release { unfinished, .. } => self.released(unfinished),
             Action::Renew => {
-                self.renewals += 1;
                 self.ends.clear();
                 self.forget_asked();
                 self.ledger.sink.renew();
@@ -386,6 +383,7 @@ impl Worker {
             Action::Pause(partition) => self.tell_consumer(ToConsumer::Pause(partition)),
             Action::Resume(partition) => self.tell_consumer(ToConsumer::Resume(partition)),
             Action::Rewind { partition, start, settled } => {
+                self.memory.suspend(partition);
                 self.tell_consumer(ToConsumer::Rewind { partition, start, settled })
             }
             Action::Stalled { partition, position, .. } => {

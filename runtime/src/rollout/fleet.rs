@@ -278,9 +278,6 @@ impl Fleet {
             return self.refuse(name, "a pipeline's topics are not fit", &why);
         }
         self.refused.remove(name);
-        for warning in &ready.manifest.warnings {
-            tracing::warn!(pipeline = name, "{warning}");
-        }
         let digest = short(ready.handler.digest());
         let rollouts = &self.setup.shared.metrics.pipeline(name).rollouts;
         if step == Step::Restart {

@@ -72,7 +72,7 @@ fn refused(refused: Refused) -> WireError {
 }
 
 fn none() -> WireError {
-    WireError::Other("state needs guarantee = \"exactly-once\" in the pipeline's manifest".to_owned())
+    WireError::Other("there is no state here: the handler runs without".to_owned())
 }
 
 type Found<T> = Result<std::result::Result<T, WireError>>;

@@ -144,7 +144,9 @@ pub(crate) fn tell_oracle(call: &Call, mail: &Mail, env: &mut Env) {
                 let run = mail.run(ticket.epoch);
                 env.oracle.answered(run, rec, outcome, now);
                 if let Some(touch) = call.touches.get(slot).and_then(Option::as_ref) {
-                    env.oracle.touched(run, rec.offset, touch);
+                    let (stands, latest_wall_ms) =
+                        (matches!(outcome, Outcome::Done | Outcome::Skip), env.latest_wall());
+                    env.oracle.touched(run, (rec.partition, rec.offset), touch, (stands, latest_wall_ms));
                 }
             }
         }

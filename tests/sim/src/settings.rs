@@ -121,14 +121,15 @@ impl Settings {
         let mut policy = Policy { guarantee, ..draw_policy(&mut rng) };
         policy.planted = planted;
         // Most of those that can.
-        policy.state = guarantee == Guarantee::ExactlyOnce && seed / 2 % 5 != 4;
+        let keeps = guarantee == Guarantee::ExactlyOnce || !(seed / 2).is_multiple_of(3);
+        policy.state = keeps && seed / 2 % 5 != 4;
         // So do two thirds park.
         if guarantee == Guarantee::ExactlyOnce && seed / 2 % 3 != 2 {
             policy.retry.in_place_ms = Some([0, 20, 100, 300][(seed / 6 % 4) as usize]);
             policy.retry.in_place_most = [1, 4, 1_000][(seed / 14 % 3) as usize];
         }
         if let Some(dedup) = &mut policy.dedup {
-            dedup.kept = guarantee == Guarantee::ExactlyOnce;
+            dedup.kept = keeps;
         }
         Self {
             seed,

@@ -67,9 +67,14 @@ impl<M> Pipeline<M> {
         let mut states = Vec::new();
         for (partition, last) in partitions {
             let Some(task) = self.tasks.get_mut(partition) else { continue };
-            task.dirty = false;
-            let progress = task.progress(&self.policy);
-            let in_good_order = *last && task.is_drained();
+            let (progress, written) = if self.rounds.is_some() {
+                let Some(durable) = task.durable(*last, &self.policy) else { continue };
+                (durable, task.is_written())
+            } else {
+                task.dirty = false;
+                (task.progress(&self.policy), true)
+            };
+            let in_good_order = *last && task.is_drained() && written;
             let omitted =
                 self.policy.has(Bug::OmitUnmoved) && task.committed.as_ref().is_some_and(|c| c.point == progress.point);
             let unmoved = task.committed.as_ref() == Some(&progress) && !task.touched;
@@ -115,7 +120,7 @@ impl<M> Pipeline<M> {
     }
 
     /// A failed commit is never taken for a successful one: its partitions stay due.
-    fn failed(&mut self, ended: &InFlight) {
+    pub(super) fn failed(&mut self, ended: &InFlight) {
         for (partition, epoch, _) in &ended.states {
             if let Some(task) = self.tasks.get_mut(partition)
                 && task.epoch == *epoch

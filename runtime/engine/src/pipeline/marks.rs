@@ -1,5 +1,5 @@
 //! Which ids a transaction marks as seen and which state it changes: both are written with it, and count once it is committed.
-//! Of ids there is one record for each partition, of state one for each key that changes.
+//! Of ids there is one record for each partition, of state one for each key that changes. Without transactions: [`super::rounds`].
 
 use super::outbox::Token;
 use super::transaction::{Phase, Transactions};
@@ -46,16 +46,16 @@ impl Token {
 
 /// What a partition writes with the transaction, or a part of it.
 #[derive(Debug)]
-struct Written {
-    partition: Partition,
-    epoch: Epoch,
-    what: What,
+pub(super) struct Written {
+    pub(super) partition: Partition,
+    pub(super) epoch: Epoch,
+    pub(super) what: What,
     /// Records without a report.
-    open: usize,
+    pub(super) open: usize,
 }
 
 #[derive(Debug, Clone)]
-enum What {
+pub(super) enum What {
     Seen {
         ids: Arc<[MessageId]>,
         time_ms: i64,
@@ -67,7 +67,7 @@ enum What {
 
 impl Written {
     /// It is committed.
-    fn passed(&self) -> Option<Action> {
+    pub(super) fn passed(&self) -> Option<Action> {
         let partition = self.partition;
         match self.what.clone() {
             What::Seen { ids, time_ms } => Some(Action::Marked { partition, ids, time_ms }),
@@ -80,12 +80,12 @@ impl Written {
 /// Records of marks, and of state, of the present transaction.
 #[derive(Debug)]
 pub(super) struct Marks {
-    records: BTreeMap<Token, Written>,
+    pub(super) records: BTreeMap<Token, Written>,
     tokens: u64,
     /// How many ids go into one record: fewer where their topic does not take as many.
-    most: usize,
+    pub(super) most: usize,
     /// The latest wall time of a mark: an id does not live shorter because a clock went back.
-    latest_ms: i64,
+    pub(super) latest_ms: i64,
 }
 
 impl Marks {
@@ -101,7 +101,7 @@ impl Marks {
         self.records.clear();
     }
 
-    fn write(&mut self, partition: Partition, epoch: Epoch, what: What) -> Token {
+    pub(super) fn write(&mut self, partition: Partition, epoch: Epoch, what: What) -> Token {
         self.tokens += 1;
         let (kind, open) = match &what {
             What::State(changes) => (STATE, changes.len()),
@@ -147,9 +147,12 @@ impl<M> Pipeline<M> {
         }
     }
 
-    /// What stands under these keys, by what is kept, has ended: they are deleted with the present transaction, unless it
-    /// changes them anyway. Whoever finds them must know all that is committed. `false`: there is no transaction for it now.
+    /// What stands under these keys, by what is kept, has ended: they are deleted with the present transaction, or the next
+    /// round, unless it changes them anyway. Whoever finds them must know all that is committed. `false`: not now.
     pub fn expired(&mut self, partition: Partition, keys: &[Arc<[u8]>], now: Now) -> bool {
+        if self.rounds.is_some() {
+            return self.expired_in_rounds(partition, keys);
+        }
         let Some(transactions) = self.transactions.as_mut().filter(|t| t.phase() == Phase::Open) else { return false };
         let Some(task) = self.tasks.get_mut(&partition).filter(|t| t.phase == task::Phase::Active) else {
             return false;
@@ -197,7 +200,18 @@ impl<M> Pipeline<M> {
         }
     }
 
+    /// Whether the report of this record of marks, or of these of state, is waited for: what was given up need not be written.
+    #[must_use]
+    pub fn awaits(&self, token: Token) -> bool {
+        let own = self.rounds.as_ref().map(|rounds| &rounds.marks);
+        let marks = own.or_else(|| self.transactions.as_ref().map(|transactions| &transactions.marks));
+        marks.is_some_and(|marks| marks.records.contains_key(&token))
+    }
+
     pub(super) fn mark_acknowledged(&mut self, token: Token, now: Now, actions: &mut Vec<Action>) {
+        if self.rounds.is_some() {
+            return self.round_acknowledged(token, now, actions);
+        }
         let early = [self.policy.has(Bug::MarkedBeforeCommit), self.policy.has(Bug::KeptBeforeCommit)];
         let Some(transactions) = &mut self.transactions else { return };
         let Some(written) = transactions.marks.records.get_mut(&token) else { return };
@@ -211,6 +225,9 @@ impl<M> Pipeline<M> {
 
     /// A record of marks, or of state, was refused: without it the transaction must not be committed.
     pub(super) fn mark_refused(&mut self, token: Token, refusal: Refusal, now: Now, actions: &mut Vec<Action>) {
+        if self.rounds.is_some() {
+            return self.round_refused(token, refusal, now, actions);
+        }
         let Some(transactions) = &mut self.transactions else { return };
         let Some(written) = transactions.marks.records.get(&token) else { return };
         let (partition, epoch) = (written.partition, written.epoch);

@@ -59,16 +59,23 @@ impl<M> Pipeline<M> {
             self.keep(&mut settled);
             self.unpark(&settled);
         }
-        let task = self.tasks.get_mut(&ticket.partition)?;
+        let in_line = self.rounds.is_some() && !matches!(settled.fate, Fate::Duplicate { .. });
+        if in_line {
+            self.line_up(&mut settled, now);
+        }
         let letter = matches!(settled.fate, Fate::DeadLetter(_));
         let parks = matches!(settled.fate, Fate::Parked(_));
         let remaining = if letter || parks { 1 } else { records };
         if remaining == 0 {
             let known = match settled.fate {
                 _ if ticket.parked > 0 => true,
-                Fate::Duplicate { of } => task.settle_duplicate(ticket.offset, of, now),
-                _ => task.settle(ticket.offset, now),
+                _ if in_line => self.settle_in_line(&ticket, now, actions),
+                Fate::Duplicate { of } => {
+                    self.tasks.get_mut(&ticket.partition)?.settle_duplicate(ticket.offset, of, now)
+                }
+                _ => self.tasks.get_mut(&ticket.partition)?.settle(ticket.offset, now),
             };
+            let task = self.tasks.get_mut(&ticket.partition)?;
             if !known {
                 actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });
             }
@@ -77,7 +84,7 @@ impl<M> Pipeline<M> {
             }
             return None;
         }
-        task.publications += 1;
+        self.tasks.get_mut(&ticket.partition)?.publications += 1;
         let publication =
             Publication { settled, remaining, undeliverable: None, refused: false, letter, short, refusals: 0 };
         let token = self.outbox.insert(publication);
@@ -146,7 +153,13 @@ impl<M> Pipeline<M> {
         if !task.counts(ticket.epoch, &self.policy) {
             return;
         }
-        if ticket.parked == 0 && !task.settle(ticket.offset, now) {
+        let known = if self.rounds.is_some() {
+            self.settle_in_line(ticket, now, actions)
+        } else {
+            ticket.parked > 0 || task.settle(ticket.offset, now)
+        };
+        let Some(task) = self.tasks.get_mut(&ticket.partition) else { return };
+        if !known {
             actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });
         }
         if task.take_blocked().is_some() {

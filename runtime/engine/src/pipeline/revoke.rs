@@ -91,11 +91,21 @@ impl<M> Pipeline<M> {
             }
             _ => false,
         });
-        if busy && now.steady_ms < revoke.deadline_ms {
+        let in_time = now.steady_ms < revoke.deadline_ms;
+        if busy && in_time {
             return;
         }
-        revoke.releasing = true;
         let partitions = revoke.partitions.clone();
+        if in_time
+            && self.rounds.is_some()
+            && !self.policy.has(Bug::ReleaseUnwritten)
+            && !self.write_the_rest(&partitions, now, actions)
+        {
+            return;
+        }
+        if let Some(revoke) = &mut self.revoke {
+            revoke.releasing = true;
+        }
         if hasty {
             for partition in &partitions {
                 if let Some(task) = self.tasks.get_mut(partition) {
@@ -159,6 +169,9 @@ impl<M> Pipeline<M> {
             if let Some(transactions) = &mut self.transactions {
                 transactions.forget(partition);
             }
+            if let Some(rounds) = &mut self.rounds {
+                rounds.forget(partition);
+            }
         }
     }
 
@@ -175,6 +188,9 @@ impl<M> Pipeline<M> {
         for partition in partitions {
             if let Some(task) = self.tasks.remove(partition) {
                 actions.push(Action::Close { partition: *partition, epoch: task.epoch });
+            }
+            if let Some(rounds) = &mut self.rounds {
+                rounds.forget(*partition);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! One partition within one assignment.
 
 use super::Action;
+use super::rounds::Round;
 use crate::intake::{Careful, Opened};
 use crate::message::{Epoch, MessageId, Now, Partition};
 use crate::parking;
@@ -57,9 +58,9 @@ pub(super) struct Task {
     pub(super) dirty: bool,
     /// It has a part in the present transaction.
     pub(super) touched: bool,
-    /// Ids that the present transaction marks.
+    /// Ids that the present transaction marks, or the next round.
     pub(super) marks: Vec<MessageId>,
-    /// State that the present transaction changes.
+    /// State that it changes.
     pub(super) changes: BTreeMap<Arc<[u8]>, Change>,
     /// What the present transaction changes of what is parked.
     pub(super) parkings: Vec<parking::Change>,
@@ -67,6 +68,7 @@ pub(super) struct Task {
     pub(super) resolved: Vec<i64>,
     /// The topic of seen ids, or of state, does not take what is its: told until a commit holds it.
     pub(super) marks_stuck: bool,
+    pub(super) round: Round,
     /// With exactly-once: from this offset on nothing is published, since the commit's map has no room to tell that it is.
     /// It runs again once there is.
     turned_away: Option<i64>,
@@ -142,6 +144,7 @@ impl Task {
             parkings: Vec::new(),
             resolved: Vec::new(),
             marks_stuck: false,
+            round: Round::default(),
             turned_away: None,
             start: opened.start,
             publications: 0,
@@ -167,7 +170,7 @@ impl Task {
         self.sequence = old.sequence;
         self.partitions = old.partitions;
         self.log = old.log;
-        self.dirty |= old.dirty;
+        self.dirty |= old.dirty || old.has_news();
         self.end = old.end;
         self.restart_after(old);
     }
@@ -290,6 +293,8 @@ impl Task {
         let mut progress = self.tracker.progress();
         if let Phase::Refused { offset, .. } | Phase::Draining { refused: Some(offset), .. } = self.phase
             && !policy.has(Bug::RewindKeepsLater)
+            // Those of its lane have not settled.
+            && !policy.commits_in_rounds()
         {
             progress.settled.truncate(offset);
         }
@@ -311,7 +316,12 @@ impl Task {
 
     pub(super) const fn is_paused(&self) -> bool {
         let waits = matches!(self.phase, Phase::Refused { .. } | Phase::Rewinding(_) | Phase::Restarting { .. });
-        self.map_full || self.letters_full || self.turned_away.is_some() || waits
+        self.map_full
+            || self.letters_full
+            || self.round.is_stuck()
+            || self.round.is_full()
+            || self.turned_away.is_some()
+            || waits
     }
 
     /// With exactly-once: whether it has a place in transactions.

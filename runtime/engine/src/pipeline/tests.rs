@@ -16,10 +16,12 @@
 //! | `commit N ok/failed` | a commit ended |
 //! | `revoke P..`, `drained P EPOCH`, `released`, `lost P..` | |
 //! | `exactly-once`, `dedup`, `state` | a new ledger with transactions, or with those and ids, or state too; the first line |
+//! | `rounds` | the same with at-least-once, ids and state |
 //! | `expired P KEY..` | these have ended, by what is kept |
 //! | `renewed ok/failed/fenced`, `done N [resent]`, `doubt N`, `old N`, `fenced N` | what came of the producer, or of a transaction |
 //! | `another` | another ledger had the transactional id before |
 //! | `takes`, `staged BYTES` | whether fates may be told; bytes were produced |
+//! | `writing P`, `awaits T` | whether records of ids or state are on their way, or are waited for |
 //! | `gate on/off` | the byte budget pauses and resumes |
 //! | `status P`, `count` | how it stands; publications under way |
 
@@ -35,6 +37,7 @@ mod outputs;
 mod parkings;
 mod refusals;
 mod revokes;
+mod rounds;
 mod stalls;
 
 use super::*;
@@ -150,11 +153,13 @@ impl Rig {
             ["expired", p, names @ ..] => {
                 answer = format!("{}", self.pipeline.expired(partition(p), &keys(names), now));
             }
-            [kind @ ("exactly-once" | "dedup" | "state")] => {
+            [kind @ ("exactly-once" | "dedup" | "state" | "rounds")] => {
                 self.pipeline = Pipeline::new(policy_of(kind), 2, TIMING);
             }
             ["renewed" | "done" | "doubt" | "old" | "fenced", ..] => self.come_of_it(&words),
             ["another"] => self.pipeline.follows_another(),
+            ["writing", p] => answer = format!("{}", self.pipeline.is_writing(partition(p))),
+            ["awaits", token] => answer = format!("{}", self.pipeline.awaits(token_of(&self.tokens, token))),
             ["takes"] => answer = format!("{}", self.pipeline.takes_settled()),
             ["staged", bytes] => self.pipeline.staged(number(bytes)),
             ["gate", state] => self.pipeline.gate(*state == "on", now),
@@ -293,6 +298,7 @@ fn policy_of(word: &str) -> Policy {
     match word {
         "exactly-once" => Policy::default(),
         "dedup" => deduped(),
+        "rounds" => Policy { guarantee: Guarantee::AtLeastOnce, state: true, ..deduped() },
         _ => Policy { state: true, ..deduped() },
     }
 }

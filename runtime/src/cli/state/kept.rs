@@ -10,7 +10,6 @@ use keyrail::broker::partitioner::partition_of;
 use keyrail::config::{BrokerKind, Found as Manifests, Pipeline};
 use keyrail::pipeline::Code;
 use keyrail::record::TopicPartition;
-use keyrail_engine::policy::Guarantee;
 use std::time::Duration;
 
 /// How long one look for records takes at most.
@@ -159,11 +158,7 @@ fn stateful(pipeline: &Pipeline) -> anyhow::Result<Pipeline> {
     if found.state.is_some() {
         return Ok(found);
     }
-    let why = if pipeline.policy.guarantee == Guarantee::AtLeastOnce {
-        "state needs guarantee = \"exactly-once\", and its manifest says \"at-least-once\""
-    } else {
-        "state belongs to an order key, and with order.by = \"none\" messages have none"
-    };
+    let why = "state belongs to an order key, and with order.by = \"none\" messages have none";
     Err(WrongUse(format!("{name} keeps no state: {why}")).into())
 }
 

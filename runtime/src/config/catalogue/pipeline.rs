@@ -99,8 +99,7 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         DAY,
         1,
         365 * DAY,
-        "how long an id is remembered. With `guarantee = \"exactly-once\"` ids are kept in `GROUP.TOPIC.seen`, through \
-         restarts and moves; with `\"at-least-once\"` in memory alone, at most 1,000,000 a pipeline",
+        "how long an id is remembered: it is kept in `GROUP.TOPIC.seen`, through restarts and moves",
     ),
     choice(
         "dedup.absent",

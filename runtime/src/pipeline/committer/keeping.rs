@@ -1,6 +1,6 @@
 //! What is committed becomes known: ids to those who ask whether a message was seen, state to those who read it.
 
-use super::Worker;
+use super::{Ends, Worker};
 use crate::pipeline::Trouble;
 use crate::pipeline::link::ToShard;
 use keyrail_engine::message::{Epoch, MessageId, Partition};
@@ -16,7 +16,17 @@ const SWEEP_ON: Duration = Duration::from_millis(100);
 const SWEPT: usize = 10_000;
 
 impl Worker {
-    /// The transaction of this number is committed. Its own ids come into memory with the actions that are due now. What was
+    /// The commit of this number is about to be sent.
+    pub(super) fn note_ends(&mut self, number: u64) {
+        // With at-least-once a commit does not wait for all partitions, and what is under way of one may stand below its end.
+        let engine = &self.ledger.engine;
+        let ends: Ends = self.ends.extract_if(.., |(_, partition), _| !engine.is_writing(*partition)).collect();
+        if !ends.is_empty() {
+            self.ends_before = Some((number, ends));
+        }
+    }
+
+    /// The commit of this number stands. Its own ids come into memory with the actions that are due now. What was
     /// asked after its end was sent proves nothing: the partitions may have been somebody else's by then, who wrote below.
     pub(super) fn reach_ends(&mut self, number: u64) -> Result<(), Trouble> {
         let Some((_, ends)) = self.ends_before.take_if(|(of, _)| *of == number) else { return Ok(()) };
@@ -54,7 +64,7 @@ impl Worker {
         self.tell_shards(|| ToShard::Parked { partition, epoch, changes: changes.clone() })
     }
 
-    /// State that has ended is deleted from its topic too, with the transaction that is open. Not before every call is over
+    /// State that has ended is deleted from its topic too, with the next commit. Not before every call is over
     /// that may have begun when it had not.
     pub(super) fn sweep(&mut self) -> Result<(), Trouble> {
         if self.ledger.names.state.is_empty() || Instant::now() < self.next_sweep {
@@ -73,7 +83,7 @@ impl Worker {
                 self.next_sweep = Instant::now() + SWEEP_ON;
             }
             if !keys.is_empty() {
-                // Where there is no transaction for it now, they are found again.
+                // Where it can't be now, they are found again.
                 let _taken = self.ledger.engine.expired(partition, &keys, now);
             }
         }

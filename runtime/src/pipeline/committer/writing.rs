@@ -78,11 +78,10 @@ impl Worker {
         }
     }
 
-    /// The ids that a transaction marks in one partition, packed as one record.
+    /// The ids that a commit marks in one partition, packed as one record.
     pub(super) fn produce_mark(&mut self, token: Token, partition: Partition, value: &[u8]) -> Result<(), Trouble> {
-        let renewals = self.renewals;
-        // Its transaction may be given up before it is handed over.
-        while self.renewals == renewals {
+        // It may be given up before it is handed over: with its transaction, or its partition.
+        while self.ledger.engine.awaits(token) {
             let topic = self.ledger.names.seen.get(partition.topic as usize).map_or("", String::as_str);
             let produce = records::mark(topic, partition.number, value);
             match self.ledger.sink.producer().send(&produce, token.0) {
@@ -97,18 +96,17 @@ impl Worker {
         Ok(())
     }
 
-    /// The state that a transaction changes in one partition, a record for each key.
+    /// The state that a commit changes in one partition, a record for each key.
     pub(super) fn produce_state(
         &mut self,
         token: Token,
         partition: Partition,
         changes: &[Change],
     ) -> Result<(), Trouble> {
-        let renewals = self.renewals;
         for change in changes {
             let value = change.entry.as_ref().map(state::encode);
-            // Its transaction may be given up before all of it is handed over.
-            while self.renewals == renewals {
+            // As above, or another one of them was refused.
+            while self.ledger.engine.awaits(token) {
                 let topic = self.ledger.names.state.get(partition.topic as usize).map_or("", String::as_str);
                 let produce = records::state(topic, partition.number, &change.key, value.as_deref());
                 match self.ledger.sink.producer().send(&produce, token.0) {
@@ -167,11 +165,10 @@ impl Worker {
         partition: Partition,
         offsets: &[i64],
     ) -> Result<(), Trouble> {
-        let renewals = self.renewals;
         for offset in offsets {
             let key = self.origin(partition, *offset);
             // Its transaction may be given up before all of them are handed over.
-            while self.renewals == renewals {
+            while self.ledger.engine.awaits(token) {
                 let topic = self.ledger.names.parked.get(partition.topic as usize).map_or("", String::as_str);
                 match self.ledger.sink.producer().send(&records::parked(topic, partition.number, &key, None), token.0) {
                     Ok(true) => {

@@ -69,7 +69,7 @@ fn what_is_not_there_yet_says_so() {
     let mut probe = open("probe");
     let keyed = |value: &str| delivery(7, Some(b"k"), Some(value.as_bytes()));
     let cases = [
-        ("s", "state needs guarantee = \"exactly-once\" in the pipeline's manifest"),
+        ("s", "there is no state here: the handler runs without"),
         ("c", "timers are not there yet: this version of Keyrail runs handlers without"),
         ("d", "delay-ms needs timers, which are not there yet: send without it"),
     ];

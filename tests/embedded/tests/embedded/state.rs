@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 pub(crate) const TOPIC: &str = "p.in.state";
 /// A message that asks to fail as often is a dead letter.
 const ATTEMPTS: u32 = 3;
+const AT_LEAST_ONCE: &str = "guarantee = \"at-least-once\"\n";
 const RETRY: &str = "retry = { attempts = 3, backoff = { first = \"5ms\", max = \"5ms\" } }\n";
 
 /// A pipeline that counts, and what its counts must be.
@@ -138,8 +139,16 @@ fn owner_and_name(record: &Record) -> (String, String) {
 
 #[test]
 fn counts_go_on_over_stops_and_over_starts_without_anything_on_the_disk() {
-    let test = "counts_go_on_over_stops_and_over_starts_without_anything_on_the_disk";
-    let Some(mut counting) = Counting::new(test, "") else { return };
+    go_on("counts_go_on_over_stops_and_over_starts_without_anything_on_the_disk", "");
+}
+
+#[test]
+fn counts_go_on_with_at_least_once_too() {
+    go_on("counts_go_on_with_at_least_once_too", AT_LEAST_ONCE);
+}
+
+fn go_on(test: &str, tables: &str) {
+    let Some(mut counting) = Counting::new(test, tables) else { return };
     for round in 0..4 {
         if round == 2 {
             // What is not in the broker is gone.

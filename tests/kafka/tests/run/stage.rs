@@ -128,6 +128,14 @@ impl<'k> Stage<'k> {
         say(&format!("{} {:.1} s: {text}", self.test, self.began.elapsed().as_secs_f64()));
     }
 
+    /// How many messages the group has not committed.
+    pub(crate) fn uncommitted(&self) -> usize {
+        let have = committed(self.kafka, &self.group, &self.input).unwrap_or_default();
+        let ends = bounds(self.kafka, &self.input).into_iter().enumerate();
+        let left = ends.map(|(n, (start, end))| end - have.get(n).copied().unwrap_or(0).max(start));
+        usize::try_from(left.sum::<i64>()).unwrap()
+    }
+
     /// Waits until the group has committed all input, but for `slack` offsets of a partition (transaction markers), and nothing
     /// is parked.
     pub(crate) fn wait_settled(&self, workers: &[&Worker], slack: i64, limit: Duration) {

@@ -84,6 +84,13 @@ fn counts_go_with_their_keys_to_members_that_join_and_leave() {
 }
 
 #[test]
+fn counts_go_with_their_keys_to_members_that_join_and_leave_with_at_least_once_too() {
+    let test = "counts_go_with_their_keys_to_members_that_join_and_leave_with_at_least_once_too";
+    let setup = Setup { guarantee: "at-least-once", ..setup() };
+    storm_for(test, &setup, counted(200, 500, 5_000), Duration::from_secs(12));
+}
+
+#[test]
 fn a_frozen_worker_that_wakes_counts_nothing_twice() {
     freeze("a_frozen_worker_that_wakes_counts_nothing_twice", &setup(), counted(200, 600, 5_000), 0);
 }

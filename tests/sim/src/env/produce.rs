@@ -1,6 +1,7 @@
 //! Records on their way to their partitions.
 
 use super::{Due, Env, Marks};
+use crate::invariants::RunId;
 use crate::model::outputs::{Effect, LETTER_PLACE, Lot, Pending, Pumped, Report, Sender, marks_place, topic_of};
 use crate::record::SLOTS_PER_TOPIC;
 use crate::trace::Who;
@@ -21,8 +22,14 @@ impl Env {
     }
 
     /// As [`Env::produce`], for seen ids of an input partition.
-    pub fn produce_marks(&mut self, sender: Sender, token: u64, partition: u16, marks: Marks) -> Option<Report> {
-        let effect = Effect::marks(partition, self.marks.len());
+    pub fn produce_marks(
+        &mut self,
+        sender: Sender,
+        token: u64,
+        (partition, run): (u16, RunId),
+        marks: Marks,
+    ) -> Option<Report> {
+        let effect = Effect { run: run.0, ..Effect::marks(partition, self.marks.len()) };
         let too_large = marks.ids.len() > self.settings.marks_max;
         self.marks.push(marks);
         self.send(sender, marks_place(partition), token, effect, too_large)
@@ -97,11 +104,30 @@ impl Env {
         }
     }
 
+    /// Without transactions: seen ids, or state, stand in their log.
+    fn written_alone(&mut self, place: u8, pending: &Pending) {
+        let Pending { effect, sender, .. } = *pending;
+        let (partition, run) = (effect.partition, RunId(effect.run));
+        if let Some(record) = effect.marks_record() {
+            self.note(Who::Broker, "ids written", Some((partition, -1)), record as i64);
+            self.coordinator.internal_log(place).append_alone(record);
+            self.oracle.ids_written(run, partition, &self.marks[record]);
+        } else if let Some(record) = effect.state_record() {
+            self.note(Who::Broker, "state written", Some((partition, -1)), record as i64);
+            self.coordinator.internal_log(place).append_alone(record);
+            let owner = self.group.owner(partition).and_then(|member| self.members.get(&member));
+            let owns = owner == Some(&sender.process) && self.oracle.run_of(sender.process, partition) == run;
+            self.oracle.state_written(run, partition, &self.states[record], (owns, self.latest_wall()));
+        }
+    }
+
     /// A record is decided: the producer hears of it.
     fn sent(&mut self, worker: u8, place: u8, pending: &Pending, written: bool, reported: Report) {
         let (effect, process) = (pending.effect, pending.sender.process);
         let at = Some((effect.partition, effect.offset));
-        if written && !self.has_transactions() {
+        if written && !self.has_transactions() && effect.is_internal() {
+            self.written_alone(place, pending);
+        } else if written && !self.has_transactions() {
             let what = if effect.letter { "letter written" } else { "output written" };
             self.note(Who::Broker, what, at, i64::from(effect.run));
             self.oracle.written(place, &effect);

@@ -1,6 +1,7 @@
 //! State on its way to its logs, and what is read of these.
 
 use super::Env;
+use crate::invariants::RunId;
 use crate::model::outputs::{Effect, Report, Sender, state_place};
 use crate::trace::Who;
 use keyrail_engine::state::{Change, Entry};
@@ -9,8 +10,14 @@ use std::sync::Arc;
 
 impl Env {
     /// As [`Env::produce`], for a change of an input partition's state.
-    pub fn produce_state(&mut self, sender: Sender, token: u64, partition: u16, change: &Change) -> Option<Report> {
-        let effect = Effect::state(partition, self.states.len());
+    pub fn produce_state(
+        &mut self,
+        sender: Sender,
+        token: u64,
+        (partition, run): (u16, RunId),
+        change: &Change,
+    ) -> Option<Report> {
+        let effect = Effect { run: run.0, ..Effect::state(partition, self.states.len()) };
         self.states.push(change.clone());
         self.send(sender, state_place(partition), token, effect, false)
     }

@@ -94,6 +94,7 @@ impl Oracle {
             let invariant = if fact.is_some_and(|f| f.suppressed) { name::DEDUP } else { name::LOST };
             self.violated(invariant, Some(at), what);
         }
+        self.judge_rounds(at, commit.run);
         self.close_if_checked(at.0, offset);
     }
 

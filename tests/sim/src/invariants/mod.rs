@@ -12,6 +12,7 @@
 //! | I8 | once faults are over each partition moves within session timeout + 10 s + its own waits; no worker has messages in flight for 30 s with no lane open, nothing on its way and no reason told; nobody ends as fenced whose id nobody took; at the end no transaction is open and no record is behind one | as time goes on, and at the end |
 //! | I9 | held bytes stay below the budget and a fetch; at the end nothing is held | at each fetch, and at the end |
 //! | I10 | what a committed message read of its key's state is the fold of those of its key that were committed before it, what has ended apart; its outputs tell what it read and left; a transaction holds, for each name that its messages change, the last value and nothing else but deletions of what has ended; what failed, was undone, is a duplicate or became a dead letter leaves nothing, and what the broker would not take of those that had read it counts for nothing; what is read before a partition runs, what a worker knows at the end, and the committed content of the logs are the fold; at the end nothing stands that has ended | at each decision, at each start, and at the end |
+//! | I6, I10 | without transactions, where ids or state are kept: an id is written only when all outputs of its message are, or its dead letter, and its state; a commit covers a message only when its state and its id are written; of an assignment the state of a key is written in the order in which its messages left it, and nothing else but deletions of what has ended; in an assignment a message reads what the one before it left, and the first one what the log held; a message does not run within the window of an id that was written before its assignment began. What one wrote that had lost the partition is put aside, with its key | at each append, call and commit |
 //! | I11 | a record, or offsets, of an earlier transaction or of a producer that was replaced are in no later one | at each decision |
 //!
 //! I1 and I2 are checked as they stand without transactions; with them I3 says more. Two remarks. Outputs of different partitions have no order among each other, as in Kafka. And a lane is a hash, so
@@ -25,6 +26,7 @@ mod exactly;
 pub use exactly::Beside;
 mod facts;
 mod parked;
+mod rounds;
 mod runs;
 mod state;
 
@@ -144,6 +146,8 @@ pub struct Oracle {
     states: state::States,
     /// What is parked.
     parks: parked::Parks,
+    /// What is written of it, and of ids, without transactions.
+    rounds: rounds::Rounds,
     violation: Option<Violation>,
 }
 
@@ -175,6 +179,7 @@ impl Oracle {
             marked: HashMap::new(),
             states: state::States::default(),
             parks: parked::Parks::default(),
+            rounds: rounds::Rounds::default(),
             violation: None,
         }
     }

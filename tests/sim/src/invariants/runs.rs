@@ -27,6 +27,10 @@ pub enum Whence {
 /// One assignment of a partition to a process.
 #[derive(Debug, Clone)]
 pub struct Run {
+    /// The process.
+    pub(super) process: u16,
+    /// So many records of ids its partition had when it began.
+    pub(super) marks_before: u32,
     /// First offset to read.
     pub start: i64,
     /// Settled above it.
@@ -39,7 +43,7 @@ pub struct Run {
 
 impl Run {
     pub(super) const fn none() -> Self {
-        Self { start: 0, settled: Ranges::new(), clean: false, skips_below: None }
+        Self { process: 0, marks_before: 0, start: 0, settled: Ranges::new(), clean: false, skips_below: None }
     }
 }
 
@@ -54,7 +58,8 @@ impl Oracle {
         skips_below: Option<i64>,
     ) -> RunId {
         let id = RunId(self.runs.len() as u32);
-        self.runs.push(Run { start, settled: settled.clone(), clean: true, skips_below });
+        let marks_before = self.rounds.marks_written(partition);
+        self.runs.push(Run { process, marks_before, start, settled: settled.clone(), clean: true, skips_below });
         self.present.insert((process, partition), id);
         self.latest.insert(partition, id);
         // What a stored map covers can't be called back for the sake of order.
@@ -216,6 +221,7 @@ impl Oracle {
         local.id = ticket.id;
         local.end = Some(end_of(fate));
         local.undeliverable = matches!(fate, Fate::DeadLetter(epitaph) if epitaph.reason == Reason::Undeliverable);
+        self.settled_in_round(run, at, ticket.id.filter(|_| !matches!(fate, Fate::Duplicate { .. })));
         let over = self.policy.parks() && !self.is_latest(run, at.0);
         if twice && whence != Whence::Stale && !over {
             self.violated(name::FATE, Some(at), format!("is settled again, as {}", fate_name(fate)));

@@ -14,23 +14,27 @@ use std::sync::Arc;
 /// What has ended for so long is deleted, once there is nothing else to do.
 const ENDED_MS: i64 = 8_000;
 
-type Key = (u16, Arc<[u8]>);
+pub(super) type Key = (u16, Arc<[u8]>);
 
 /// A value that stands.
 #[derive(Debug, Clone)]
-struct Value {
+pub(super) struct Value {
     entry: Entry,
     /// It had ended, and its deletion is committed. Who has not heard of that yet may see it still, by a clock that went
     /// back.
     buried: bool,
 }
 
+/// Values by name.
+#[derive(Debug, Default)]
+pub(super) struct Values(BTreeMap<Key, Value>);
+
 /// State as it must be.
 #[derive(Debug, Default)]
 pub(super) struct States {
     /// What the last run of each message did that was answered for, by its assignment.
-    touches: HashMap<(RunId, i64), Rc<Touch>>,
-    values: BTreeMap<Key, Value>,
+    pub(super) touches: HashMap<(RunId, i64), Rc<Touch>>,
+    pub(super) values: Values,
     /// Which message of a key became a dead letter for what it sent in this run.
     verdicts: HashMap<(RunId, Scope), (u16, i64)>,
 }
@@ -44,10 +48,33 @@ pub(super) struct Committed<'a> {
     pub latest_wall_ms: i64,
 }
 
-impl States {
+impl Values {
+    /// Those of a partition.
+    pub(super) fn of(&self, partition: u16) -> Self {
+        let from: Key = (partition, Arc::from(&[][..]));
+        let own = self.0.range(from..).take_while(|((at, _), _)| *at == partition);
+        Self(own.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<&Entry> {
+        self.0.get(key).map(|value| &value.entry)
+    }
+
+    pub(super) fn put(&mut self, key: Key, entry: Option<Entry>) {
+        match entry {
+            Some(entry) => self.0.insert(key, Value { entry, buried: false }),
+            None => self.0.remove(&key),
+        };
+    }
+
+    /// What has ended may be deleted.
+    pub(super) fn bury_ended(&mut self, latest_wall_ms: i64) {
+        self.0.values_mut().filter(|value| !value.entry.lives(latest_wall_ms)).for_each(|value| value.buried = true);
+    }
+
     /// What a read must have found, one way or the other.
     fn may_find(&self, key: &Key, wall_ms: i64, found: Option<&[u8]>) -> bool {
-        match self.values.get(key).filter(|value| value.entry.lives(wall_ms)) {
+        match self.0.get(key).filter(|value| value.entry.lives(wall_ms)) {
             None => found.is_none(),
             Some(value) => found == Some(&*value.entry.value) || value.buried && found.is_none(),
         }
@@ -73,9 +100,18 @@ impl States {
     }
 
     /// A message is committed. Tells what it did that can't be.
-    fn replay(&mut self, at: u16, touch: &Touch, changed: &mut BTreeSet<Key>) -> Option<String> {
+    pub(super) fn replay(
+        &mut self,
+        at: u16,
+        touch: &Touch,
+        changed: &mut BTreeSet<Key>,
+        aside: &BTreeSet<Key>,
+    ) -> Option<String> {
+        let is_aside = |text: &&str| aside.contains(&(at, touch.owner.key(text).into()));
         for op in &touch.ops {
             match op {
+                Op::Get(name, ..) if is_aside(&NAMES[usize::from(*name)]) => {}
+                Op::Scan(..) if NAMES.iter().any(is_aside) => {}
                 Op::Get(name, wall_ms, found) => {
                     let text = NAMES[usize::from(*name)];
                     let key: Key = (at, touch.owner.key(text).into());
@@ -90,13 +126,10 @@ impl States {
                         return Some(format!("found {seen:?} or their values, which is not what was committed before"));
                     }
                 }
-                Op::Write(name, entry) => {
-                    let key: Key = (at, touch.owner.key(NAMES[usize::from(*name)]).into());
+                Op::Write(..) => {
+                    let (key, entry) = op.written(at, &touch.owner);
                     changed.insert(key.clone());
-                    match entry.clone() {
-                        Some(entry) => self.values.insert(key, Value { entry, buried: false }),
-                        None => self.values.remove(&key),
-                    };
+                    self.put(key, entry);
                 }
             }
         }
@@ -104,7 +137,7 @@ impl States {
     }
 
     fn told(&self, key: &Key, wall_ms: i64) -> String {
-        match self.values.get(key) {
+        match self.0.get(key) {
             None => "nothing".into(),
             Some(Value { entry, buried }) => {
                 let ended = if entry.lives(wall_ms) { "" } else { ", which had ended" };
@@ -116,17 +149,22 @@ impl States {
     /// What stands of a partition: what has ended and is not deleted, too.
     fn standing(&self, partition: u16) -> BTreeMap<Arc<[u8]>, Entry> {
         let from: Key = (partition, Arc::from(&[][..]));
-        let own = self.values.range(from..).take_while(|((at, _), _)| *at == partition);
+        let own = self.0.range(from..).take_while(|((at, _), _)| *at == partition);
         own.filter(|(_, value)| !value.buried).map(|((_, key), value)| (Arc::clone(key), value.entry.clone())).collect()
     }
 }
 
-impl Oracle {
-    /// The handler's answer for a message stands, with what it did with its key's state.
-    pub fn touched(&mut self, run: RunId, offset: i64, touch: &Rc<Touch>) {
-        self.states.touches.insert((run, offset), Rc::clone(touch));
+impl Op {
+    /// Where it writes, and what.
+    pub(super) fn written(&self, at: u16, owner: &Owner) -> (Key, Option<Entry>) {
+        match self {
+            Self::Write(name, entry) => ((at, owner.key(NAMES[usize::from(*name)]).into()), entry.clone()),
+            Self::Get(..) | Self::Scan(..) => ((at, Arc::from(&[][..])), None),
+        }
     }
+}
 
+impl Oracle {
     /// A transaction is committed: its messages had the right state before them, and leave the right one behind them.
     pub(super) fn judge_state(&mut self, committed: &Committed<'_>) {
         let mut changed = BTreeSet::new();
@@ -137,7 +175,7 @@ impl Oracle {
             if said.is_some_and(|said| said != touch.told()) {
                 self.violated(name::STATE, Some(*at), "its outputs are not of what it read and left".into());
             }
-            if let Some(what) = self.states.replay(at.0, &touch, &mut changed) {
+            if let Some(what) = self.states.values.replay(at.0, &touch, &mut changed, &BTreeSet::new()) {
                 self.violated(name::STATE, Some(*at), what);
             }
         }
@@ -149,7 +187,7 @@ impl Oracle {
             }
         }
         for key in &changed {
-            let present = self.states.values.get(key).map(|value| &value.entry);
+            let present = self.states.values.get(key);
             let record = written.remove(key);
             if record.is_none_or(|change| change.entry.as_ref() != present) {
                 let what = if record.is_some() { "is committed with another value" } else { "is not committed" };
@@ -160,7 +198,7 @@ impl Oracle {
         // What is left deletes what has ended.
         for (key, change) in written {
             let ended = |value: &&mut Value| !value.buried && !value.entry.lives(committed.latest_wall_ms);
-            match self.states.values.get_mut(&key).filter(ended) {
+            match self.states.values.0.get_mut(&key).filter(ended) {
                 Some(value) if change.entry.is_none() => value.buried = true,
                 _ => {
                     let what = "state is committed that no message of the transaction leaves".into();
@@ -186,10 +224,14 @@ impl Oracle {
 
     /// What somebody takes for a partition's committed state.
     pub fn judge_contents(&mut self, whose: &str, partition: u16, contents: &BTreeMap<Arc<[u8]>, Entry>) {
-        let standing = self.states.standing(partition);
+        let standing = self.states.values.standing(partition);
         if standing != *contents {
-            let differs = |key: &&Arc<[u8]>| standing.get(*key) != contents.get(*key);
+            let aside = |key: &Arc<[u8]>| self.rounds.tainted.contains(&(partition, Arc::clone(key)));
+            let differs = |key: &&Arc<[u8]>| standing.get(*key) != contents.get(*key) && !aside(key);
             let count = standing.keys().chain(contents.keys()).filter(differs).collect::<BTreeSet<_>>().len();
+            if count == 0 {
+                return;
+            }
             let what = format!("{whose} differs from what was committed in {count} names");
             self.violated(name::STATE, Some((partition, -1)), what);
         }
@@ -198,7 +240,8 @@ impl Oracle {
     /// All work is done, and has been for a while: what has ended is deleted.
     pub fn state_at_the_end(&mut self, wall_ms: i64) {
         let late = |(_, value): &(&Key, &Value)| !value.buried && !value.entry.lives(wall_ms - ENDED_MS);
-        if let Some(((partition, _), _)) = self.states.values.iter().find(late) {
+        let aside = |(key, _): &(&Key, &Value)| self.rounds.tainted.contains(*key);
+        if let Some(((partition, _), _)) = self.states.values.0.iter().filter(late).find(|found| !aside(found)) {
             let (at, what) = (Some((*partition, -1)), "a value has ended and is never deleted".into());
             self.violated(name::STATE, at, what);
         }
@@ -208,6 +251,6 @@ impl Oracle {
     #[must_use]
     pub fn state_of(&self, partition: Partition, key: OrderKey<'_>, name: &str) -> Option<u64> {
         let key: Key = (crate::record::index_of(partition), Owner::of(key).ok()?.key(name).into());
-        self.states.values.get(&key).filter(|value| !value.buried).map(|value| count_of(&value.entry.value))
+        self.states.values.0.get(&key).filter(|value| !value.buried).map(|value| count_of(&value.entry.value))
     }
 }

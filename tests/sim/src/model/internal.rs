@@ -1,4 +1,5 @@
-//! Logs of what Keyrail keeps for itself, seen ids and state: records of transactions, for readers of committed ones.
+//! Logs of what Keyrail keeps for itself, seen ids and state: records of transactions, for readers of committed ones, or
+//! without transactions.
 
 use super::transactions::TransactionId;
 use std::collections::HashSet;
@@ -6,7 +7,7 @@ use std::hash::Hash;
 
 #[derive(Debug)]
 struct Entry {
-    transaction: TransactionId,
+    transaction: Option<TransactionId>,
     record: usize,
     /// Whether it is committed, once its marker is written.
     fate: Option<bool>,
@@ -25,7 +26,13 @@ pub struct InternalLog {
 impl InternalLog {
     /// A record stands at the end.
     pub fn append(&mut self, transaction: TransactionId, record: usize) {
-        self.entries.push(Entry { transaction, record, fate: None, gone: false });
+        self.entries.push(Entry { transaction: Some(transaction), record, fate: None, gone: false });
+    }
+
+    /// A record of no transaction stands at the end.
+    pub fn append_alone(&mut self, record: usize) {
+        self.stable += usize::from(self.stable == self.entries.len());
+        self.entries.push(Entry { transaction: None, record, fate: Some(true), gone: false });
     }
 
     /// Where it ends, open transactions included.
@@ -42,7 +49,7 @@ impl InternalLog {
 
     /// The marker of a transaction is written.
     pub fn mark(&mut self, transaction: TransactionId, commits: bool) {
-        for entry in self.entries[self.stable..].iter_mut().filter(|e| e.transaction == transaction) {
+        for entry in self.entries[self.stable..].iter_mut().filter(|e| e.transaction == Some(transaction)) {
             entry.fate = Some(commits);
         }
         let still_open = |e: &Entry| e.fate.is_none();

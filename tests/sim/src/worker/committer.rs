@@ -217,6 +217,9 @@ impl Committer {
             env.oracle.violated(invariant::OFFSETS, None, what);
         }
         self.ledger.commit_finished(number, ok);
+        if ok {
+            self.reach_ends(number, mail);
+        }
         // One that was thrown out does not know what was done to the group since.
         for (partition, status) in self.ledger.status().filter(|_| env.group.has(mail.member)) {
             let stands = env.group.committed(index_of(partition)).map(|c| c.offset);
@@ -370,8 +373,9 @@ impl Committer {
                 if env.reach(mail.worker, Point::Commit) {
                     return false;
                 }
+                let ledger = &self.ledger;
+                self.known.ends_sent(number, |partition| ledger.is_writing(partition));
                 if env.has_transactions() {
-                    self.known.ends_sent(number);
                     self.send_offsets(number, offsets, mail, env);
                     return true;
                 }
@@ -406,6 +410,7 @@ impl Committer {
             Action::Resume(partition) => self.tell_consumer(ToConsumer::Resume(partition)),
             Action::Rewind { partition, start, settled } => {
                 self.rewinding.insert(partition);
+                self.known.suspend(partition);
                 self.tell_consumer(ToConsumer::Rewind(partition, start, settled));
             }
             Action::Stalled { partition, .. } => self.tell_consumer(ToConsumer::Stalled(partition)),

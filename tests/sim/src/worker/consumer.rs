@@ -15,7 +15,7 @@ use keyrail_engine::intake::{Intake, Take};
 use keyrail_engine::message::{Epoch, Partition, Ticket};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::ranges::Ranges;
-use opening::{Ends, Restart, Start};
+use opening::{Restart, Start};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -215,7 +215,8 @@ impl Consumer {
         *feed = Feed { position: start, paused: feed.paused, stuck: false, waits: feed.waits };
         let opened = self.intake.rewind(partition, start, settled);
         let skips_below = env.oracle.skipped_by(mail.process, index_of(partition));
-        self.tell_opened(partition, opened, (skips_below, start), (Ends::default(), true), mail, env);
+        let ends = self.ends(index_of(partition), env);
+        self.tell_opened(partition, opened, (skips_below, start), (ends, true), mail, env);
     }
 
     fn unassign(&mut self, partitions: &[Partition], mail: &mut Mail, env: &mut Env) {

@@ -220,6 +220,8 @@ impl ShardActor {
             let due_by = Now { wall_ms: env.latest_wall(), ..env.now() };
             let calls = env.oracle.called(mail.run(ticket.epoch), rec, whence(ticket, mail, env), *attempt, due_by);
             if calls == 0 {
+                let latest_wall_ms = env.latest_wall();
+                env.oracle.runs_first(mail.run(ticket.epoch), ticket, latest_wall_ms);
                 self.check_marks(ticket, mail, env);
             }
             calls_before.push(calls);

@@ -172,7 +172,7 @@ fn a_message_that_ends_after_its_partition_was_closed_is_committed_with_what_it_
 #[test]
 fn handlers_without_state_are_lent_none() {
     assert!(Rig::new(policy()).shard.lend_state().is_none());
-    assert!(
-        Rig::new(Policy { state: true, guarantee: Guarantee::AtLeastOnce, ..policy() }).shard.lend_state().is_none()
-    );
+    for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
+        assert!(Rig::new(Policy { state: true, guarantee, ..policy() }).shard.lend_state().is_some());
+    }
 }

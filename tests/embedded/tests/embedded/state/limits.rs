@@ -125,25 +125,6 @@ fn header<'a>(letter: &'a Record, name: &str) -> &'a str {
     text(letter.header(format!("keyrail-{name}").as_bytes()).flatten())
 }
 
-#[test]
-fn with_at_least_once_each_call_says_what_it_needs() {
-    let test = "with_at_least_once_each_call_says_what_it_needs";
-    let Some(mut play) = Play::of(test, "tally", &format!("{RETRY}guarantee = \"at-least-once\"\n")) else { return };
-    let child = play.start();
-    let mut client = beside(&play.folder, &child);
-    play.expect_letter("k", "a");
-    play.send_plain(client.as_mut(), &[("k".to_owned(), "a".to_owned())]);
-    drop(client);
-    play.settle(child);
-    let mut client = play.client();
-    assert_eq!(play.judge(client.as_mut()), (0, 0));
-    let letters = play.letters(client.as_mut());
-    assert_eq!((header(&letters[0], "reason"), header(&letters[0], "code")), ("attempts", "host"));
-    let detail = header(&letters[0], "detail");
-    assert!(detail.contains("state needs guarantee = \"exactly-once\" in the pipeline's manifest"), "{detail}");
-    assert!(!client.topics().unwrap().iter().any(|topic| topic.name == TOPIC), "a topic that nobody writes to");
-}
-
 /// Whatever their keys.
 #[test]
 fn with_order_by_partition_a_partition_has_one_state() {

@@ -4,6 +4,7 @@
 use super::Committer;
 use crate::coverage::Action as Point;
 use crate::env::Env;
+use crate::invariants::RunId;
 use crate::model::outputs::Report;
 use crate::record::index_of;
 use crate::trace::Who;
@@ -55,14 +56,21 @@ impl Known {
     }
 
     /// The end of this transaction is about to be sent.
-    pub(super) fn ends_sent(&mut self, number: u64) {
-        if !self.ends.is_empty() {
-            self.ends_before = Some((number, std::mem::take(&mut self.ends)));
+    pub(super) fn ends_sent(&mut self, number: u64, is_writing: impl Fn(Partition) -> bool) {
+        let ends: BTreeMap<_, _> = self.ends.extract_if(.., |partition, _| !is_writing(*partition)).collect();
+        if !ends.is_empty() {
+            self.ends_before = Some((number, ends));
         }
     }
 }
 
 impl Committer {
+    /// A partition and its present assignment.
+    pub(super) fn at(&self, partition: Partition, mail: &Mail) -> (u16, RunId) {
+        let run = self.present.get(&partition).map_or_else(RunId::default, |epoch| mail.run(*epoch));
+        (index_of(partition), run)
+    }
+
     /// `false`: the process died of it.
     pub(super) fn keep(
         &mut self,
@@ -75,7 +83,8 @@ impl Committer {
             if env.reach(mail.worker, Point::Publish) {
                 return false;
             }
-            let report = env.produce_state(self.client.sender(mail), token.0, index_of(partition), change);
+            let at = self.at(partition, mail);
+            let report = env.produce_state(self.client.sender(mail), token.0, at, change);
             if let Some(report) = report {
                 self.reported(token, report, more, mail, env);
                 if report != Report::Ok {
@@ -103,7 +112,7 @@ impl Committer {
         }
     }
 
-    /// The consumer has asked where logs end.
+    /// The consumer has asked where logs end. What was under way then, or is refused and may be there, is not known yet.
     pub(super) fn hear_ends(&mut self, ends: Vec<(Partition, usize)>, mail: &Mail) {
         if self.planted == Some(Bug::StateEndUnproven) {
             return ends.into_iter().for_each(|(partition, end)| mail.state.reach(partition, end));

@@ -63,7 +63,7 @@ impl Committer {
                     return false;
                 }
                 let (sender, marks) = (self.client.sender(mail), Marks { time_ms, ids: Rc::from(&*ids) });
-                if let Some(report) = env.produce_marks(sender, token.0, index_of(partition), marks) {
+                if let Some(report) = env.produce_marks(sender, token.0, self.at(partition, mail), marks) {
                     self.reported(token, report, more, mail, env);
                 }
             }

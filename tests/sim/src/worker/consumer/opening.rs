@@ -51,7 +51,7 @@ pub(super) struct Restart {
 
 impl Consumer {
     /// Where its logs end: asked after what is committed.
-    fn ends(&self, partition: u16, env: &mut Env) -> Ends {
+    pub(super) fn ends(&self, partition: u16, env: &mut Env) -> Ends {
         let marks = env.coordinator.internal_log(marks_place(partition));
         let to_stable = self.planted == Some(Bug::MarksToStable);
         let marks = if to_stable { marks.stable_end() } else { marks.end() };
@@ -114,6 +114,7 @@ impl Consumer {
         // One that was thrown out, and does not know it yet, starts nothing that counts.
         if env.group.owner(number) == Some(mail.member) {
             env.oracle.judge_contents("what is read before it starts", number, &mail.state.all(partition));
+            env.oracle.state_read(mail.run(start.epoch), number);
         }
         true
     }
