@@ -208,7 +208,7 @@ fn faults_of_the_configuration_are_1_for_check_and_run() {
 fn check_tells_every_fault_of_handlers_and_broker_at_once() {
     let folder = folder("handlers");
     plugin(&folder, "fine", &guest("identity"), "");
-    plugin(&folder, "probe", &guest("probe"), "guarantee = \"at-least-once\"\n");
+    plugin(&folder, "probe", &guest("probe"), "order.by = \"none\"\n");
     plugin(&folder, "whole", &guest("probe"), "");
     plugin(&folder, "text", b"#!/bin/sh\n", "");
     plugin(&folder, "other", &guest("identity"), &format!("sha256 = \"{}\"\n", "0".repeat(64)));
@@ -232,7 +232,8 @@ fn check_tells_every_fault_of_handlers_and_broker_at_once() {
     };
     assert!(said("ok", "handler", "fine.wasm")[0].starts_with("sha256 "));
     let timers = "imports timers, which are not there yet: each call of them answers with an error";
-    let state = "imports state, which needs guarantee = \"exactly-once\": each call of it answers with an error";
+    let state =
+        "imports state, which needs an order key, and order.by is \"none\": each call of it answers with an error";
     assert_eq!(said("warning", "handler", "probe.wasm"), [state, timers]);
     assert_eq!(said("warning", "handler", "whole.wasm"), [timers]);
     assert!(said("fault", "handler", "text.wasm")[0].contains("no WebAssembly"));

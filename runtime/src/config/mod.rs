@@ -178,7 +178,7 @@ pub struct Pipeline {
     pub policy: Policy,
     /// Where messages go that can't be processed.
     pub dead_letter: DeadLetter,
-    /// Where the ids of messages go that were seen; `None`: nothing is suppressed, or ids are in memory only.
+    /// Where the ids of messages go that were seen; `None`: nothing is suppressed.
     pub seen: Option<Seen>,
     /// Where the state of the handler goes; `None`: it has none, as far as is known before its file was looked at
     /// ([`Pipeline::with_state`]).

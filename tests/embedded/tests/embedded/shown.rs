@@ -18,7 +18,7 @@ fn stage(test: &str) -> Option<Folder> {
     for (name, guest, input, more) in [
         ("p", "tally", "\"in\"", ""),
         ("whole", "tally", "\"one\", \"in\"", "order.by = \"partition\"\n"),
-        ("once", "tally", "\"in\"", "guarantee = \"at-least-once\"\n"),
+        ("once", "tally", "\"in\"", "order.by = \"none\"\n"),
         ("plain", "identity", "\"in\"", ""),
     ] {
         std::fs::copy(guests.join(format!("{guest}.wasm")), plugins.join(format!("{guest}.wasm"))).unwrap();
@@ -64,7 +64,7 @@ fn what_handlers_keep_is_shown_beside_their_process_and_at_rest() {
     let Some(folder) = stage("what_handlers_keep_is_shown_beside_their_process_and_at_rest") else { return };
     refused(&folder, &["get", "p", "a"], 1, "there is no topic \"p.in.state\" at ");
     refused(&folder, &["list", "plain"], 1, "plain keeps no state: its handler does not ask for any");
-    refused(&folder, &["get", "once", "a"], 2, "once keeps no state: state needs guarantee = \"exactly-once\"");
+    refused(&folder, &["get", "once", "a"], 2, "once keeps no state: state belongs to an order key");
     let (code, out, err) = run(&folder, &["topics", "--create"], "");
     assert!(code == 0 && out.contains("p.in.state  ") && out.contains("state of whole"), "{out}{err}");
     let child = start(&folder);
