@@ -79,7 +79,7 @@ impl Case {
         }
         match self.pipelines() {
             Ok(pipelines) => {
-                told.extend(pipelines.iter().map(config::Pipeline::resolved));
+                told.extend(pipelines.iter().map(Pipeline::resolved));
             }
             Err(faults) => told.push(format!("{faults}\n")),
         }
