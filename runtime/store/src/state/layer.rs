@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn change(n: u32) -> Change {
-        let entry = (n % 3 > 0).then(|| Entry { value: Arc::from(n.to_le_bytes()), expires_ms: None });
+        let entry = (!n.is_multiple_of(3)).then(|| Entry { value: Arc::from(n.to_le_bytes()), expires_ms: None });
         Change { key: Arc::from(n.to_be_bytes()), entry }
     }
 
