@@ -31,12 +31,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 const UNKNOWN: Duration = Duration::from_secs(60);
 /// Between two looks whether the topics are there and fit, while the broker does not answer.
 const LOOK_AT_TOPICS: Duration = Duration::from_secs(5);
-/// Partitions are read together until there are so many records of them, and the others after them: what a store takes in of one
-/// partition lies closer together than what it takes in of all.
-const TOGETHER: i64 = 200_000;
-/// When those that are read give nothing for so long, which an open transaction may be the cause of, the others do not wait for
-/// them.
-const STALLED: Duration = Duration::from_secs(1);
 /// What gives nothing for so long is asked again where it ends: it may be another log by now.
 const SILENT: Duration = Duration::from_secs(5);
 /// One such look.
@@ -107,9 +101,7 @@ impl Restorer {
         let its = shared.clone();
         let thread = std::thread::Builder::new().name(format!("{}-restore", source.pipeline)).spawn(move || {
             let progress = Progress::new(source.metrics.clone(), source.pipeline.clone());
-            let restoring =
-                Restoring { source, shared: its, client: None, progress, unknown: None, looked: None, stalled: false };
-            restoring.run();
+            Restoring { source, shared: its, client: None, progress, unknown: None, looked: None }.run();
         });
         let thread = thread.map_err(|e| Failed::Again(format!("no thread for a restore: {e}")))?;
         Ok(Self { shared, thread, numbers: 0 })
@@ -181,20 +173,6 @@ impl Drop for Restorer {
     }
 }
 
-/// What of this is read first, and from where on: so many records, but one partition at least.
-fn portion(wanted: &BTreeMap<TopicPartition, Wanted>, most: i64) -> Vec<(TopicPartition, i64)> {
-    let (mut starts, mut records) = (Vec::new(), 0_i64);
-    for (at, one) in wanted {
-        let Some(span) = one.span.filter(|span| span.next < span.end) else { continue };
-        records = records.saturating_add(span.end - span.next);
-        if records > most && !starts.is_empty() {
-            break;
-        }
-        starts.push((*at, span.next));
-    }
-    starts
-}
-
 /// Why a round ended before all was read.
 enum Broken {
     Failed(Failed),
@@ -222,8 +200,6 @@ struct Restoring {
     unknown: Option<Instant>,
     /// When it was last looked whether the topics are there and fit.
     looked: Option<Instant>,
-    /// All partitions are read at once, until nothing is wanted any more.
-    stalled: bool,
 }
 
 impl Restoring {
@@ -248,7 +224,6 @@ impl Restoring {
             if state.wanted.is_empty() {
                 state.told = String::new();
                 self.progress.idle();
-                self.stalled = false;
             }
             match broken {
                 None => {}
@@ -348,9 +323,9 @@ impl Restoring {
         self.ask_ends(client, wanted)?;
         self.unknown = None;
         self.finish(wanted)?;
-        let open = |w: &Wanted| w.span.is_some_and(|span| span.next < span.end);
-        let most = if self.stalled { i64::MAX } else { TOGETHER };
-        let starts = portion(wanted, most);
+        let open = |w: &Wanted| w.span.filter(|span| span.next < span.end);
+        let starts: Vec<(TopicPartition, i64)> =
+            wanted.iter().filter_map(|(at, w)| open(w).map(|span| (*at, span.next))).collect();
         if starts.is_empty() {
             return Ok(());
         }
@@ -376,15 +351,11 @@ impl Restoring {
             }
             if count > 0 {
                 heard = Instant::now();
-            } else if heard.elapsed() > STALLED && starts.len() < wanted.len() && !self.stalled {
-                self.stalled = true;
-                return Ok(());
             } else if heard.elapsed() > SILENT {
                 heard = Instant::now();
                 self.check_ends(client, wanted)?;
             }
-            let are_read = starts.iter().all(|(at, _)| !wanted.get(at).is_some_and(open));
-            if are_read || self.shared.lock().version != version {
+            if wanted.values().all(|w| open(w).is_none()) || self.shared.lock().version != version {
                 return Ok(());
             }
         }

@@ -234,27 +234,3 @@ fn a_record_that_is_none_ends_it() {
     let number = restorer.want(at(0), Arc::new(Offsets::default()));
     assert_eq!(until(&mut restorer, vec![number]), Err(Failed::Operator("it is none".to_owned())));
 }
-
-#[test]
-fn small_partitions_are_read_together_and_large_ones_one_after_the_other() {
-    let fill: Arc<dyn Fill> = Arc::new(Offsets::default());
-    let spans = [(5, 5), (0, 60), (40, 80), (0, 1), (7, 900), (900, 901)];
-    let mut wanted: BTreeMap<TopicPartition, Wanted> = (0..)
-        .zip(spans)
-        .map(|(n, (next, end))| {
-            let span = Some(Span { from: 0, next, end });
-            (at(n), Wanted { number: n as u64, fill: fill.clone(), span })
-        })
-        .collect();
-    wanted.insert(at(99), Wanted { number: 99, fill, span: None });
-    let mut next = |most| {
-        let starts = portion(&wanted, most);
-        starts.iter().for_each(|(at, _)| drop(wanted.remove(at)));
-        starts.into_iter().map(|(at, from)| (at.partition, from)).collect::<Vec<_>>()
-    };
-    assert_eq!(next(100), [(1, 0), (2, 40)], "what is read already is left out");
-    assert_eq!(next(100), [(3, 0)]);
-    assert_eq!(next(100), [(4, 7)], "one at least, however large");
-    assert_eq!(next(i64::MAX), [(5, 900)]);
-    assert_eq!(next(100), []);
-}
