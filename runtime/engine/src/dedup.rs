@@ -1,6 +1,6 @@
 //! Which ids were seen.
 //!
-//! An id counts for the partition it was seen in. Where ids are kept ([`Policy::keeps_ids`](crate::policy::Policy::keeps_ids)) a commit writes the ids of what it covers to a topic
+//! An id counts for the task it was seen in. Where ids are kept ([`Policy::keeps_ids`](crate::policy::Policy::keeps_ids)) a commit writes the ids of what it covers to a topic
 //! (see [`crate::seen`]), and whoever looks after that answers for them ([`Past`]); [`Seen`] holds those of which no
 //! commit is known yet. Otherwise [`Seen`] is all there is: in memory, bounded, and lost when the process ends.
 //!
@@ -18,7 +18,7 @@ const BUCKETS: u64 = 8;
 /// Ids whose marks are committed, by this process or by whoever had the partition before.
 pub trait Past {
     /// Whether the id was committed within the window that ends now.
-    fn contains(&self, partition: Partition, id: MessageId, now: Now) -> bool;
+    fn contains(&self, task: Partition, id: MessageId, now: Now) -> bool;
 }
 
 /// Nothing was committed: where ids are not kept.
@@ -26,7 +26,7 @@ pub trait Past {
 pub struct NoPast;
 
 impl Past for NoPast {
-    fn contains(&self, _partition: Partition, _id: MessageId, _now: Now) -> bool {
+    fn contains(&self, _task: Partition, _id: MessageId, _now: Now) -> bool {
         false
     }
 }
@@ -45,7 +45,8 @@ pub struct Seen {
 #[derive(Debug)]
 struct Bucket {
     start_ms: i64,
-    ids: HashMap<(Partition, MessageId), i64, FixedState>,
+    /// By task and id: where it was seen.
+    ids: HashMap<(Partition, MessageId), (Partition, i64), FixedState>,
 }
 
 impl Seen {
@@ -61,19 +62,25 @@ impl Seen {
         Self { window_ms, capacity, seed, buckets: VecDeque::new(), count: 0, forgotten_early: 0 }
     }
 
-    /// Another offset of the partition at which the id was seen, within the window.
+    /// Another place than this one at which the id was seen in the task, within the window.
     #[must_use]
-    pub fn other(&self, partition: Partition, id: MessageId, offset: i64, wall_ms: i64) -> Option<i64> {
+    pub fn other(
+        &self,
+        task: Partition,
+        id: MessageId,
+        at: (Partition, i64),
+        wall_ms: i64,
+    ) -> Option<(Partition, i64)> {
         let oldest = wall_ms.saturating_sub_unsigned(self.window_ms);
         let width = self.width_ms();
         self.buckets
             .iter()
             .filter(|b| b.start_ms.saturating_add_unsigned(width) > oldest)
-            .find_map(|b| b.ids.get(&(partition, id)).copied().filter(|at| *at != offset))
+            .find_map(|b| b.ids.get(&(task, id)).copied().filter(|seen| *seen != at))
     }
 
-    /// Marks the id as seen at `offset`.
-    pub fn mark(&mut self, partition: Partition, id: MessageId, offset: i64, wall_ms: i64) {
+    /// Marks the id as seen in the task, at this offset of this partition.
+    pub fn mark(&mut self, task: Partition, id: MessageId, at: (Partition, i64), wall_ms: i64) {
         self.expire(wall_ms);
         let width = self.width_ms();
         let share = (self.capacity / BUCKETS as usize).max(1);
@@ -90,7 +97,7 @@ impl Seen {
             self.forgotten_early += oldest.ids.len() as u64;
         }
         if let Some(bucket) = self.buckets.back_mut()
-            && bucket.ids.insert((partition, id), offset).is_none()
+            && bucket.ids.insert((task, id), at).is_none()
         {
             self.count += 1;
         }
@@ -108,18 +115,27 @@ impl Seen {
 
     /// A partition starts at `start` with `settled` above it: ids of messages that will come again are forgotten.
     pub fn restart(&mut self, partition: Partition, start: i64, settled: &Ranges) {
+        self.retain(|_, (at, offset)| *at != partition || *offset < start || settled.contains(*offset));
+    }
+
+    /// Nothing of this task is remembered any more.
+    pub fn forget(&mut self, task: Partition) {
+        self.retain(|of, _| *of != task);
+    }
+
+    fn retain(&mut self, stays: impl Fn(&Partition, &(Partition, i64)) -> bool) {
         let mut count = 0;
         for bucket in &mut self.buckets {
-            bucket.ids.retain(|(p, _), offset| *p != partition || *offset < start || settled.contains(*offset));
+            bucket.ids.retain(|(task, _), at| stays(task, at));
             count += bucket.ids.len();
         }
         self.count = count;
     }
 
     /// These ids are [`Past`] now.
-    pub fn pass_on(&mut self, partition: Partition, ids: &[MessageId]) {
+    pub fn pass_on(&mut self, task: Partition, ids: &[MessageId]) {
         for id in ids {
-            let gone = self.buckets.iter_mut().any(|bucket| bucket.ids.remove(&(partition, *id)).is_some());
+            let gone = self.buckets.iter_mut().any(|bucket| bucket.ids.remove(&(task, *id)).is_some());
             self.count -= usize::from(gone);
         }
     }

@@ -149,6 +149,8 @@ pub struct Intake {
     shards: u32,
     router: Router,
     feeds: BTreeMap<Partition, Feed>,
+    /// The present epoch of each task.
+    tasks: BTreeMap<Partition, Epoch>,
     /// See [`Intake::condemn`].
     condemned: BTreeMap<Partition, Vec<i64>>,
     last_epoch: u64,
@@ -159,10 +161,11 @@ impl Intake {
     #[must_use]
     pub fn new(policy: Policy, shards: u32, seed: u64) -> Self {
         let (shards, router) = (shards.max(1), Router::new(policy.clone(), seed));
-        Self { policy, shards, router, feeds: BTreeMap::new(), condemned: BTreeMap::new(), last_epoch: 0 }
+        let (feeds, tasks, condemned) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { policy, shards, router, feeds, tasks, condemned, last_epoch: 0 }
     }
 
-    /// Starts a partition that the group assigned.
+    /// Starts a partition that the group assigned. Where tasks span inputs, all partitions of its task are started with it.
     pub fn open(&mut self, partition: Partition, found: &Found<'_>, from: From) -> Opened {
         // Also where it claims more than this log holds.
         let of = found.committed.map_or(0, |at| Metadata::decode(found.metadata, at, i64::MAX).map_or(0, |m| m.log));
@@ -260,9 +263,20 @@ impl Intake {
         opened
     }
 
+    /// The partitions of a task start one after the other, all of them each time: the first one begins a new epoch, the others
+    /// join it.
     fn begin(&mut self, partition: Partition, start: i64, skip: Ranges, alone_below: i64) -> Epoch {
-        self.last_epoch += 1;
-        let epoch = Epoch(self.last_epoch);
+        let before = self.feeds.get(&partition).map(|feed| feed.epoch);
+        let last_epoch = &mut self.last_epoch;
+        let mut next = || {
+            *last_epoch += 1;
+            Epoch(*last_epoch)
+        };
+        let present = self.tasks.entry(self.policy.order.task(partition)).or_insert_with(&mut next);
+        if before == Some(*present) {
+            *present = next();
+        }
+        let epoch = *present;
         self.feeds.insert(partition, Feed { epoch, next: start, skip, alone_below });
         epoch
     }
@@ -284,6 +298,7 @@ impl Intake {
 
     /// Forgets a partition: it was revoked or lost.
     pub fn close(&mut self, partition: Partition) {
+        self.tasks.remove(&self.policy.order.task(partition));
         self.condemned.remove(&partition);
         self.feeds.remove(&partition);
     }
@@ -322,9 +337,11 @@ impl Intake {
         let Papers { lane, id, refused } = self.router.papers(partition, offset, message);
         let condemned = self.condemned.get(&partition).is_some_and(|all| all.binary_search(&offset).is_ok());
         let refused = if condemned { Some(Reason::Undeliverable) } else { refused };
+        let shared = self.policy.order.task(partition) != partition;
         let size = u32::try_from(message.size()).unwrap_or(u32::MAX);
         let timestamp_ms = message.timestamp_ms();
-        let ticket = Ticket { partition, offset, epoch, lane, id, refused, alone, parked: 0, size, timestamp_ms };
+        let ticket =
+            Ticket { partition, offset, shared, epoch, lane, id, refused, alone, parked: 0, size, timestamp_ms };
         Take::Route { shard: order::shard_of(lane, self.shards), ticket }
     }
 }

@@ -13,8 +13,8 @@ pub struct Partition {
     pub number: i32,
 }
 
-/// One assignment of a partition to this process. Epochs grow and are never used twice within a process, so what
-/// belongs to an earlier assignment of the same partition is recognised.
+/// One assignment of a task to this process: of a partition, or of all that share its keys. Epochs grow and are never used twice
+/// within a process, so what belongs to an earlier assignment of the same task is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
@@ -59,13 +59,15 @@ pub struct Ticket {
     pub offset: i64,
     /// The assignment it belongs to.
     pub epoch: Epoch,
-    /// Messages with equal lanes in one partition wait for each other. It is a hash: a collision makes two keys wait
+    /// Messages with equal lanes in one task wait for each other. It is a hash: a collision makes two keys wait
     /// for each other and does no other harm.
     pub lane: u64,
     /// Its id, with dedup on.
     pub id: Option<MessageId>,
     /// Set when it must not run at all.
     pub refused: Option<Reason>,
+    /// Its task is named by a partition of the first input, and not by its own; see [`Ticket::task`].
+    pub shared: bool,
     /// It may have been running when a process died: it shares its call with nobody.
     pub alone: bool,
     /// It comes from the retry topic, where this is its place in its lane; 0: from the input.
@@ -74,6 +76,14 @@ pub struct Ticket {
     pub size: u32,
     /// Milliseconds since the Unix epoch; negative where the broker has none.
     pub timestamp_ms: i64,
+}
+
+impl Ticket {
+    /// The task whose lanes, seen ids and state it shares; see [`Order::task`](crate::policy::Order::task).
+    #[must_use]
+    pub const fn task(&self) -> Partition {
+        if self.shared { Partition { topic: 0, number: self.partition.number } } else { self.partition }
+    }
 }
 
 /// Why a message could not be done: the `keyrail-reason` of its dead letter.
@@ -149,7 +159,7 @@ pub enum Fate {
     /// Its id was seen before; it did not run.
     Duplicate {
         /// Where its id was seen, if that is not committed yet: it settles when that message does, not before.
-        of: Option<i64>,
+        of: Option<(Partition, i64)>,
     },
     /// It goes to the dead-letter topic.
     DeadLetter(Box<Epitaph>),

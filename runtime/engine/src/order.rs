@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 pub enum OrderKey<'a> {
     /// Waits for messages of the same key.
     Key(&'a [u8]),
-    /// Waits for all of its kind in the partition.
+    /// Waits for all of its kind in the task.
     Partition,
     /// Waits for nothing (but a duplicate for its first delivery).
     Free,
@@ -109,10 +109,16 @@ impl LaneHash {
         Self(FixedState::with_seed(seed))
     }
 
-    /// The lane of a message. A message without order gets a lane of its own, or its id's, so that a duplicate waits
-    /// behind the first delivery.
+    /// The lane of a message that was read at `offset` of `partition`. One without order gets a lane of its own, or its id's,
+    /// so that a duplicate waits behind the first delivery.
     #[must_use]
-    pub fn lane(&self, key: OrderKey<'_>, id: Option<MessageId>, partition: Partition, offset: i64) -> u64 {
+    pub fn lane(
+        &self,
+        key: OrderKey<'_>,
+        id: Option<MessageId>,
+        task: Partition,
+        (partition, offset): (Partition, i64),
+    ) -> u64 {
         let mut hasher = self.0.build_hasher();
         match (key, id) {
             (OrderKey::Key(key), _) => {
@@ -121,8 +127,8 @@ impl LaneHash {
             }
             (OrderKey::Partition, _) => {
                 hasher.write_u8(2);
-                hasher.write_u32(partition.topic);
-                hasher.write_i32(partition.number);
+                hasher.write_u32(task.topic);
+                hasher.write_i32(task.number);
             }
             (OrderKey::Free, Some(id)) => {
                 hasher.write_u8(3);
@@ -179,7 +185,12 @@ impl Router {
                 IdBytes::Refused => (None, Some(Reason::Rejected)),
             },
         };
-        Papers { lane: self.hash.lane(key, id, partition, offset), id, refused }
+        let task = self.policy.order.task(partition);
+        let mut lane = self.hash.lane(key, id, task, (partition, offset));
+        if self.policy.has(Bug::LaneOfInput) && partition != task {
+            lane = self.hash.lane(OrderKey::Free, None, task, (partition, lane as i64));
+        }
+        Papers { lane, id, refused }
     }
 }
 

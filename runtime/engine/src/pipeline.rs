@@ -11,6 +11,7 @@ mod publish;
 mod revoke;
 mod rounds;
 mod task;
+mod together;
 mod transaction;
 mod verdicts;
 
@@ -24,7 +25,7 @@ use crate::intake::Opened;
 use crate::message::{Epoch, MessageId, Now, Partition};
 use crate::parking;
 use crate::planted::Bug;
-use crate::policy::Policy;
+use crate::policy::{Policy, Scope};
 use crate::ranges::Ranges;
 use crate::state::Change;
 use alloc::collections::BTreeMap;
@@ -213,15 +214,9 @@ pub enum Action {
     Pause(Partition),
     /// Go on fetching it.
     Resume(Partition),
-    /// Start the partition anew from here (see [`crate::intake::Intake::rewind`]), then call [`Pipeline::opened`].
-    Rewind {
-        /// Which.
-        partition: Partition,
-        /// From where.
-        start: i64,
-        /// Settled above.
-        settled: Ranges,
-    },
+    /// Start these partitions, all of one task, anew from these offsets, with what is settled above (see
+    /// [`crate::intake::Intake::rewind`]), then call [`Pipeline::opened`].
+    Rewind(Vec<(Partition, i64, Ranges)>),
     /// The partition waits for a reason that a person should know. Told once for each new reason.
     Blocked {
         /// Which.
@@ -295,7 +290,8 @@ impl<M> Pipeline<M> {
         }
     }
 
-    /// A partition started, or started anew after a rewind. Must come before anything else of its epoch.
+    /// A partition started, or started anew after a rewind. Must come before anything else of its epoch; where tasks span inputs
+    /// all partitions of a task come one after the other, with nothing in between.
     pub fn opened(&mut self, partition: Partition, opened: &Opened, now: Now, actions: &mut Vec<Action>) {
         if self.is_revoking(partition) {
             // Its rewind was under way when the group took it: nothing may start any more.
@@ -314,6 +310,9 @@ impl<M> Pipeline<M> {
                 actions.push(Action::Resume(partition));
             }
             if self.transactions.is_some() {
+                if self.policy.order.scope == Scope::Inputs {
+                    task.bound_fetch(&opened.settled);
+                }
                 task.restart_after(old);
             } else {
                 task.continue_after(old);
@@ -356,6 +355,7 @@ impl<M> Pipeline<M> {
     /// Does what time asks for: commits, repeated dead letters, rewinds, stalls, revokes that took too long.
     pub fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
         if self.transactions.is_some() {
+            self.tasks.iter_mut().for_each(|(partition, task)| task.look_beyond(*partition, actions));
             self.tick_transaction(now, actions);
         } else {
             self.resend_letters(now, actions);
@@ -372,6 +372,7 @@ impl<M> Pipeline<M> {
 
     fn rewind_due(&mut self, now: Now, actions: &mut Vec<Action>) {
         let revoke = self.revoke.as_ref();
+        let mut due: BTreeMap<Partition, Vec<(Partition, i64, Ranges)>> = BTreeMap::new();
         for (partition, task) in &mut self.tasks {
             if let Phase::Refused { due_ms, .. } = task.phase
                 && now.steady_ms >= due_ms
@@ -381,13 +382,11 @@ impl<M> Pipeline<M> {
             {
                 let progress = task.progress(&self.policy);
                 task.phase = Phase::Rewinding(progress.clone());
-                actions.push(Action::Rewind {
-                    partition: *partition,
-                    start: progress.point,
-                    settled: progress.settled,
-                });
+                let own = due.entry(self.policy.order.task(*partition)).or_default();
+                own.push((*partition, progress.point, progress.settled));
             }
         }
+        actions.extend(due.into_values().map(Action::Rewind));
     }
 
     fn find_stalls(&mut self, now: Now, actions: &mut Vec<Action>) {

@@ -140,6 +140,14 @@ bugs! {
     KeptBeforeCommit,
     /// Keeps the state of a message whose outputs will never be taken, and runs it again.
     KeepStateOfVerdict,
+    /// Keys of several inputs that share a task have a lane for each input.
+    LaneOfInput,
+    /// Seen ids of several inputs that share a task count for their own input alone.
+    IdOfInput,
+    /// What a task commits is written to the topics of the input that it came from.
+    MarksOfInput,
+    /// Starts only those partitions of a task anew that had a part in a transaction that was given up.
+    RestartOneInput,
     /// Keeps verdicts on messages that ran on the state of one that was condemned.
     LearnFromCondemned,
     /// Gives a handler a value that has ended.

@@ -1,5 +1,6 @@
 //! What a pipeline's manifest decides, as values. All times are milliseconds, all sizes bytes.
 
+use crate::message::Partition;
 use alloc::string::String;
 
 /// Everything the engine needs to know of one pipeline.
@@ -32,14 +33,19 @@ impl Policy {
     /// Whether seen ids outlive the process: they are committed with, or behind, the effects that they stand for.
     #[must_use]
     pub const fn keeps_ids(&self) -> bool {
-        matches!(&self.dedup, Some(Dedup { kept: true, .. }))
+        matches!(&self.dedup, Some(Dedup { kept: true, .. })) && self.keeps()
     }
 
     /// Whether handlers have state: it is committed with the effects and the offsets of the messages that it follows from, or
     /// before these offsets.
     #[must_use]
     pub const fn keeps_state(&self) -> bool {
-        self.state
+        self.state && self.keeps()
+    }
+
+    /// Rounds are a partition's: what several inputs share is kept by transactions alone.
+    const fn keeps(&self) -> bool {
+        matches!(self.guarantee, Guarantee::ExactlyOnce) || matches!(self.order.scope, Scope::Topic)
     }
 
     /// Whether what is kept is written for itself, each step before the next: state, ids, offsets.
@@ -47,10 +53,12 @@ impl Policy {
         matches!(self.guarantee, Guarantee::AtLeastOnce) && (self.keeps_ids() || self.keeps_state())
     }
 
-    /// Whether messages are parked: they are written to the retry topic in the transaction that moves their offset.
+    /// Whether messages are parked: they are written to the retry topic in the transaction that moves their offset. Not where
+    /// inputs share their lanes.
     #[must_use]
     pub const fn parks(&self) -> bool {
-        self.retry.in_place_ms.is_some() && matches!(self.guarantee, Guarantee::ExactlyOnce)
+        let apart = matches!(self.order.scope, Scope::Topic);
+        self.retry.in_place_ms.is_some() && apart && matches!(self.guarantee, Guarantee::ExactlyOnce)
     }
 
     /// Whether this run carries the planted bug; always `false` outside the simulator's own tests.
@@ -81,11 +89,46 @@ pub struct Order {
     pub by: OrderBy,
     /// What holds for a message that has no order key.
     pub null_key: NullKey,
+    /// Over what keys, seen ids and state reach.
+    pub scope: Scope,
+}
+
+impl Order {
+    /// The task that a partition is of. A task is named by a partition of its own: where it spans all inputs, by that of the
+    /// first.
+    #[must_use]
+    pub const fn task(&self, partition: Partition) -> Partition {
+        match self.scope {
+            Scope::Topic => partition,
+            Scope::Inputs => Partition { topic: 0, number: partition.number },
+        }
+    }
+}
+
+/// `order.scope`: what a task is. Its lanes, seen ids and state are its own; its partitions start, start anew and go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// One partition of one input.
+    #[default]
+    Topic,
+    /// The same partition number of all inputs.
+    Inputs,
+}
+
+impl Scope {
+    /// How many of so many inputs, the first ones, name what tasks keep.
+    #[must_use]
+    pub const fn owners(self, inputs: usize) -> usize {
+        match self {
+            Self::Inputs if inputs > 1 => 1,
+            Self::Topic | Self::Inputs => inputs,
+        }
+    }
 }
 
 impl Default for Order {
     fn default() -> Self {
-        Self { by: OrderBy::Key, null_key: NullKey::None }
+        Self { by: OrderBy::Key, null_key: NullKey::None, scope: Scope::Topic }
     }
 }
 
@@ -96,7 +139,7 @@ pub enum OrderBy {
     Key,
     /// The last header of this name.
     Header(String),
-    /// One lane for the whole partition.
+    /// One lane for the whole task.
     Partition,
     /// No order.
     None,
@@ -107,7 +150,7 @@ pub enum OrderBy {
 pub enum NullKey {
     /// Such messages wait for nothing.
     None,
-    /// Such messages of one partition wait for each other.
+    /// Such messages of one task wait for each other.
     Partition,
 }
 

@@ -38,8 +38,9 @@ struct Slot<M> {
 #[derive(Debug)]
 pub struct Shard<M> {
     policy: Policy,
+    /// By task.
     epochs: BTreeMap<Partition, Epoch>,
-    /// The last epoch of a partition that was closed.
+    /// The last epoch of a task that was closed.
     closed: BTreeMap<Partition, Epoch>,
     lanes: Lanes<M>,
     /// Lanes whose head may run, in turn.
@@ -56,7 +57,7 @@ pub struct Shard<M> {
     state: Option<Overlay>,
     /// What the last call staged.
     staged: Staged,
-    /// Partitions whose state is to be dropped when it comes back.
+    /// Tasks whose state is to be dropped when it comes back.
     over: Vec<Partition>,
     random: u64,
     /// Since when something is ready that no batch has taken.
@@ -145,7 +146,8 @@ impl<M> Shard<M> {
         self.retried.as_mut().map(core::mem::take).unwrap_or_default()
     }
 
-    /// A partition starts, or starts anew with `settled` above its start. Must come before its first message.
+    /// A partition starts, or starts anew with `settled` above its start. Must come before the first message of its task: all
+    /// partitions of a task start one after the other, in one epoch, and what was there of it goes with the first.
     ///
     /// What was seen below `seen_below` stays seen. For a rewind that is its start; where it starts anew from what is
     /// committed, [`Opened::seen_below`](crate::intake::Opened::seen_below). For a new assignment it is
@@ -153,60 +155,70 @@ impl<M> Shard<M> {
     /// that what this process once saw was never done by anybody.
     pub fn open(&mut self, partition: Partition, epoch: Epoch, seen_below: i64, settled: &Ranges) {
         // It was closed before it came in: two threads write to a shard's inbox.
-        if self.closed.get(&partition).is_some_and(|closed| *closed >= epoch) && !self.policy.has(Bug::OpenAfterClose) {
+        let task = self.policy.order.task(partition);
+        if self.closed.get(&task).is_some_and(|closed| *closed >= epoch) && !self.policy.has(Bug::OpenAfterClose) {
             return;
         }
-        self.purge(partition);
-        self.epochs.insert(partition, epoch);
+        if self.epochs.insert(task, epoch) != Some(epoch) {
+            self.purge(task);
+            if let Some(seen) = &mut self.seen
+                && self.policy.keeps_ids()
+                && !self.policy.has(Bug::KeepUncommittedSeen)
+            {
+                // What is committed is not held here.
+                seen.forget(task);
+            }
+        }
         if let Some(seen) = &mut self.seen
+            && !self.policy.keeps_ids()
             && !self.policy.has(Bug::KeepUncommittedSeen)
         {
-            // Of an earlier assignment: a map may cover the gap where compaction took what this process once ran. What is
-            // committed is not held here where ids are kept.
+            // Of an earlier assignment: a map may cover the gap where compaction took what this process once ran.
             let nothing = Ranges::new();
-            let seen_below = if self.policy.keeps_ids() { NOTHING_SEEN } else { seen_below };
             seen.restart(partition, seen_below, if seen_below == NOTHING_SEEN { &nothing } else { settled });
         }
     }
 
-    /// A partition is taken away: what has not started is dropped, unsettled. What runs is finished. A later epoch than
-    /// this one is left alone; this one and earlier ones never open again.
+    /// A partition is taken away, and its task with it: what has not started is dropped, unsettled. What runs is finished. A
+    /// later epoch than this one is left alone; this one and earlier ones never open again.
     pub fn close(&mut self, partition: Partition, epoch: Epoch) {
-        self.closed.insert(partition, epoch);
-        if self.epochs.get(&partition).is_some_and(|present| *present <= epoch) {
-            self.purge(partition);
-            self.epochs.remove(&partition);
+        let task = self.policy.order.task(partition);
+        self.closed.insert(task, epoch);
+        if self.epochs.get(&task).is_some_and(|present| *present <= epoch) {
+            self.purge(task);
+            self.epochs.remove(&task);
             self.condemned.remove(&partition);
         }
     }
 
-    fn purge(&mut self, partition: Partition) {
+    fn purge(&mut self, task: Partition) {
         if self.policy.has(Bug::KeepLanesAtRevoke) {
             return;
         }
         let lanes = &mut self.lanes;
-        self.ready.retain(|place| !lanes.is_of(*place, partition));
-        self.due.retain(|(_, place)| !lanes.is_of(*place, partition));
-        self.letters.retain(|(p, _), _| *p != partition);
-        lanes.remove_partition(partition);
+        self.ready.retain(|place| !lanes.is_of(*place, task));
+        self.due.retain(|(_, place)| !lanes.is_of(*place, task));
+        let order = &self.policy.order;
+        self.letters.retain(|(partition, _), _| order.task(*partition) != task);
+        lanes.remove_task(task);
         if let Some(parking) = &mut self.parking {
-            parking.purge(partition);
+            parking.purge(task);
         }
         match &mut self.state {
             _ if self.policy.has(Bug::KeepUncommittedState) => {}
-            Some(state) => state.drop_partition(partition),
-            None if self.policy.keeps_state() => self.over.push(partition),
+            Some(state) => state.drop_task(task),
+            None if self.policy.keeps_state() => self.over.push(task),
             None => {}
         }
     }
 
     /// Takes a message in. `false`: it belongs to no present assignment and was dropped.
     pub fn accept(&mut self, ticket: Ticket, message: M, now: Now) -> bool {
-        let present = self.epochs.get(&ticket.partition) == Some(&ticket.epoch);
+        let present = self.epochs.get(&ticket.task()) == Some(&ticket.epoch);
         if !present && !self.policy.has(Bug::KeepLanesAtRevoke) {
             return false;
         }
-        let id = LaneId { partition: ticket.partition, hash: ticket.lane };
+        let id = LaneId { task: ticket.task(), hash: ticket.lane };
         self.fresh_messages += 1;
         self.fresh_bytes += u64::from(ticket.size);
         let (place, lane) = self.lanes.open(id);
@@ -224,7 +236,7 @@ impl<M> Shard<M> {
 
     /// A dead letter was acknowledged: its lane goes on. One that is unknown by now is ignored.
     pub fn letter_acknowledged(&mut self, partition: Partition, epoch: Epoch, offset: i64) {
-        if self.epochs.get(&partition) != Some(&epoch) {
+        if self.epochs.get(&self.policy.order.task(partition)) != Some(&epoch) {
             return;
         }
         if let Some(place) = self.letters.remove(&(partition, offset)) {
@@ -233,9 +245,9 @@ impl<M> Shard<M> {
     }
 
     /// These ids are committed, and [`Past`](crate::dedup::Past) answers for them from now on.
-    pub fn marked(&mut self, partition: Partition, ids: &[MessageId]) {
+    pub fn marked(&mut self, task: Partition, ids: &[MessageId]) {
         if let Some(seen) = &mut self.seen {
-            seen.pass_on(partition, ids);
+            seen.pass_on(task, ids);
         }
     }
 
@@ -248,18 +260,18 @@ impl<M> Shard<M> {
     /// The call has ended: what its slots staged counts for those that stand.
     pub fn return_state(&mut self, call: state::Call) {
         let (mut overlay, staged) = call.end();
-        self.over.drain(..).for_each(|partition| overlay.drop_partition(partition));
+        self.over.drain(..).for_each(|task| overlay.drop_task(task));
         (self.state, self.staged) = (Some(overlay), staged);
     }
 
     /// These changes are committed, and [`Kept`](state::Kept) answers for them from now on. Not while state is lent.
-    pub fn kept(&mut self, partition: Partition, changes: &[Change]) {
+    pub fn kept(&mut self, task: Partition, changes: &[Change]) {
         let Some(state) = &mut self.state else { return };
         if self.policy.has(Bug::PassOnNewer) {
             let newer = |change: &Change| Change { number: u64::MAX, ..change.clone() };
-            return state.pass_on(partition, &changes.iter().map(newer).collect::<Vec<_>>());
+            return state.pass_on(task, &changes.iter().map(newer).collect::<Vec<_>>());
         }
-        state.pass_on(partition, changes);
+        state.pass_on(task, changes);
     }
 
     /// How many names have a change that is not known to be kept; counts them all. 0 while state is lent.
@@ -271,14 +283,14 @@ impl<M> Shard<M> {
     /// What a slot that stands has changed.
     fn changes(&mut self, ticket: &Ticket, slot: u32) -> Vec<Change> {
         let Some(state) = &mut self.state else { return Vec::new() };
-        match self.epochs.get(&ticket.partition) {
+        match self.epochs.get(&ticket.task()) {
             Some(present) if *present == ticket.epoch => self.staged.stand(slot, state),
             // It has started anew: nothing of before will be published.
             Some(_) => Vec::new(),
             // It was closed while the call ran. What ran is still committed, and nobody here will ask for it.
             None => {
                 let changes = self.staged.stand(slot, state);
-                state.drop_partition(ticket.partition);
+                state.drop_task(ticket.task());
                 changes
             }
         }
@@ -300,7 +312,8 @@ impl<M> Shard<M> {
     /// Marks an id, if the message has one.
     fn mark_seen(&mut self, ticket: &Ticket, now: Now) {
         if let (Some(seen), Some(id)) = (&mut self.seen, ticket.id) {
-            seen.mark(ticket.partition, id, ticket.offset, now.wall_ms);
+            let task = if self.policy.has(Bug::IdOfInput) { ticket.partition } else { ticket.task() };
+            seen.mark(task, id, (ticket.partition, ticket.offset), now.wall_ms);
         }
     }
 

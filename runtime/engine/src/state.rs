@@ -1,12 +1,12 @@
 //! State of handlers: what it is kept under, how it is written, and what a call sees of it.
 //!
-//! State belongs to an order key within its partition ([`Owner`]), and there to a name. What is committed lies in a compacted
+//! State belongs to an order key within its task ([`Owner`]), and there to a name. What is committed lies in a compacted
 //! topic and in a local store ([`Kept`]); what is settled and of which no commit is known yet, in the shard ([`Overlay`]);
 //! what a call stages, in the call ([`Call`]), until it is known which of its messages stand.
 //!
 //! # Records
 //! A record's key is [`OF_KEY`], the order key's length (two bytes, big-endian), the order key and the name; or
-//! [`OF_TASK`] and the name, for what belongs to a whole partition. So all names of one owner stand together, in byte order.
+//! [`OF_TASK`] and the name, for what belongs to a whole task. So all names of one owner stand together, in byte order.
 //! Its value is [`PLAIN`] and the value; or [`EXPIRES`], when it is over (milliseconds since the Unix epoch,
 //! little-endian) and the value. A tombstone deletes. The formats are frozen: another one gets another first byte.
 
@@ -25,7 +25,7 @@ use core::fmt;
 
 /// First byte of a record's key: an order key's state.
 pub const OF_KEY: u8 = 1;
-/// First byte of a record's key: a partition's state.
+/// First byte of a record's key: a task's state.
 pub const OF_TASK: u8 = 2;
 /// First byte of a record's value: it stays until it is changed.
 pub const PLAIN: u8 = 1;
@@ -60,7 +60,7 @@ impl Entry {
     }
 }
 
-/// One change of a partition's state.
+/// One change of a task's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// A record's key.
@@ -80,20 +80,13 @@ impl Change {
     }
 }
 
-/// What is committed, by this process or by whoever had the partition before.
+/// What is committed, by this process or by whoever had the task before.
 pub trait Kept: fmt::Debug {
     /// What stands under a record's key, though it may have ended.
-    fn get(&self, partition: Partition, key: &[u8]) -> Option<Entry>;
+    fn get(&self, task: Partition, key: &[u8]) -> Option<Entry>;
 
     /// What stands under keys that begin with `prefix` and are greater than `after`, in byte order; none that has ended.
-    fn scan(
-        &self,
-        partition: Partition,
-        prefix: &[u8],
-        after: &[u8],
-        limit: usize,
-        now_ms: i64,
-    ) -> Vec<(Arc<[u8]>, Entry)>;
+    fn scan(&self, task: Partition, prefix: &[u8], after: &[u8], limit: usize, now_ms: i64) -> Vec<(Arc<[u8]>, Entry)>;
 }
 
 /// Nothing is kept.
@@ -171,7 +164,7 @@ impl fmt::Display for Unusable {
 /// A record's key, read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key<'a> {
-    /// The order key; `None`: it is the whole partition's.
+    /// The order key; `None`: it is the whole task's.
     pub owner: Option<&'a [u8]>,
     /// The name.
     pub name: &'a str,

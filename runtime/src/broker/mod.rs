@@ -22,6 +22,13 @@ pub trait Broker: Send + Sync {
     fn place(&self) -> String;
     /// A member of `group`, subscribed to `topics`; [`TopicPartition::topic`] is the index into them.
     fn consumer(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>, BrokerError>;
+    /// The same, where the group gives the same partition number of all topics to one member, in one assignment.
+    ///
+    /// # Errors
+    /// It can't be made sure that it does.
+    fn consumer_of_all(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.consumer(group, topics)
+    }
     /// A producer for these topics; to others it may write more slowly, or not at all.
     fn producer(&self, topics: &[&str]) -> Result<Box<dyn Producer>, BrokerError>;
     /// Questions beside those of a group's member, and readers of partitions that belong to no group.

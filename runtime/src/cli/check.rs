@@ -196,6 +196,8 @@ fn embedded(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
             let missing = if there { "" } else { "; not there yet: `keyrail run` makes it" };
             report.add(Verdict::Ok, "topic", topic, format!("{role} of {}{missing}", pipeline.name));
         }
+        let count = |name: &String| known.iter().find(|known| known.name == *name).map(|known| known.partitions);
+        shared_keys(pipeline, count, report);
     }
 }
 
@@ -208,6 +210,18 @@ fn synced(host: &Host, report: &mut Report) {
         let message = "sync = \"normal\": a loss of power takes what was acknowledged last".to_owned();
         report.add(Verdict::Fault, DURABILITY, "[embedded]", message).cure =
             "write sync = \"full\" below [embedded], or leave it out".to_owned();
+    }
+}
+
+/// Inputs that share their keys must have equally many partitions. One that is not there yet is told of elsewhere.
+fn shared_keys(pipeline: &Pipeline, count: impl Fn(&String) -> Option<i32>, report: &mut Report) {
+    if pipeline.owners().len() == pipeline.input.len() {
+        return;
+    }
+    let counts: Vec<(String, i32)> =
+        pipeline.input.iter().filter_map(|input| Some((input.clone(), count(input)?))).collect();
+    if let Some(why) = keyrail::pipeline::unequal(&counts) {
+        report.add(Verdict::Fault, "pipeline", &pipeline.name, why);
     }
 }
 
@@ -255,6 +269,7 @@ mod topics {
             for pipeline in pipelines {
                 let pipeline = super::expand(pipeline, &names, report).unwrap_or_else(|| pipeline.clone());
                 look(&topics, &pipeline, report)?;
+                count_inputs(&topics, &pipeline, report)?;
                 all.push(pipeline);
             }
             if durability { super::durability::check(&kafka, &topics, &all, WAIT, report) } else { Ok(()) }
@@ -307,6 +322,18 @@ mod topics {
                     problem.command.clone();
             }
         }
+        Ok(())
+    }
+
+    fn count_inputs(topics: &Topics, pipeline: &Pipeline, report: &mut Report) -> Result<(), BrokerError> {
+        let mut counts = Vec::new();
+        if pipeline.owners().len() < pipeline.input.len() {
+            for input in &pipeline.input {
+                counts.push((input, partitions(topics, input)?.flatten()));
+            }
+        }
+        let count = |name: &String| counts.iter().find(|(input, _)| *input == name).and_then(|(_, count)| *count);
+        super::shared_keys(pipeline, count, report);
         Ok(())
     }
 

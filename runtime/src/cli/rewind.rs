@@ -88,6 +88,7 @@ pub(super) fn rewind(args: &RewindArgs) -> anyhow::Result<Exit> {
     let pipelines = broker::with_topics(pipelines, &all);
     let pipeline = lag::choose(&pipelines, Some(&args.pipeline), &unfit)?.remove(0);
     check_ids(args, pipeline)?;
+    check_whole(args, pipeline)?;
     let state = state_topics(pipeline, &all);
     check_state(args, pipeline, !state.is_empty())?;
     let moves = moves(client.as_mut(), args, pipeline, &all)?;
@@ -138,6 +139,25 @@ fn state_topics(pipeline: &Pipeline, all: &[Topic]) -> Vec<(u32, String)> {
     let topics = pipeline.clone().with_state().ok().and_then(|with| with.state).map(|state| state.topics);
     let there = |name: &String| all.iter().any(|topic| topic.name == *name);
     (0..).zip(topics.unwrap_or_default()).filter(|(_, name)| there(name)).collect()
+}
+
+/// Ids and state that belong to all inputs are not forgotten for the sake of one.
+fn check_whole(args: &RewindArgs, pipeline: &Pipeline) -> Result<(), WrongUse> {
+    let shared = pipeline.owners().len() < pipeline.input.len();
+    let some = pipeline.input.iter().any(|input| !args.topic.contains(input)) && !args.topic.is_empty();
+    let what = match (args.seen, args.state) {
+        (Some(Kept::Forget), _) => "seen ids",
+        (_, Some(Kept::Forget)) => "state",
+        _ => return Ok(()),
+    };
+    if !shared || !some {
+        return Ok(());
+    }
+    Err(WrongUse(format!(
+        "the {what} of {} belong to all its inputs (order.scope = \"inputs\"), and what others brought would be forgotten with \
+         it and not come again: leave --topic out, or keep them",
+        pipeline.name
+    )))
 }
 
 /// The same of state: kept, each message that runs again changes it once more.

@@ -66,6 +66,22 @@ const NARROWER: [(&str, Kind); 4] = [
 const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 const ASSIGNORS: [&str; 3] = ["cooperative-sticky", "range", "roundrobin"];
 
+/// The property that keeps a group from giving the same partition number of all inputs to one member, what is wrong with it, and
+/// the cure.
+#[must_use]
+pub fn against_range(kafka: &BTreeMap<String, String>) -> Option<(&'static str, &'static str, &'static str)> {
+    const ASSIGNOR: &str = "partition.assignment.strategy";
+    const PROTOCOL: &str = "group.protocol";
+    if kafka.get(PROTOCOL).is_some_and(|value| value == "consumer") {
+        let problem = "does not go with order.scope = \"inputs\": with it partitions move one by one, and a member may have one \
+                       input's and not yet the others'";
+        return Some((PROTOCOL, problem, "remove it, and the classic protocol is used"));
+    }
+    let other = kafka.get(ASSIGNOR).is_some_and(|value| value != "range");
+    let problem = "does not go with order.scope = \"inputs\", which needs the range assignor";
+    other.then_some((ASSIGNOR, problem, "remove it: such a pipeline uses range by itself; or set it to \"range\""))
+}
+
 /// Whether a librdkafka property's value must never be shown.
 #[must_use]
 pub fn is_secret(property: &str) -> bool {

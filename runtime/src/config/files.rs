@@ -45,6 +45,9 @@ pub fn load(
     if let (Some(place), Ok(pipelines)) = (&resolved.static_member, &pipelines) {
         resolved.faults.extend(together::static_member(place, pipelines));
     }
+    if let (Some(place), Some(host), Ok(pipelines)) = (&resolved.against_range, &resolved.host, &pipelines) {
+        resolved.faults.extend(together::shared_keys(place, host, pipelines));
+    }
     match (resolved.result(), pipelines) {
         (Ok(host), Ok(pipelines)) => Ok((host, pipelines)),
         (Err(faults), Ok(_)) | (Ok(_), Err(faults)) => Err(faults),
@@ -62,7 +65,7 @@ fn host(path: &Path, sets: &[String], variables: Variables<'_>) -> Resolved {
     };
     match read(path, &cure, &mut faults) {
         Some(text) => host::resolve(&file, &text, path.parent().unwrap_or(Path::new("")), sets, variables),
-        None => Resolved { host: None, faults, static_member: None },
+        None => Resolved { host: None, faults, static_member: None, against_range: None },
     }
 }
 

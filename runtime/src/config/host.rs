@@ -18,6 +18,8 @@ pub(super) struct Resolved {
     pub(super) faults: Vec<Fault>,
     /// Where `group.instance.id` is written, if Kafka is the broker: whether it may be, the manifests decide.
     pub(super) static_member: Option<Place>,
+    /// Where stands what keeps inputs from sharing their keys, if anything.
+    pub(super) against_range: Option<Place>,
 }
 
 impl Resolved {
@@ -34,16 +36,18 @@ pub(super) fn resolve(file: &str, text: &str, dir: &Path, sets: &[String], varia
     let mut faults = Vec::new();
     let free = schema::free(HOST);
     let Some(mut table) = parse(file, text, &free, variables, &mut faults) else {
-        return Resolved { host: None, faults, static_member: None };
+        return Resolved { host: None, faults, static_member: None, against_range: None };
     };
     set(&mut table, sets, &free, variables, &mut faults);
     schema::check(&table, HOST, &mut faults);
     let host = read(file, &table, dir, &mut faults);
-    let static_member = match entry(&table, "kafka").map(|kafka| &kafka.node.value) {
-        Some(Value::Table(kafka)) if host.broker == BrokerKind::Kafka => entry(kafka, client::STATIC_MEMBER),
+    let place = |name: &str| match entry(&table, "kafka").map(|kafka| &kafka.node.value) {
+        Some(Value::Table(kafka)) if host.broker == BrokerKind::Kafka => entry(kafka, name).map(|e| e.place.clone()),
         _ => None,
     };
-    Resolved { host: Some(host), faults, static_member: static_member.map(|entry| entry.place.clone()) }
+    let static_member = place(client::STATIC_MEMBER);
+    let against_range = client::against_range(&host.kafka).and_then(|(name, _, _)| place(name));
+    Resolved { host: Some(host), faults, static_member, against_range }
 }
 
 fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host {

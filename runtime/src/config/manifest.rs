@@ -7,7 +7,7 @@ use super::reader::{Reader, Text};
 use super::schema;
 use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Parked, Pattern, Pipeline, Seen, topic};
 use crate::nearest::nearest;
-use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent};
+use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Scope, Spent};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -56,6 +56,7 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
     let outputs = outputs(&mut reader, &input);
     let dead_letter = dead_letter(&mut reader, &group, &input);
     let policy = policy(&mut reader);
+    shared_keys(&mut reader, &policy, &patterns);
     let seen = seen(&mut reader, &policy, &group, &input);
     let parked = parked(&mut reader, &policy, &group, &input);
     let (config, config_hidden) = handler_config(&mut reader);
@@ -222,6 +223,9 @@ fn policy(reader: &mut Reader<'_, '_>) -> Policy {
     order(reader, &mut policy.order);
     batch(reader, &mut policy);
     retry(reader, &mut policy.retry);
+    if policy.order.scope == Scope::Inputs {
+        policy.retry.in_place_ms = None;
+    }
     policy.dedup = dedup(reader);
     policy.expires_after_ms = reader.duration_if("expires-after");
     policy.commit.interval_ms = reader.duration("commit.interval");
@@ -240,7 +244,33 @@ fn order(reader: &mut Reader<'_, '_>, order: &mut Order) {
     if reader.has("order.null-key") && matches!(order.by, OrderBy::Partition | OrderBy::None) {
         reader.fault("order.null-key", "has no effect with this order.by", "remove it");
     }
-    reader.choice("order.scope", &[("topic", ())]);
+    order.scope = reader.choice("order.scope", &[("topic", Scope::Topic), ("inputs", Scope::Inputs)]);
+}
+
+/// What does not go with keys that all inputs share.
+fn shared_keys(reader: &mut Reader<'_, '_>, policy: &Policy, patterns: &[Pattern]) {
+    if policy.order.scope == Scope::Topic {
+        return;
+    }
+    if let Some(pattern) = patterns.first() {
+        let problem = format!(
+            "does not go with the pattern {:?} as an input: the first input names the topics of state and seen ids, and which \
+             topics share a key would change with those that there are",
+            pattern.text()
+        );
+        reader.fault("order.scope", problem, "name each input");
+    }
+    if reader.has("retry.in-place") {
+        let problem =
+            "has no effect with order.scope = \"inputs\": what fails waits in memory there, with its key behind it";
+        reader.fault("retry.in-place", problem, "remove it");
+    }
+    let by_key = policy.order.by == OrderBy::Key;
+    if by_key && policy.dedup.as_ref().is_some_and(|dedup| dedup.id == IdFrom::Key) {
+        let problem = "\"key\" would make messages of different inputs with the same key duplicates of each other, since \
+                       order.scope is \"inputs\"";
+        reader.fault("dedup.id", problem, "take the id from a header, or \"digest\"");
+    }
 }
 
 /// `header:NAME` or one of a few names.
@@ -328,6 +358,7 @@ fn dedup(reader: &mut Reader<'_, '_>) -> Option<Dedup> {
 /// Written with, or behind, what their messages did, ids outlive the process.
 fn seen(reader: &mut Reader<'_, '_>, policy: &Policy, group: &str, input: &[Text]) -> Option<Seen> {
     let dedup = policy.dedup.as_ref().filter(|_| policy.keeps_ids())?;
+    let input = &input[..policy.order.scope.owners(input.len())];
     let topics = input.iter().map(|input| topic::seen(group, &input.text)).collect::<Vec<_>>();
     for (input, name) in input.iter().zip(&topics).filter(|(_, name)| name.len() > topic::LONGEST) {
         let problem = format!("the topic of its ids, GROUP.TOPIC.seen, has {} characters", name.len());

@@ -43,7 +43,7 @@ pub(crate) fn for_tests(name: &str, text: &str) -> Pipeline {
 }
 
 pub use crate::nearest::nearest_file;
-pub use client::is_secret;
+pub use client::{against_range, is_secret};
 pub use document::check_set;
 pub use fault::{Fault, Faults};
 pub use files::{Found, find_manifests, find_pipelines, load, load_host, load_pipelines};
@@ -234,7 +234,7 @@ pub enum HeaderStyle {
 /// Where ids outlive the process: `[dedup]` with `guarantee = "exactly-once"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// GROUP.TOPIC.seen, one topic for each of [`Pipeline::input`], in that order; no two pipelines share one.
+    /// GROUP.TOPIC.seen, one topic for each of [`Pipeline::owners`], in that order; no two pipelines share one.
     pub topics: Vec<String>,
     /// `dedup.window`.
     pub window: Duration,
@@ -243,7 +243,7 @@ pub struct Seen {
 /// Where state outlives the process: with `guarantee = "exactly-once"`, and messages that have an order key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// GROUP.TOPIC.state, one topic for each of [`Pipeline::input`], in that order.
+    /// GROUP.TOPIC.state, one topic for each of [`Pipeline::owners`], in that order.
     pub topics: Vec<String>,
 }
 

@@ -82,8 +82,14 @@ impl Pipeline {
         (!found.input.is_empty()).then_some(found)
     }
 
-    /// This pipeline with a handler that asks for state. Without an order key it gets none: that each call of it says so is the
-    /// handler's to deal with, since some toolchains ask for everything.
+    /// The inputs that topics of seen ids and of state are named by: all, or the first alone where all share their keys.
+    #[must_use]
+    pub fn owners(&self) -> &[String] {
+        &self.input[..self.policy.order.scope.owners(self.input.len())]
+    }
+
+    /// This pipeline with a handler that asks for state. Without an order key, or with at-least-once where inputs share their
+    /// keys, it gets none: that each call of it says so is the handler's to deal with, since some toolchains ask for everything.
     ///
     /// # Errors
     /// A topic of its state can't have its name.
@@ -91,7 +97,7 @@ impl Pipeline {
         if self.policy.order.by == OrderBy::None {
             return Ok(self);
         }
-        let topics: Vec<String> = self.input.iter().map(|input| topic::state(&self.group, input)).collect();
+        let topics: Vec<String> = self.owners().iter().map(|input| topic::state(&self.group, input)).collect();
         if let Some(long) = topics.iter().find(|name| name.len() > topic::LONGEST) {
             return Err(format!(
                 "the topic of its state, GROUP.TOPIC.state, has {} characters: give the group a shorter name, a topic's has at \

@@ -3,7 +3,7 @@
 use super::document::{join, quote};
 use super::units::{show_duration, show_size};
 use super::{BrokerKind, Format, From, HeaderStyle, Host, OnLoss, Pattern, Pipeline, is_secret};
-use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, OrderBy, Policy, Spent};
+use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, OrderBy, Policy, Scope, Spent};
 use std::fmt::Display;
 use std::path::Path;
 
@@ -131,7 +131,7 @@ fn policy(page: &mut Page, policy: &Policy) {
     if matches!(order.by, OrderBy::Key | OrderBy::Header(_)) {
         page.text("null-key", if order.null_key == NullKey::None { "none" } else { "partition" });
     }
-    page.text("scope", "topic");
+    page.text("scope", if order.scope == Scope::Topic { "topic" } else { "inputs" });
     page.section("batch");
     page.plain("max-messages", batch.max_messages);
     page.size("max-bytes", batch.max_bytes);

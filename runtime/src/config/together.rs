@@ -4,8 +4,8 @@ use super::client::STATIC_MEMBER;
 use super::document::join;
 use super::fault::{Fault, Place};
 use super::manifest::Manifest;
-use super::{Pipeline, topic};
-use keyrail_engine::policy::Guarantee;
+use super::{Host, Pipeline, client, topic};
+use keyrail_engine::policy::{Guarantee, Scope};
 
 /// Finds what no manifest can know alone.
 pub(super) fn check(manifests: &[Manifest], faults: &mut Vec<Fault>) {
@@ -27,6 +27,14 @@ pub(super) fn static_member(place: &Place, pipelines: &[Pipeline]) -> Option<Fau
     let cure =
         "remove it: a member that was replaced under its id could still commit. Or set guarantee = \"at-least-once\"";
     Some(place.fault(&join("kafka", STATIC_MEMBER), problem, cure))
+}
+
+/// Where inputs share their keys, one member must get the same partition number of all of them. `place`: where it is written what
+/// is against that.
+pub(super) fn shared_keys(place: &Place, host: &Host, pipelines: &[Pipeline]) -> Option<Fault> {
+    let shared = pipelines.iter().find(|pipeline| pipeline.policy.order.scope == Scope::Inputs)?;
+    let (name, problem, cure) = client::against_range(&host.kafka)?;
+    Some(place.fault(&join("kafka", name), format!("{problem} ({})", shared.name), cure))
 }
 
 /// Two pipelines of one group would each get a part of the partitions of an input that both read.

@@ -25,6 +25,7 @@ use keyrail_engine::handover::Gone;
 use keyrail_engine::message::{Fate, Now, Partition};
 use keyrail_engine::order::shard_of;
 use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline};
+use keyrail_engine::policy::Order;
 use keyrail_engine::shard::Settled;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -42,6 +43,8 @@ const SHOW: Duration = Duration::from_secs(1);
 /// What the committer thread works with.
 pub(super) struct Ledger {
     pub(super) engine: Pipeline<Payload>,
+    /// Which partitions are one task.
+    pub(super) order: Order,
     pub(super) sink: Sink,
     pub(super) inbox: Receiver<ToCommitter>,
     pub(super) shards: Vec<Line<ToShard>>,
@@ -70,9 +73,9 @@ pub(super) struct Names {
     pub(super) outputs: Vec<String>,
     /// One dead-letter topic for each input.
     pub(super) letters: Vec<String>,
-    /// One topic of seen ids for each input, where they are kept.
+    /// One topic of seen ids for each input, or for all, where they are kept.
     pub(super) seen: Vec<String>,
-    /// One topic of state for each input, where handlers have some.
+    /// One topic of state for each input, or for all, where handlers have some.
     pub(super) state: Vec<String>,
     /// One retry topic for each input, where messages are parked.
     pub(super) parked: Vec<String>,
@@ -198,10 +201,12 @@ impl Worker {
         let now = self.ledger.clock.now();
         let engine = &mut self.ledger.engine;
         match event {
-            ToCommitter::Opened { partition, opened } => engine.opened(partition, &opened, now, &mut self.actions),
-            ToCommitter::Known { partition, epoch, kept } => {
-                self.memory.open(partition, epoch, kept);
-                engine.awaited(partition, epoch, now);
+            ToCommitter::Opened(all) => {
+                all.iter().for_each(|(partition, opened)| engine.opened(*partition, opened, now, &mut self.actions));
+            }
+            ToCommitter::Known { task, epoch, kept } => {
+                self.memory.open(task, epoch, kept);
+                engine.awaited(task, epoch, now);
             }
             ToCommitter::Received(runs) => {
                 for run in runs {
@@ -340,9 +345,9 @@ impl Worker {
             Action::DeadLetter { .. } | Action::Mark { .. } | Action::Keep { .. } => Ok(()),
             Action::Park { .. } | Action::Unpark { .. } => Ok(()),
             Action::Parked { partition, epoch, changes } => self.parked(partition, epoch, &changes),
-            Action::Kept { partition, changes } => self.kept(partition, &changes),
+            Action::Kept { partition: task, changes } => self.kept(task, &changes),
             Action::Condemn { partition, offsets } => self.tell_consumer(ToConsumer::Condemn { partition, offsets }),
-            Action::Marked { partition, ids, time_ms } => self.marked(partition, &ids, time_ms),
+            Action::Marked { partition: task, ids, time_ms } => self.marked(task, &ids, time_ms),
             Action::Commit { number, offsets } => {
                 if self.revoking {
                     pass(Point::BeforeLastCommit);
@@ -366,12 +371,13 @@ impl Worker {
                 Ok(())
             }
             Action::Restart(partitions) => {
-                partitions.iter().for_each(|(partition, _)| self.memory.suspend(*partition));
+                let order = &self.ledger.order;
+                partitions.iter().for_each(|(partition, _)| self.memory.suspend(order.task(*partition)));
                 self.tell_consumer(ToConsumer::Restart(partitions))
             }
             Action::Fenced(why) => Err(Trouble::Fenced(why)),
             Action::Close { partition, epoch } => {
-                self.memory.close(partition, epoch);
+                self.memory.close(self.ledger.order.task(partition), epoch);
                 self.ledger.attention.iter().for_each(Attention::ask);
                 self.tell_shards(|| ToShard::Close { partition, epoch })
             }
@@ -382,9 +388,9 @@ impl Worker {
             }
             Action::Pause(partition) => self.tell_consumer(ToConsumer::Pause(partition)),
             Action::Resume(partition) => self.tell_consumer(ToConsumer::Resume(partition)),
-            Action::Rewind { partition, start, settled } => {
-                self.memory.suspend(partition);
-                self.tell_consumer(ToConsumer::Rewind { partition, start, settled })
+            Action::Rewind(all) => {
+                all.iter().for_each(|(partition, _, _)| self.memory.suspend(*partition));
+                self.tell_consumer(ToConsumer::Rewind(all))
             }
             Action::Stalled { partition, position, .. } => {
                 self.tell_consumer(ToConsumer::Stalled { partition, position })

@@ -26,7 +26,7 @@ use keyrail_engine::budget::{Gate, Turn};
 use keyrail_engine::handover::Gone;
 use keyrail_engine::intake::{From, Intake, Opened, Take};
 use keyrail_engine::message::{Partition, Ticket};
-use keyrail_engine::ranges::Ranges;
+use keyrail_engine::policy::Order;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -50,6 +50,8 @@ pub(super) struct Feed {
     pub(super) gate: Gate,
     pub(super) budget: Budget,
     pub(super) topics: Vec<String>,
+    /// Which partitions are one task.
+    pub(super) order: Order,
     pub(super) from: From,
     /// Inputs that were found to be made anew: where nothing is committed, they start at their beginning.
     pub(super) anew: Arc<Mutex<BTreeSet<u32>>>,
@@ -274,7 +276,7 @@ impl Worker {
             match command {
                 ToConsumer::Pause(partition) => self.hold(partition, true),
                 ToConsumer::Resume(partition) => self.hold(partition, false),
-                ToConsumer::Rewind { partition, start, settled } => self.rewind(partition, start, settled)?,
+                ToConsumer::Rewind(all) => self.rewind(all)?,
                 ToConsumer::Condemn { partition, offsets } => {
                     self.condemned.insert(partition, Arc::from(offsets.as_slice()));
                     self.feed.intake.condemn(partition, offsets);
@@ -319,30 +321,12 @@ impl Worker {
         self.tell(result);
     }
 
-    fn rewind(&mut self, partition: Partition, start: i64, settled: Ranges) -> Result<(), Trouble> {
-        // It may have been taken away meanwhile.
-        if self.feed.intake.epoch(partition).is_none() {
-            return Ok(());
+    /// Tells the ledger that partitions start: what their start changes is committed, whatever they wait for.
+    pub(super) fn tell_ledger(&mut self, all: Vec<(Partition, Opened)>) -> Result<(), Trouble> {
+        if let Some((_, opened)) = all.last() {
+            self.feed.metrics.assignment_epoch.set(opened.epoch.0);
         }
-        pass(Point::BeforeRewind);
-        self.seek_back(partition, start)?;
-        let opened = self.feed.intake.rewind(partition, start, settled);
-        self.begin(partition, opened, start)?;
-        self.pause_waiting(&[to_broker(partition)])?;
-        pass(Point::AfterRewind);
-        Ok(())
-    }
-
-    pub(super) fn seek_back(&mut self, partition: Partition, start: i64) -> Result<(), Trouble> {
-        self.feed.consumer.seek(to_broker(partition), start).map_err(|error| {
-            Trouble::Again(format!("{}/{} can't be read again: {error}", self.topic(partition), partition.number))
-        })
-    }
-
-    /// Tells the ledger that a partition starts: what its start changes is committed, whatever it waits for.
-    pub(super) fn tell_ledger(&mut self, partition: Partition, opened: Opened) -> Result<(), Trouble> {
-        self.feed.metrics.assignment_epoch.set(opened.epoch.0);
-        self.feed.out.tell(ToCommitter::Opened { partition, opened })?;
+        self.feed.out.tell(ToCommitter::Opened(all))?;
         self.feed.out.flush()?;
         Ok(())
     }

@@ -191,7 +191,7 @@ impl Keeper {
         seed: u64,
     ) -> Result<Option<Self>, Trouble> {
         let manifest = &parts.manifest;
-        let (group, inputs) = (&manifest.group, &manifest.input);
+        let (group, inputs) = (&manifest.group, manifest.owners());
         let mut topics = Vec::new();
         let ids = match &manifest.seen {
             None => None,
@@ -200,7 +200,7 @@ impl Keeper {
                 let place = ids::Place {
                     disk: shared.naming.seen_ids()?,
                     group: group.clone(),
-                    inputs: inputs.clone(),
+                    inputs: inputs.to_vec(),
                     topics: seen.topics.clone(),
                     window_ms: clock::millis(seen.window),
                 };
@@ -212,7 +212,7 @@ impl Keeper {
             Some(own) => {
                 topics.extend(own.topics.iter().cloned());
                 let (store, topics) = (shared.naming.state()?, own.topics.clone());
-                let place = handlers::Place { store, group: group.clone(), inputs: inputs.clone(), topics };
+                let place = handlers::Place { store, group: group.clone(), inputs: inputs.to_vec(), topics };
                 Some(States::new(place, metrics.clone()))
             }
         };
@@ -220,7 +220,7 @@ impl Keeper {
             None => None,
             Some(own) => {
                 topics.extend(own.topics.iter().cloned());
-                let (group, inputs, topics) = (group.clone(), inputs.clone(), own.topics.clone());
+                let (group, inputs, topics) = (group.clone(), inputs.to_vec(), own.topics.clone());
                 let (store, router) = (shared.naming.state()?, Router::new(manifest.policy.clone(), seed));
                 let place = parked::Place { store, group, inputs, topics, router, seed, budget: parts.budget.clone() };
                 Some(Parkeds::new(place, metrics.clone()))

@@ -42,7 +42,7 @@ pub(super) enum ToShard {
         epoch: Epoch,
         seen_below: i64,
         settled: Arc<Ranges>,
-        /// What internal topics hold of it.
+        /// What internal topics hold of its task.
         kept: Kept,
         /// See [`keyrail_engine::shard::Shard::condemn`].
         condemned: Arc<[i64]>,
@@ -52,9 +52,9 @@ pub(super) enum ToShard {
     /// A partition goes; to be answered by [`ToCommitter::Drained`].
     Close { partition: Partition, epoch: Epoch },
     /// Ids are committed and known.
-    Marked { partition: Partition, ids: Arc<[MessageId]> },
+    Marked { task: Partition, ids: Arc<[MessageId]> },
     /// State is committed and kept.
-    Kept { partition: Partition, changes: Arc<[Change]> },
+    Kept { task: Partition, changes: Arc<[Change]> },
     /// This is committed of what is parked, and known.
     Parked { partition: Partition, epoch: Epoch, changes: Arc<[parking::Change]> },
     /// A dead letter is written.
@@ -81,10 +81,10 @@ pub(super) struct Run {
 /// To the committer.
 #[derive(Debug)]
 pub(super) enum ToCommitter {
-    /// A partition starts, or starts anew.
-    Opened { partition: Partition, opened: Opened },
-    /// What internal topics hold of it is known; told before its first records.
-    Known { partition: Partition, epoch: Epoch, kept: Kept },
+    /// Partitions start, or start anew: all that are of one task at once.
+    Opened(Vec<(Partition, Opened)>),
+    /// What internal topics hold of a task is known; told before its first records.
+    Known { task: Partition, epoch: Epoch, kept: Kept },
     /// Records came; told before they go to the shards.
     Received(Vec<Run>),
     /// From a shard: fates, in order.
@@ -110,8 +110,8 @@ pub(super) enum ToConsumer {
     Pause(Partition),
     /// Go on fetching it.
     Resume(Partition),
-    /// Start it anew from here.
-    Rewind { partition: Partition, start: i64, settled: Ranges },
+    /// Start these, all partitions of a task, anew from here, with what is settled above.
+    Rewind(Vec<(Partition, i64, Ranges)>),
     /// Messages of it at these offsets must not run when they come again; comes before `Restart`.
     Condemn { partition: Partition, offsets: Vec<i64> },
     /// Start these anew from what is committed now, or else from the offset beside them.
@@ -131,12 +131,15 @@ impl ToConsumer {
         match self {
             Self::Pause(partition)
             | Self::Resume(partition)
-            | Self::Rewind { partition, .. }
             | Self::Condemn { partition, .. }
             | Self::Stalled { partition, .. }
                 if gone.contains(&partition) =>
             {
                 None
+            }
+            Self::Rewind(mut all) => {
+                all.retain(|(partition, ..)| !gone.contains(partition));
+                (!all.is_empty()).then_some(Self::Rewind(all))
             }
             Self::Restart(mut all) => {
                 all.retain(|(partition, _)| !gone.contains(partition));

@@ -34,7 +34,7 @@ pub use budget::{Budget, Pool};
 pub use instance::{Instance, Naming, NoInstance, SeenIds};
 pub use load::{Code, Unfit, completed, load};
 pub(crate) use process::ensure_topics;
-pub use process::{Ended, StartError, Surroundings, broker, embedded_options, needed, needed_to_park, run};
+pub use process::{Ended, StartError, Surroundings, broker, embedded_options, needed, needed_to_park, run, unequal};
 pub use serving::Serving;
 pub(crate) use serving::short;
 
@@ -50,7 +50,7 @@ use grace::Bounds;
 use kept::Keeper;
 use keyrail_engine::intake::{From, Intake};
 use keyrail_engine::pipeline::{Pipeline, Timing};
-use keyrail_engine::policy::{Guarantee, Policy};
+use keyrail_engine::policy::{Guarantee, Policy, Scope};
 use keyrail_engine::shard::Shard;
 use link::{Attention, Handover, Line, Outlet, Over, Payload, RaiseOver};
 use parking::RetryTopics;
@@ -218,7 +218,11 @@ fn once(
 ) -> Result<Stopped, Trouble> {
     let (parts, retry) = (&parking::with_topics_there(parts, parks)?, RetryTopics::of(parts));
     let manifest = &parts.manifest;
-    let consumer = parts.broker.consumer(&manifest.group, &manifest.input).map_err(trouble)?;
+    let consumer = match manifest.policy.order.scope {
+        Scope::Topic => parts.broker.consumer(&manifest.group, &manifest.input),
+        Scope::Inputs => parts.broker.consumer_of_all(&manifest.group, &manifest.input),
+    };
+    let consumer = consumer.map_err(trouble)?;
     let sink = sink(parts, shared, consumer.as_ref())?;
     // What lies on disk of parked messages stands by their lanes.
     let lanes = if manifest.parked.is_some() { shared.naming.lanes()? } else { seed() };
@@ -302,15 +306,13 @@ fn build(
     sink: Sink,
     lanes: u64,
 ) -> Built {
-    let manifest = &parts.manifest;
-    let clock = Clock::new();
-    let shards = shared.shards.max(1);
+    let (manifest, policy) = (&parts.manifest, &parts.manifest.policy);
+    let (clock, shards) = (Clock::new(), shared.shards.max(1));
     let bounds = Bounds::within(shared.grace);
     let (revoke_ms, release_ms) = (clock::millis(bounds.drain), clock::millis(bounds.commit));
     let (to_committer, committer_inbox) = bounded(INBOX);
     let (to_consumer, consumer_inbox) = bounded(CONSUMER_INBOX);
     let (to_shards, shard_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(INBOX)).unzip();
-    let policy = &manifest.policy;
     let attention: Vec<Attention> = (0..shards).map(|_| Attention::default()).collect();
     let shifts =
         shard_inboxes.into_iter().zip(&attention).enumerate().map(|(number, (inbox, attention))| shard::Shift {
@@ -332,6 +334,7 @@ fn build(
     let outlets = || to_shards.iter().cloned().map(Outlet);
     let ledger = committer::Ledger {
         engine: Pipeline::new(policy.clone(), shards, Timing { revoke_ms, release_ms, ..Timing::default() }),
+        order: policy.order.clone(),
         sink,
         inbox: committer_inbox,
         shards: outlets().map(Line::new).collect(),
@@ -352,6 +355,7 @@ fn build(
         gate: keyrail_engine::budget::Gate::new(parts.budget.share()),
         budget: parts.budget.clone(),
         topics: manifest.input.clone(),
+        order: policy.order.clone(),
         from: from(manifest),
         anew: Arc::default(),
         on_loss: manifest.on_loss,

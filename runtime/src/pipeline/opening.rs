@@ -12,6 +12,8 @@ use crate::record::TopicPartition;
 use keyrail_engine::intake::{Found, From, Opened};
 use keyrail_engine::message::Partition;
 use keyrail_engine::metadata::Metadata;
+use keyrail_engine::policy::Scope;
+use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::NOTHING_SEEN;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
@@ -25,11 +27,11 @@ const OPEN: Duration = Duration::from_secs(60);
 impl Worker {
     pub(super) fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
         self.feed.metrics.rebalances.add(Rebalance::Assigned, 1);
+        self.check_whole(partitions)?;
         let opened = self.opened(partitions, &|_| None)?;
         let starts: Vec<_> = partitions.iter().zip(&opened).map(|(at, opened)| (*at, opened.start)).collect();
-        for (at, opened) in partitions.iter().zip(opened) {
-            self.begin(to_engine(*at), opened, NOTHING_SEEN)?;
-        }
+        let all = partitions.iter().zip(opened).map(|(at, opened)| (to_engine(*at), opened, NOTHING_SEEN));
+        self.begin(all.collect())?;
         self.feed.consumer.assign(&starts).map_err(|e| trouble("taking partitions over", &e))?;
         self.pause_waiting(partitions)?;
         if self.feed.gate.is_closed() {
@@ -46,6 +48,35 @@ impl Worker {
         Ok(())
     }
 
+    /// Where inputs share their keys, whoever has a partition of one has that number of all.
+    fn check_whole(&mut self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
+        if self.feed.order.scope == Scope::Topic {
+            return Ok(());
+        }
+        let inputs = self.feed.topics.len() as u32;
+        let has = |topic, partition| partitions.contains(&TopicPartition { topic, partition });
+        let lacks =
+            |at: &TopicPartition| (0..inputs).find(|topic| !has(*topic, at.partition)).map(|topic| (*at, topic));
+        let Some((at, missing)) = partitions.iter().find_map(lacks) else { return Ok(()) };
+        let deadline = Instant::now() + OPEN;
+        let mut counts = Vec::with_capacity(inputs as usize);
+        for topic in 0..inputs {
+            let count = self.until(deadline, |w| w.feed.consumer.partition_count(topic, ASK))?;
+            counts.push((self.topic(Partition { topic, number: 0 }).to_owned(), count));
+        }
+        if let Some(why) = super::process::unequal(&counts) {
+            return Err(Trouble::Operator(why));
+        }
+        let name = |topic| self.topic(Partition { topic, number: 0 });
+        Err(Trouble::Again(format!(
+            "the group gave partition {} of {} and not of {}, though order.scope = \"inputs\": all members of the group must use \
+             the range assignor and read the same topics",
+            at.partition,
+            name(at.topic),
+            name(missing)
+        )))
+    }
+
     /// Partitions of a transaction that was given up start anew: from what is committed, since only the broker knows what
     /// became of it, or else from where they started.
     pub(super) fn restart(&mut self, mut partitions: Vec<(Partition, i64)>) -> Result<(), Trouble> {
@@ -58,14 +89,42 @@ impl Worker {
         let all: Vec<TopicPartition> = partitions.iter().map(|(partition, _)| to_broker(*partition)).collect();
         let firsts: BTreeMap<Partition, i64> = partitions.into_iter().collect();
         let opened = self.opened(&all, &|partition| firsts.get(&partition).copied())?;
+        let mut begun = Vec::with_capacity(all.len());
         for (at, opened) in all.iter().zip(opened) {
             let (partition, seen_below) = (to_engine(*at), opened.seen_below());
             self.seek_back(partition, opened.start)?;
-            self.begin(partition, opened, seen_below)?;
+            begun.push((partition, opened, seen_below));
         }
+        self.begin(begun)?;
         self.pause_waiting(&all)?;
         pass(Point::AfterRewind);
         Ok(())
+    }
+
+    /// Partitions of a task start anew from here.
+    pub(super) fn rewind(&mut self, mut all: Vec<(Partition, i64, Ranges)>) -> Result<(), Trouble> {
+        // Some may have been taken away meanwhile.
+        all.retain(|(partition, ..)| self.feed.intake.epoch(*partition).is_some());
+        if all.is_empty() {
+            return Ok(());
+        }
+        pass(Point::BeforeRewind);
+        let places: Vec<TopicPartition> = all.iter().map(|(partition, ..)| to_broker(*partition)).collect();
+        let mut begun = Vec::with_capacity(all.len());
+        for (partition, start, settled) in all {
+            self.seek_back(partition, start)?;
+            begun.push((partition, self.feed.intake.rewind(partition, start, settled), start));
+        }
+        self.begin(begun)?;
+        self.pause_waiting(&places)?;
+        pass(Point::AfterRewind);
+        Ok(())
+    }
+
+    fn seek_back(&mut self, partition: Partition, start: i64) -> Result<(), Trouble> {
+        self.feed.consumer.seek(to_broker(partition), start).map_err(|error| {
+            Trouble::Again(format!("{}/{} can't be read again: {error}", self.topic(partition), partition.number))
+        })
     }
 
     /// Asks the broker where partitions stand, and decides where they start. `first`: where one started that is open.

@@ -11,6 +11,7 @@ use crate::broker::{Broker, BrokerError, BrokerErrorKind};
 use crate::config::{self, BrokerKind};
 use crate::rollout::{self, Fleet, Ready};
 use crate::wasm::{self, HostOptions};
+use keyrail_engine::policy::Scope;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -183,7 +184,17 @@ fn topics_are_there(broker: &dyn Broker, all: &[Ready], health: &Health, stop: &
     let needed: Vec<NeededTopic> = all.iter().flat_map(|ready| needed(&ready.manifest)).collect();
     loop {
         match broker.ensure(&needed, ASK) {
-            Ok(problems) if problems.is_empty() => return Ok(true),
+            Ok(problems) if problems.is_empty() => {
+                let mut unequal = Vec::new();
+                for ready in all {
+                    match unequal_inputs(broker, &ready.manifest) {
+                        Ok(found) => unequal.extend(found),
+                        // A broker that went away meanwhile is waited for.
+                        Err(error) => tracing::warn!(%error, "the partitions of inputs could not be counted"),
+                    }
+                }
+                return if unequal.is_empty() { Ok(true) } else { Err(StartError(unequal)) };
+            }
             Ok(problems) => return Err(StartError(problems.into_iter().map(told).collect())),
             Err(error) if error.kind == BrokerErrorKind::Operator => return Err(StartError(vec![error.message])),
             Err(error) => {
@@ -210,7 +221,34 @@ pub(crate) fn ensure_topics(
     manifest: &config::Pipeline,
     wait: Duration,
 ) -> Result<Vec<String>, BrokerError> {
-    Ok(broker.ensure(&needed(manifest), wait)?.into_iter().map(told).collect())
+    let mut problems: Vec<String> = broker.ensure(&needed(manifest), wait)?.into_iter().map(told).collect();
+    if problems.is_empty() {
+        problems.extend(unequal_inputs(broker, manifest)?);
+    }
+    Ok(problems)
+}
+
+/// Whether inputs that share their keys can: each must have as many partitions as the others. Gives what a person must put right.
+fn unequal_inputs(broker: &dyn Broker, manifest: &config::Pipeline) -> Result<Option<String>, BrokerError> {
+    if manifest.policy.order.scope == Scope::Topic || manifest.input.len() < 2 {
+        return Ok(None);
+    }
+    let all = broker.client()?.topics()?;
+    let there = all.into_iter().filter(|topic| manifest.input.contains(&topic.name));
+    let counts: Vec<(String, i32)> = there.map(|topic| (topic.name, topic.partitions)).collect();
+    Ok(unequal(&counts).map(|why| format!("{}: {why}", manifest.name)))
+}
+
+/// Why topics with so many partitions can't share their keys, with the cure, if they can't.
+#[must_use]
+pub fn unequal(counts: &[(String, i32)]) -> Option<String> {
+    let most = counts.iter().map(|(_, count)| *count).max()?;
+    let (fewer, count) = counts.iter().find(|(_, count)| *count != most)?;
+    let (more, _) = counts.iter().find(|(_, count)| *count == most)?;
+    Some(format!(
+        "order.scope = \"inputs\" needs inputs with equally many partitions: {fewer} has {count} and {more} has {most}. Give \
+         {fewer} {most} before any message is in them (a key's partition changes with the count), or make the smaller one anew"
+    ))
 }
 
 /// The topics that a pipeline needs, each once for each use. Without those that its patterns stand for, unless

@@ -146,12 +146,12 @@ impl Worker {
                     engine.condemn(partition, condemned.to_vec());
                 }
                 engine.open(partition, epoch, seen_below, &settled);
-                Arc::make_mut(&mut self.memory).open(partition, epoch, kept);
+                Arc::make_mut(&mut self.memory).open(self.shift.setup.order.task(partition), epoch, kept);
                 self.shift.attention.heard();
             }
-            ToShard::Kept { partition, changes } => engine.kept(partition, &changes),
+            ToShard::Kept { task, changes } => engine.kept(task, &changes),
             ToShard::Parked { partition, epoch, changes } => engine.parked(partition, epoch, &changes),
-            ToShard::Marked { partition, ids } => engine.marked(partition, &ids),
+            ToShard::Marked { task, ids } => engine.marked(task, &ids),
             ToShard::Messages(messages) => {
                 let now = self.shift.clock.now();
                 for (ticket, payload) in messages {
@@ -165,7 +165,7 @@ impl Worker {
             ToShard::Close { partition, epoch } => {
                 engine.close(partition, epoch);
                 self.shift.attention.heard();
-                Arc::make_mut(&mut self.memory).close(partition, epoch);
+                Arc::make_mut(&mut self.memory).close(self.shift.setup.order.task(partition), epoch);
                 let answer = ToCommitter::Drained { partition, epoch };
                 self.shift.committer.send(answer).map_err(|_| Ended)?;
             }

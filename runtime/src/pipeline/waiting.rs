@@ -23,26 +23,27 @@ const SHORT: Duration = Duration::from_secs(2);
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
+    /// By task.
     all: BTreeMap<Partition, Start>,
     since: Option<Instant>,
     /// Told to the outside.
     unready: bool,
 }
 
-/// What is told when it is known.
+/// What is told of a task when it is known.
 #[derive(Debug)]
 struct Start {
     /// What of it is not read yet.
     numbers: Vec<u64>,
     epoch: Epoch,
-    seen_below: i64,
-    settled: Arc<Ranges>,
+    /// Its partitions, each with what is seen below and settled above.
+    parts: Vec<(Partition, i64, Arc<Ranges>)>,
     kept: Kept,
 }
 
 impl Waiting {
     pub(super) fn has(&self, partition: Partition) -> bool {
-        self.all.contains_key(&partition)
+        self.all.values().any(|start| start.parts.iter().any(|(own, ..)| *own == partition))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -51,18 +52,27 @@ impl Waiting {
 }
 
 impl Worker {
-    /// A partition starts: at once, or when its ids are known. Its committed offset was asked before.
-    pub(super) fn begin(&mut self, partition: Partition, opened: Opened, seen_below: i64) -> Result<(), Trouble> {
-        let (epoch, settled) = (opened.epoch, Arc::new(opened.settled.clone()));
-        match &mut self.feed.keeper {
-            None => self.tell_shards(partition, epoch, (seen_below, &settled), &Kept::default()),
-            Some(keeper) => {
-                let (numbers, kept) = keeper.want(partition);
-                self.waiting.all.insert(partition, Start { numbers, epoch, seen_below, settled, kept });
-                self.waiting.since.get_or_insert_with(Instant::now);
+    /// Partitions start, each with what was seen below: at once, or when it is known what internal topics hold of their tasks. All
+    /// of a task are among them, and their committed offsets were asked before.
+    pub(super) fn begin(&mut self, all: Vec<(Partition, Opened, i64)>) -> Result<(), Trouble> {
+        for (partition, opened, seen_below) in &all {
+            let (epoch, settled) = (opened.epoch, Arc::new(opened.settled.clone()));
+            let task = self.feed.order.task(*partition);
+            let Some(keeper) = &mut self.feed.keeper else {
+                self.tell_shards(*partition, epoch, (*seen_below, &settled), &Kept::default());
+                continue;
+            };
+            let part = (*partition, *seen_below, settled);
+            match self.waiting.all.get_mut(&task) {
+                Some(start) if start.epoch == epoch => start.parts.push(part),
+                _ => {
+                    let (numbers, kept) = keeper.want(task);
+                    self.waiting.all.insert(task, Start { numbers, epoch, parts: vec![part], kept });
+                    self.waiting.since.get_or_insert_with(Instant::now);
+                }
             }
         }
-        self.tell_ledger(partition, opened)
+        self.tell_ledger(all.into_iter().map(|(partition, opened, _)| (partition, opened)).collect())
     }
 
     /// Tells the shards, before the first record; for `seen_below` see [`keyrail_engine::shard::Shard::open`].
@@ -85,9 +95,11 @@ impl Worker {
 
     /// It is given up.
     pub(super) fn begin_no_more(&mut self, partition: Partition) {
-        self.waiting.all.remove(&partition);
+        // The others of its task are given up with it.
+        let task = self.feed.order.task(partition);
+        self.waiting.all.remove(&task);
         if let Some(keeper) = &mut self.feed.keeper {
-            keeper.forget(partition);
+            keeper.forget(task);
         }
         self.note_waiting();
     }
@@ -139,17 +151,18 @@ impl Worker {
         };
         let ready: Vec<(Partition, Start)> = self.waiting.all.extract_if(.., |_, start| all_read(start)).collect();
         let mut resumed = Vec::with_capacity(ready.len());
-        for (partition, Start { epoch, seen_below, settled, kept, .. }) in ready {
-            self.tell_shards(partition, epoch, (seen_below, &settled), &kept);
+        for (task, Start { epoch, parts, kept, .. }) in ready {
+            for (partition, seen_below, settled) in &parts {
+                self.tell_shards(*partition, epoch, (*seen_below, settled), &kept);
+            }
             // IMPORTANT: before the first of its messages can settle.
-            self.feed.out.tell(ToCommitter::Known { partition, epoch, kept })?;
+            self.feed.out.tell(ToCommitter::Known { task, epoch, kept })?;
             self.feed.out.flush()?;
             if let Some(keeper) = &mut self.feed.keeper {
-                keeper.runs(partition);
+                keeper.runs(task);
             }
-            if !self.held.contains(&partition) {
-                resumed.push(to_broker(partition));
-            }
+            let parts = parts.into_iter().map(|(partition, ..)| partition);
+            resumed.extend(parts.filter(|partition| !self.held.contains(partition)).map(to_broker));
         }
         if !self.feed.gate.is_closed() {
             let result = self.feed.consumer.resume(&resumed);

@@ -37,7 +37,7 @@ pub enum Event<'a> {
     Done(Vec<&'a str>),
     /// The handler passed over it, and sent records to these topics.
     Skipped(Vec<&'a str>),
-    /// Its id was seen before: at this offset of its partition, if that is not committed yet.
+    /// Its id was seen before: at this offset of its partition, if that is not committed yet, and was there.
     Duplicate(Option<i64>),
     /// It failed, and will run again.
     Retry {
@@ -87,7 +87,10 @@ impl<'a> Told<'a> {
         let event = match &message.fate {
             Fate::Done => Event::Done(sent()),
             Fate::Skipped => Event::Skipped(sent()),
-            Fate::Duplicate { of } => Event::Duplicate(*of),
+            Fate::Duplicate { of } => {
+                let own = |(partition, _): &(_, i64)| *partition == message.ticket.partition;
+                Event::Duplicate((*of).filter(own).map(|(_, offset)| offset))
+            }
             Fate::DeadLetter(epitaph) => Event::DeadLetter { epitaph, topic: text(&names.letters, input) },
             Fate::Discarded(epitaph) => Event::Discarded(epitaph),
             Fate::Parked(waiting) if waiting.history.failures == 0 => Event::ParkedBehind,

@@ -57,11 +57,12 @@ fn enter(store: &mut Store<'_>, slot: u32) -> Result<usize> {
     if matches!(ctx.setup.order.by, OrderBy::Header(_)) { ctx.call.walk(slot) } else { ctx.call.enter(slot) }
 }
 
-/// Where the slot's state is.
+/// Whose state the slot's is, and of which task.
 fn owner(ctx: &Ctx, index: usize) -> std::result::Result<(Partition, Owner), WireError> {
     let record = &ctx.call.batch[index].record;
     let owner = Owner::of(order_key(&ctx.setup.order, record)).map_err(refused)?;
-    Ok((Partition { topic: record.at.topic, number: record.at.partition }, owner))
+    let partition = Partition { topic: record.at.topic, number: record.at.partition };
+    Ok((ctx.setup.order.task(partition), owner))
 }
 
 fn refused(refused: Refused) -> WireError {

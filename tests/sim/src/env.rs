@@ -14,7 +14,7 @@ use crate::model::group::{Committed, Group, MemberId};
 use crate::model::log::Log;
 use crate::model::outputs::{Lot, Outputs, Pending, Report};
 use crate::model::transactions::{Coordinator, TransactionId};
-use crate::record::{Rec, SLOTS_PER_TOPIC, index_of, partition_of};
+use crate::record::{INPUTS, Rec, SLOTS_PER_TOPIC, index_of, partition_of};
 use crate::rng::Rng;
 use crate::settings::Settings;
 use crate::trace::{Event, Trace, Who};
@@ -260,7 +260,7 @@ impl Env {
             rng: Rng::new(settings.seed),
             now_ms: 1_000,
             wall_ms: 1_700_000_000_000,
-            logs: (0..2 * SLOTS_PER_TOPIC).map(|_| Log::default()).collect(),
+            logs: (0..INPUTS * usize::from(SLOTS_PER_TOPIC)).map(|_| Log::default()).collect(),
             outputs: Outputs::default(),
             coordinator: Coordinator::default(),
             marks: Vec::new(),
@@ -269,7 +269,7 @@ impl Env {
             disks: vec![Disk::default(); usize::from(settings.workers)],
             marker_ms: None,
             clients: vec![None; usize::from(settings.workers)],
-            group: Group::default(),
+            group: Group::of(settings.policy.order.scope),
             members: BTreeMap::new(),
             down_until_ms: 0,
             oracle,
@@ -452,6 +452,12 @@ impl Env {
     /// Something is out of bounds.
     pub fn out_of_bounds(&mut self, what: String) {
         self.oracle.violated(name::BOUNDS, None, what);
+    }
+
+    /// The dense number of the task that a partition is of.
+    #[must_use]
+    pub fn task_of(&self, partition: u16) -> u16 {
+        index_of(self.settings.policy.order.task(partition_of(partition)))
     }
 
     /// The engine's names of all partitions.

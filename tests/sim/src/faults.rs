@@ -4,11 +4,12 @@ use crate::coverage::Fault;
 use crate::env::{CommitLot, Due, Env, Strike};
 use crate::model::group::Committed;
 use crate::model::outputs::Lot;
-use crate::model::outputs::{MARK_TOPICS, PARK_TOPICS, STATE_TOPICS};
-use crate::record::SLOTS_PER_TOPIC;
+use crate::model::outputs::{LETTER_TOPICS, MARK_TOPICS, PARK_TOPICS, STATE_TOPICS};
+use crate::record::{INPUTS, Rec, SLOTS_PER_TOPIC};
 use crate::trace::Who;
 use crate::worker::{State, Worker};
 use keyrail_engine::metadata::Metadata;
+use keyrail_engine::policy::Scope;
 use keyrail_engine::ranges::Ranges;
 use std::rc::Rc;
 
@@ -110,7 +111,12 @@ fn membership(fault: Fault, worker: &mut Worker, env: &mut Env) -> u64 {
             let topic = env.rng.below(2) as u16;
             let count = env.group.count_of_topic(topic);
             if count < MOST_PARTITIONS {
-                env.group.add_partition(topic * SLOTS_PER_TOPIC + count as u16);
+                // Inputs that share keys get it together.
+                let together = env.settings.policy.order.scope == Scope::Inputs;
+                let inputs = env.settings.partitions.len() as u16;
+                for topic in if together { 0..inputs } else { topic..topic + 1 } {
+                    env.group.add_partition(topic * SLOTS_PER_TOPIC + count as u16);
+                }
                 env.group.refresh(&mut env.rng);
             }
         }
@@ -190,15 +196,14 @@ fn broker(fault: Fault, env: &mut Env) -> u64 {
             let (ids, state) =
                 (policy.keeps_ids().then_some(MARK_TOPICS), policy.keeps_state().then_some(STATE_TOPICS));
             let parked = policy.parks().then_some(PARK_TOPICS);
-            let internal: Vec<[usize; 2]> = ids.into_iter().chain(state).chain(parked).collect();
+            let internal: Vec<[usize; INPUTS]> = ids.into_iter().chain(state).chain(parked).collect();
             match env.rng.index(2 + internal.len()) {
                 topic @ 0..2 => env.outputs.block(topic, until_ms),
                 more => internal[more - 2].into_iter().for_each(|topic| env.outputs.block(topic, until_ms)),
             }
         }
         Fault::BlockedLetters => {
-            env.outputs.block(2, until_ms);
-            env.outputs.block(3, until_ms);
+            LETTER_TOPICS.into_iter().for_each(|topic| env.outputs.block(topic, until_ms));
         }
         _ => env.down_until_ms = env.down_until_ms.max(until_ms),
     }
@@ -230,13 +235,14 @@ fn input(fault: Fault, worker: &Worker, env: &mut Env) -> u64 {
             for _ in 0..env.rng.within(3, 15) {
                 let offset = end - 1 - env.rng.below(recent) as i64;
                 if let Some(rec) = env.logs[usize::from(partition)].get(offset).cloned() {
-                    env.append((*rec).clone());
+                    let partition = another_input(partition, env);
+                    env.append(Rec { partition, ..(*rec).clone() });
                 }
             }
         }
         Fault::Compaction => {
             if env.settings.policy.keeps_state() {
-                env.compact_state(partition);
+                env.compact_state(env.task_of(partition));
             }
             if env.settings.policy.parks() {
                 env.compact_parked(partition);
@@ -257,6 +263,17 @@ fn input(fault: Fault, worker: &Worker, env: &mut Env) -> u64 {
         }
     }
     0
+}
+
+/// Where a duplicate is written: where inputs share their ids, to the same number of any of them.
+pub fn another_input(partition: u16, env: &mut Env) -> u16 {
+    match env.settings.policy.order.scope {
+        Scope::Topic => partition,
+        Scope::Inputs => {
+            let topic = env.rng.index(env.settings.partitions.len()) as u16;
+            topic * SLOTS_PER_TOPIC + partition % SLOTS_PER_TOPIC
+        }
+    }
 }
 
 /// Somebody's hands on the group. Its owner is thrown out first, as the tools demand an idle group.

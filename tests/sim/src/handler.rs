@@ -134,14 +134,14 @@ pub(crate) fn tell_oracle(call: &Call, mail: &Mail, env: &mut Env) {
         Answer::Outcomes(outcomes) if outcomes.len() == call.slots.len() => {
             let mut broken = BTreeSet::new();
             for (slot, ((ticket, rec), outcome)) in call.slots.iter().zip(outcomes).enumerate() {
-                let lane = (ticket.partition, ticket.lane);
+                let lane = (ticket.task(), ticket.lane);
                 if broken.contains(&lane) {
                     continue;
                 }
                 if !matches!(outcome, Outcome::Done | Outcome::Skip) {
                     broken.insert(lane);
                 }
-                let run = mail.run(ticket.epoch);
+                let run = mail.run(ticket.partition, ticket.epoch);
                 env.oracle.answered(run, rec, outcome, now);
                 if let Some(touch) = call.touches.get(slot).and_then(Option::as_ref) {
                     let (stands, latest_wall_ms) =
@@ -153,7 +153,7 @@ pub(crate) fn tell_oracle(call: &Call, mail: &Mail, env: &mut Env) {
         Answer::Outcomes(_) | Answer::Failed { .. } => {
             let timeout = matches!(call.answer, Answer::Failed { timeout: true });
             if let [(ticket, rec)] = &call.slots[..] {
-                env.oracle.failed_alone(mail.run(ticket.epoch), rec, timeout, now);
+                env.oracle.failed_alone(mail.run(ticket.partition, ticket.epoch), rec, timeout, now);
             }
         }
     }

@@ -6,6 +6,8 @@ use keyrail_engine::message::{EachHeader, Message, Partition};
 use std::cell::Cell;
 use std::rc::Rc;
 
+/// Input topics that the model has room for.
+pub const INPUTS: usize = 3;
 /// Partitions of one topic that the model has room for.
 pub const SLOTS_PER_TOPIC: u16 = 8;
 /// Name of the header that carries the id.

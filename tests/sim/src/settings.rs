@@ -7,7 +7,7 @@ use keyrail_engine::intake::From;
 use keyrail_engine::pipeline::Timing;
 use keyrail_engine::planted::Bug;
 use keyrail_engine::policy::{
-    Absent, Batch, Commit, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Spent,
+    Absent, Batch, Commit, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Scope, Spent,
 };
 
 /// Pairs of action and fault of one seed that come from the walk through all of them.
@@ -128,12 +128,20 @@ impl Settings {
             policy.retry.in_place_ms = Some([0, 20, 100, 300][(seed / 6 % 4) as usize]);
             policy.retry.in_place_most = [1, 4, 1_000][(seed / 14 % 3) as usize];
         }
+        // A quarter has keys that several inputs share.
+        let shared = seed / 2 % 4 == 3;
+        let mut partitions = Self::quiet().partitions;
+        if shared {
+            policy.order.scope = Scope::Inputs;
+            partitions = if seed / 8 % 3 == 0 { vec![2, 2, 2] } else { vec![3, 3] };
+        }
         if let Some(dedup) = &mut policy.dedup {
             dedup.kept = keeps;
         }
         Self {
             seed,
             workers: 3,
+            partitions,
             messages: 2_000 + rng.below(300) as u32,
             arrival_ms: rng.within(12_000, 24_000),
             keys: *rng.pick(&[3, 12, 40, 40]),
@@ -198,7 +206,7 @@ fn draw_policy(rng: &mut Rng) -> Policy {
         retry.max_age_ms = 2_000;
     }
     Policy {
-        order: Order { by, null_key },
+        order: Order { by, null_key, ..Order::default() },
         batch: Batch {
             max_messages: *rng.pick(&[1, 4, 16, 256]),
             max_bytes: *rng.pick(&[500, 5_000, 1 << 20]),

@@ -144,7 +144,7 @@ impl Running {
     pub(crate) fn run(&mut self, until: usize, slots: &[(Ticket, Rc<Rec>)], wall_ms: i64, kept: &dyn Kept) {
         while self.begun < until.min(slots.len()) {
             let (slot, rec) = (self.begun, &slots[self.begun].1);
-            let at = slots[slot].0.partition;
+            let at = slots[slot].0.task();
             let before = self.get(slot, at, rec.state.name, wall_ms, kept);
             let entry = match rec.state.act {
                 Act::Look => None,
@@ -175,7 +175,7 @@ impl Running {
     ) -> (Call, Vec<Option<Rc<Touch>>>) {
         self.run(slots.len(), slots, wall_ms, kept);
         for (slot, (ticket, rec)) in slots.iter().enumerate().filter(|(_, (_, rec))| rec.state.late) {
-            self.get(slot, ticket.partition, rec.state.name, wall_ms, kept);
+            self.get(slot, ticket.task(), rec.state.name, wall_ms, kept);
         }
         (self.lent, self.touches.into_iter().map(|touch| touch.map(Rc::new)).collect())
     }

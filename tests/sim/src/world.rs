@@ -4,11 +4,12 @@ use crate::coverage::{Action, Coverage, Fault};
 use crate::env::{Armed, Due, Env};
 use crate::faults;
 use crate::invariants::{Violation, name};
-use crate::record::{Rec, SLOTS_PER_TOPIC, draw_outputs, draw_plan, index_of, partition_of};
+use crate::record::{INPUTS, Rec, SLOTS_PER_TOPIC, draw_outputs, draw_plan, index_of, partition_of};
 use crate::settings::Settings;
 use crate::touch::Use;
 use crate::trace::Who;
 use crate::worker::{Actor, State, Step, Worker};
+use std::collections::BTreeSet;
 
 /// A partition that can move does so within this time once no fault harms it: the session, ten seconds, and the
 /// longest that one message of the model may take with all its attempts, or a silent partition until it is found.
@@ -82,7 +83,7 @@ impl World {
         if env.settings.messages > 0 {
             env.after(1, Due::Arrive);
         }
-        let partitions = 2 * usize::from(SLOTS_PER_TOPIC);
+        let partitions = INPUTS * usize::from(SLOTS_PER_TOPIC);
         let lagging = workers.iter().map(|_| (Actor::Consumer, 0)).collect();
         let idle_since_ms = vec![None; workers.len()];
         Self {
@@ -291,7 +292,8 @@ impl World {
                 self.write(Rec { id: None, ..rec.clone() });
             }
             if self.env.rng.percent(6) {
-                self.write(rec);
+                let partition = faults::another_input(rec.partition, &mut self.env);
+                self.write(Rec { partition, ..rec });
             }
         }
         let wait_ms = arrival_ms * 9 / 2 / u64::from(messages);
@@ -420,7 +422,8 @@ impl World {
 
     /// The logs of state, and what their owners know of them, are what was committed.
     fn state_at_the_end(&mut self) {
-        for number in self.env.group.partitions().collect::<Vec<u16>>() {
+        let tasks: BTreeSet<u16> = self.env.group.partitions().map(|number| self.env.task_of(number)).collect();
+        for number in tasks {
             let contents = self.env.state_contents(number);
             self.env.oracle.judge_contents("the log of its state", number, &contents);
             let owner = self.env.group.owner(number);

@@ -3,7 +3,7 @@
 #![allow(clippy::panic, reason = "a test may fail by panic")]
 
 use super::*;
-use crate::policy::{Absent, Dedup, IdFrom, NullKey, Order, OrderBy};
+use crate::policy::{Absent, Dedup, IdFrom, Order, OrderBy, Scope};
 use crate::testing::{Msg, P0, P1, ranges};
 use alloc::string::String;
 
@@ -152,10 +152,11 @@ fn a_record_becomes_a_ticket() {
     let epoch = intake.open(P0, &FOUND, From::Earliest).epoch;
     let message = Msg { timestamp_ms: 42, size: 77, ..Msg::keyed("k") };
     let (shard, ticket) = routed(intake.take(P0, 105, &message));
-    let lane = order::LaneHash::new(1).lane(order::OrderKey::Key(b"k"), None, P0, 105);
+    let lane = order::LaneHash::new(1).lane(order::OrderKey::Key(b"k"), None, P0, (P0, 105));
     let expected = Ticket {
         partition: P0,
         offset: 105,
+        shared: false,
         epoch,
         lane,
         id: None,
@@ -234,7 +235,7 @@ fn a_rewind_starts_below_and_skips_what_stays_settled() {
 
 fn deduped(absent: Absent, by: OrderBy) -> Intake {
     let dedup = Dedup { id: IdFrom::Header("id".into()), window_ms: 1, absent, kept: false, capacity: 1 };
-    let order = Order { by, null_key: NullKey::None };
+    let order = Order { by, ..Order::default() };
     let mut intake = Intake::new(Policy { dedup: Some(dedup), order, ..Policy::default() }, 4, 1);
     intake.open(P0, &FOUND, From::Earliest);
     intake
@@ -364,4 +365,27 @@ fn a_commit_of_an_earlier_topic_says_nothing_of_this_one() {
             assert_eq!((opened.start, opened.anew, opened.log), (150, false, log));
         }
     }
+}
+
+#[test]
+fn the_partitions_of_a_task_start_in_one_epoch_and_a_task_that_starts_anew_in_another() {
+    let order = Order { scope: Scope::Inputs, ..Order::default() };
+    let mut intake = Intake::new(Policy { order, ..Policy::default() }, 4, 1);
+    let other = Partition { topic: 1, number: 0 };
+    let start = |intake: &mut Intake, partition| intake.open(partition, &FOUND, From::Earliest).epoch;
+    let first = [P0, other].map(|partition| start(&mut intake, partition));
+    assert_eq!((first, start(&mut intake, P1)), ([Epoch(1); 2], Epoch(2)), "another task has one of its own");
+    // A key of both is in one lane, and a message without one in its own.
+    let message = Msg::keyed("k");
+    let of = |intake: &mut Intake, partition| routed(intake.take(partition, 105, &message)).1;
+    let [one, two] = [P0, other].map(|partition| of(&mut intake, partition));
+    assert_eq!((one.lane, one.task(), one.epoch), (two.lane, two.task(), two.epoch));
+    let [one, two] = [P0, other].map(|partition| routed(intake.take(partition, 106, &Msg::default())).1.lane);
+    assert_ne!(one, two);
+    let again = [other, P0].map(|partition| intake.reopen(partition, &FOUND, 100).epoch);
+    assert_eq!(again, [Epoch(3); 2]);
+    let rewound = [P0, other].map(|partition| intake.rewind(partition, 100, Ranges::new()).epoch);
+    assert_eq!(rewound, [Epoch(4); 2]);
+    [P0, other].into_iter().for_each(|partition| intake.close(partition));
+    assert_eq!([other, P0].map(|partition| start(&mut intake, partition)), [Epoch(5); 2]);
 }

@@ -7,7 +7,7 @@ use alloc::collections::BTreeSet;
 type Headers = &'static [(&'static [u8], Option<&'static [u8]>)];
 
 fn order(by: OrderBy, null_key: NullKey) -> Order {
-    Order { by, null_key }
+    Order { by, null_key, ..Order::default() }
 }
 
 fn header(name: &str) -> OrderBy {
@@ -121,31 +121,31 @@ fn equal_order_keys_share_a_lane_and_others_do_not() {
     let id = |n: u8| Some(MessageId([n; 16]));
     // The same lane, whatever else differs.
     let key = OrderKey::Key(b"k");
-    assert_eq!(hash.lane(key, None, P0, 1), hash.lane(key, id(1), P1, 2));
-    assert_eq!(hash.lane(OrderKey::Partition, None, P0, 1), hash.lane(OrderKey::Partition, id(1), P0, 2));
-    assert_eq!(hash.lane(OrderKey::Free, id(1), P0, 1), hash.lane(OrderKey::Free, id(1), P0, 2));
+    assert_eq!(hash.lane(key, None, P0, (P0, 1)), hash.lane(key, id(1), P1, (P1, 2)));
+    assert_eq!(hash.lane(OrderKey::Partition, None, P0, (P0, 1)), hash.lane(OrderKey::Partition, id(1), P0, (P0, 2)));
+    assert_eq!(hash.lane(OrderKey::Free, id(1), P0, (P0, 1)), hash.lane(OrderKey::Free, id(1), P0, (P0, 2)));
     // Lanes of their own.
     let other_topic = Partition { topic: 1, number: 0 };
     let lanes = [
-        hash.lane(key, None, P0, 1),
-        hash.lane(OrderKey::Key(b"k2"), None, P0, 1),
-        hash.lane(OrderKey::Key(b""), None, P0, 1),
-        hash.lane(OrderKey::Partition, None, P0, 1),
-        hash.lane(OrderKey::Partition, None, P1, 1),
-        hash.lane(OrderKey::Partition, None, other_topic, 1),
-        hash.lane(OrderKey::Free, id(1), P0, 1),
-        hash.lane(OrderKey::Free, id(2), P0, 1),
-        hash.lane(OrderKey::Free, None, P0, 1),
-        hash.lane(OrderKey::Free, None, P0, 2),
-        hash.lane(OrderKey::Free, None, P1, 1),
-        hash.lane(OrderKey::Free, None, other_topic, 1),
+        hash.lane(key, None, P0, (P0, 1)),
+        hash.lane(OrderKey::Key(b"k2"), None, P0, (P0, 1)),
+        hash.lane(OrderKey::Key(b""), None, P0, (P0, 1)),
+        hash.lane(OrderKey::Partition, None, P0, (P0, 1)),
+        hash.lane(OrderKey::Partition, None, P1, (P1, 1)),
+        hash.lane(OrderKey::Partition, None, other_topic, (other_topic, 1)),
+        hash.lane(OrderKey::Free, id(1), P0, (P0, 1)),
+        hash.lane(OrderKey::Free, id(2), P0, (P0, 1)),
+        hash.lane(OrderKey::Free, None, P0, (P0, 1)),
+        hash.lane(OrderKey::Free, None, P0, (P0, 2)),
+        hash.lane(OrderKey::Free, None, P1, (P1, 1)),
+        hash.lane(OrderKey::Free, None, other_topic, (other_topic, 1)),
     ];
     assert_eq!(lanes.iter().collect::<BTreeSet<_>>().len(), lanes.len(), "{lanes:?}");
 }
 
 #[test]
 fn the_seed_decides_the_lanes() {
-    let lane = |seed| LaneHash::new(seed).lane(OrderKey::Key(b"k"), None, P0, 0);
+    let lane = |seed| LaneHash::new(seed).lane(OrderKey::Key(b"k"), None, P0, (P0, 0));
     assert_eq!(lane(1), lane(1));
     assert_ne!(lane(1), lane(2));
 }
@@ -160,7 +160,7 @@ fn every_shard_gets_its_share_and_none_is_out_of_range() {
     let hash = LaneHash::new(3);
     let mut counts = [0; 5];
     for offset in 0..5_000 {
-        counts[shard_of(hash.lane(OrderKey::Free, None, P0, offset), 5) as usize] += 1;
+        counts[shard_of(hash.lane(OrderKey::Free, None, P0, (P0, offset)), 5) as usize] += 1;
     }
     assert!(counts.iter().all(|n| (800..1_200).contains(n)), "{counts:?}");
 }

@@ -4,8 +4,9 @@
 use super::outbox::Token;
 use super::transaction::{Phase, Transactions};
 use super::{Action, Pipeline, Refusal, task};
-use crate::message::{Epoch, Fate, MessageId, Now, Partition};
+use crate::message::{Epoch, Fate, MessageId, Now, Partition, Ticket};
 use crate::planted::Bug;
+use crate::policy::Scope;
 use crate::seen::MAX_IDS;
 use crate::shard::Settled;
 use crate::state::Change;
@@ -125,13 +126,19 @@ impl<M> Pipeline<M> {
         if !self.policy.keeps_ids() || !marks(&settled.fate) {
             return;
         }
-        if let (Some(id), Some(task)) = (settled.ticket.id, self.tasks.get_mut(&settled.ticket.partition)) {
+        let owner = self.owner(&settled.ticket);
+        if let (Some(id), Some(task)) = (settled.ticket.id, self.tasks.get_mut(&owner)) {
             task.marks.push(id);
             self.staged(size_of::<MessageId>() as u64);
         }
         if let Some(Transactions { marks, .. }) = &mut self.transactions {
             marks.latest_ms = marks.latest_ms.max(now.wall_ms);
         }
+    }
+
+    /// To whose topics it goes what a message commits.
+    fn owner(&self, ticket: &Ticket) -> Partition {
+        if self.policy.has(Bug::MarksOfInput) { ticket.partition } else { ticket.task() }
     }
 
     /// A message is published: what it changes of its key's state is committed with it.
@@ -142,7 +149,8 @@ impl<M> Pipeline<M> {
             return;
         }
         self.staged(changes.iter().map(Change::size).sum());
-        if let Some(task) = self.tasks.get_mut(&settled.ticket.partition) {
+        let owner = self.owner(&settled.ticket);
+        if let Some(task) = self.tasks.get_mut(&owner) {
             task.changes.extend(changes.into_iter().map(|change| (change.key.clone(), change)));
         }
     }
@@ -157,12 +165,16 @@ impl<M> Pipeline<M> {
         let Some(task) = self.tasks.get_mut(&partition).filter(|t| t.phase == task::Phase::Active) else {
             return false;
         };
+        let mut some = false;
         for key in keys {
             if !task.changes.contains_key(key) || self.policy.has(Bug::ExpireChanged) {
                 task.changes.insert(key.clone(), Change { key: key.clone(), entry: None, number: 0 });
-                task.touched = true;
                 transactions.begin(now);
+                some = true;
             }
+        }
+        if some {
+            self.touch(partition);
         }
         true
     }
@@ -251,7 +263,11 @@ impl<M> Pipeline<M> {
         if let Some(task) = self.tasks.get_mut(&partition).filter(|t| t.epoch == epoch) {
             task.marks_stuck = true;
             // What it marks is settled already, and runs again.
-            let lowest = task.committed.as_ref().map_or(task.start, |c| c.point);
+            let lowest = match self.policy.order.scope {
+                Scope::Topic => task.committed.as_ref().map_or(task.start, |c| c.point),
+                // It may be of any of its inputs.
+                Scope::Inputs => i64::MIN,
+            };
             self.hold_back((partition, epoch, lowest), false, why, now, actions);
         }
         self.give_up(now, actions);
@@ -266,12 +282,13 @@ impl<M> Pipeline<M> {
             let present = self.tasks.get(&written.partition).is_some_and(|task| task.epoch == written.epoch);
             present || matches!(written.what, What::Seen { .. })
         };
-        actions.extend(
-            core::mem::take(&mut transactions.marks.records).values().filter(stands).filter_map(Written::passed),
-        );
+        let records = core::mem::take(&mut transactions.marks.records);
+        actions.extend(records.values().filter(stands).filter_map(Written::passed));
         self.parkings_committed(actions);
         for (partition, epoch, progress) in states {
             let task = self.tasks.get_mut(partition).filter(|t| t.epoch == *epoch);
+            let holds = |written: &Written| written.partition == *partition;
+            let task = task.filter(|_| self.policy.order.scope == Scope::Topic || records.values().any(holds));
             if task.is_some_and(|t| t.marks_pass(progress)) {
                 actions.push(Action::Unblocked(*partition));
             }

@@ -26,6 +26,8 @@ pub(super) struct Publication<M> {
     pub(super) short: bool,
     /// How often its dead letter was refused.
     pub(super) refusals: u32,
+    /// Counts publications: those of a lane come in its order.
+    pub(super) number: u64,
 }
 
 #[derive(Debug)]
@@ -41,14 +43,18 @@ pub(super) struct Outbox<M> {
     free: Vec<u32>,
     len: usize,
     generations: u32,
+    numbers: u64,
 }
 
 impl<M> Outbox<M> {
     pub(super) const fn new() -> Self {
-        Self { places: Vec::new(), free: Vec::new(), len: 0, generations: 0 }
+        Self { places: Vec::new(), free: Vec::new(), len: 0, generations: 0, numbers: 0 }
     }
 
-    pub(super) fn insert(&mut self, publication: Publication<M>) -> Token {
+    pub(super) fn insert(&mut self, settled: Settled<M>, remaining: u32, letter: bool, short: bool) -> Token {
+        self.numbers += 1;
+        let (number, undeliverable, refused, refusals) = (self.numbers, None, false, 0);
+        let publication = Publication { settled, remaining, undeliverable, refused, letter, short, refusals, number };
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place { generation: 0, publication: None });
             self.places.len() as u32 - 1

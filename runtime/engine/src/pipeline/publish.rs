@@ -44,17 +44,15 @@ impl<M> Pipeline<M> {
             return None;
         }
         let short = self.apply_verdict(&mut settled, records, now);
-        let task = self.tasks.get_mut(&ticket.partition)?;
+        let duplicate_of = if let Fate::Duplicate { of } = settled.fate { of } else { None };
+        // One that was parked has settled in the input.
+        let admitted = self.transactions.is_none() || ticket.parked > 0 || self.admits(&ticket, duplicate_of, actions);
+        if !admitted {
+            return None;
+        }
         if let Some(transactions) = &mut self.transactions {
-            let duplicate_of = if let Fate::Duplicate { of } = settled.fate { of } else { None };
-            let was_paused = task.is_paused();
-            // One that was parked has settled in the input.
-            if ticket.parked == 0 && !task.admits(ticket.offset, duplicate_of) {
-                task.tell_pause(was_paused, ticket.partition, actions);
-                return None;
-            }
             transactions.begin(now);
-            task.touched = true;
+            self.touch(ticket.partition);
             self.mark(&settled, now);
             self.keep(&mut settled);
             self.unpark(&settled);
@@ -70,24 +68,20 @@ impl<M> Pipeline<M> {
             let known = match settled.fate {
                 _ if ticket.parked > 0 => true,
                 _ if in_line => self.settle_in_line(&ticket, now, actions),
-                Fate::Duplicate { of } => {
-                    self.tasks.get_mut(&ticket.partition)?.settle_duplicate(ticket.offset, of, now)
-                }
-                _ => self.tasks.get_mut(&ticket.partition)?.settle(ticket.offset, now),
+                Fate::Duplicate { of } => self.settle_duplicate(&ticket, of, now),
+                _ => self.settle(ticket.partition, ticket.offset, now),
             };
-            let task = self.tasks.get_mut(&ticket.partition)?;
             if !known {
                 actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });
             }
+            let task = self.tasks.get_mut(&ticket.partition)?;
             if task.take_blocked().is_some() {
                 actions.push(Action::Unblocked(ticket.partition));
             }
             return None;
         }
         self.tasks.get_mut(&ticket.partition)?.publications += 1;
-        let publication =
-            Publication { settled, remaining, undeliverable: None, refused: false, letter, short, refusals: 0 };
-        let token = self.outbox.insert(publication);
+        let token = self.outbox.insert(settled, remaining, letter, short);
         if letter {
             actions.push(Action::DeadLetter { token, short });
             return None;
@@ -156,13 +150,12 @@ impl<M> Pipeline<M> {
         let known = if self.rounds.is_some() {
             self.settle_in_line(ticket, now, actions)
         } else {
-            ticket.parked > 0 || task.settle(ticket.offset, now)
+            ticket.parked > 0 || self.settle(ticket.partition, ticket.offset, now)
         };
-        let Some(task) = self.tasks.get_mut(&ticket.partition) else { return };
         if !known {
             actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });
         }
-        if task.take_blocked().is_some() {
+        if self.tasks.get_mut(&ticket.partition).is_some_and(|task| task.take_blocked().is_some()) {
             actions.push(Action::Unblocked(ticket.partition));
         }
         if letter {
@@ -217,8 +210,8 @@ impl<M> Pipeline<M> {
         }
     }
 
-    /// A partition whose output is refused stops settling; after a while it starts anew from its lowest unsettled
-    /// offset, so that nothing is passed over and each key stays in order.
+    /// A partition whose output is refused stops settling, and its task with it; after a while it starts anew from its lowest
+    /// unsettled offset, so that nothing is passed over and each key stays in order.
     pub(super) fn hold_back(
         &mut self,
         (partition, epoch, offset): (Partition, Epoch, i64),
@@ -239,8 +232,10 @@ impl<M> Pipeline<M> {
                 if !task.is_paused() {
                     actions.push(Action::Pause(partition));
                 }
-                task.phase = Phase::Refused { offset, due_ms: now.steady_ms.saturating_add(wait_ms) };
+                let due_ms = now.steady_ms.saturating_add(wait_ms);
+                task.phase = Phase::Refused { offset, due_ms };
                 task.dirty = true;
+                self.hold_back_others(partition, due_ms, actions);
             }
             Phase::Refused { offset: lowest, .. } => *lowest = offset.min(*lowest),
             Phase::Draining { .. } if self.policy.has(Bug::DrainIgnoresRefusal) => {}

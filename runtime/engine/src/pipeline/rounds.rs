@@ -226,8 +226,15 @@ impl<M> Pipeline<M> {
             task.round.lines.acknowledge(ticket.lane, ticket.offset, &mut |held| passed.push(held))
         };
         let mut known = found.is_some();
+        let mut twins = Vec::new();
         for held in passed {
+            let offset = held.offset;
             known &= task.pass(held, now);
+            twins.extend(task.take_twins(offset));
+        }
+        for (_, twin) in twins {
+            // Where there are rounds, a task is one partition.
+            task.settle_twin(twin, now);
         }
         task.tell_pause(was_paused, partition, actions);
         known

@@ -1,4 +1,4 @@
-//! One partition within one assignment.
+//! One partition within one assignment. What is its task's stands with the partition that names the task.
 
 use super::Action;
 use super::rounds::Round;
@@ -7,9 +7,10 @@ use crate::message::{Epoch, MessageId, Now, Partition};
 use crate::parking;
 use crate::planted::Bug;
 use crate::policy::Policy;
+use crate::ranges::Ranges;
 use crate::state::Change;
 use crate::tracker::{Progress, Tracker};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -45,8 +46,8 @@ pub(super) struct Task {
     pub(super) epoch: Epoch,
     pub(super) phase: Phase,
     pub(super) tracker: Tracker,
-    /// Duplicates that settle with the message at the offset first named.
-    twins: BTreeMap<i64, Vec<i64>>,
+    /// Duplicates, of any partition of the task, that settle with the message at the offset first named.
+    twins: BTreeMap<i64, Vec<(Partition, i64)>>,
     /// What was last committed in this assignment.
     pub(super) committed: Option<Progress>,
     pub(super) sequence: u64,
@@ -58,9 +59,9 @@ pub(super) struct Task {
     pub(super) dirty: bool,
     /// It has a part in the present transaction.
     pub(super) touched: bool,
-    /// Ids that the present transaction marks, or the next round.
+    /// Ids that the present transaction marks for the task, or the next round.
     pub(super) marks: Vec<MessageId>,
-    /// State that it changes.
+    /// State of the task that it changes.
     pub(super) changes: BTreeMap<Arc<[u8]>, Change>,
     /// What the present transaction changes of what is parked.
     pub(super) parkings: Vec<parking::Change>,
@@ -72,6 +73,13 @@ pub(super) struct Task {
     /// With exactly-once: from this offset on nothing is published, since the commit's map has no room to tell that it is.
     /// It runs again once there is.
     turned_away: Option<i64>,
+    /// Lanes of the task of which a message was turned away, where it spans inputs: offsets don't tell what is behind it.
+    pub(super) lanes_turned_away: BTreeSet<u64>,
+    /// Where it started after something was turned away: from here on nothing is fetched while the map has little room. What
+    /// came from beyond would be turned away, and the lanes of several inputs with it.
+    fetch_below: Option<i64>,
+    /// It has come so far.
+    beyond: bool,
     /// Where it started.
     pub(super) start: i64,
     /// Publications without a report.
@@ -146,6 +154,9 @@ impl Task {
             marks_stuck: false,
             round: Round::default(),
             turned_away: None,
+            lanes_turned_away: BTreeSet::new(),
+            fetch_below: None,
+            beyond: false,
             start: opened.start,
             publications: 0,
             letters_refused: 0,
@@ -202,12 +213,6 @@ impl Task {
     pub(super) fn settle(&mut self, offset: i64, now: Now) -> bool {
         let known = self.tracker.settle(offset);
         self.dirty |= known;
-        if !self.twins.is_empty() {
-            for twin in self.twins.remove(&offset).unwrap_or_default() {
-                self.tracker.release();
-                self.dirty |= self.tracker.settle(twin);
-            }
-        }
         self.note_point(now);
         // It may be gone from the log by now, and then never settles.
         if !self.marks_stuck && self.refused_at.is_some_and(|at| offset == at || self.point > at) {
@@ -229,40 +234,61 @@ impl Task {
         self.take_blocked().is_some()
     }
 
-    /// Settles a duplicate, at the latest with the message that it repeats: were that to come to nothing, and be gone from
-    /// the log when it is looked for again, this one must take its place. The answer is as of [`Task::settle`].
-    pub(super) fn settle_duplicate(&mut self, offset: i64, of: Option<i64>, now: Now) -> bool {
-        let Some(of) = of.filter(|of| self.tracker.is_unsettled(*of)) else { return self.settle(offset, now) };
-        let known = self.tracker.is_unsettled(offset);
-        if known {
-            self.twins.entry(of).or_default().push(offset);
-        }
-        known
+    /// A duplicate waits until the message at this offset is settled.
+    pub(super) fn add_twin(&mut self, of: i64, twin: (Partition, i64)) {
+        self.twins.entry(of).or_default().push(twin);
     }
 
-    /// With exactly-once: whether this message may have its effects now. What is visible must be told by the commit, or it
-    /// would run again after a restart; where the map is full it is turned away, with all above it.
-    pub(super) fn admits(&mut self, offset: i64, duplicate_of: Option<i64>) -> bool {
+    /// What waited for that.
+    pub(super) fn take_twins(&mut self, of: i64) -> Vec<(Partition, i64)> {
+        if self.twins.is_empty() { Vec::new() } else { self.twins.remove(&of).unwrap_or_default() }
+    }
+
+    /// A duplicate has waited.
+    pub(super) fn settle_twin(&mut self, offset: i64, now: Now) {
+        self.tracker.release();
+        self.settle(offset, now);
+    }
+
+    /// Whether the commit's map has room for this offset; `waits`: it settles by the next commit, or later.
+    pub(super) fn admits(&mut self, offset: i64, waits: bool) -> bool {
         if self.turned_away.is_some_and(|from| offset >= from) {
             return false;
         }
-        let waits = duplicate_of.is_some_and(|of| self.tracker.is_unsettled(of));
-        let admitted = if waits { self.tracker.reserve(offset) } else { self.tracker.claim(offset) };
-        if !admitted {
-            self.turned_away = Some(offset);
-        }
-        admitted
+        if waits { self.tracker.reserve(offset) } else { self.tracker.claim(offset) }
     }
 
-    /// Whether what was turned away may come again: the map has room, and all that is settled is committed.
-    pub(super) fn may_return(&self) -> bool {
-        let room = self.turned_away.is_some_and(|from| self.tracker.point() >= from || self.tracker.has_much_room());
-        room && self.phase == Phase::Active && !self.touched
+    /// From this offset on nothing is published any more, until it starts anew.
+    pub(super) fn turn_away(&mut self, offset: i64) {
+        self.turned_away = Some(self.turned_away.map_or(offset, |from| from.min(offset)));
+    }
+
+    /// Whether what was turned away may come again, since the map has room; `None`: nothing was.
+    pub(super) fn may_return(&self) -> Option<bool> {
+        let from = self.turned_away.filter(|_| self.phase == Phase::Active)?;
+        Some(self.tracker.point() >= from || self.tracker.has_much_room())
     }
 
     /// Notes that an output of the message at this offset was refused.
     pub(super) fn refuse(&mut self, offset: i64) {
         self.refused_at = Some(self.refused_at.map_or(offset, |lowest| offset.min(lowest)));
+    }
+
+    /// After a restart for want of room: what it may fetch before there is some.
+    pub(super) fn bound_fetch(&mut self, settled: &Ranges) {
+        let end = settled.iter().last().map(|(_, end)| end);
+        self.fetch_below = end.filter(|_| !self.tracker.has_much_room());
+    }
+
+    /// Whether it may fetch on.
+    pub(super) fn look_beyond(&mut self, partition: Partition, actions: &mut Vec<Action>) {
+        if self.fetch_below.is_none() {
+            return;
+        }
+        let was_paused = self.is_paused();
+        self.fetch_below = self.fetch_below.filter(|_| !self.tracker.has_much_room());
+        self.beyond = self.fetch_below.is_some_and(|end| self.tracker.next() >= end);
+        self.tell_pause(was_paused, partition, actions);
     }
 
     /// Why it waited, once nothing of it is refused any more.
@@ -321,6 +347,7 @@ impl Task {
             || self.round.is_stuck()
             || self.round.is_full()
             || self.turned_away.is_some()
+            || self.beyond
             || waits
     }
 

@@ -1,6 +1,6 @@
 //! A pipeline's ledger, driven by scripts.
 //!
-//! Each line of a script is `command => what must come of it`. Partitions are 0 and 1 of one topic, tokens are named
+//! Each line of a script is `command => what must come of it`. Partitions are numbers of the first topic, or TOPIC:NUMBER; tokens are named
 //! t1, t2 in the order in which they appear. An offset with its map is written `12[14..16]`.
 //!
 //! | command | does |
@@ -17,6 +17,7 @@
 //! | `revoke P..`, `drained P EPOCH`, `released`, `lost P..` | |
 //! | `exactly-once`, `dedup`, `state` | a new ledger with transactions, or with those and ids, or state too; the first line |
 //! | `rounds` | the same with at-least-once, ids and state |
+//! | `inputs`, `inputs-apart` | the same with state, or without transactions, where the inputs share their tasks |
 //! | `expired P KEY..` | these have ended, by what is kept |
 //! | `renewed ok/failed/fenced`, `done N [resent]`, `doubt N`, `old N`, `fenced N` | what came of the producer, or of a transaction |
 //! | `another` | another ledger had the transactional id before |
@@ -39,12 +40,13 @@ mod refusals;
 mod revokes;
 mod rounds;
 mod stalls;
+mod together;
 
 use super::*;
 use crate::intake::Careful;
 use crate::message::{Epitaph, Failure, Fate, Reason, Ticket};
 use crate::metadata::Metadata;
-use crate::policy::{Absent, Dedup, Guarantee, IdFrom};
+use crate::policy::{Absent, Dedup, Guarantee, IdFrom, Order};
 use crate::shard::Settled;
 use crate::state::{Change, Entry};
 use crate::testing::{P0, P1, ranges};
@@ -94,7 +96,16 @@ fn check(script: &str) -> Rig {
 }
 
 fn partition(word: &str) -> Partition {
-    if word == "0" { P0 } else { P1 }
+    let (topic, number) = word.split_once(':').unwrap_or(("0", word));
+    Partition { topic: topic.parse().unwrap(), number: number.parse().unwrap() }
+}
+
+/// A partition as scripts write it: with its topic, where that is not the first.
+fn named(partition: Partition) -> String {
+    if partition.topic == 0 {
+        return format!("{}", partition.number);
+    }
+    format!("{}:{}", partition.topic, partition.number)
 }
 
 fn number<T: core::str::FromStr>(word: &str) -> T {
@@ -121,7 +132,7 @@ impl Rig {
                 answer = token.map_or("-".into(), |t| self.name(t));
             }
             ["twin", offset, of, more @ ..] => {
-                let fate = Fate::Duplicate { of: (*of != "-").then(|| number(of)) };
+                let fate = Fate::Duplicate { of: (*of != "-").then(|| (P0, number(of))) };
                 assert_eq!(self.pipeline.publish(settled(offset, more, fate), 0, now, actions), None);
             }
             ["dead", offset, more @ ..] => {
@@ -153,7 +164,7 @@ impl Rig {
             ["expired", p, names @ ..] => {
                 answer = format!("{}", self.pipeline.expired(partition(p), &keys(names), now));
             }
-            [kind @ ("exactly-once" | "dedup" | "state" | "rounds")] => {
+            [kind @ ("exactly-once" | "dedup" | "state" | "rounds" | "inputs" | "inputs-apart")] => {
                 self.pipeline = Pipeline::new(policy_of(kind), 2, TIMING);
             }
             ["renewed" | "done" | "doubt" | "old" | "fenced", ..] => self.come_of_it(&words),
@@ -233,62 +244,65 @@ impl Rig {
                 format!("{} {}", if *short { "short letter" } else { "letter" }, self.name(*token))
             }
             Action::Mark { token, partition, ids, .. } => {
-                format!("mark {} of {}{}", self.name(*token), partition.number, ids_of(ids))
+                format!("mark {} of {}{}", self.name(*token), named(*partition), ids_of(ids))
             }
             Action::Keep { token, partition, changes } => {
-                format!("keep {} of {}{}", self.name(*token), partition.number, changes_of(changes))
+                format!("keep {} of {}{}", self.name(*token), named(*partition), changes_of(changes))
             }
             Action::Park { token } => format!("park {}", self.name(*token)),
             Action::Unpark { token, partition, offsets } => {
-                let text = format!("unpark {} of {}", self.name(*token), partition.number);
+                let text = format!("unpark {} of {}", self.name(*token), named(*partition));
                 offsets.iter().fold(text, |text, at| format!("{text} {at}"))
             }
             Action::Parked { partition, epoch, changes } => {
-                let text = format!("parked {}@{}", partition.number, epoch.0);
+                let text = format!("parked {}@{}", named(*partition), epoch.0);
                 changes.iter().fold(text, |text, change| {
                     let resolved = if change.written.is_none() { "-" } else { "" };
                     format!("{text} {}:{}{resolved}", change.offset, change.number)
                 })
             }
-            Action::Kept { partition, changes } => format!("kept {}{}", partition.number, changes_of(changes)),
+            Action::Kept { partition, changes } => format!("kept {}{}", named(*partition), changes_of(changes)),
             Action::Condemn { partition, offsets } => {
-                offsets.iter().fold(format!("condemn {}", partition.number), |text, at| format!("{text} {at}"))
+                offsets.iter().fold(format!("condemn {}", named(*partition)), |text, at| format!("{text} {at}"))
             }
-            Action::Marked { partition, ids, .. } => format!("marked {}{}", partition.number, ids_of(ids)),
+            Action::Marked { partition, ids, .. } => format!("marked {}{}", named(*partition), ids_of(ids)),
             Action::Commit { number, offsets } => format!("commit {number}:{}", offsets_of(offsets)),
             Action::CommitAndRelease { offsets, partitions } => {
-                let given: Vec<String> = partitions.iter().map(|p| format!("{}", p.number)).collect();
+                let given: Vec<String> = partitions.iter().map(|p| format!("{}", named(*p))).collect();
                 format!("release {}:{}", given.join(" "), offsets_of(offsets))
             }
             Action::Release { partitions, unfinished } => {
-                let given: Vec<String> = partitions.iter().map(|p| format!("{}", p.number)).collect();
+                let given: Vec<String> = partitions.iter().map(|p| format!("{}", named(*p))).collect();
                 let why = unfinished.as_ref().map_or(String::new(), |why| format!(", unfinished: {why}"));
                 format!("release {}{why}", given.join(" "))
             }
             Action::Renew => "renew".into(),
             Action::GivenUp { why } => format!("given up: {why}"),
             Action::Restart(partitions) => {
-                let all: Vec<String> = partitions.iter().map(|(p, at)| format!("{} or {at}", p.number)).collect();
+                let all: Vec<String> = partitions.iter().map(|(p, at)| format!("{} or {at}", named(*p))).collect();
                 format!("restart {}", all.join(" "))
             }
             Action::Fenced(why) => format!("end: {why}"),
-            Action::Close { partition, epoch } => format!("close {}@{}", partition.number, epoch.0),
+            Action::Close { partition, epoch } => format!("close {}@{}", named(*partition), epoch.0),
             Action::LetterAcknowledged { partition, epoch, offset, lane } => {
                 assert_eq!(*lane, 1_000 + *offset as u64);
-                format!("free {}@{}:{offset}", partition.number, epoch.0)
+                format!("free {}@{}:{offset}", named(*partition), epoch.0)
             }
-            Action::Pause(partition) => format!("pause {}", partition.number),
-            Action::Resume(partition) => format!("resume {}", partition.number),
-            Action::Rewind { partition, start, settled } => {
-                format!("rewind {} to {start}{}", partition.number, map(settled))
+            Action::Pause(partition) => format!("pause {}", named(*partition)),
+            Action::Resume(partition) => format!("resume {}", named(*partition)),
+            Action::Rewind(all) => {
+                let one = |(p, start, settled): &(Partition, i64, Ranges)| {
+                    format!("rewind {} to {start}{}", named(*p), map(settled))
+                };
+                all.iter().map(one).collect::<Vec<_>>().join(" and ")
             }
             Action::Blocked { partition, why, letter } => {
-                format!("blocked {} by {}: {why}", partition.number, if *letter { "letter" } else { "output" })
+                format!("blocked {} by {}: {why}", named(*partition), if *letter { "letter" } else { "output" })
             }
-            Action::Unblocked(partition) => format!("unblocked {}", partition.number),
-            Action::Stray { partition, offset } => format!("stray {}:{offset}", partition.number),
+            Action::Unblocked(partition) => format!("unblocked {}", named(*partition)),
+            Action::Stray { partition, offset } => format!("stray {}:{offset}", named(*partition)),
             Action::Stalled { partition, position, end } => {
-                format!("stalled {} at {position} of {end}", partition.number)
+                format!("stalled {} at {position} of {end}", named(*partition))
             }
         }
     }
@@ -299,8 +313,14 @@ fn policy_of(word: &str) -> Policy {
         "exactly-once" => Policy::default(),
         "dedup" => deduped(),
         "rounds" => Policy { guarantee: Guarantee::AtLeastOnce, state: true, ..deduped() },
+        "inputs" => Policy { order: shared(), state: true, ..deduped() },
+        "inputs-apart" => Policy { order: shared(), ..at_least_once() },
         _ => Policy { state: true, ..deduped() },
     }
+}
+
+fn shared() -> Order {
+    Order { scope: Scope::Inputs, ..Order::default() }
 }
 
 fn deduped() -> Policy {
@@ -344,7 +364,7 @@ fn offsets_of(offsets: &[CommitOffset]) -> String {
     for o in offsets {
         let read = Metadata::decode(&o.metadata, o.offset, i64::MAX).unwrap();
         assert_eq!(read.partitions, 4);
-        write!(text, " {}@{}{} s{}", o.partition.number, o.offset, map(&read.settled), read.sequence).unwrap();
+        write!(text, " {}@{}{} s{}", named(o.partition), o.offset, map(&read.settled), read.sequence).unwrap();
     }
     text
 }
@@ -394,8 +414,10 @@ fn epitaph() -> Box<Epitaph> {
 fn settled(offset: &str, more: &[&str], fate: Fate) -> Settled<i64> {
     let offset: i64 = number(offset);
     let mark = |name: &str| more.iter().find_map(|w| w.strip_prefix(name));
+    let partition = mark("p=").map_or(P0, partition);
     let ticket = Ticket {
-        partition: mark("p=").map_or(P0, partition),
+        partition,
+        shared: partition.topic != 0,
         offset,
         epoch: Epoch(mark("e=").map_or(1, number)),
         lane: mark("l=").map_or(1_000 + offset as u64, number),

@@ -68,8 +68,9 @@ pub(super) struct Transactions {
     /// Why the present one can't be committed: a record of it will never be taken. It goes on until its time all the
     /// same, so that each of its records gets its verdict, not only the first.
     pub(super) poisoned: Option<String>,
-    /// What the present one taught of outputs: offsets by lane. See [`Transactions::unlearn`].
-    pub(super) learnt: BTreeMap<(Partition, u64), Vec<i64>>,
+    /// What the present one taught of outputs: messages by task and lane, with the numbers of their publications. See
+    /// [`Transactions::unlearn`].
+    pub(super) learnt: BTreeMap<(Partition, u64), Vec<(u64, (Partition, i64))>>,
     /// What it marks as seen.
     pub(super) marks: Marks,
 }
@@ -325,6 +326,7 @@ impl<M> Pipeline<M> {
                 task.touched = true;
             }
         }
+        let all = self.touched();
         let mut spared = self.policy.has(Bug::SpareOnePartition);
         for (partition, task) in &mut self.tasks {
             task.publications = 0;
@@ -334,7 +336,8 @@ impl<M> Pipeline<M> {
                 task.parkings.clear();
             }
             task.resolved.clear();
-            let touched = core::mem::take(&mut task.touched);
+            task.touched = false;
+            let touched = all.contains(partition);
             if touched && core::mem::take(&mut spared) {
                 continue;
             }
@@ -393,7 +396,7 @@ impl<M> Pipeline<M> {
     }
 
     /// Partitions that wait for the producer start anew.
-    fn restart_told(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn restart_told(&mut self, actions: &mut Vec<Action>) {
         let mut restarts = Vec::new();
         for (partition, task) in &mut self.tasks {
             if task.phase == (task::Phase::Restarting { told: false }) {
@@ -410,18 +413,6 @@ impl<M> Pipeline<M> {
         }
     }
 
-    /// Partitions whose records were refused for now have waited long enough; others have room again for what was turned
-    /// away.
-    fn restart_refused(&mut self, now: Now, actions: &mut Vec<Action>) {
-        for task in self.tasks.values_mut() {
-            let waited = matches!(task.phase, task::Phase::Refused { due_ms, .. } if now.steady_ms >= due_ms);
-            if waited || task.may_return() {
-                task.phase = task::Phase::Restarting { told: false };
-            }
-        }
-        self.restart_told(actions);
-    }
-
     /// A record was refused: its transaction can't be committed any more. One that is refused for now ends it at once.
     pub(super) fn refused_in_transaction(
         &mut self,
@@ -432,7 +423,7 @@ impl<M> Pipeline<M> {
     ) {
         let Some(publication) = self.outbox.get(token) else { return };
         let (ticket, letter, short) = (publication.settled.ticket, publication.letter, publication.short);
-        let attempts = publication.settled.attempts;
+        let (attempts, number) = (publication.settled.attempts, publication.number);
         let (partition, offset) = (ticket.partition, ticket.offset);
         if matches!(refusal, Refusal::Blocked(_))
             && let Some(why) = self.transactions.as_mut().and_then(|t| t.poisoned.take())
@@ -444,8 +435,8 @@ impl<M> Pipeline<M> {
             Refusal::Undeliverable(why) if letter && short => format!("its dead letter of offset {offset}: {why}"),
             Refusal::Undeliverable(why) => {
                 let learns = !self.policy.has(Bug::ForgetVerdict);
-                let news =
-                    learns && self.transactions.as_mut().is_some_and(|t| t.learn(&ticket, letter, attempts, why));
+                let transactions = self.transactions.as_mut().filter(|_| learns);
+                let news = transactions.is_some_and(|t| t.learn(&ticket, number, letter, attempts, why));
                 self.drop_publication(token);
                 let why = format!("the message at offset {offset} can't be written");
                 let Some(transactions) = self.transactions.as_mut().filter(|_| news) else {

@@ -22,9 +22,9 @@ pub(super) struct Verdict {
 }
 
 impl Transactions {
-    /// Learns that the broker will never take a record of this message. `false`: that was known.
-    pub(super) fn learn(&mut self, ticket: &Ticket, letter: bool, attempts: u32, why: String) -> bool {
-        let (at, lane, parked) = ((ticket.partition, ticket.offset), ticket.lane, ticket.parked > 0);
+    /// Learns that the broker will never take a record of this publication, by its number. `false`: that was known.
+    pub(super) fn learn(&mut self, ticket: &Ticket, number: u64, letter: bool, attempts: u32, why: String) -> bool {
+        let (at, parked) = ((ticket.partition, ticket.offset), ticket.parked > 0);
         let new = || Verdict { outputs: None, short: false, attempts, parked };
         let verdict = self.verdicts.entry(at).or_insert_with(new);
         let known = if letter { verdict.short } else { verdict.outputs.is_some() };
@@ -33,7 +33,7 @@ impl Transactions {
         } else {
             verdict.outputs.get_or_insert(why);
             if !known {
-                self.learnt.entry((at.0, lane)).or_default().push(at.1);
+                self.learnt.entry((ticket.task(), ticket.lane)).or_default().push((number, at));
             }
         }
         !known
@@ -42,10 +42,10 @@ impl Transactions {
     /// The present transaction is given up. With state, what a message sends may follow from what those of its key before it
     /// left: of each lane only the first verdict counts, since those behind it saw a message that never was.
     pub(super) fn unlearn(&mut self, state: bool) {
-        for ((partition, _), mut offsets) in core::mem::take(&mut self.learnt) {
-            offsets.sort_unstable();
-            for offset in offsets.into_iter().skip(1).filter(|_| state) {
-                if let Some(verdict) = self.verdicts.get_mut(&(partition, offset)) {
+        for (_, mut all) in core::mem::take(&mut self.learnt) {
+            all.sort_unstable();
+            for (_, at) in all.into_iter().skip(1).filter(|_| state) {
+                if let Some(verdict) = self.verdicts.get_mut(&at) {
                     verdict.outputs = None;
                 }
             }

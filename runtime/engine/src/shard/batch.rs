@@ -4,7 +4,7 @@ use super::lanes::{Phase, Place};
 use super::parked::{Arrival, Parking};
 use super::{Settled, Shard, Slot};
 use crate::dedup::Past;
-use crate::message::{Failure, Fate, MessageId, Now, Reason, Ticket};
+use crate::message::{Failure, Fate, MessageId, Now, Partition, Reason, Ticket};
 use crate::parking::Parked;
 use crate::planted::Bug;
 use alloc::collections::VecDeque;
@@ -62,7 +62,7 @@ enum Turn {
 /// What becomes of a message before it runs.
 enum Unrun {
     Run,
-    Duplicate(Option<i64>),
+    Duplicate(Option<(Partition, i64)>),
     /// Behind others of its lane, with this number.
     Park(u64),
     /// It is parked already.
@@ -266,11 +266,12 @@ impl<M> Shard<M> {
                 Arrival::Known => return Unrun::Known,
             }
         }
+        let task = if self.policy.has(Bug::IdOfInput) { ticket.partition } else { ticket.task() };
         if let (Some(seen), Some(id)) = (&self.seen, ticket.id) {
-            if let Some(of) = seen.other(ticket.partition, id, ticket.offset, now.wall_ms) {
+            if let Some(of) = seen.other(task, id, (ticket.partition, ticket.offset), now.wall_ms) {
                 return Unrun::Duplicate(Some(of));
             }
-            if self.policy.keeps_ids() && past.contains(ticket.partition, id, now) {
+            if self.policy.keeps_ids() && past.contains(task, id, now) {
                 return Unrun::Duplicate(None);
             }
         }
@@ -280,7 +281,7 @@ impl<M> Shard<M> {
         }
     }
 
-    fn settle_duplicate(&mut self, id: Place, of: Option<i64>, settled: &mut Vec<Settled<M>>) {
+    fn settle_duplicate(&mut self, id: Place, of: Option<(Partition, i64)>, settled: &mut Vec<Settled<M>>) {
         if let Some(item) = self.lanes.get(id).and_then(|l| l.queue.pop_front()) {
             self.resolve(&item.ticket);
             settled.push(Settled {

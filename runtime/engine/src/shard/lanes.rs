@@ -19,16 +19,16 @@ const SPARE_PLACES: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct LaneId {
-    pub(super) partition: Partition,
+    pub(super) task: Partition,
     pub(super) hash: u64,
 }
 
 impl LaneId {
-    /// Where the table looks for it. The lane is a keyed hash already; partitions are only to be told apart, and the
+    /// Where the table looks for it. The lane is a keyed hash already; tasks are only to be told apart, and the
     /// bits that chose the shard, the same in all of this table, to be spread.
     fn place(self) -> u64 {
-        let partition = u64::from(self.partition.topic) << 32 | u64::from(self.partition.number.cast_unsigned());
-        let wide = u128::from(self.hash ^ partition.rotate_left(20)) * 0x9e37_79b9_7f4a_7c15;
+        let task = u64::from(self.task.topic) << 32 | u64::from(self.task.number.cast_unsigned());
+        let wide = u128::from(self.hash ^ task.rotate_left(20)) * 0x9e37_79b9_7f4a_7c15;
         (wide >> 64) as u64 ^ wide as u64
     }
 }
@@ -171,8 +171,8 @@ impl<M> Lanes<M> {
         lane.map_or(0, |lane| lane.queue.len())
     }
 
-    pub(super) fn is_of(&mut self, place: Place, partition: Partition) -> bool {
-        self.get(place).is_some_and(|lane| lane.id.partition == partition)
+    pub(super) fn is_of(&mut self, place: Place, task: Partition) -> bool {
+        self.get(place).is_some_and(|lane| lane.id.task == task)
     }
 
     pub(super) fn close(&mut self, place: Place) {
@@ -191,8 +191,8 @@ impl<M> Lanes<M> {
         self.give_back();
     }
 
-    pub(super) fn remove_partition(&mut self, partition: Partition) {
-        let of_it = |lane: &Lane<M>| lane.open && lane.id.partition == partition;
+    pub(super) fn remove_task(&mut self, task: Partition) {
+        let of_it = |lane: &Lane<M>| lane.open && lane.id.task == task;
         let all = self.lanes.iter().enumerate().filter(|(_, lane)| of_it(lane));
         let gone: Vec<Place> =
             all.map(|(index, lane)| Place { index: index as u32, generation: lane.generation }).collect();

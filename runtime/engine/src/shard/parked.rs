@@ -105,7 +105,7 @@ impl Parking {
     }
 
     pub(super) fn purge(&mut self, partition: Partition) {
-        self.lanes.retain(|id, _| id.partition != partition);
+        self.lanes.retain(|id, _| id.task != partition);
     }
 }
 
@@ -144,7 +144,7 @@ impl<M> Shard<M> {
         let present = self.epochs.get(&partition) == Some(&epoch);
         let Some(parking) = self.parking.as_mut().filter(|_| present) else { return };
         for change in changes {
-            let id = LaneId { partition, hash: change.lane };
+            let id = LaneId { task: partition, hash: change.lane };
             let Some(pending) = parking.lanes.get_mut(&id) else { continue };
             pending.open = pending.open.saturating_sub(1);
             match change.written {
@@ -198,7 +198,7 @@ impl<M> Shard<M> {
                     (parking.turn, parking.full) = (Some(partition), true);
                     return false;
                 }
-                all &= self.wake_lane(LaneId { partition, hash: *lane }, now, parked);
+                all &= self.wake_lane(LaneId { task: partition, hash: *lane }, now, parked);
             }
             if page.len() < PAGE {
                 return all;
@@ -222,7 +222,7 @@ impl<M> Shard<M> {
             return self.lanes.get(place).is_some_and(|lane| lane.drained.is_some());
         }
         let resolved = if self.policy.has(Bug::DrainResolved) { 0 } else { pending.resolved };
-        let first = parked.first(id.partition, id.hash, resolved + 1);
+        let first = parked.first(id.task, id.hash, resolved + 1);
         let early = self.policy.has(Bug::DrainEarly);
         let runs = |first: &First| pending.knows(first.number) && (first.due_ms <= now.wall_ms || early);
         let Some(first) = first.filter(runs) else { return true };
@@ -241,8 +241,8 @@ impl<M> Shard<M> {
     pub(super) fn load_parked(&mut self, place: Place, now: Now, parked: &dyn Parked<M>) -> bool {
         let Some(lane) = self.lanes.get(place) else { return false };
         let (id, Some(taken)) = (lane.id(), lane.drained) else { return false };
-        let Some(epoch) = self.epochs.get(&id.partition).copied() else { return false };
-        let loaded = parked.read(id.partition, id.hash, taken + 1, CHUNK, CHUNK_BYTES);
+        let Some(epoch) = self.epochs.get(&id.task).copied() else { return false };
+        let loaded = parked.read(id.task, id.hash, taken + 1, CHUNK, CHUNK_BYTES);
         let early = self.policy.has(Bug::DrainEarly);
         let Some(pending) = self.parking.as_ref().map(|parking| parking.pending(id)) else { return false };
         let due = |message: &Loaded<M>| {
@@ -252,12 +252,13 @@ impl<M> Shard<M> {
         let due: Vec<Loaded<M>> = loaded.into_iter().take_while(due).collect();
         let Some(last) = due.last().map(|message| message.waiting.number) else { return false };
         lane.drained = Some(last);
-        let condemned = self.condemned.get(&id.partition);
+        let condemned = self.condemned.get(&id.task);
         for message in due.into_iter().rev() {
             let Loaded { offset, id: message_id, refused, size, timestamp_ms, waiting, message } = message;
             let condemned = condemned.is_some_and(|all| all.binary_search(&offset).is_ok());
             let ticket = Ticket {
-                partition: id.partition,
+                partition: id.task,
+                shared: false,
                 offset,
                 epoch,
                 lane: id.hash,
@@ -279,11 +280,11 @@ impl<M> Shard<M> {
     /// What becomes of a message that was read, and is the next of its lane.
     pub(super) fn arrival(&mut self, place: Place, ticket: &Ticket, parked: &dyn Parked<M>) -> Arrival {
         let Some(parking) = &self.parking else { return Arrival::Runs };
-        let id = LaneId { partition: ticket.partition, hash: ticket.lane };
+        let id = LaneId { task: ticket.task(), hash: ticket.lane };
         let pending = parking.pending(id);
         let drained = self.lanes.get(place).and_then(|lane| lane.drained).unwrap_or(0);
         let taken = drained.max(pending.resolved);
-        let first = parked.first(id.partition, id.hash, taken + 1);
+        let first = parked.first(id.task, id.hash, taken + 1);
         let uncommitted = pending.last > taken && !self.policy.has(Bug::OvertakeUncommitted);
         if first.is_none() && !uncommitted || self.policy.has(Bug::OvertakeParked) {
             return Arrival::Runs;
@@ -294,7 +295,7 @@ impl<M> Shard<M> {
         if first.is_some_and(|first| ticket.offset < first.offset) {
             return Arrival::Precedes;
         }
-        let last = parked.last(id.partition, id.hash).unwrap_or(0);
+        let last = parked.last(id.task, id.hash).unwrap_or(0);
         Arrival::Follows(last.max(pending.last).max(taken) + 1)
     }
 
@@ -305,7 +306,7 @@ impl<M> Shard<M> {
         let Trouble { history, failure } = trouble.map(|t| *t).unwrap_or_default();
         let wait_ms = i64::try_from(due_ms.saturating_sub(now.steady_ms)).unwrap_or(i64::MAX);
         let due_ms = now.wall_ms.saturating_add(wait_ms).min(crate::parking::HELD - 1);
-        let id = LaneId { partition: ticket.partition, hash: ticket.lane };
+        let id = LaneId { task: ticket.task(), hash: ticket.lane };
         let mut drained = 0;
         if let Some(lane) = self.lanes.get(place) {
             drained = lane.drained.take().unwrap_or(0);
@@ -358,7 +359,7 @@ impl<M> Shard<M> {
         let Some(item) = self.lanes.get(place).and_then(|lane| lane.queue.pop_front()) else { return };
         let Item { ticket, message, .. } = item;
         if let Some(parking) = &mut self.parking {
-            let pending = parking.lanes.entry(LaneId { partition: ticket.partition, hash: ticket.lane }).or_default();
+            let pending = parking.lanes.entry(LaneId { task: ticket.task(), hash: ticket.lane }).or_default();
             pending.give(number);
             pending.open += 1;
         }
@@ -384,7 +385,7 @@ impl<M> Shard<M> {
     pub(super) fn resolve(&mut self, ticket: &Ticket) {
         let present = ticket.parked > 0 && self.epochs.get(&ticket.partition) == Some(&ticket.epoch);
         let Some(parking) = self.parking.as_mut().filter(|_| present) else { return };
-        let id = LaneId { partition: ticket.partition, hash: ticket.lane };
+        let id = LaneId { task: ticket.task(), hash: ticket.lane };
         let pending = parking.lanes.entry(id).or_default();
         pending.resolved = pending.resolved.max(ticket.parked);
         pending.open += 1;

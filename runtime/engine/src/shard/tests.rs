@@ -29,6 +29,7 @@ mod ownership;
 mod parked;
 mod repeats;
 mod state;
+mod together;
 mod told;
 
 use super::*;
@@ -238,8 +239,10 @@ fn ticket(word: &str) -> Ticket {
         parts.insert(*mark, &rest[at + 1..end]);
     }
     let letter = lane.as_bytes()[0];
+    let partition = if letter.is_ascii_lowercase() { P0 } else { P1 };
     Ticket {
-        partition: if letter.is_ascii_lowercase() { P0 } else { P1 },
+        partition,
+        shared: false,
         offset: bare.parse().unwrap(),
         epoch: Epoch(parts.get(&'~').map_or(1, |e| e.parse().unwrap())),
         lane: u64::from(letter.to_ascii_lowercase()),

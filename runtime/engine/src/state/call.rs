@@ -60,16 +60,16 @@ impl Call {
     pub fn get(
         &self,
         slot: u32,
-        (partition, owner): (Partition, &Owner),
+        (task, owner): (Partition, &Owner),
         name: &str,
         now_ms: i64,
         kept: &dyn Kept,
     ) -> Result<Option<Arc<[u8]>>, Refused> {
         check_name(name)?;
-        let staged = self.stage(partition, owner).and_then(|names| seen(names.get(name)?, self.sees(slot)));
-        let entry = match staged.or_else(|| self.overlay.get(partition, owner.prefix(), name)) {
+        let staged = self.stage(task, owner).and_then(|names| seen(names.get(name)?, self.sees(slot)));
+        let entry = match staged.or_else(|| self.overlay.get(task, owner.prefix(), name)) {
             Some(entry) => entry.cloned(),
-            None => kept.get(partition, &owner.key(name)),
+            None => kept.get(task, &owner.key(name)),
         };
         let lives = |entry: &Entry| entry.lives(now_ms) || self.overlay.has(Bug::ReadEnded);
         Ok(entry.filter(lives).map(|entry| entry.value))
@@ -82,7 +82,7 @@ impl Call {
     pub fn write(
         &mut self,
         slot: u32,
-        (partition, owner): (Partition, Owner),
+        (task, owner): (Partition, Owner),
         name: &str,
         write: Write<'_>,
     ) -> Result<(), Refused> {
@@ -93,7 +93,7 @@ impl Call {
             Write::Delete => None,
         };
         let seed = self.overlay.seed();
-        let owners = self.stages.entry(partition).or_insert_with(|| HashMap::with_hasher(FixedState::with_seed(seed)));
+        let owners = self.stages.entry(task).or_insert_with(|| HashMap::with_hasher(FixedState::with_seed(seed)));
         let names = owners.entry(owner).or_default();
         let wishes = match names.get_mut(name) {
             Some(wishes) => wishes,
@@ -113,7 +113,7 @@ impl Call {
     pub fn scan(
         &self,
         slot: u32,
-        (partition, owner): (Partition, &Owner),
+        (task, owner): (Partition, &Owner),
         (prefix, after, limit): (&str, Option<&str>, u32),
         now_ms: i64,
         kept: &dyn Kept,
@@ -124,10 +124,10 @@ impl Call {
             return Err(Refused::TooLarge);
         }
         let limit = limit as usize;
-        let mut all = self.changed(slot, (partition, owner), prefix, after);
+        let mut all = self.changed(slot, (task, owner), prefix, after);
         // So many that enough are left, whatever of it has changed.
         let (from, above) = (owner.key(prefix), owner.key(after.unwrap_or("")));
-        for (key, entry) in kept.scan(partition, &from, after.map_or(&[], |_| &above), limit + all.len(), now_ms) {
+        for (key, entry) in kept.scan(task, &from, after.map_or(&[], |_| &above), limit + all.len(), now_ms) {
             if let Some(name) = name_of(&key, owner.prefix()) {
                 all.entry(name).or_insert(Some(entry));
             }
@@ -142,7 +142,7 @@ impl Call {
     fn changed(
         &self,
         slot: u32,
-        (partition, owner): (Partition, &Owner),
+        (task, owner): (Partition, &Owner),
         prefix: &str,
         after: Option<&str>,
     ) -> BTreeMap<String, Option<Entry>> {
@@ -151,13 +151,13 @@ impl Call {
         let from = after.map_or(prefix, |after| after.max(prefix));
         let range = (Bound::Included(from), Bound::Unbounded);
         let settled =
-            self.overlay.names(partition, owner.prefix()).into_iter().flat_map(|names| names.range::<str, _>(range));
+            self.overlay.names(task, owner.prefix()).into_iter().flat_map(|names| names.range::<str, _>(range));
         for (name, pending) in settled.take_while(|(name, _)| name.starts_with(prefix)) {
             if asked(name) {
                 all.insert(name.to_string(), pending.entry.clone());
             }
         }
-        let Some(names) = self.stage(partition, owner) else { return all };
+        let Some(names) = self.stage(task, owner) else { return all };
         for (name, wishes) in names.range::<str, _>(range).take_while(|(name, _)| name.starts_with(prefix)) {
             if let Some(entry) = seen(wishes, self.sees(slot)).filter(|_| asked(name)) {
                 all.insert(name.to_string(), entry.cloned());
@@ -171,18 +171,18 @@ impl Call {
         if self.overlay.has(Bug::SeeLaterSlots) { u32::MAX } else { slot }
     }
 
-    fn stage(&self, partition: Partition, owner: &Owner) -> Option<&Names> {
-        self.stages.get(&partition)?.get(owner)
+    fn stage(&self, task: Partition, owner: &Owner) -> Option<&Names> {
+        self.stages.get(&task)?.get(owner)
     }
 
     /// The call has ended: what each slot staged.
     pub(crate) fn end(self) -> (Overlay, Staged) {
         let mut slots: BTreeMap<u32, Vec<Wish>> = BTreeMap::new();
-        for (partition, owners) in self.stages {
+        for (task, owners) in self.stages {
             for (owner, names) in owners {
                 for (name, wishes) in names {
                     for (slot, entry) in wishes {
-                        slots.entry(slot).or_default().push((partition, owner.clone(), name.clone(), entry));
+                        slots.entry(slot).or_default().push((task, owner.clone(), name.clone(), entry));
                     }
                 }
             }
@@ -213,7 +213,7 @@ impl Staged {
     /// The slot stands: its changes count from now on.
     pub(crate) fn stand(&mut self, slot: u32, overlay: &mut Overlay) -> Vec<Change> {
         let Some(wishes) = self.slots.remove(&slot) else { return Vec::new() };
-        let change = |(partition, owner, name, entry): Wish| overlay.change(partition, owner.prefix(), &name, entry);
+        let change = |(task, owner, name, entry): Wish| overlay.change(task, owner.prefix(), &name, entry);
         wishes.into_iter().map(change).collect()
     }
 }

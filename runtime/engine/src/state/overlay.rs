@@ -21,10 +21,10 @@ pub(super) struct Pending {
 /// By name, in order.
 pub(super) type Names = BTreeMap<Box<str>, Pending>;
 
-/// Changes of the partitions that a shard works for, until they are [`Kept`](super::Kept).
+/// Changes of the tasks that a shard works for, until they are [`Kept`](super::Kept).
 #[derive(Debug)]
 pub struct Overlay {
-    partitions: BTreeMap<Partition, HashMap<Vec<u8>, Names, FixedState>>,
+    tasks: BTreeMap<Partition, HashMap<Vec<u8>, Names, FixedState>>,
     seed: u64,
     /// Of the last change.
     number: u64,
@@ -35,7 +35,7 @@ impl Overlay {
     /// Without changes; `seed` is for its tables.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { partitions: BTreeMap::new(), seed, number: 0, planted: Switch::default() }
+        Self { tasks: BTreeMap::new(), seed, number: 0, planted: Switch::default() }
     }
 
     /// The bug that the simulator must find in this run.
@@ -56,21 +56,20 @@ impl Overlay {
     }
 
     /// The changes of an owner, by name.
-    pub(super) fn names(&self, partition: Partition, owner: &[u8]) -> Option<&Names> {
-        self.partitions.get(&partition)?.get(owner)
+    pub(super) fn names(&self, task: Partition, owner: &[u8]) -> Option<&Names> {
+        self.tasks.get(&task)?.get(owner)
     }
 
     /// The latest change of a name, if there is one; the inner `None`: it is deleted.
-    pub(super) fn get(&self, partition: Partition, owner: &[u8], name: &str) -> Option<Option<&Entry>> {
-        self.names(partition, owner)?.get(name).map(|pending| pending.entry.as_ref())
+    pub(super) fn get(&self, task: Partition, owner: &[u8], name: &str) -> Option<Option<&Entry>> {
+        self.names(task, owner)?.get(name).map(|pending| pending.entry.as_ref())
     }
 
     /// Puts a change over all earlier ones of its name.
-    pub(super) fn change(&mut self, partition: Partition, owner: &[u8], name: &str, entry: Option<Entry>) -> Change {
+    pub(super) fn change(&mut self, task: Partition, owner: &[u8], name: &str, entry: Option<Entry>) -> Change {
         self.number += 1;
         let (number, seed) = (self.number, self.seed);
-        let owners =
-            self.partitions.entry(partition).or_insert_with(|| HashMap::with_hasher(FixedState::with_seed(seed)));
+        let owners = self.tasks.entry(task).or_insert_with(|| HashMap::with_hasher(FixedState::with_seed(seed)));
         let names = owners.entry_ref(owner).or_default();
         let pending = Pending { entry: entry.clone(), number };
         match names.get_mut(name) {
@@ -82,8 +81,8 @@ impl Overlay {
     }
 
     /// These are kept now; what was changed since stays.
-    pub(crate) fn pass_on(&mut self, partition: Partition, changes: &[Change]) {
-        let Some(owners) = self.partitions.get_mut(&partition) else { return };
+    pub(crate) fn pass_on(&mut self, task: Partition, changes: &[Change]) {
+        let Some(owners) = self.tasks.get_mut(&task) else { return };
         for change in changes {
             let Some((owner, name)) = split(&change.key) else { continue };
             let Ok(name) = core::str::from_utf8(name) else { continue };
@@ -97,21 +96,21 @@ impl Overlay {
         }
     }
 
-    /// Nothing of the partition will be committed any more.
-    pub(crate) fn drop_partition(&mut self, partition: Partition) {
-        self.partitions.remove(&partition);
+    /// Nothing of the task will be committed any more.
+    pub(crate) fn drop_task(&mut self, task: Partition) {
+        self.tasks.remove(&task);
     }
 
     /// How many names have a change that is not known to be kept.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.partitions.values().flat_map(HashMap::values).map(BTreeMap::len).sum()
+        self.tasks.values().flat_map(HashMap::values).map(BTreeMap::len).sum()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.partitions.values().all(HashMap::is_empty)
+        self.tasks.values().all(HashMap::is_empty)
     }
 }
 

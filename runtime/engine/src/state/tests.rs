@@ -175,7 +175,7 @@ fn a_deletion_hides_what_is_kept() {
     assert_eq!(changes[0].entry, None);
     let mut call = Call::new(overlay);
     assert_eq!(get(&call, 0, b"k", "n", &kept), None);
-    call.overlay.drop_partition(AT);
+    call.overlay.drop_task(AT);
     assert_eq!(get(&call, 0, b"k", "n", &kept), Some(b"v".to_vec()), "it never was");
 }
 

@@ -56,7 +56,8 @@ impl Assignor {
 /// What a consumer is made with, beside its group and topics.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConsumerOptions {
-    /// How partitions are shared out; `partition.assignment.strategy` of the user's properties wins.
+    /// How partitions are shared out; `partition.assignment.strategy` of the user's properties wins, but where a pipeline needs
+    /// [`Assignor::Range`].
     pub assignor: Assignor,
 }
 
@@ -154,6 +155,11 @@ impl Broker for Kafka {
 
     fn consumer(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>, BrokerError> {
         self.consumer(group, topics, ConsumerOptions::default())
+    }
+
+    fn consumer_of_all(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.settings.shares_by_range().map_err(super::operator)?;
+        self.consumer(group, topics, ConsumerOptions { assignor: Assignor::Range })
     }
 
     fn producer(&self, topics: &[&str]) -> Result<Box<dyn Producer>, BrokerError> {

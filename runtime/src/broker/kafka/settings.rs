@@ -125,6 +125,16 @@ impl Settings {
         self.finish(all, CONSUMER_OWNED, ClientKind::Consumer, &[("group.id", group)])
     }
 
+    /// Whether a group can be made to share out partitions by range. The new group protocol moves each partition by itself, so for
+    /// a while a member may have one of a number and not the others.
+    ///
+    /// # Errors
+    /// The user's properties are against it; for people.
+    pub(super) fn shares_by_range(&self) -> Result<(), String> {
+        crate::config::against_range(&self.user)
+            .map_or(Ok(()), |(name, problem, cure)| Err(format!("kafka.{name:?} {problem}: {cure}")))
+    }
+
     /// Properties of a producer.
     pub(super) fn producer(&self, extra: &[(&str, &str)]) -> Vec<(String, String)> {
         let mut all = self.start(PRODUCER_DEFAULTS);

@@ -45,7 +45,9 @@ impl Kept {
             return Err(WrongUse(format!("{wrong:?} is no input of {name}: they are {known}")).into());
         }
         let own = pipeline.state.iter().flat_map(|state| &state.topics);
-        let wanted = pipeline.input.iter().zip(own).filter(|(input, _)| inputs.is_empty() || inputs.contains(input));
+        // Where all inputs share their keys their state is one.
+        let all_of_it = inputs.is_empty() || pipeline.owners().len() < pipeline.input.len();
+        let wanted = pipeline.input.iter().zip(own).filter(|(input, _)| all_of_it || inputs.contains(input));
         let (mut topics, mut missing) = (Vec::new(), Vec::new());
         for (input, own) in wanted {
             match all.iter().find(|topic| topic.name == *own) {

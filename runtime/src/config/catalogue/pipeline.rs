@@ -5,7 +5,6 @@ use super::{
     later, not_yet, number, section, size, text, whole, word,
 };
 
-const TOPIC: &str = "write \"topic\" or remove it";
 const SPENT: &str = "write \"dead-letter\" or \"discard\"";
 
 /// Keys of a pipeline's NAME.toml.
@@ -73,8 +72,9 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     choice(
         "order.scope",
         "topic",
-        &[word("topic"), not_yet("inputs", TOPIC)],
-        "where a key is the same key: in one topic, or in all inputs",
+        &[word("topic"), word("inputs")],
+        "where a key is the same key: in one topic, or in all inputs, whose partitions of the same number then share keys, seen \
+         ids and state; they must have equally many",
     ),
     section("batch", "what one call of the handler is given"),
     whole("batch.max-messages", 256, 1, 65_536, "messages of one call"),

@@ -38,14 +38,14 @@ impl Worker {
     }
 
     /// State is committed: whoever reads it finds it from now on, and no shard needs to remember it.
-    pub(super) fn kept(&mut self, partition: Partition, changes: &Arc<[Change]>) -> Result<(), Trouble> {
+    pub(super) fn kept(&mut self, task: Partition, changes: &Arc<[Change]>) -> Result<(), Trouble> {
         // Given up meanwhile: its next owner reads it.
-        let Some(held) = self.memory.get(partition).and_then(|kept| kept.state.as_ref()) else { return Ok(()) };
+        let Some(held) = self.memory.get(task).and_then(|kept| kept.state.as_ref()) else { return Ok(()) };
         held.add(changes)?;
         // A shard in a long call lets these wait: without the values.
         let bare = |change: &Change| Change { entry: None, ..change.clone() };
         let changes: Arc<[Change]> = changes.iter().map(bare).collect();
-        self.tell_shards(|| ToShard::Kept { partition, changes: changes.clone() })
+        self.tell_shards(|| ToShard::Kept { task, changes: changes.clone() })
     }
 
     /// What is parked has changed: whoever asks is told so from now on.
@@ -91,10 +91,10 @@ impl Worker {
     }
 
     /// Ids are committed: whoever asks is told so from now on, and no shard needs to remember them.
-    pub(super) fn marked(&mut self, partition: Partition, ids: &Arc<[MessageId]>, time_ms: i64) -> Result<(), Trouble> {
+    pub(super) fn marked(&mut self, task: Partition, ids: &Arc<[MessageId]>, time_ms: i64) -> Result<(), Trouble> {
         // Given up meanwhile: its next owner reads them.
-        let Some(known) = self.memory.get(partition).and_then(|kept| kept.ids.as_ref()) else { return Ok(()) };
+        let Some(known) = self.memory.get(task).and_then(|kept| kept.ids.as_ref()) else { return Ok(()) };
         known.add(ids, time_ms)?;
-        self.tell_shards(|| ToShard::Marked { partition, ids: ids.clone() })
+        self.tell_shards(|| ToShard::Marked { task, ids: ids.clone() })
     }
 }

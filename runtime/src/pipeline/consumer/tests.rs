@@ -102,6 +102,7 @@ fn bench_with(shards: u32, polls: Vec<Polled>, limit_bytes: u64) -> Bench {
         gate: Gate::new(budget.share()),
         budget,
         topics: vec!["in".to_owned()],
+        order: Policy::default().order,
         from: From::Earliest,
         anew: Arc::default(),
         on_loss: OnLoss::Stop,
@@ -361,4 +362,14 @@ fn what_starts_anew_reads_what_came_since() {
     let mut memory = Memory::default();
     memory.open(to_engine(AT), epoch, kept);
     assert!(memory.contains(to_engine(AT), MessageId([7; 16]), Now { wall_ms: wall_ms(), steady_ms: 0 }));
+}
+
+#[test]
+fn a_part_of_a_task_is_not_begun() {
+    let mut bench = bench(vec![Polled::Assigned(vec![AT])], 1 << 20);
+    bench.worker.feed.topics = vec!["orders".to_owned(), "payments".to_owned()];
+    bench.worker.feed.order.scope = keyrail_engine::policy::Scope::Inputs;
+    let Err(Trouble::Again(why)) = bench.worker.turn() else { panic!("it is begun") };
+    assert!(why.contains("gave partition 0 of orders and not of payments"), "{why}");
+    assert!(bench.told.lock().unwrap().is_empty(), "nothing is taken over");
 }

@@ -7,6 +7,7 @@ mod commands;
 mod folder;
 mod groups;
 mod ids;
+mod joined;
 mod kills;
 mod log;
 mod parked;

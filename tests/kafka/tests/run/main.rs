@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod feed;
 mod instances;
+mod joined;
 mod judge;
 mod keys;
 mod kills;

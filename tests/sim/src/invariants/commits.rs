@@ -107,11 +107,12 @@ impl Oracle {
     /// A suppressed message has its twin's fate: one that can be seen, or one that no commit covers yet.
     fn has_twin_with_fate(&self, at: (u16, i64), run: RunId) -> bool {
         let Some(twin) = self.look(at.0, at.1).and_then(|f| f.twin) else { return false };
-        let others = self.twins[twin as usize].iter().filter(|o| **o != at.1);
-        others.filter_map(|o| self.look(at.0, *o)).any(|f| {
+        let others = self.twins[twin as usize].iter().filter(|other| **other != at);
+        others.filter_map(|other| self.look(other.0, other.1)).any(|f| {
             // It may run anew, though an earlier map covered it that was of no use.
+            let run = self.beside(run, f.rec.partition);
             let runs_anew = self.locals.get(&(run, f.rec.offset)).is_some_and(|l| l.settled && l.done);
-            f.has_fate() || !f.checked && f.settled && !f.suppressed || runs_anew
+            f.has_fate() || !f.checked && f.settled_itself || runs_anew
         })
     }
 

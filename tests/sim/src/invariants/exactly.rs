@@ -6,7 +6,7 @@ use super::{Oracle, RunId, Scope, Stored, name};
 use crate::env::{Marks, ParkRecord};
 use crate::model::outputs::Effect;
 use keyrail_engine::message::MessageId;
-use keyrail_engine::policy::Guarantee;
+use keyrail_engine::policy::{Guarantee, Scope as Scoped};
 use keyrail_engine::state::Change;
 use std::collections::BTreeMap;
 
@@ -23,9 +23,9 @@ struct Piece {
 /// What a transaction holds beside outputs, dead letters and offsets.
 #[derive(Debug, Clone, Copy)]
 pub struct Beside<'a> {
-    /// Seen ids, by partition.
+    /// Seen ids, by task.
     pub marks: &'a [(u16, &'a Marks)],
-    /// Changes of state, by partition.
+    /// Changes of state, by task.
     pub states: &'a [(u16, &'a Change)],
     /// Records of retry topics, in order.
     pub parks: &'a [&'a ParkRecord],
@@ -47,7 +47,11 @@ impl Oracle {
         for commit in offsets {
             self.newly_covered(commit, &mut covered);
         }
-        let covered = self.judge_parked(covered, beside.parks);
+        let mut covered = self.judge_parked(covered, beside.parks);
+        if self.policy.order.scope == Scoped::Inputs {
+            // Messages of several inputs have no other order than that in which they settled.
+            covered.sort_by_key(|(at, run)| self.locals.get(&(*run, at.1)).map_or(0, |local| local.order));
+        }
         if self.policy.keeps_state() {
             self.judge_verdicts(&covered);
             // What became a dead letter leaves nothing, though it ran.
@@ -115,11 +119,12 @@ impl Oracle {
             if end == End::Duplicate {
                 continue;
             }
-            let Some(time_ms) = marked.remove(&(at.0, id)) else {
+            let id = (self.task(at.0), id);
+            let Some(time_ms) = marked.remove(&id) else {
                 self.violated(name::DEDUP, Some(*at), "is committed, and its id is not".into());
                 continue;
             };
-            let before = self.marked.insert((at.0, id), time_ms);
+            let before = self.marked.insert(id, time_ms);
             if before.is_some_and(|before| latest_wall_ms - before < window_ms) {
                 self.violated(name::DEDUP, Some(*at), "has its effects though its id was committed before".into());
             }
@@ -199,13 +204,13 @@ impl Oracle {
     /// Its id was committed before: in the past of its own, if the group was moved.
     pub(super) fn is_marked(&self, at: (u16, i64), run: RunId) -> bool {
         let id = self.locals.get(&(run, at.1)).and_then(|l| l.id);
-        id.is_some_and(|id| self.marked.contains_key(&(at.0, id)))
+        id.is_some_and(|id| self.marked.contains_key(&(self.task(at.0), id)))
     }
 
     fn has_ended_twin(&self, at: (u16, i64)) -> bool {
         let Some(twin) = self.look(at.0, at.1).and_then(|f| f.twin) else { return false };
-        let others = self.twins[twin as usize].iter().filter(|o| **o != at.1);
-        others.filter_map(|o| self.look(at.0, *o)).any(|f| f.ended.is_some_and(|end| end != End::Duplicate))
+        let others = self.twins[twin as usize].iter().filter(|other| **other != at);
+        others.filter_map(|other| self.look(other.0, other.1)).any(|f| f.ended.is_some_and(|end| end != End::Duplicate))
     }
 
     /// Who reads committed records sees this one now. `order` tells what it has an order with.

@@ -45,6 +45,8 @@ pub struct Fact {
     pub(super) discarded: bool,
     /// Suppressed as a duplicate.
     pub(super) suppressed: bool,
+    /// It settled otherwise, too: where inputs share their ids either may come first when they come again.
+    pub(super) settled_itself: bool,
     /// The broker refused something it sends for good.
     pub(super) undeliverable: bool,
     /// In which run that was last an output.
@@ -99,6 +101,7 @@ impl Fact {
             settled: false,
             discarded: false,
             suppressed: false,
+            settled_itself: false,
             undeliverable: false,
             refused_in: RunId::default(),
             blocked: false,
@@ -136,6 +139,8 @@ pub(super) struct Local {
     /// Its id, as the engine has it.
     pub(super) id: Option<MessageId>,
     pub(super) settled: bool,
+    /// Counts all that settles: which came first.
+    pub(super) order: u32,
     /// How.
     pub(super) end: Option<End>,
     /// It is a dead letter for what the broker will never take.

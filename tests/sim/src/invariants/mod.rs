@@ -33,7 +33,7 @@ mod state;
 pub use facts::{Fact, Scope};
 pub use runs::{Run, RunId, Whence};
 
-use crate::record::{Rec, SLOTS_PER_TOPIC};
+use crate::record::{INPUTS, Rec, SLOTS_PER_TOPIC, index_of, partition_of};
 use keyrail_engine::message::MessageId;
 use keyrail_engine::order::{IdBytes, OrderKey, id_bytes, order_key};
 use keyrail_engine::policy::Policy;
@@ -41,8 +41,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::rc::Rc;
 
-/// Room for the partitions of two topics.
-pub(crate) const PARTITIONS: usize = 2 * SLOTS_PER_TOPIC as usize;
+/// Room for the partitions of all inputs.
+pub(crate) const PARTITIONS: usize = INPUTS * SLOTS_PER_TOPIC as usize;
 
 /// Something that must hold did not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,8 +120,8 @@ pub struct Oracle {
     lines: HashMap<(u16, Scope, u8), Line>,
     /// Keys as small numbers.
     scopes: HashMap<[u8; 5], Scope>,
-    /// Messages that are the same one: (partition, order key, id).
-    twins: Vec<Vec<i64>>,
+    /// Messages that are the same one: (task, order key, id).
+    twins: Vec<Vec<(u16, i64)>>,
     twin_index: HashMap<(u16, Scope, Vec<u8>), u32>,
     /// Lanes that wait for a dead letter.
     letters: BTreeSet<(RunId, Scope)>,
@@ -140,7 +140,9 @@ pub struct Oracle {
     /// How often the order of a partition was forgotten, since it runs again.
     orders: Vec<u32>,
     appended: u32,
-    /// Ids that are committed, by partition, and when they were marked: wall time.
+    /// How many fates shards have decided.
+    decided: u32,
+    /// Ids that are committed, by task, and when they were marked: wall time.
     marked: HashMap<(u16, MessageId), i64>,
     /// State of handlers.
     states: state::States,
@@ -176,6 +178,7 @@ impl Oracle {
             covered_below: vec![0; PARTITIONS],
             orders: vec![0; PARTITIONS],
             appended: 0,
+            decided: 0,
             marked: HashMap::new(),
             states: state::States::default(),
             parks: parked::Parks::default(),
@@ -193,6 +196,11 @@ impl Oracle {
     #[must_use]
     pub const fn is_violated(&self) -> bool {
         self.violation.is_some()
+    }
+
+    /// The task that a partition is of: by it keys, ids and state are told apart.
+    fn task(&self, partition: u16) -> u16 {
+        index_of(self.policy.order.task(partition_of(partition)))
     }
 
     /// Something did not hold. The first one counts.
@@ -233,11 +241,11 @@ impl Oracle {
         let dedup = self.policy.dedup.as_ref()?;
         let IdBytes::Is(id) = id_bytes(&dedup.id, dedup.absent, rec) else { return None };
         let next = self.twins.len() as u32;
-        let index = *self.twin_index.entry((rec.partition, scope, id)).or_insert(next);
+        let index = *self.twin_index.entry((self.task(rec.partition), scope, id)).or_insert(next);
         if index == next {
             self.twins.push(Vec::new());
         }
-        self.twins[index as usize].push(rec.offset);
+        self.twins[index as usize].push((rec.partition, rec.offset));
         Some(index)
     }
 

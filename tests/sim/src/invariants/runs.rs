@@ -7,6 +7,7 @@ use keyrail_engine::message::{Epitaph, Fate, Now, Reason, Ticket};
 use keyrail_engine::policy::Spent;
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Outcome;
+use std::collections::BTreeSet;
 
 /// An assignment, unique in the whole run of the simulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -39,16 +40,30 @@ pub struct Run {
     clean: bool,
     /// A new group skips what lies below.
     skips_below: Option<i64>,
+    /// Of which partition.
+    partition: u16,
+    /// The first of the runs of one assignment of a task.
+    pub(super) shared: RunId,
 }
 
 impl Run {
     pub(super) const fn none() -> Self {
-        Self { process: 0, marks_before: 0, start: 0, settled: Ranges::new(), clean: false, skips_below: None }
+        Self {
+            process: 0,
+            marks_before: 0,
+            start: 0,
+            settled: Ranges::new(),
+            clean: false,
+            skips_below: None,
+            partition: 0,
+            shared: RunId(0),
+        }
     }
 }
 
 impl Oracle {
-    /// A process starts a partition, or starts it anew. `skips_below`: a new group that starts at the end.
+    /// A process starts a partition, or starts it anew. `skips_below`: a new group that starts at the end. `with`: another run of
+    /// the same assignment of its task.
     pub fn opened(
         &mut self,
         process: u16,
@@ -56,10 +71,21 @@ impl Oracle {
         start: i64,
         settled: &Ranges,
         skips_below: Option<i64>,
+        with: Option<RunId>,
     ) -> RunId {
         let id = RunId(self.runs.len() as u32);
         let marks_before = self.rounds.marks_written(partition);
-        self.runs.push(Run { process, marks_before, start, settled: settled.clone(), clean: true, skips_below });
+        let (settled_now, shared) = (settled.clone(), with.map_or(id, |with| self.run(with).shared));
+        self.runs.push(Run {
+            process,
+            marks_before,
+            start,
+            settled: settled_now,
+            clean: true,
+            skips_below,
+            partition,
+            shared,
+        });
         self.present.insert((process, partition), id);
         self.latest.insert(partition, id);
         // What a stored map covers can't be called back for the sake of order.
@@ -89,9 +115,18 @@ impl Oracle {
         &self.runs[id.0 as usize]
     }
 
-    /// What this run did may lawfully be done again.
+    /// The run of another partition in the same assignment of a task.
+    pub(super) fn beside(&self, id: RunId, partition: u16) -> RunId {
+        let shared = self.run(id).shared;
+        let own = self.runs.iter().rposition(|run| run.shared == shared && run.partition == partition);
+        own.map_or(id, |at| RunId(at as u32))
+    }
+
+    /// What this run did may lawfully be done again, and what others of its task did.
     pub fn unclean(&mut self, id: RunId) {
-        self.runs[id.0 as usize].clean = false;
+        let shared = self.run(id).shared;
+        let first = shared.0 as usize;
+        self.runs.iter_mut().skip(first).filter(|run| run.shared == shared).for_each(|run| run.clean = false);
     }
 
     /// All present runs of a process ended badly.
@@ -107,14 +142,10 @@ impl Oracle {
     pub fn partition_unclean(&mut self, partition: u16) {
         let committed = self.committed.get(&partition).copied().unwrap_or(0);
         self.uncover(partition, committed);
-        for ((_, number), run) in &self.present {
-            if *number == partition {
-                self.runs[run.0 as usize].clean = false;
-            }
-        }
-        for fact in self.facts[usize::from(partition)].iter().flatten() {
-            self.runs[fact.effect_run.0 as usize].clean = false;
-        }
+        let present = self.present.iter().filter(|((_, number), _)| *number == partition).map(|(_, run)| *run);
+        let before = self.facts[usize::from(partition)].iter().flatten().map(|fact| fact.effect_run);
+        let runs: BTreeSet<RunId> = present.chain(before).collect();
+        runs.into_iter().for_each(|run| self.unclean(run));
     }
 
     pub(super) fn is_clean(&self, id: RunId) -> bool {
@@ -162,7 +193,7 @@ impl Oracle {
         if attempt != expected && whence != Whence::Stale {
             self.violated(name::FATE, Some(at), format!("is told attempt {attempt}, and it is {expected}"));
         }
-        if scope.is_ordered() && self.letters.contains(&(run, scope)) {
+        if scope.is_ordered() && self.letters.contains(&(self.run(run).shared, scope)) {
             self.violated(name::ORDER, Some(at), "runs before the dead letter of its lane is acknowledged".into());
         }
         before
@@ -209,15 +240,19 @@ impl Oracle {
         }
         let Some(fact) = self.fact(at.0, at.1) else { return };
         fact.settled |= !waits;
+        fact.settled_itself |= !waits && !matches!(fate, Fate::Duplicate { .. });
         let scope = fact.scope;
         if *fate != Fate::Done {
             // It has another fate now than its output.
             fact.needed_again_ms = None;
         }
+        self.decided += 1;
+        let order = self.decided;
         let local = self.local(run, at.1);
         local.settled &= local.end != Some(End::Known);
         let (twice, done, skipped) = (local.settled, local.done, local.skipped);
         local.settled = true;
+        local.order = order;
         local.id = ticket.id;
         local.end = Some(end_of(fate));
         local.undeliverable = matches!(fate, Fate::DeadLetter(epitaph) if epitaph.reason == Reason::Undeliverable);
@@ -234,7 +269,7 @@ impl Oracle {
             Fate::DeadLetter(epitaph) => {
                 self.judge_epitaph(run, at, epitaph, (ticket, whence), now);
                 if scope.is_ordered() {
-                    self.letters.insert((run, scope));
+                    self.letters.insert((self.run(run).shared, scope));
                 }
             }
             Fate::Discarded(epitaph) => {
@@ -251,7 +286,7 @@ impl Oracle {
 
     /// A shard was told that a dead letter is acknowledged: its lane may go on.
     pub fn lane_goes_on(&mut self, run: RunId, scope: Scope) {
-        self.letters.remove(&(run, scope));
+        self.letters.remove(&(self.run(run).shared, scope));
     }
 
     fn suppressed(&mut self, run: RunId, at: (u16, i64)) {
@@ -265,8 +300,8 @@ impl Oracle {
 
     fn has_settled_twin(&self, at: (u16, i64)) -> bool {
         let Some(twin) = self.look(at.0, at.1).and_then(|f| f.twin) else { return false };
-        let others = self.twins[twin as usize].iter().filter(|o| **o != at.1);
-        others.filter_map(|o| self.look(at.0, *o)).any(|f| f.settled && !f.suppressed || f.has_fate())
+        let others = self.twins[twin as usize].iter().filter(|other| **other != at);
+        others.filter_map(|other| self.look(other.0, other.1)).any(|f| f.settled_itself || f.has_fate())
     }
 
     fn judge_epitaph(

@@ -35,7 +35,7 @@ pub(super) struct States {
     /// What the last run of each message did that was answered for, by its assignment.
     pub(super) touches: HashMap<(RunId, i64), Rc<Touch>>,
     pub(super) values: Values,
-    /// Which message of a key became a dead letter for what it sent in this run.
+    /// Which message of a key became a dead letter for what it sent in this run of its task.
     verdicts: HashMap<(RunId, Scope), (u16, i64)>,
 }
 
@@ -175,7 +175,8 @@ impl Oracle {
             if said.is_some_and(|said| said != touch.told()) {
                 self.violated(name::STATE, Some(*at), "its outputs are not of what it read and left".into());
             }
-            if let Some(what) = self.states.values.replay(at.0, &touch, &mut changed, &BTreeSet::new()) {
+            let task = self.task(at.0);
+            if let Some(what) = self.states.values.replay(task, &touch, &mut changed, &BTreeSet::new()) {
                 self.violated(name::STATE, Some(*at), what);
             }
         }
@@ -214,7 +215,7 @@ impl Oracle {
         for (at, run) in covered {
             let undeliverable = self.locals.get(&(*run, at.1)).is_some_and(|local| local.undeliverable);
             let fact = self.look(at.0, at.1).filter(|fact| undeliverable && fact.scope.is_ordered());
-            let Some(verdict) = fact.map(|fact| (fact.refused_in, fact.scope)) else { continue };
+            let Some(verdict) = fact.map(|fact| (self.run(fact.refused_in).shared, fact.scope)) else { continue };
             if self.states.verdicts.insert(verdict, *at).is_some_and(|other| other != *at) {
                 let what = "is given up for what it sent when it had read what another one left that is given up, too";
                 self.violated(name::STATE, Some(*at), what.into());
@@ -250,7 +251,8 @@ impl Oracle {
     /// How many messages the value counts that a key of a partition has under a name.
     #[must_use]
     pub fn state_of(&self, partition: Partition, key: OrderKey<'_>, name: &str) -> Option<u64> {
-        let key: Key = (crate::record::index_of(partition), Owner::of(key).ok()?.key(name).into());
+        let task = self.task(crate::record::index_of(partition));
+        let key: Key = (task, Owner::of(key).ok()?.key(name).into());
         self.states.values.0.get(&key).filter(|value| !value.buried).map(|value| count_of(&value.entry.value))
     }
 }

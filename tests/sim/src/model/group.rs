@@ -3,8 +3,10 @@
 //! Commits are taken only from members of the present generation. A partition that moves is first taken from its
 //! owner, who answers in its own time, and then given to the next.
 
+use crate::record::SLOTS_PER_TOPIC;
 use crate::rng::Rng;
-use std::collections::{BTreeMap, VecDeque};
+use keyrail_engine::policy::Scope;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// A member, named anew each time it joins.
@@ -47,9 +49,19 @@ struct Seat {
     target: Option<MemberId>,
 }
 
+/// What is assigned together has the same.
+const fn unit(scope: Scope, partition: u16) -> u16 {
+    match scope {
+        Scope::Topic => partition,
+        Scope::Inputs => partition % SLOTS_PER_TOPIC,
+    }
+}
+
 /// The group and its coordinator.
 #[derive(Debug, Default)]
 pub struct Group {
+    /// What is assigned together.
+    scope: Scope,
     generation: u32,
     last_member: u32,
     members: BTreeMap<MemberId, Member>,
@@ -58,6 +70,19 @@ pub struct Group {
 }
 
 impl Group {
+    /// A group without partitions. Where inputs share their keys the same number of all of them goes to one member, and each
+    /// change of members takes all partitions of all of them first, as the range assignor does.
+    #[must_use]
+    pub fn of(scope: Scope) -> Self {
+        Self { scope, ..Self::default() }
+    }
+
+    /// All that is assigned together with these.
+    fn whole(&self, partitions: &[u16]) -> Vec<u16> {
+        let units: BTreeSet<u16> = partitions.iter().map(|partition| unit(self.scope, *partition)).collect();
+        self.partitions().filter(|partition| units.contains(&unit(self.scope, *partition))).collect()
+    }
+
     /// A partition exists from now on.
     pub fn add_partition(&mut self, partition: u16) {
         self.seats.entry(partition).or_default();
@@ -71,7 +96,7 @@ impl Group {
     /// How many partitions a topic has.
     #[must_use]
     pub fn count_of_topic(&self, topic: u16) -> u32 {
-        self.seats.keys().filter(|p| *p / crate::record::SLOTS_PER_TOPIC == topic).count() as u32
+        self.seats.keys().filter(|p| *p / SLOTS_PER_TOPIC == topic).count() as u32
     }
 
     /// The topic's partitions changed: everybody looks anew.
@@ -139,11 +164,16 @@ impl Group {
         if owned.is_empty() || others.is_empty() && !bounce {
             return false;
         }
-        let some = 1 + rng.index(owned.len());
+        let mut units: Vec<u16> = owned.iter().map(|partition| unit(self.scope, *partition)).collect();
+        units.sort_unstable();
+        units.dedup();
+        let some = 1 + rng.index(units.len());
         let mut taken = Vec::new();
         for _ in 0..some {
-            let partition = owned.swap_remove(rng.index(owned.len()));
-            taken.push((partition, if bounce { id } else { *rng.pick(&others) }));
+            let taking = units.swap_remove(rng.index(units.len()));
+            let target = if bounce { id } else { *rng.pick(&others) };
+            let of_it = owned.iter().copied().filter(|partition| unit(self.scope, *partition) == taking);
+            taken.extend(of_it.map(|partition| (partition, target)));
         }
         self.revoke(id, &taken);
         true
@@ -156,7 +186,7 @@ impl Group {
             return false;
         }
         let target = *rng.pick(&others);
-        let taken: Vec<(u16, MemberId)> = partitions.iter().map(|p| (*p, target)).collect();
+        let taken: Vec<(u16, MemberId)> = self.whole(partitions).into_iter().map(|p| (p, target)).collect();
         self.revoke(id, &taken);
         true
     }
@@ -197,6 +227,9 @@ impl Group {
             self.revoke_misplaced();
             return;
         }
+        if self.scope == Scope::Inputs {
+            return self.assign_anew(rng);
+        }
         let most = self.seats.len().div_ceil(share.len());
         for seat in self.seats.values_mut() {
             let keeper = seat.owner.filter(|_| !seat.revoking);
@@ -213,6 +246,28 @@ impl Group {
             *share.entry(target).or_default() += 1;
         }
         self.revoke_misplaced();
+        self.seat_the_free(rng);
+    }
+
+    /// Everybody gives up all, and gets the same numbers of all inputs.
+    fn assign_anew(&mut self, rng: &mut Rng) {
+        let members: Vec<MemberId> = self.members.keys().copied().collect();
+        let first = rng.index(members.len());
+        let scope = self.scope;
+        for (partition, seat) in &mut self.seats {
+            let unit = unit(scope, *partition);
+            seat.target = Some(members[(first + usize::from(unit)) % members.len()]);
+        }
+        let mut taken: BTreeMap<MemberId, Vec<u16>> = BTreeMap::new();
+        for (partition, seat) in &mut self.seats {
+            if let Some(owner) = seat.owner.filter(|_| !seat.revoking) {
+                seat.revoking = true;
+                taken.entry(owner).or_default().push(*partition);
+            }
+        }
+        for (owner, partitions) in taken {
+            self.tell(owner, GroupEvent::Revoked(partitions));
+        }
         self.seat_the_free(rng);
     }
 
@@ -237,8 +292,12 @@ impl Group {
             return;
         }
         let mut given: BTreeMap<MemberId, Vec<u16>> = BTreeMap::new();
+        let scope = self.scope;
+        let mut chosen: BTreeMap<u16, MemberId> = BTreeMap::new();
         for (partition, seat) in self.seats.iter_mut().filter(|(_, s)| s.owner.is_none()) {
-            let target = seat.target.filter(|t| able.contains(t)).unwrap_or_else(|| *rng.pick(&able));
+            let unit = unit(scope, *partition);
+            let target = seat.target.filter(|t| able.contains(t));
+            let target = target.unwrap_or_else(|| *chosen.entry(unit).or_insert_with(|| *rng.pick(&able)));
             *seat = Seat { owner: Some(target), revoking: false, target: Some(target) };
             given.entry(target).or_default().push(*partition);
         }

@@ -4,7 +4,7 @@
 //! written within the delivery time is reported as refused; the ones behind it may still be written.
 
 use crate::invariants::PARTITIONS;
-use crate::record::SLOTS_PER_TOPIC;
+use crate::record::{INPUTS, SLOTS_PER_TOPIC};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Output partitions: two topics of two.
@@ -12,20 +12,22 @@ pub const PLACES: usize = 4;
 /// The first dead-letter partition; each input topic has one.
 pub const LETTER_PLACE: u8 = 4;
 /// The first partition of seen ids; each input partition has one.
-pub const MARK_PLACE: u8 = LETTER_PLACE + 2;
+pub const MARK_PLACE: u8 = LETTER_PLACE + INPUTS as u8;
 /// The first partition of state; each input partition has one.
 pub const STATE_PLACE: u8 = MARK_PLACE + PARTITIONS as u8;
 /// The first partition of what is parked; each input partition has one.
 pub const PARK_PLACE: u8 = STATE_PLACE + PARTITIONS as u8;
 /// One past the last place.
 pub const ALL_PLACES: u8 = PARK_PLACE + PARTITIONS as u8;
+/// Dead-letter topics, one for each input.
+pub const LETTER_TOPICS: [usize; INPUTS] = [2, 3, 4];
 /// Topics of seen ids, one for each input.
-pub const MARK_TOPICS: [usize; 2] = [4, 5];
+pub const MARK_TOPICS: [usize; INPUTS] = [5, 6, 7];
 /// Topics of state, one for each input.
-pub const STATE_TOPICS: [usize; 2] = [6, 7];
+pub const STATE_TOPICS: [usize; INPUTS] = [8, 9, 10];
 /// Retry topics, one for each input.
-pub const PARK_TOPICS: [usize; 2] = [8, 9];
-const TOPICS: usize = 10;
+pub const PARK_TOPICS: [usize; INPUTS] = [11, 12, 13];
+const TOPICS: usize = 14;
 /// Tells a record of seen ids from an output.
 const MARKS: u8 = u8::MAX;
 /// And one of state.
@@ -201,7 +203,7 @@ pub const fn topic_of(place: u8) -> usize {
     if place < LETTER_PLACE {
         place as usize / 2
     } else if place < MARK_PLACE {
-        place as usize - 2
+        LETTER_TOPICS[(place - LETTER_PLACE) as usize]
     } else if place < STATE_PLACE {
         MARK_TOPICS[(place - MARK_PLACE) as usize / SLOTS_PER_TOPIC as usize]
     } else if place >= PARK_PLACE {

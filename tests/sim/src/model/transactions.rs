@@ -31,7 +31,7 @@ pub struct Transaction {
     /// Which of its client's transactions these were sent in.
     pub offsets_of: Option<u32>,
     /// Places without a marker, as bits.
-    unmarked: u64,
+    unmarked: u128,
     /// How it ends, once that is decided.
     commits: Option<bool>,
     /// For the order of what becomes visible; see [`Coordinator::forget_order`].

@@ -233,10 +233,12 @@ impl Committer {
     fn take(&mut self, message: ToCommitter, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) {
         let now = env.now();
         match message {
-            ToCommitter::Opened(partition, opened) => {
-                self.present.insert(partition, opened.epoch);
-                self.rewinding.remove(&partition);
-                self.ledger.opened(partition, &opened, now, actions);
+            ToCommitter::Opened(all) => {
+                for (partition, opened) in all {
+                    self.present.insert(partition, opened.epoch);
+                    self.rewinding.remove(&partition);
+                    self.ledger.opened(partition, &opened, now, actions);
+                }
             }
             ToCommitter::Received { partition, epoch, runs } => {
                 runs.iter().for_each(|(first, last)| self.ledger.received(partition, epoch, *first, *last, now));
@@ -250,15 +252,15 @@ impl Committer {
             ToCommitter::Lost(partitions) => {
                 for partition in &partitions {
                     if let Some(epoch) = self.present.remove(partition) {
-                        env.oracle.unclean(mail.run(epoch));
+                        env.oracle.unclean(mail.run(*partition, epoch));
                     }
                 }
                 self.ledger.lost(&partitions, now, actions);
                 self.tell_consumer(ToConsumer::Forgotten);
             }
-            ToCommitter::StateRead(partition, epoch) => {
-                if self.present.get(&partition) == Some(&epoch) {
-                    self.known.read(partition, epoch);
+            ToCommitter::StateRead(task, epoch) => {
+                if self.present.get(&task) == Some(&epoch) {
+                    self.known.read(task, epoch);
                 }
             }
             ToCommitter::StateEnds(ends) => self.hear_ends(ends, mail),
@@ -302,7 +304,7 @@ impl Committer {
             env.oracle.violated(invariant::TWICE, Some((rec.partition, rec.offset)), what.into());
         }
         let Some(token) = token else { return true };
-        let run = mail.run(ticket.epoch).0;
+        let run = mail.run(ticket.partition, ticket.epoch).0;
         for (index, place) in outputs.places().iter().enumerate() {
             if env.reach(mail.worker, Point::Publish) {
                 return false;
@@ -357,7 +359,7 @@ impl Committer {
                 };
                 if let Some(ticket) = ticket.filter(|t| member && !env.has_transactions() && decides(t)) {
                     let at = (index_of(ticket.partition), ticket.offset);
-                    env.oracle.refusal_heard(mail.run(ticket.epoch), at, env.now_ms);
+                    env.oracle.refusal_heard(mail.run(ticket.partition, ticket.epoch), at, env.now_ms);
                 }
                 self.ledger.refused(token, Refusal::Blocked("no broker".into()), now, actions);
             }
@@ -397,7 +399,7 @@ impl Committer {
                 return self.act_on_parked(action, more, mail, env);
             }
             Action::Close { partition, epoch } => {
-                self.known.close(partition, epoch);
+                self.known.close(env.settings.policy.order.task(partition), epoch);
                 for shard in 0..self.shards.len() {
                     self.tell_shard(shard, ToShard::Close { partition, epoch });
                 }
@@ -408,10 +410,12 @@ impl Committer {
             }
             Action::Pause(partition) => self.tell_consumer(ToConsumer::Pause(partition)),
             Action::Resume(partition) => self.tell_consumer(ToConsumer::Resume(partition)),
-            Action::Rewind { partition, start, settled } => {
-                self.rewinding.insert(partition);
-                self.known.suspend(partition);
-                self.tell_consumer(ToConsumer::Rewind(partition, start, settled));
+            Action::Rewind(all) => {
+                for (partition, _, _) in &all {
+                    self.rewinding.insert(*partition);
+                    self.known.suspend(*partition);
+                }
+                self.tell_consumer(ToConsumer::Rewind(all));
             }
             Action::Stalled { partition, .. } => self.tell_consumer(ToConsumer::Stalled(partition)),
             Action::Stray { partition, offset } => {
@@ -443,7 +447,7 @@ impl Committer {
         }
         let original = env.original(ticket.partition, ticket.offset);
         env.oracle.letter_made(settled, original.as_deref());
-        let (run, partition) = (mail.run(ticket.epoch).0, index_of(ticket.partition));
+        let (run, partition) = (mail.run(ticket.partition, ticket.epoch).0, index_of(ticket.partition));
         let effect = Effect { run, partition, offset: ticket.offset, index: 0, letter: true, said: 0 };
         self.ledger.staged(100);
         if let Some(report) = env.produce_letter(self.client.sender(mail), token.0, effect, short) {

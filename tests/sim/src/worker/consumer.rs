@@ -11,7 +11,7 @@ use crate::settings::Settings;
 use crate::trace::Who;
 use keyrail_engine::budget::{Gate, Held, Share, Turn};
 use keyrail_engine::handover::Handover;
-use keyrail_engine::intake::{Intake, Take};
+use keyrail_engine::intake::{Intake, Opened, Take};
 use keyrail_engine::message::{Epoch, Partition, Ticket};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::ranges::Ranges;
@@ -74,6 +74,8 @@ pub(super) struct Consumer {
     restarts: Vec<Restart>,
     /// To be started once it is known what was seen before, and what its state is.
     starts: Vec<Start>,
+    /// Opened, and not told to the ledger.
+    opened: Vec<(Partition, Opened)>,
     planted: Option<Bug>,
 }
 
@@ -94,6 +96,7 @@ impl Consumer {
             batch: Vec::new(),
             restarts: Vec::new(),
             starts: Vec::new(),
+            opened: Vec::new(),
             planted: settings.policy.planted,
         }
     }
@@ -179,7 +182,12 @@ impl Consumer {
     fn take_mail(&mut self, mail: &mut Mail, env: &mut Env) -> bool {
         let Some(message) = mail.consumer.take() else { return false };
         match message {
-            ToConsumer::Rewind(partition, start, settled) => self.rewind(partition, start, settled, mail, env),
+            ToConsumer::Rewind(all) => {
+                for (partition, start, settled) in all {
+                    self.rewind(partition, start, settled, mail, env);
+                }
+                self.tell_ledger();
+            }
             ToConsumer::Condemn(partition, offsets) => self.intake.condemn(partition, offsets),
             ToConsumer::Restart(partitions) => self.plan_restarts(partitions, mail, env),
             ToConsumer::Pause(partition) => {
@@ -246,6 +254,7 @@ impl Consumer {
                 for partition in partitions {
                     self.open(partition_of(partition), mail, env);
                 }
+                self.tell_ledger();
             }
             return true;
         }
@@ -321,7 +330,9 @@ impl Consumer {
             self.tell(ToCommitter::Watermarks(ends));
         }
         if env.settings.policy.keeps_state() && env.rng.below(60) == 0 {
-            let runs: Vec<Partition> = self.feeds.iter().filter(|(_, f)| !f.waits).map(|(p, _)| *p).collect();
+            let runs = self.feeds.iter().filter(|(_, feed)| !feed.waits).map(|(partition, _)| *partition);
+            let order = &env.settings.policy.order;
+            let runs: Vec<Partition> = runs.filter(|partition| order.task(*partition) == *partition).collect();
             let ends = runs.into_iter().map(|p| (p, env.state_end(index_of(p), false))).collect();
             self.tell(ToCommitter::StateEnds(ends));
         }

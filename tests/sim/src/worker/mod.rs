@@ -36,7 +36,7 @@ pub(crate) use store::Store;
 #[derive(Debug)]
 pub(crate) enum ToConsumer {
     /// See [`keyrail_engine::pipeline::Action`].
-    Rewind(Partition, i64, Ranges),
+    Rewind(Vec<(Partition, i64, Ranges)>),
     /// These messages don't run when they come again.
     Condemn(Partition, Vec<i64>),
     /// Each with where it starts if nothing is committed.
@@ -108,7 +108,8 @@ impl Past for KnownIds {
 /// What the committer is told.
 #[derive(Debug)]
 pub(crate) enum ToCommitter {
-    Opened(Partition, Opened),
+    /// All partitions of a task.
+    Opened(Vec<(Partition, Opened)>),
     Received {
         partition: Partition,
         epoch: Epoch,
@@ -120,9 +121,9 @@ pub(crate) enum ToCommitter {
     Lost(Vec<Partition>),
     Settled(Work),
     Drained(Partition, Epoch),
-    /// All state of this assignment of a partition is read.
+    /// All state of this assignment of a task is read.
     StateRead(Partition, Epoch),
-    /// Where the logs of partitions' state end.
+    /// Where the logs of tasks' state end.
     StateEnds(Vec<(Partition, usize)>),
 }
 
@@ -163,18 +164,23 @@ pub(crate) struct Mail {
     pub(crate) state: Rc<Store>,
     /// And this.
     pub(crate) parked: Rc<ParkStore>,
-    /// Runs by epoch: epochs of a process count from 1.
-    runs: Vec<RunId>,
+    /// Runs by epoch.
+    runs: BTreeMap<(Epoch, Partition), RunId>,
 }
 
 impl Mail {
-    pub(crate) fn run(&self, epoch: Epoch) -> RunId {
-        let index = (epoch.0 as usize).wrapping_sub(1);
-        self.runs.get(index).copied().unwrap_or_default()
+    pub(crate) fn run(&self, partition: Partition, epoch: Epoch) -> RunId {
+        self.runs.get(&(epoch, partition)).copied().unwrap_or_default()
     }
 
-    fn note_run(&mut self, epoch: Epoch, run: RunId) {
-        self.runs.resize(epoch.0 as usize, run);
+    /// Some run of an epoch.
+    fn run_with(&self, epoch: Epoch) -> Option<RunId> {
+        let first = Partition { topic: 0, number: i32::MIN };
+        self.runs.range((epoch, first)..).next().filter(|((of, _), _)| *of == epoch).map(|(_, run)| *run)
+    }
+
+    fn note_run(&mut self, partition: Partition, epoch: Epoch, run: RunId) {
+        self.runs.insert((epoch, partition), run);
     }
 }
 
@@ -248,7 +254,7 @@ impl Worker {
             state: Rc::new(Store::open(&env.disks[usize::from(number)])),
             parked: Rc::new(ParkStore::new(&env.settings.policy, seed)),
             held,
-            runs: Vec::new(),
+            runs: BTreeMap::new(),
         };
         Self {
             state: State::Up,
@@ -379,7 +385,7 @@ impl Worker {
         })
     }
 
-    /// What it knows to be committed of a partition's state.
+    /// What it knows to be committed of a task's state.
     #[must_use]
     pub fn state(&self, partition: Partition) -> BTreeMap<Arc<[u8]>, Entry> {
         self.mail.state.all(partition)

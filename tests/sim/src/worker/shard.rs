@@ -144,7 +144,7 @@ impl ShardActor {
                 self.shard.letter_acknowledged(partition, epoch, offset);
                 if let Some(fact) = env.oracle.look(index_of(partition), offset) {
                     let scope = fact.scope;
-                    env.oracle.lane_goes_on(mail.run(epoch), scope);
+                    env.oracle.lane_goes_on(mail.run(partition, epoch), scope);
                 }
             }
         }
@@ -218,10 +218,11 @@ impl ShardActor {
             }
             // The clock may have gone back since it was found to be due.
             let due_by = Now { wall_ms: env.latest_wall(), ..env.now() };
-            let calls = env.oracle.called(mail.run(ticket.epoch), rec, whence(ticket, mail, env), *attempt, due_by);
+            let run = mail.run(ticket.partition, ticket.epoch);
+            let calls = env.oracle.called(run, rec, whence(ticket, mail, env), *attempt, due_by);
             if calls == 0 {
                 let latest_wall_ms = env.latest_wall();
-                env.oracle.runs_first(mail.run(ticket.epoch), ticket, latest_wall_ms);
+                env.oracle.runs_first(mail.run(ticket.partition, ticket.epoch), ticket, latest_wall_ms);
                 self.check_marks(ticket, mail, env);
             }
             calls_before.push(calls);
@@ -251,10 +252,11 @@ impl ShardActor {
         let Some(mark) = env.oracle.twin(at).and_then(|twin| self.marks.get(&twin)) else { return };
         let roomy = dedup.kept || dedup.capacity > 10_000;
         // The ledger marks later, and a clock may go back between the two.
-        let marked_ms = ticket.id.and_then(|id| mail.past.time_of(ticket.partition, id)).unwrap_or(mark.wall_ms);
+        let marked_ms = ticket.id.and_then(|id| mail.past.time_of(ticket.task(), id)).unwrap_or(mark.wall_ms);
         let within = env.latest_wall() - mark.wall_ms.min(marked_ms) < dedup.window_ms as i64;
-        if roomy && within && mark.offset != at.1 {
-            let what = format!("runs though offset {} was the same message", mark.offset);
+        if roomy && within && (mark.partition, mark.offset) != at {
+            let what =
+                format!("runs though offset {} of partition {} was the same message", mark.offset, mark.partition);
             env.oracle.violated(name::DEDUP, Some(at), what);
         }
     }
@@ -307,7 +309,7 @@ impl ShardActor {
             env.note(Who::Worker(mail.worker), what, Some(at), ticket.epoch.0 as i64);
             let now = env.now();
             let whence = whence(&ticket, mail, env);
-            env.oracle.settled(mail.run(ticket.epoch), &ticket, whence, &settled.fate, now);
+            env.oracle.settled(mail.run(ticket.partition, ticket.epoch), &ticket, whence, &settled.fate, now);
             if duplicate {
                 if env.reach(mail.worker, Action::Duplicate) {
                     return;
@@ -331,7 +333,7 @@ fn whence(ticket: &Ticket, mail: &Mail, env: &Env) -> Whence {
     let owned = env.group.owner(partition) == Some(mail.member);
     match ticket.parked {
         0 => Whence::Input,
-        _ if owned && env.oracle.is_latest(mail.run(ticket.epoch), partition) => Whence::Parked,
+        _ if owned && env.oracle.is_latest(mail.run(ticket.partition, ticket.epoch), partition) => Whence::Parked,
         _ => Whence::Stale,
     }
 }

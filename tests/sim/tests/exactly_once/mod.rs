@@ -4,6 +4,7 @@
 mod ids;
 mod parked;
 mod state;
+mod together;
 
 use crate::stage::{Stage, with_dedup};
 use keyrail_engine::policy::Absent;

@@ -5,6 +5,7 @@ use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom};
 use keyrail_sim::coverage::Fault;
 use keyrail_sim::env::CommitLot;
 use keyrail_sim::model::group::Committed;
+use keyrail_sim::model::outputs::LETTER_TOPICS;
 use keyrail_sim::record::{ID_HEADER, Rec, partition_of};
 use keyrail_sim::settings::Settings;
 use keyrail_sim::worker::State;
@@ -219,7 +220,7 @@ impl Stage {
     }
 
     pub(crate) fn block_letters(&mut self, ms: u64) {
-        for topic in 2..4 {
+        for topic in LETTER_TOPICS {
             self.0.env.outputs.block(topic, self.0.env.now_ms + ms);
         }
     }

@@ -187,9 +187,9 @@ impl World {
                         let (start, settled) = self.committed.clone();
                         self.start(start, settled);
                     }
-                    Action::Rewind { start, settled, .. } => {
+                    Action::Rewind(all) => {
                         assert!(!self.given_up);
-                        self.start(start, settled);
+                        all.into_iter().for_each(|(_, start, settled)| self.start(start, settled));
                     }
                     _ => {}
                 }

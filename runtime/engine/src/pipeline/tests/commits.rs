@@ -282,7 +282,7 @@ fn a_duplicate_settles_with_the_message_that_it_repeats() {
     );
     let now = rig.now;
     for (offset, of) in [("11", 10), ("12", 9)] {
-        let duplicate = settled(offset, &[], Fate::Duplicate { of: Some(of) });
+        let duplicate = settled(offset, &[], Fate::Duplicate { of: Some((P0, of)) });
         assert_eq!(rig.pipeline.publish(duplicate, 0, now, &mut rig.actions), None);
     }
     assert_eq!(rig.obey("tick"), "commit 1: 0@10[12..14] s1", "the first of 11 is on its way, that of 12 long done");

@@ -147,7 +147,7 @@ fn a_waiting_message_costs_little_beside_its_bytes() {
 #[test]
 fn tables_in_use_are_not_shrunk_below_their_need() {
     let mut lanes: Lanes<()> = Lanes::new();
-    let lane = |hash| LaneId { partition: P0, hash };
+    let lane = |hash| LaneId { task: P0, hash };
     let places: Vec<Place> = (0..40_000).map(|hash| lanes.open(lane(hash)).0).collect();
     let (full, room) = (lanes.table_bytes(), lanes.places());
     places[..30_000].iter().for_each(|place| lanes.close(*place));
@@ -164,7 +164,7 @@ fn tables_in_use_are_not_shrunk_below_their_need() {
 #[test]
 fn of_the_slab_stays_what_lies_before_the_last_open_lane() {
     let mut lanes: Lanes<()> = Lanes::new();
-    let lane = |hash| LaneId { partition: P0, hash };
+    let lane = |hash| LaneId { task: P0, hash };
     let places: Vec<Place> = (0..20_000).map(|hash| lanes.open(lane(hash)).0).collect();
     places.iter().filter(|place| **place != places[99]).for_each(|place| lanes.close(*place));
     assert!(lanes.places() <= 4096, "{} places for the hundredth lane", lanes.places());
@@ -178,21 +178,21 @@ fn of_the_slab_stays_what_lies_before_the_last_open_lane() {
 fn a_lane_in_the_place_of_a_closed_one_is_another() {
     let mut lanes: Lanes<()> = Lanes::new();
     let other = crate::message::Partition { topic: 0, number: 9 };
-    let (old, _) = lanes.open(LaneId { partition: P0, hash: 1 });
+    let (old, _) = lanes.open(LaneId { task: P0, hash: 1 });
     lanes.close(old);
-    let (new, _) = lanes.open(LaneId { partition: other, hash: 1 });
+    let (new, _) = lanes.open(LaneId { task: other, hash: 1 });
     assert!(lanes.get(old).is_none() && lanes.get(new).is_some());
     assert!(lanes.is_of(new, other) && !lanes.is_of(new, P0) && !lanes.is_of(old, other));
     lanes.close(old);
     assert_eq!(lanes.len(), 1, "closing it once more leaves the new one alone");
-    lanes.remove_partition(other);
+    lanes.remove_task(other);
     assert_eq!((lanes.len(), lanes.get(new).is_none()), (0, true));
 }
 
 #[test]
 fn queues_of_closed_lanes_are_reused_within_limits() {
     let mut lanes: Lanes<()> = Lanes::new();
-    let lane = |hash| LaneId { partition: P0, hash };
+    let lane = |hash| LaneId { task: P0, hash };
     // A long queue is not kept.
     let (long, first) = lanes.open(lane(0));
     first.queue.reserve_exact(17);

@@ -20,8 +20,9 @@ impl Committer {
     ) -> Vec<(CommitOffset, RunId)> {
         let mut with_runs = Vec::with_capacity(offsets.len());
         for offset in offsets {
-            match self.present.get(&offset.partition) {
-                Some(epoch) => with_runs.push((offset, mail.run(*epoch))),
+            let at = offset.partition;
+            match self.present.get(&at) {
+                Some(epoch) => with_runs.push((offset, mail.run(at, *epoch))),
                 None => {
                     let at = (index_of(offset.partition), offset.offset);
                     env.oracle.violated(invariant::OFFSETS, Some(at), "a partition that was lost is committed".into());
@@ -62,7 +63,7 @@ impl Committer {
         for partition in &partitions {
             env.note(Who::Worker(mail.worker), "release", Some((index_of(*partition), -1)), i64::from(hasty));
             if let Some(epoch) = self.present.get(partition).filter(|_| hasty) {
-                env.oracle.unclean(mail.run(*epoch));
+                env.oracle.unclean(mail.run(*partition, *epoch));
             }
         }
         self.answers.forget();
@@ -83,7 +84,7 @@ impl Committer {
             if let Some(epoch) = self.present.remove(partition)
                 && release.answered != Some(true)
             {
-                env.oracle.unclean(mail.run(epoch));
+                env.oracle.unclean(mail.run(*partition, epoch));
             }
         }
         self.ledger.released();

@@ -37,7 +37,8 @@ impl Committer {
         let Some(settled) = self.ledger.publication(token) else { return true };
         let Fate::Parked(waiting) = &settled.fate else { return true };
         let (ticket, rec) = (settled.ticket, Rc::clone(&settled.message.rec));
-        let record = ParkRecord { run: mail.run(ticket.epoch), rec, waiting: Some((**waiting).clone()) };
+        let record =
+            ParkRecord { run: mail.run(ticket.partition, ticket.epoch), rec, waiting: Some((**waiting).clone()) };
         if env.reach(mail.worker, Point::Park) {
             return false;
         }
@@ -58,7 +59,7 @@ impl Committer {
         mail: &mut Mail,
         env: &mut Env,
     ) -> bool {
-        let run = self.present.get(&partition).map(|epoch| mail.run(*epoch)).unwrap_or_default();
+        let run = self.present.get(&partition).map(|epoch| mail.run(partition, *epoch)).unwrap_or_default();
         for offset in offsets {
             if env.reach(mail.worker, Point::Unpark) {
                 return false;

@@ -67,7 +67,7 @@ impl Known {
 impl Committer {
     /// A partition and its present assignment.
     pub(super) fn at(&self, partition: Partition, mail: &Mail) -> (u16, RunId) {
-        let run = self.present.get(&partition).map_or_else(RunId::default, |epoch| mail.run(*epoch));
+        let run = self.present.get(&partition).map_or_else(RunId::default, |epoch| mail.run(partition, *epoch));
         (index_of(partition), run)
     }
 

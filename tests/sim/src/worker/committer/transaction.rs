@@ -96,7 +96,7 @@ impl Committer {
             }
             Action::Condemn { partition, offsets } => self.tell_consumer(ToConsumer::Condemn(partition, offsets)),
             Action::Restart(partitions) => {
-                partitions.iter().for_each(|(partition, _)| self.known.suspend(*partition));
+                partitions.iter().for_each(|(p, _)| self.known.suspend(env.settings.policy.order.task(*p)));
                 self.tell_consumer(ToConsumer::Restart(partitions));
             }
             Action::Release { partitions, unfinished } => {
@@ -107,7 +107,7 @@ impl Committer {
                     let at = Some((index_of(*partition), -1));
                     env.note(Who::Worker(mail.worker), "release", at, i64::from(unfinished.is_some()));
                     if let Some(epoch) = self.present.remove(partition).filter(|_| unfinished.is_some()) {
-                        env.oracle.unclean(mail.run(epoch));
+                        env.oracle.unclean(mail.run(*partition, epoch));
                     }
                 }
                 self.ledger.released();

@@ -22,14 +22,14 @@ pub(super) struct Ends {
     parked: usize,
 }
 
-/// A partition that is owned, and gives nothing before its seen ids and its state are read up to here.
+/// A task that is owned, and gives nothing before its seen ids and its state are read up to here.
 #[derive(Debug)]
 pub(super) struct Start {
-    partition: Partition,
+    task: Partition,
     /// Of another one this is no business.
     epoch: Epoch,
-    seen_below: i64,
-    settled: Ranges,
+    /// Its partitions, each with what is seen below and settled above.
+    parts: Vec<(Partition, i64, Ranges)>,
     ends: Ends,
     /// Some of it is read.
     begun: bool,
@@ -37,12 +37,12 @@ pub(super) struct Start {
     again: bool,
 }
 
-/// A partition that is to start anew within its assignment.
+/// Partitions of a task that are to start anew within their assignment.
 #[derive(Debug)]
 pub(super) struct Restart {
-    partition: Partition,
-    /// Where it starts if nothing is committed.
-    first: i64,
+    task: Partition,
+    /// Each with where it starts if nothing is committed.
+    parts: Vec<(Partition, i64)>,
     /// What it is to end; anything else is no business of this.
     epoch: Epoch,
     /// When the broker has answered, at the earliest.
@@ -62,8 +62,8 @@ impl Consumer {
     /// Starts what waits for its ids and its state, once they are read.
     pub(super) fn start_known(&mut self, mail: &mut Mail, env: &mut Env) {
         for mut start in std::mem::take(&mut self.starts) {
-            let (partition, number) = (start.partition, index_of(start.partition));
-            if self.intake.epoch(partition) != Some(start.epoch) {
+            let (task, number) = (start.task, index_of(start.task));
+            if start.parts.iter().any(|(partition, _, _)| self.intake.epoch(*partition) != Some(start.epoch)) {
                 continue;
             }
             let marks = env.coordinator.internal_log(marks_place(number));
@@ -76,16 +76,18 @@ impl Consumer {
             }
             let marks = env.coordinator.internal_log(marks_place(number));
             for record in marks.read(0, start.ends.marks, false) {
-                mail.past.insert(partition, &env.marks[record]);
+                mail.past.insert(task, &env.marks[record]);
             }
             env.note(Who::Worker(mail.worker), "ids read", Some((number, -1)), start.ends.marks as i64);
             self.read_parked(&start, mail, env);
-            if let Some(feed) = self.feeds.get_mut(&partition) {
-                feed.waits = false;
+            for (partition, seen_below, settled) in start.parts {
+                if let Some(feed) = self.feeds.get_mut(&partition) {
+                    feed.waits = false;
+                }
+                self.tell_shards(partition, start.epoch, seen_below, &settled);
             }
-            self.tell_shards(partition, start.epoch, start.seen_below, &start.settled);
             if env.settings.policy.keeps_state() {
-                self.tell(ToCommitter::StateRead(partition, start.epoch));
+                self.tell(ToCommitter::StateRead(task, start.epoch));
             }
             self.flush();
         }
@@ -96,16 +98,16 @@ impl Consumer {
         if !env.settings.policy.keeps_state() {
             return true;
         }
-        let (partition, number, end) = (start.partition, index_of(start.partition), start.ends.state);
+        let (task, number, end) = (start.task, index_of(start.task), start.ends.state);
         let behind = self.planted == Some(Bug::StateFromBehind) && !std::mem::replace(&mut start.begun, true);
-        let from = mail.state.position(partition) + usize::from(behind);
+        let from = mail.state.position(task) + usize::from(behind);
         let to = end.min(from + env.rng.within(1, 400) as usize);
         if from < to {
             let uncommitted = self.planted == Some(Bug::StateUncommitted);
             for change in env.read_state(number, (from, to), uncommitted) {
-                mail.state.take(partition, &change);
+                mail.state.take(task, &change);
             }
-            mail.state.reach(partition, to);
+            mail.state.reach(task, to);
         }
         if to < end {
             return false;
@@ -113,14 +115,14 @@ impl Consumer {
         env.note(Who::Worker(mail.worker), "state read", Some((number, -1)), end as i64);
         // One that was thrown out, and does not know it yet, starts nothing that counts.
         if env.group.owner(number) == Some(mail.member) {
-            env.oracle.judge_contents("what is read before it starts", number, &mail.state.all(partition));
-            env.oracle.state_read(mail.run(start.epoch), number);
+            env.oracle.judge_contents("what is read before it starts", number, &mail.state.all(task));
+            env.oracle.state_read(mail.run(task, start.epoch), number);
         }
         true
     }
 
     fn read_parked(&self, start: &Start, mail: &Mail, env: &mut Env) {
-        let (partition, number) = (start.partition, index_of(start.partition));
+        let (partition, number) = (start.task, index_of(start.task));
         if !env.settings.policy.parks() || self.planted == Some(Bug::ParkedOnceOnly) && start.again {
             return;
         }
@@ -157,9 +159,14 @@ impl Consumer {
             return;
         }
         for (partition, first) in partitions {
-            if let Some(epoch) = self.intake.epoch(partition) {
-                let at_ms = env.now_ms + env.rng.within(0, 40);
-                self.restarts.push(Restart { partition, first, epoch, at_ms });
+            let Some(epoch) = self.intake.epoch(partition) else { continue };
+            let task = env.settings.policy.order.task(partition);
+            match self.restarts.iter_mut().find(|restart| restart.task == task && restart.epoch == epoch) {
+                Some(restart) => restart.parts.push((partition, first)),
+                None => {
+                    let at_ms = env.now_ms + env.rng.within(0, 40);
+                    self.restarts.push(Restart { task, parts: vec![(partition, first)], epoch, at_ms });
+                }
             }
         }
     }
@@ -167,22 +174,26 @@ impl Consumer {
     /// Starts anew what the broker has answered for.
     pub(super) fn restart(&mut self, mail: &mut Mail, env: &mut Env) {
         for restart in std::mem::take(&mut self.restarts) {
-            if self.intake.epoch(restart.partition) != Some(restart.epoch) {
+            if restart.parts.iter().any(|(partition, _)| self.intake.epoch(*partition) != Some(restart.epoch)) {
                 continue;
             }
             let hasty = self.planted == Some(Bug::RestartBeforeRenewal);
-            if restart.at_ms > env.now_ms || !hasty && !self.is_known(&[index_of(restart.partition)], env) {
+            let parts: Vec<u16> = restart.parts.iter().map(|(partition, _)| index_of(*partition)).collect();
+            if restart.at_ms > env.now_ms || !hasty && !self.is_known(&parts, env) {
                 self.restarts.push(restart);
-            } else {
-                self.reopen(restart.partition, restart.first, mail, env);
+                continue;
             }
+            for (partition, first) in restart.parts {
+                self.reopen(partition, first, mail, env);
+            }
+            self.tell_ledger();
         }
     }
 
     fn reopen(&mut self, partition: Partition, first: i64, mail: &mut Mail, env: &mut Env) {
         let number = index_of(partition);
         let committed = env.group.committed(number).cloned();
-        let mut ends = self.ends(number, env);
+        let mut ends = self.ends(env.task_of(number), env);
         match self.planted {
             Some(Bug::MarksOnceOnly) => ends.marks = 0,
             Some(Bug::StateOnceOnly) => ends.state = 0,
@@ -213,8 +224,9 @@ impl Consumer {
             return;
         }
         let committed = env.group.committed(number).cloned();
-        let ends = self.ends(number, env);
-        if env.settings.policy.keeps_state() && env.rng.percent(30) {
+        let ends = self.ends(env.task_of(number), env);
+        let is_task = env.task_of(number) == number;
+        if env.settings.policy.keeps_state() && is_task && env.rng.percent(30) {
             mail.state.reopen(partition, &env.disks[usize::from(mail.worker)]);
         }
         let found = found(partition, committed.as_ref(), env);
@@ -244,8 +256,9 @@ impl Consumer {
     ) {
         let number = index_of(partition);
         env.note(Who::Worker(mail.worker), "opened", Some((number, -1)), opened.start);
-        let run = env.oracle.opened(mail.process, number, opened.start, &opened.settled, skips_below);
-        mail.note_run(opened.epoch, run);
+        let with = mail.run_with(opened.epoch);
+        let run = env.oracle.opened(mail.process, number, opened.start, &opened.settled, skips_below, with);
+        mail.note_run(partition, opened.epoch, run);
         if !env.group.has(mail.member) {
             // Thrown out, and does not know it yet.
             env.oracle.unclean(run);
@@ -256,12 +269,25 @@ impl Consumer {
             if let Some(feed) = self.feeds.get_mut(&partition) {
                 feed.waits = true;
             }
-            self.starts.push(Start { partition, epoch, seen_below, settled, ends, begun: false, again });
+            let task = policy.order.task(partition);
+            let part = (partition, seen_below, settled);
+            match self.starts.iter_mut().find(|start| start.task == task && start.epoch == epoch) {
+                Some(start) => start.parts.push(part),
+                None => self.starts.push(Start { task, epoch, parts: vec![part], ends, begun: false, again }),
+            }
         } else {
             self.tell_shards(partition, epoch, seen_below, &settled);
         }
-        self.tell(ToCommitter::Opened(partition, opened));
-        self.flush();
+        self.opened.push((partition, opened));
+    }
+
+    /// The ledger hears of all partitions of a task at once: nothing must come in between.
+    pub(super) fn tell_ledger(&mut self) {
+        let opened = std::mem::take(&mut self.opened);
+        if !opened.is_empty() {
+            self.tell(ToCommitter::Opened(opened));
+            self.flush();
+        }
     }
 }
 
