@@ -121,7 +121,8 @@ impl Settings {
         let mut policy = Policy { guarantee, ..draw_policy(&mut rng) };
         policy.planted = planted;
         // Most of those that can.
-        let keeps = guarantee == Guarantee::ExactlyOnce || !(seed / 2).is_multiple_of(3);
+        let shared = seed / 2 % 4 == 3;
+        let keeps = guarantee == Guarantee::ExactlyOnce || !shared && !(seed / 2).is_multiple_of(3);
         policy.state = keeps && seed / 2 % 5 != 4;
         // So do two thirds park.
         if guarantee == Guarantee::ExactlyOnce && seed / 2 % 3 != 2 {
@@ -129,7 +130,6 @@ impl Settings {
             policy.retry.in_place_most = [1, 4, 1_000][(seed / 14 % 3) as usize];
         }
         // A quarter has keys that several inputs share.
-        let shared = seed / 2 % 4 == 3;
         let mut partitions = Self::quiet().partitions;
         if shared {
             policy.order.scope = Scope::Inputs;
