@@ -12,7 +12,7 @@ use keyrail::broker::embedded;
 use keyrail::config::{self, BrokerKind, Faults, Host, Pipeline, load};
 use keyrail::pipeline::{self, Instance};
 use keyrail::wasm::{self, Handler, HostOptions};
-use keyrail_engine::policy::Guarantee;
+use keyrail_engine::policy::{Guarantee, OrderBy};
 use std::collections::BTreeSet;
 
 /// What findings of `--durability` are about.
@@ -149,10 +149,13 @@ fn unsupported(handler: &Handler, pipeline: &Pipeline, name: &str, report: &mut 
     let facts = handler.facts();
     let never = |what: &str| format!("nothing, if the handler never uses {what}; else it fails wherever it does");
     if facts.uses_state() && pipeline.state.is_none() {
-        let message =
-            "imports state, which needs an order key, and order.by is \"none\": each call of it answers with an error";
-        let cure = format!("set another, or {}", never("state"));
-        report.add(Verdict::Warning, "handler", name, message.to_owned()).cure = cure;
+        let (why, cure) = if pipeline.policy.order.by == OrderBy::None {
+            ("needs an order key, and order.by is \"none\"", "set another, or ")
+        } else {
+            ("needs guarantee = \"exactly-once\" where order.scope is \"inputs\"", "set that, or ")
+        };
+        let message = format!("imports state, which {why}: each call of it answers with an error");
+        report.add(Verdict::Warning, "handler", name, message).cure = format!("{cure}{}", never("state"));
     }
     if facts.uses_timers() {
         let message = "imports timers, which are not there yet: each call of them answers with an error".to_owned();

@@ -265,6 +265,11 @@ fn shared_keys(reader: &mut Reader<'_, '_>, policy: &Policy, patterns: &[Pattern
             "has no effect with order.scope = \"inputs\": what fails waits in memory there, with its key behind it";
         reader.fault("retry.in-place", problem, "remove it");
     }
+    if policy.guarantee == Guarantee::AtLeastOnce && policy.dedup.is_some() {
+        let problem = "\"inputs\" does not go with [dedup] and guarantee = \"at-least-once\": what inputs share is kept by \
+                       transactions alone";
+        reader.fault("order.scope", problem, "set guarantee = \"exactly-once\", or remove one of them");
+    }
     let by_key = policy.order.by == OrderBy::Key;
     if by_key && policy.dedup.as_ref().is_some_and(|dedup| dedup.id == IdFrom::Key) {
         let problem = "\"key\" would make messages of different inputs with the same key duplicates of each other, since \

@@ -2,7 +2,7 @@
 
 use super::units::Refused;
 use super::{Pipeline, State, topic};
-use keyrail_engine::policy::OrderBy;
+use keyrail_engine::policy::{Guarantee, OrderBy, Policy, Scope};
 use regex_lite::Regex;
 use std::collections::BTreeSet;
 
@@ -94,7 +94,9 @@ impl Pipeline {
     /// # Errors
     /// A topic of its state can't have its name.
     pub fn with_state(mut self) -> Result<Self, String> {
-        if self.policy.order.by == OrderBy::None {
+        let Policy { order, guarantee, .. } = &self.policy;
+        let kept = *guarantee == Guarantee::ExactlyOnce || order.scope == Scope::Topic;
+        if order.by == OrderBy::None || !kept {
             return Ok(self);
         }
         let topics: Vec<String> = self.owners().iter().map(|input| topic::state(&self.group, input)).collect();

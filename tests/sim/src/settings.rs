@@ -133,7 +133,7 @@ impl Settings {
         let mut partitions = Self::quiet().partitions;
         if shared {
             policy.order.scope = Scope::Inputs;
-            partitions = if seed / 8 % 3 == 0 { vec![2, 2, 2] } else { vec![3, 3] };
+            partitions = if (seed / 8).is_multiple_of(3) { vec![2, 2, 2] } else { vec![3, 3] };
         }
         if let Some(dedup) = &mut policy.dedup {
             dedup.kept = keeps;

@@ -268,11 +268,11 @@ impl Rig {
             Action::Marked { partition, ids, .. } => format!("marked {}{}", named(*partition), ids_of(ids)),
             Action::Commit { number, offsets } => format!("commit {number}:{}", offsets_of(offsets)),
             Action::CommitAndRelease { offsets, partitions } => {
-                let given: Vec<String> = partitions.iter().map(|p| format!("{}", named(*p))).collect();
+                let given: Vec<String> = partitions.iter().map(|p| named(*p)).collect();
                 format!("release {}:{}", given.join(" "), offsets_of(offsets))
             }
             Action::Release { partitions, unfinished } => {
-                let given: Vec<String> = partitions.iter().map(|p| format!("{}", named(*p))).collect();
+                let given: Vec<String> = partitions.iter().map(|p| named(*p)).collect();
                 let why = unfinished.as_ref().map_or(String::new(), |why| format!(", unfinished: {why}"));
                 format!("release {}{why}", given.join(" "))
             }

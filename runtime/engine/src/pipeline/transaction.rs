@@ -50,6 +50,9 @@ pub enum Trouble {
     Failed(String),
 }
 
+/// A message of which something was learnt, behind its place among those that were published.
+pub(super) type Learnt = (u64, (Partition, i64));
+
 /// The transactions of a ledger, one after the other.
 #[derive(Debug)]
 pub(super) struct Transactions {
@@ -70,7 +73,7 @@ pub(super) struct Transactions {
     pub(super) poisoned: Option<String>,
     /// What the present one taught of outputs: messages by task and lane, with the numbers of their publications. See
     /// [`Transactions::unlearn`].
-    pub(super) learnt: BTreeMap<(Partition, u64), Vec<(u64, (Partition, i64))>>,
+    pub(super) learnt: BTreeMap<(Partition, u64), Vec<Learnt>>,
     /// What it marks as seen.
     pub(super) marks: Marks,
 }

@@ -167,7 +167,7 @@ fn what_is_not_there_yet_is_refused_by_name() {
 
 /// Cases whose faults a JSON Schema can't see: what holds between keys or files, what is not on the disk or not in the
 /// environment, and what `--set` may still bring.
-const UNSEEN: [&str; 21] = [
+const UNSEEN: [&str; 22] = [
     "host-empty",
     "host-group-protocol",
     "host-no-broker-named",
@@ -179,6 +179,7 @@ const UNSEEN: [&str; 21] = [
     "pipeline-at-odds",
     "pipeline-default-dead-letter-too-long",
     "pipeline-handler-missing",
+    "pipeline-inputs-share-keys-at-least-once",
     "pipeline-inputs-share-keys-at-odds",
     "pipeline-name",
     "pipeline-seen-ids-too-long",
