@@ -37,6 +37,8 @@ struct Left {
     all: Vec<Option<Entry>>,
     /// So many of them are written, or overwritten.
     written: usize,
+    /// And these, unless a deletion was not that of a message, but of what had ended.
+    maybe: usize,
 }
 
 impl Rounds {
@@ -48,7 +50,7 @@ impl Rounds {
     /// Whether all that a message left is written.
     fn is_kept(&self, run: RunId, offset: i64) -> bool {
         let written = |(key, at): &(Key, usize)| {
-            self.tainted.contains(key) || self.left.get(&(run, key.clone())).is_some_and(|left| left.written > *at)
+            self.tainted.contains(key) || self.left.get(&(run, key.clone())).is_some_and(|left| left.maybe > *at)
         };
         self.owes.get(&(run, offset)).is_none_or(|all| all.iter().all(written))
     }
@@ -111,7 +113,14 @@ impl Oracle {
             let left = self.rounds.left.entry((run, key.clone())).or_default();
             let found = left.all.iter().rposition(|entry| *entry == change.entry);
             match found {
-                Some(at) if at + 1 >= left.written => left.written = at + 1,
+                Some(at) if at + 1 >= left.written => {
+                    // What had ended may be deleted for that, whoever deletes the name later.
+                    let ended = standing.is_some_and(|entry| !entry.lives(latest_wall_ms));
+                    if change.entry.is_some() || !ended {
+                        left.written = at + 1;
+                    }
+                    left.maybe = left.maybe.max(at + 1);
+                }
                 _ if change.entry.is_none() => {
                     if standing.is_some_and(|entry| entry.lives(latest_wall_ms)) {
                         let what = "a value is deleted that has not ended, and no message deletes it".into();
