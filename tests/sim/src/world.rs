@@ -9,6 +9,7 @@ use crate::settings::Settings;
 use crate::touch::Use;
 use crate::trace::Who;
 use crate::worker::{Actor, State, Step, Worker};
+use keyrail_engine::policy::Scope;
 use std::collections::BTreeSet;
 
 /// A partition that can move does so within this time once no fault harms it: the session, ten seconds, and the
@@ -341,6 +342,8 @@ impl World {
         let calm_since = self.calm_since_ms();
         // With hardly any room, partitions wait for each other's slow messages.
         let limit_ms = if self.env.settings.budget_bytes < 100_000 { 4 * PROGRESS_MS } else { PROGRESS_MS };
+        // Where inputs share lanes, those of one wait for the slow messages of the others.
+        let limit_ms = if self.env.settings.policy.order.scope == Scope::Inputs { 2 * limit_ms } else { limit_ms };
         for partition in self.env.group.partitions().collect::<Vec<u16>>() {
             let (closed, open) = (self.env.oracle.closed_messages(partition), self.env.oracle.open_messages(partition));
             let mark = &mut self.marks[usize::from(partition)];
