@@ -166,7 +166,14 @@ fn all_points_of(wanted: Way, test: &'static str, kafka: &Kafka, lines: &str, lo
     let interval = if wanted == Way::Revoke { "\n[commit]\ninterval = \"1s\"" } else { "" };
     let dedup = if plan.twice > 0 { DEDUP } else { "" };
     let tables = &format!("{retry}{interval}\n{dedup}");
-    let stage = Stage::new(test, kafka, &Setup { guest, tables, kafka: lines, guarantee, ..Setup::default() });
+    let setup = Setup { guest, tables, kafka: lines, guarantee, ..Setup::default() };
+    let stage = Stage::new(test, kafka, &setup);
+    if retry.contains("in-place") {
+        // Else the first message to be parked ends a worker's threads, and one that is to stop just then has no point to die at.
+        let topic = format!("{}.{}.retry", stage.group, stage.input);
+        let settings = [("cleanup.policy", "compact"), ("delete.retention.ms", "604800000")];
+        kafka.create_topic(&topic, setup.partitions, &settings).unwrap();
+    }
     let mut chance = Chance::new(test);
     let feed = Feed::start(kafka, &stage.input, plan, chance.clone());
     let points: Vec<Point> = Point::ALL.into_iter().filter(|p| way(*p).0 == wanted).collect();
