@@ -95,8 +95,8 @@ pub enum Action {
         /// When they were marked, milliseconds since the Unix epoch.
         time_ms: i64,
     },
-    /// These ids are committed, or with at-least-once written: from now on [`Past`](crate::dedup::Past) must answer for them. Then tell every shard, by
-    /// [`Shard::marked`](crate::shard::Shard::marked).
+    /// These ids are committed, or with at-least-once written: from now on [`Past`](crate::dedup::Past) must answer for them.
+    /// Then tell every shard, by [`Shard::marked`](crate::shard::Shard::marked).
     Marked {
         /// The input partition.
         partition: Partition,
@@ -116,8 +116,8 @@ pub enum Action {
         /// Each key once.
         changes: Arc<[Change]>,
     },
-    /// These changes are committed, or with at-least-once written: from now on [`Kept`](crate::state::Kept) must answer for them. Then tell every shard, by
-    /// [`Shard::kept`](crate::shard::Shard::kept).
+    /// These changes are committed, or with at-least-once written: from now on [`Kept`](crate::state::Kept) must answer for
+    /// them. Then tell every shard, by [`Shard::kept`](crate::shard::Shard::kept).
     Kept {
         /// The input partition.
         partition: Partition,
@@ -147,10 +147,11 @@ pub enum Action {
         partition: Partition,
         /// Of which assignment.
         epoch: Epoch,
-        /// In the order in which it came about; a message may be named twice: the last one counts.
+        /// In the order in which it came about.
         changes: Arc<[parking::Change]>,
     },
-    /// Tell [`Intake::condemn`](crate::intake::Intake::condemn); comes before the partition's `Restart`.
+    /// Tell [`Intake::condemn`](crate::intake::Intake::condemn) and every shard, by
+    /// [`Shard::condemn`](crate::shard::Shard::condemn); comes before the partition's `Restart`.
     Condemn {
         /// Which.
         partition: Partition,

@@ -346,7 +346,7 @@ impl<M> Shard<M> {
             }
         }
         let fate = if discard { Fate::Discarded(epitaph) } else { Fate::DeadLetter(epitaph) };
-        Settled { ticket, message, fate, slot: None, attempts: history.attempts, changes: Vec::new() }
+        Settled::bare(ticket, message, fate, history.attempts)
     }
 
     /// Why an unrun message must not run, if so.

@@ -33,11 +33,7 @@ pub(super) struct InFlight {
 
 impl<M> Pipeline<M> {
     pub(super) fn commit_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if let Some(late) =
-            self.in_flight.take_if(|c| now.steady_ms.saturating_sub(c.started_ms) > self.timing.commit_ms)
-        {
-            self.failed(&late);
-        }
+        self.fail_late_commit(now);
         if self.in_flight.is_some() || now.steady_ms < self.next_commit_ms {
             return;
         }
@@ -50,6 +46,25 @@ impl<M> Pipeline<M> {
         if offsets.is_empty() {
             return;
         }
+        self.send_commit(offsets, states, now, actions);
+    }
+
+    /// A commit that has no answer for too long counts as failed.
+    pub(super) fn fail_late_commit(&mut self, now: Now) {
+        let bound_ms = self.timing.commit_ms;
+        if let Some(late) = self.in_flight.take_if(|c| now.steady_ms.saturating_sub(c.started_ms) > bound_ms) {
+            self.failed(&late);
+        }
+    }
+
+    /// The next commit is under way.
+    pub(super) fn send_commit(
+        &mut self,
+        offsets: Vec<CommitOffset>,
+        states: Vec<(Partition, Epoch, Progress)>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         self.commits += 1;
         let number = self.commits;
         self.in_flight = Some(InFlight { number, started_ms: now.steady_ms, states });
@@ -120,7 +135,7 @@ impl<M> Pipeline<M> {
     }
 
     /// A failed commit is never taken for a successful one: its partitions stay due.
-    pub(super) fn failed(&mut self, ended: &InFlight) {
+    fn failed(&mut self, ended: &InFlight) {
         for (partition, epoch, _) in &ended.states {
             if let Some(task) = self.tasks.get_mut(partition)
                 && task.epoch == *epoch

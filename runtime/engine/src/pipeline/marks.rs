@@ -66,6 +66,17 @@ pub(super) enum What {
     Unparked(Arc<[i64]>),
 }
 
+impl What {
+    /// Why its partition waits, for people.
+    pub(super) fn refused(&self, why: &str) -> String {
+        match self {
+            Self::Seen { .. } => format!("its seen ids: {why}"),
+            Self::State(_) => format!("its state: {why}"),
+            Self::Unparked(_) => format!("its parked messages: {why}"),
+        }
+    }
+}
+
 impl Written {
     /// It is committed.
     pub(super) fn passed(&self) -> Option<Action> {
@@ -102,7 +113,7 @@ impl Marks {
         self.records.clear();
     }
 
-    pub(super) fn write(&mut self, partition: Partition, epoch: Epoch, what: What) -> Token {
+    fn write(&mut self, partition: Partition, epoch: Epoch, what: What) -> Token {
         self.tokens += 1;
         let (kind, open) = match &what {
             What::State(changes) => (STATE, changes.len()),
@@ -112,6 +123,32 @@ impl Marks {
         let token = Token(MARK | kind | self.tokens);
         self.records.insert(token, Written { partition, epoch, what, open });
         token
+    }
+
+    /// These changes of state are to be written.
+    pub(super) fn write_state(
+        &mut self,
+        (partition, epoch): (Partition, Epoch),
+        changes: Arc<[Change]>,
+        actions: &mut Vec<Action>,
+    ) {
+        let token = self.write(partition, epoch, What::State(changes.clone()));
+        actions.push(Action::Keep { token, partition, changes });
+    }
+
+    /// These ids are, in as many records as it takes.
+    pub(super) fn write_seen(
+        &mut self,
+        (partition, epoch): (Partition, Epoch),
+        ids: &[MessageId],
+        actions: &mut Vec<Action>,
+    ) {
+        let time_ms = self.latest_ms;
+        for part in ids.chunks(self.most) {
+            let ids = Arc::<[MessageId]>::from(part);
+            let token = self.write(partition, epoch, What::Seen { ids: ids.clone(), time_ms });
+            actions.push(Action::Mark { token, partition, ids, time_ms });
+        }
     }
 }
 
@@ -165,15 +202,8 @@ impl<M> Pipeline<M> {
         let Some(task) = self.tasks.get_mut(&partition).filter(|t| t.phase == task::Phase::Active) else {
             return false;
         };
-        let mut some = false;
-        for key in keys {
-            if !task.changes.contains_key(key) || self.policy.has(Bug::ExpireChanged) {
-                task.changes.insert(key.clone(), Change { key: key.clone(), entry: None, number: 0 });
-                transactions.begin(now);
-                some = true;
-            }
-        }
-        if some {
+        if task.expire(keys, &self.policy) {
+            transactions.begin(now);
             self.touch(partition);
         }
         true
@@ -182,18 +212,11 @@ impl<M> Pipeline<M> {
     /// The transaction holds all that it will: its marks are written, and its state.
     pub(super) fn write_marks(&mut self, actions: &mut Vec<Action>) {
         let Some(Transactions { marks, .. }) = &mut self.transactions else { return };
-        let time_ms = marks.latest_ms;
         for (partition, task) in &mut self.tasks {
-            let all = core::mem::take(&mut task.marks);
-            let mut changes: Vec<Change> = core::mem::take(&mut task.changes).into_values().collect();
-            if self.policy.has(Bug::OmitDeletions) {
-                changes.retain(|change| change.entry.is_some());
-            }
             let (partition, epoch) = (*partition, task.epoch);
-            if !changes.is_empty() && !self.policy.has(Bug::OmitState) {
-                let changes = Arc::<[Change]>::from(changes);
-                let token = marks.write(partition, epoch, What::State(changes.clone()));
-                actions.push(Action::Keep { token, partition, changes });
+            let ids = core::mem::take(&mut task.marks);
+            if let Some(changes) = task.take_changes(&self.policy) {
+                marks.write_state((partition, epoch), changes, actions);
             }
             let resolved = core::mem::take(&mut task.resolved);
             if !resolved.is_empty() && !self.policy.has(Bug::OmitTombstones) {
@@ -201,13 +224,8 @@ impl<M> Pipeline<M> {
                 let token = marks.write(partition, epoch, What::Unparked(offsets.clone()));
                 actions.push(Action::Unpark { token, partition, offsets });
             }
-            if self.policy.has(Bug::OmitMarks) {
-                continue;
-            }
-            for part in all.chunks(marks.most) {
-                let ids = Arc::<[MessageId]>::from(part);
-                let token = marks.write(partition, epoch, What::Seen { ids: ids.clone(), time_ms });
-                actions.push(Action::Mark { token, partition, ids, time_ms });
+            if !self.policy.has(Bug::OmitMarks) {
+                marks.write_seen((partition, epoch), &ids, actions);
             }
         }
     }
@@ -250,11 +268,7 @@ impl<M> Pipeline<M> {
                 let why = format!("{count} seen ids are too much for one record: {why}");
                 return self.transaction_failed(why, now, actions);
             }
-            (What::Seen { .. }, Refusal::Undeliverable(why) | Refusal::Blocked(why)) => format!("its seen ids: {why}"),
-            (What::State(_), Refusal::Undeliverable(why) | Refusal::Blocked(why)) => format!("its state: {why}"),
-            (What::Unparked(_), Refusal::Undeliverable(why) | Refusal::Blocked(why)) => {
-                format!("its parked messages: {why}")
-            }
+            (what, Refusal::Undeliverable(why) | Refusal::Blocked(why)) => what.refused(&why),
         };
         if let Some(poisoned) = transactions.poisoned.take() {
             return self.end_poisoned(poisoned, now, actions);

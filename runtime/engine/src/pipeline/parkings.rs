@@ -8,6 +8,7 @@ use crate::parking::Change;
 use crate::planted::Bug;
 use crate::shard::Settled;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 /// About what a tombstone is.
 const TOMBSTONE_BYTES: u64 = 64;
@@ -32,7 +33,7 @@ impl<M> Pipeline<M> {
     }
 
     /// The record of a message is acknowledged: if it is that of a parked one, that is parked once the transaction is committed.
-    pub(super) fn note_parked(&mut self, token: Token, settled: &Settled<M>, actions: &mut alloc::vec::Vec<Action>) {
+    pub(super) fn note_parked(&mut self, token: Token, settled: &Settled<M>, actions: &mut Vec<Action>) {
         let (ticket, Fate::Parked(waiting)) = (settled.ticket, &settled.fate) else { return };
         let early = self.policy.has(Bug::ParkedBeforeCommit);
         let Some(task) = self.tasks.get_mut(&ticket.partition).filter(|task| task.epoch == ticket.epoch) else {
@@ -48,7 +49,7 @@ impl<M> Pipeline<M> {
 
     /// The present transaction is committed, and what it changes of what is parked with it. What is known of messages that are
     /// no more there is forgotten.
-    pub(super) fn parkings_committed(&mut self, actions: &mut alloc::vec::Vec<Action>) {
+    pub(super) fn parkings_committed(&mut self, actions: &mut Vec<Action>) {
         for (partition, task) in &mut self.tasks {
             let changes = core::mem::take(&mut task.parkings);
             if changes.is_empty() {

@@ -11,7 +11,6 @@
 //! A message counts as settled only when those before it in its [line](Lines) are, though its own records are written:
 //! what it leaves of its key's state follows from what they left, and when they run again it must, behind them.
 
-use super::commit::InFlight;
 use super::marks::{Marks, What};
 use super::outbox::Token;
 use super::publish::wait_ms;
@@ -24,7 +23,6 @@ use crate::shard::Settled;
 use crate::state::Change;
 use crate::tracker::Progress;
 use alloc::collections::VecDeque;
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foldhash::fast::FixedState;
@@ -232,21 +230,16 @@ impl<M> Pipeline<M> {
             known &= task.pass(held, now);
             twins.extend(task.take_twins(offset));
         }
-        for (_, twin) in twins {
-            // Where there are rounds, a task is one partition.
-            task.settle_twin(twin, now);
+        self.settle_twins(twins, now);
+        if let Some(task) = self.tasks.get(&partition) {
+            task.tell_pause(was_paused, partition, actions);
         }
-        task.tell_pause(was_paused, partition, actions);
         known
     }
 
     /// Begins the rounds that are due, and commits the offsets of those that are through.
     pub(super) fn commit_in_rounds(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if let Some(late) =
-            self.in_flight.take_if(|c| now.steady_ms.saturating_sub(c.started_ms) > self.timing.commit_ms)
-        {
-            self.failed(&late);
-        }
+        self.fail_late_commit(now);
         let full = self.tasks.values().any(|task| task.round.is_full() && task.may_begin_round(now));
         if now.steady_ms >= self.next_commit_ms || full {
             self.next_commit_ms = now.steady_ms.saturating_add(self.policy.commit.interval_ms);
@@ -280,10 +273,7 @@ impl<M> Pipeline<M> {
         if offsets.is_empty() {
             return;
         }
-        self.commits += 1;
-        let number = self.commits;
-        self.in_flight = Some(InFlight { number, started_ms: now.steady_ms, states });
-        actions.push(Action::Commit { number, offsets });
+        self.send_commit(offsets, states, now, actions);
     }
 
     /// What has settled by now is the partition's present round.
@@ -294,20 +284,15 @@ impl<M> Pipeline<M> {
         task.round.bytes = 0;
         task.round.covers = Some(task.progress(&self.policy));
         task.round.ids = core::mem::take(&mut task.marks);
-        let mut changes: Vec<Change> = core::mem::take(&mut task.changes).into_values().collect();
-        if self.policy.has(Bug::OmitDeletions) {
-            changes.retain(|change| change.entry.is_some());
-        }
-        if changes.is_empty() || self.policy.has(Bug::OmitState) {
-            self.write_ids(partition, actions);
-        } else {
-            let changes = Arc::<[Change]>::from(changes);
-            let token = rounds.marks.write(partition, task.epoch, What::State(changes.clone()));
-            task.round.step = Step::State;
-            task.round.changes = Some(changes.clone());
-            actions.push(Action::Keep { token, partition, changes });
-            if self.policy.has(Bug::IdsWithState) {
-                self.write_ids(partition, actions);
+        match task.take_changes(&self.policy) {
+            None => self.write_ids(partition, actions),
+            Some(changes) => {
+                task.round.step = Step::State;
+                task.round.changes = Some(changes.clone());
+                rounds.marks.write_state((partition, task.epoch), changes, actions);
+                if self.policy.has(Bug::IdsWithState) {
+                    self.write_ids(partition, actions);
+                }
             }
         }
         if let Some(task) = self.tasks.get(&partition) {
@@ -319,15 +304,10 @@ impl<M> Pipeline<M> {
     fn write_ids(&mut self, partition: Partition, actions: &mut Vec<Action>) {
         let (Some(rounds), Some(task)) = (&mut self.rounds, self.tasks.get_mut(&partition)) else { return };
         task.round.changes = None;
-        let time_ms = rounds.marks.latest_ms;
         if self.policy.has(Bug::OmitMarks) {
             task.round.ids.clear();
         }
-        for part in task.round.ids.chunks(rounds.marks.most) {
-            let ids = Arc::<[MessageId]>::from(part);
-            let token = rounds.marks.write(partition, task.epoch, What::Seen { ids: ids.clone(), time_ms });
-            actions.push(Action::Mark { token, partition, ids, time_ms });
-        }
+        rounds.marks.write_seen((partition, task.epoch), &task.round.ids, actions);
         let written = task.round.ids.is_empty();
         task.round.step = Step::Ids;
         if written || self.policy.has(Bug::OffsetsBeforeIds) {
@@ -392,12 +372,7 @@ impl<M> Pipeline<M> {
                 self.begin_round(partition, actions);
                 return;
             }
-            (What::Seen { .. }, Refusal::Undeliverable(why) | Refusal::Blocked(why)) => format!("its seen ids: {why}"),
-            (What::State(_), Refusal::Undeliverable(why) | Refusal::Blocked(why)) => format!("its state: {why}"),
-            // Nothing is parked without transactions.
-            (What::Unparked(_), Refusal::Undeliverable(why) | Refusal::Blocked(why)) => {
-                format!("its parked messages: {why}")
-            }
+            (what, Refusal::Undeliverable(why) | Refusal::Blocked(why)) => what.refused(&why),
         };
         let (first_ms, max_ms) = (self.timing.refusal_first_ms, self.timing.refusal_max_ms);
         task.round.retry_ms = now.steady_ms.saturating_add(wait_ms(first_ms, max_ms, task.round.refusals));
@@ -428,11 +403,7 @@ impl<M> Pipeline<M> {
         if task.round.step == Step::State && !self.policy.has(Bug::ExpireWritten) {
             return false;
         }
-        for key in keys {
-            if !task.changes.contains_key(key) || self.policy.has(Bug::ExpireChanged) {
-                task.changes.insert(key.clone(), Change { key: key.clone(), entry: None, number: 0 });
-            }
-        }
+        task.expire(keys, &self.policy);
         true
     }
 

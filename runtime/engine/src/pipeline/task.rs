@@ -234,6 +234,26 @@ impl Task {
         self.take_blocked().is_some()
     }
 
+    /// What it changes of state, to be written.
+    pub(super) fn take_changes(&mut self, policy: &Policy) -> Option<Arc<[Change]>> {
+        let changes = core::mem::take(&mut self.changes).into_values();
+        let omitted = |change: &Change| change.entry.is_none() && policy.has(Bug::OmitDeletions);
+        let changes: Arc<[Change]> = changes.filter(|change| !omitted(change)).collect();
+        (!changes.is_empty() && !policy.has(Bug::OmitState)).then_some(changes)
+    }
+
+    /// What stands under these keys has ended: it is to be deleted, unless it is changed anyway. `true`: some of it is.
+    pub(super) fn expire(&mut self, keys: &[Arc<[u8]>], policy: &Policy) -> bool {
+        let mut some = false;
+        for key in keys {
+            if !self.changes.contains_key(key) || policy.has(Bug::ExpireChanged) {
+                self.changes.insert(key.clone(), Change { key: key.clone(), entry: None, number: 0 });
+                some = true;
+            }
+        }
+        some
+    }
+
     /// A duplicate waits until the message at this offset is settled.
     pub(super) fn add_twin(&mut self, of: i64, twin: (Partition, i64)) {
         self.twins.entry(of).or_default().push(twin);

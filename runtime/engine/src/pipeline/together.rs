@@ -55,12 +55,18 @@ impl<M> Pipeline<M> {
     pub(super) fn settle(&mut self, partition: Partition, offset: i64, now: Now) -> bool {
         let Some(task) = self.tasks.get_mut(&partition) else { return false };
         let known = task.settle(offset, now);
-        for (partition, twin) in task.take_twins(offset) {
+        let twins = task.take_twins(offset);
+        self.settle_twins(twins, now);
+        known
+    }
+
+    /// What these duplicates waited for is settled.
+    pub(super) fn settle_twins(&mut self, twins: Vec<(Partition, i64)>, now: Now) {
+        for (partition, twin) in twins {
             if let Some(task) = self.tasks.get_mut(&partition) {
                 task.settle_twin(twin, now);
             }
         }
-        known
     }
 
     /// Settles a duplicate, at the latest with the message that it repeats: were that to come to nothing, and be gone from

@@ -4,7 +4,6 @@
 //! partition that had a part in it. When anything goes wrong it is given up as a whole: the producer is made anew, and
 //! each partition that had a part starts anew from what the broker says is committed then.
 
-use super::commit::InFlight;
 use super::marks::Marks;
 use super::outbox::Token;
 use super::publish::wait_ms;
@@ -217,11 +216,8 @@ impl<M> Pipeline<M> {
         }
         transactions.phase = Phase::Ending;
         transactions.begin(now);
-        self.commits += 1;
-        let number = self.commits;
-        self.in_flight = Some(InFlight { number, started_ms: now.steady_ms, states });
         let offsets = if self.policy.has(Bug::EmptyOffsets) { Vec::new() } else { offsets };
-        actions.push(Action::Commit { number, offsets });
+        self.send_commit(offsets, states, now, actions);
     }
 
     /// What its records could teach is learnt. Each time that is something new, so nothing is gained by waiting.

@@ -1,6 +1,6 @@
 //! What runs next.
 
-use super::lanes::{Phase, Place};
+use super::lanes::{Item, Phase, Place};
 use super::parked::{Arrival, Parking};
 use super::{Settled, Shard, Slot};
 use crate::dedup::Past;
@@ -188,12 +188,11 @@ impl<M> Shard<M> {
                 self.park_crowded(id, due_ms, now, settled);
                 continue;
             }
-            let runs = lane.phase == Phase::Running;
-            let next_is_loaded = lane.queue.front().is_some_and(|head| head.ticket.parked > 0);
-            if lane.drained.is_some() && !next_is_loaded {
+            if lane.drained.is_some() && lane.queue.front().is_none_or(|head| head.ticket.parked == 0) {
                 self.load_parked(id, now, parked);
             }
             let Some(lane) = self.lanes.get(id) else { return Turn::Over };
+            let runs = lane.phase == Phase::Running;
             let Some(head) = lane.queue.front() else {
                 if !runs {
                     self.lanes.close(id);
@@ -228,9 +227,9 @@ impl<M> Shard<M> {
                 }
                 // Settling now would overtake what of its lane runs in this batch.
                 _ if runs => return Turn::Over,
-                Unrun::Duplicate(of) => self.settle_duplicate(id, of, settled),
+                Unrun::Duplicate(of) => self.settle_head(id, Fate::Duplicate { of }, settled),
                 Unrun::Park(number) => self.park_follower(id, number, settled),
-                Unrun::Known => self.settle_known(id, settled),
+                Unrun::Known => self.settle_head(id, Fate::ParkedBefore, settled),
                 Unrun::Bury(reason, failure) => {
                     self.bury_head(id, reason, failure, now, settled);
                     return Turn::Over;
@@ -281,17 +280,11 @@ impl<M> Shard<M> {
         }
     }
 
-    fn settle_duplicate(&mut self, id: Place, of: Option<(Partition, i64)>, settled: &mut Vec<Settled<M>>) {
-        if let Some(item) = self.lanes.get(id).and_then(|l| l.queue.pop_front()) {
-            self.resolve(&item.ticket);
-            settled.push(Settled {
-                ticket: item.ticket,
-                message: item.message,
-                fate: Fate::Duplicate { of },
-                slot: None,
-                attempts: 0,
-                changes: Vec::new(),
-            });
+    /// Settles a lane's first message, which does not run.
+    fn settle_head(&mut self, id: Place, fate: Fate, settled: &mut Vec<Settled<M>>) {
+        if let Some(Item { ticket, message, .. }) = self.lanes.get(id).and_then(|l| l.queue.pop_front()) {
+            self.resolve(&ticket);
+            settled.push(Settled::bare(ticket, message, fate, 0));
         }
     }
 

@@ -58,6 +58,13 @@ pub struct Settled<M> {
     pub changes: Vec<Change>,
 }
 
+impl<M> Settled<M> {
+    /// One that leaves nothing.
+    pub(super) const fn bare(ticket: Ticket, message: M, fate: Fate, attempts: u32) -> Self {
+        Self { ticket, message, fate, slot: None, attempts, changes: Vec::new() }
+    }
+}
+
 /// A message that failed and will run again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retried {

@@ -7,10 +7,11 @@
 
 use super::lanes::{Item, LaneId, Phase, Place, Trouble};
 use super::{Settled, Shard};
-use crate::message::{Fate, Now, Partition, Reason, Ticket};
+use crate::message::{Epoch, Failure, Fate, Now, Partition, Reason, Ticket};
 use crate::order::shard_of;
-use crate::parking::{Change, Due, First, Loaded, Parked, Waiting};
+use crate::parking::{AT_ONCE, Change, Due, First, HELD, Loaded, Parked, Waiting};
 use crate::planted::Bug;
+use crate::retry::History;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -104,8 +105,8 @@ impl Parking {
         }
     }
 
-    pub(super) fn purge(&mut self, partition: Partition) {
-        self.lanes.retain(|id, _| id.task != partition);
+    pub(super) fn purge(&mut self, task: Partition) {
+        self.lanes.retain(|id, _| id.task != task);
     }
 }
 
@@ -140,7 +141,7 @@ impl<M> Shard<M> {
     }
 
     /// This is committed, and [`Parked`] answers for it from now on. Of another assignment than the present one it is nothing.
-    pub fn parked(&mut self, partition: Partition, epoch: crate::message::Epoch, changes: &[Change]) {
+    pub fn parked(&mut self, partition: Partition, epoch: Epoch, changes: &[Change]) {
         let present = self.epochs.get(&partition) == Some(&epoch);
         let Some(parking) = self.parking.as_mut().filter(|_| present) else { return };
         for change in changes {
@@ -236,21 +237,20 @@ impl<M> Shard<M> {
         true
     }
 
-    /// Loads what comes next of a lane that drains, before all else that is in it. `false`: there is nothing, or nothing that
-    /// is due.
-    pub(super) fn load_parked(&mut self, place: Place, now: Now, parked: &dyn Parked<M>) -> bool {
-        let Some(lane) = self.lanes.get(place) else { return false };
-        let (id, Some(taken)) = (lane.id(), lane.drained) else { return false };
-        let Some(epoch) = self.epochs.get(&id.task).copied() else { return false };
+    /// Loads what comes next of a lane that drains and is due, before all else that is in it.
+    pub(super) fn load_parked(&mut self, place: Place, now: Now, parked: &dyn Parked<M>) {
+        let Some(lane) = self.lanes.get(place) else { return };
+        let (id, Some(taken)) = (lane.id(), lane.drained) else { return };
+        let Some(epoch) = self.epochs.get(&id.task).copied() else { return };
         let loaded = parked.read(id.task, id.hash, taken + 1, CHUNK, CHUNK_BYTES);
         let early = self.policy.has(Bug::DrainEarly);
-        let Some(pending) = self.parking.as_ref().map(|parking| parking.pending(id)) else { return false };
+        let Some(pending) = self.parking.as_ref().map(|parking| parking.pending(id)) else { return };
         let due = |message: &Loaded<M>| {
             let Waiting { number, due_ms, .. } = message.waiting;
             pending.knows(number) && (due_ms <= now.wall_ms || early)
         };
         let due: Vec<Loaded<M>> = loaded.into_iter().take_while(due).collect();
-        let Some(last) = due.last().map(|message| message.waiting.number) else { return false };
+        let Some(last) = due.last().map(|message| message.waiting.number) else { return };
         lane.drained = Some(last);
         let condemned = self.condemned.get(&id.task);
         for message in due.into_iter().rev() {
@@ -274,7 +274,6 @@ impl<M> Shard<M> {
             let trouble = (history.failures > 0 && !forgets).then(|| Box::new(Trouble { history, failure }));
             lane.queue.push_front(Item { ticket, message, trouble, alone: false, stays: false });
         }
-        true
     }
 
     /// What becomes of a message that was read, and is the next of its lane.
@@ -305,7 +304,7 @@ impl<M> Shard<M> {
         let Item { ticket, message, trouble, .. } = item;
         let Trouble { history, failure } = trouble.map(|t| *t).unwrap_or_default();
         let wait_ms = i64::try_from(due_ms.saturating_sub(now.steady_ms)).unwrap_or(i64::MAX);
-        let due_ms = now.wall_ms.saturating_add(wait_ms).min(crate::parking::HELD - 1);
+        let due_ms = now.wall_ms.saturating_add(wait_ms).min(HELD - 1);
         let id = LaneId { task: ticket.task(), hash: ticket.lane };
         let mut drained = 0;
         if let Some(lane) = self.lanes.get(place) {
@@ -326,7 +325,7 @@ impl<M> Shard<M> {
         let attempts = history.attempts;
         let waiting = Waiting { number: given, due_ms, history, failure };
         let fate = Fate::Parked(Box::new(waiting));
-        Settled { ticket, message, fate, slot: None, attempts, changes: Vec::new() }
+        Settled::bare(ticket, message, fate, attempts)
     }
 
     /// Another message waits behind the first of a lane, which waits in memory until then. When they are too many, all are
@@ -363,22 +362,9 @@ impl<M> Shard<M> {
             pending.give(number);
             pending.open += 1;
         }
-        let waiting = Waiting {
-            number,
-            due_ms: crate::parking::AT_ONCE,
-            history: Default::default(),
-            failure: Default::default(),
-        };
+        let waiting = Waiting { number, due_ms: AT_ONCE, history: History::default(), failure: Failure::default() };
         let fate = Fate::Parked(Box::new(waiting));
-        settled.push(Settled { ticket, message, fate, slot: None, attempts: 0, changes: Vec::new() });
-    }
-
-    /// The first message of a lane is parked already.
-    pub(super) fn settle_known(&mut self, place: Place, settled: &mut Vec<Settled<M>>) {
-        let Some(item) = self.lanes.get(place).and_then(|lane| lane.queue.pop_front()) else { return };
-        let Item { ticket, message, .. } = item;
-        let fate = Fate::ParkedBefore;
-        settled.push(Settled { ticket, message, fate, slot: None, attempts: 0, changes: Vec::new() });
+        settled.push(Settled::bare(ticket, message, fate, 0));
     }
 
     /// Its fate is decided: if it was parked, it is resolved.

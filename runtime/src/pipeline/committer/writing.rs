@@ -15,20 +15,38 @@ use keyrail_engine::shard::Settled;
 use keyrail_engine::state::{self, Change};
 use std::time::Duration;
 
+/// What became of a record that was offered to the producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handed {
+    /// It is on its way.
+    Over,
+    /// There was no room: it is to be offered again, if it is asked for still.
+    Later,
+    /// It was refused, and the ledger knows.
+    Back,
+}
+
 impl Worker {
+    fn handed_over(&mut self, token: Token, sent: Result<bool, Refusal>, point: Point) -> Result<Handed, Trouble> {
+        match sent {
+            Ok(true) => {
+                pass(point);
+                Ok(Handed::Over)
+            }
+            Ok(false) => self.wait_for_room().map(|()| Handed::Later),
+            Err(refusal) => self.refused(token, refusal).map(|()| Handed::Back),
+        }
+    }
+
     pub(super) fn produce_output(&mut self, send: &Send<'_>, source: &Source, token: Token) -> Result<(), Trouble> {
         let headers = records::output_headers(send, source);
         // Its transaction may be given up before its last record is handed over.
         while self.ledger.engine.publication(token).is_some() {
             let topic = self.ledger.names.outputs.get(send.output as usize).map_or("", String::as_str);
             let produce = records::output(topic, send, source, &headers);
-            match self.ledger.sink.producer().send(&produce, token.0) {
-                Ok(true) => {
-                    pass(Point::AfterProduce);
-                    return Ok(());
-                }
-                Ok(false) => self.wait_for_room()?,
-                Err(refusal) => return self.refused(token, refusal),
+            let sent = self.ledger.sink.producer().send(&produce, token.0);
+            if self.handed_over(token, sent, Point::AfterProduce)? != Handed::Later {
+                return Ok(());
             }
         }
         Ok(())
@@ -67,13 +85,9 @@ impl Worker {
             let ours = records::letter_headers(&origin, record, epitaph);
             let headers = records::all_letter_headers(record, &ours);
             let produce = records::letter(letters.get(topic).map_or("", String::as_str), record, &headers);
-            match self.ledger.sink.producer().send(&produce, token.0) {
-                Ok(true) => {
-                    pass(Point::AfterLetter);
-                    return Ok(());
-                }
-                Ok(false) => self.wait_for_room()?,
-                Err(refusal) => return self.refused(token, refusal),
+            let sent = self.ledger.sink.producer().send(&produce, token.0);
+            if self.handed_over(token, sent, Point::AfterLetter)? != Handed::Later {
+                return Ok(());
             }
         }
     }
@@ -84,13 +98,9 @@ impl Worker {
         while self.ledger.engine.awaits(token) {
             let topic = self.ledger.names.seen.get(partition.topic as usize).map_or("", String::as_str);
             let produce = records::mark(topic, partition.number, value);
-            match self.ledger.sink.producer().send(&produce, token.0) {
-                Ok(true) => {
-                    pass(Point::AfterProduce);
-                    return Ok(());
-                }
-                Ok(false) => self.wait_for_room()?,
-                Err(refusal) => return self.refused(token, refusal),
+            let sent = self.ledger.sink.producer().send(&produce, token.0);
+            if self.handed_over(token, sent, Point::AfterProduce)? != Handed::Later {
+                return Ok(());
             }
         }
         Ok(())
@@ -109,16 +119,11 @@ impl Worker {
             while self.ledger.engine.awaits(token) {
                 let topic = self.ledger.names.state.get(partition.topic as usize).map_or("", String::as_str);
                 let produce = records::state(topic, partition.number, &change.key, value.as_deref());
-                match self.ledger.sink.producer().send(&produce, token.0) {
-                    Ok(true) => {
-                        pass(Point::AfterProduce);
-                        break;
-                    }
-                    Ok(false) => self.wait_for_room()?,
-                    Err(refusal) => {
-                        self.refused(token, refusal)?;
-                        return Ok(());
-                    }
+                let sent = self.ledger.sink.producer().send(&produce, token.0);
+                match self.handed_over(token, sent, Point::AfterProduce)? {
+                    Handed::Over => break,
+                    Handed::Later => {}
+                    Handed::Back => return Ok(()),
                 }
             }
         }
@@ -141,13 +146,10 @@ impl Worker {
         // Its transaction may be given up before it is handed over.
         while self.ledger.engine.publication(token).is_some() {
             let topic = self.ledger.names.parked.get(input).map_or("", String::as_str);
-            match self.ledger.sink.producer().send(&records::parked(topic, number, &key, Some(&value)), token.0) {
-                Ok(true) => {
-                    pass(Point::AfterProduce);
-                    return Ok(());
-                }
-                Ok(false) => self.wait_for_room()?,
-                Err(refusal) => return self.refused(token, refusal),
+            let produce = records::parked(topic, number, &key, Some(&value));
+            let sent = self.ledger.sink.producer().send(&produce, token.0);
+            if self.handed_over(token, sent, Point::AfterProduce)? != Handed::Later {
+                return Ok(());
             }
         }
         Ok(())
@@ -170,13 +172,12 @@ impl Worker {
             // Its transaction may be given up before all of them are handed over.
             while self.ledger.engine.awaits(token) {
                 let topic = self.ledger.names.parked.get(partition.topic as usize).map_or("", String::as_str);
-                match self.ledger.sink.producer().send(&records::parked(topic, partition.number, &key, None), token.0) {
-                    Ok(true) => {
-                        pass(Point::AfterProduce);
-                        break;
-                    }
-                    Ok(false) => self.wait_for_room()?,
-                    Err(refusal) => return self.refused(token, refusal),
+                let produce = records::parked(topic, partition.number, &key, None);
+                let sent = self.ledger.sink.producer().send(&produce, token.0);
+                match self.handed_over(token, sent, Point::AfterProduce)? {
+                    Handed::Over => break,
+                    Handed::Later => {}
+                    Handed::Back => return Ok(()),
                 }
             }
         }
