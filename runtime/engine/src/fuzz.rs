@@ -2,7 +2,7 @@
 //! up; a plain test hands them what a seed makes of the same first inputs.
 
 use crate::message::MessageId;
-use crate::metadata::{MAX_TEXT_BYTES, Metadata, fits, seal};
+use crate::metadata::{Kept, MAX_TEXT_BYTES, Metadata, fits, seal};
 use crate::order::OrderKey;
 use crate::ranges::Ranges;
 use crate::seen::{self, Seen};
@@ -58,7 +58,7 @@ fn gap_map(input: &[u8]) {
     survives(&read, offset);
 }
 
-/// A map that the ledger could hold: 21 bytes of what stands before it, then gaps and runs in turn, each as its width and
+/// A map that the ledger could hold: 50 bytes of what stands before it, then gaps and runs in turn, each as its width and
 /// as many bytes.
 fn gap_map_write(input: &[u8]) {
     let mut input = Input(input);
@@ -67,6 +67,9 @@ fn gap_map_write(input: &[u8]) {
     let partitions = input.number(4) as u32;
     let log = input.number(8);
     let held = (input.number(1) & 1 == 1).then(|| input.number(4) as u32);
+    let (parked, inbox_at) = (input.number(1) & 1 == 1, (input.number(8) >> 1) as i64);
+    let [seen, state, retry, order, inbox] = core::array::from_fn(|_| input.number(4) as u32);
+    let kept = Kept { parked, seen, state, retry, order, inbox, inbox_at };
     let mut settled = Ranges::new();
     let mut at = offset;
     while !input.0.is_empty() {
@@ -80,7 +83,7 @@ fn gap_map_write(input: &[u8]) {
         settled.push(start, end);
         at = end;
     }
-    survives(&Metadata { sequence, partitions, held, log, settled }, offset);
+    survives(&Metadata { sequence, partitions, held, log, kept, settled }, offset);
 }
 
 /// What is written is read: all of it where it fits, else the lower part of the map.
@@ -107,7 +110,8 @@ fn gap_map_seeds() -> Vec<Vec<u8>> {
         let mut settled = Ranges::new();
         map.iter().for_each(|(start, end)| settled.push(*start, *end));
         let held = (n > 1).then_some(1_000);
-        let text = Metadata { sequence: 300, partitions: 12, held, log: u64::MAX - 7, settled }.encode(7);
+        let text = Metadata { sequence: 300, partitions: 12, held, log: u64::MAX - 7, kept: Kept::default(), settled }
+            .encode(7);
         let head = |sealed: u8| [&[sealed][..], &14_u64.to_le_bytes(), &u64::MAX.to_le_bytes()].concat();
         seeds.push([&head(0), text.as_bytes()].concat());
         seeds.push([&head(1)[..], &[1, 12, 0, 5, 1, 2, 3, 0x80, 1][..5 + n]].concat());

@@ -1,7 +1,7 @@
 //! The consumer thread's decisions: where a partition starts, which records it skips, and where the others go.
 
 use crate::message::{Epoch, Message, Partition, Reason, Ticket};
-use crate::metadata::{Metadata, Unusable};
+use crate::metadata::{Kept, Metadata, Unusable};
 use crate::order::{self, Papers, Router};
 use crate::planted::Bug;
 use crate::policy::Policy;
@@ -58,6 +58,8 @@ pub struct Opened {
     pub partitions: u32,
     /// And this; see [`Metadata::log`].
     pub log: u64,
+    /// And this.
+    pub kept: Kept,
     /// What was committed is of an earlier topic of this name: it says nothing of this one, which starts at its beginning.
     /// What the group had not read of that one is lost, and nobody knows how much that is.
     pub anew: bool,
@@ -168,12 +170,14 @@ impl Intake {
     /// Starts a partition that the group assigned. Where tasks span inputs, all partitions of its task are started with it.
     pub fn open(&mut self, partition: Partition, found: &Found<'_>, from: From) -> Opened {
         // Also where it claims more than this log holds.
-        let of = found.committed.map_or(0, |at| Metadata::decode(found.metadata, at, i64::MAX).map_or(0, |m| m.log));
-        let anew = of != 0 && found.log != 0 && of != found.log;
+        let before =
+            found.committed.and_then(|at| Metadata::decode(found.metadata, at, i64::MAX).ok()).unwrap_or_default();
+        let anew = before.log != 0 && found.log != 0 && before.log != found.log;
         if anew {
             self.condemned.remove(&partition);
             let bare = Found { committed: None, metadata: "", known_partitions: None, ..*found };
-            return Opened { anew, ..self.open(partition, &bare, From::Earliest) };
+            // Its internal topics are those of before.
+            return Opened { anew, kept: before.kept, ..self.open(partition, &bare, From::Earliest) };
         }
         let (metadata, unusable) = match found.committed {
             Some(offset) => match Metadata::decode(found.metadata, offset, found.log_end) {
@@ -199,6 +203,7 @@ impl Intake {
             sequence: metadata.sequence,
             partitions,
             log: found.log,
+            kept: metadata.kept,
             anew: false,
             fresh,
             loss,
@@ -237,6 +242,7 @@ impl Intake {
             sequence: 0,
             partitions: 0,
             log: 0,
+            kept: Kept::default(),
             anew: false,
             fresh: false,
             loss: None,

@@ -1,8 +1,10 @@
 //! What stands in the metadata of a committed offset: which offsets above it are settled already.
 //!
-//! The text is `kr3.` and URL-safe base64 of: sequence number, known partitions, who holds it, which log it is of, then the
-//! lengths of alternating runs, unsettled first, counted from the committed offset, all as LEB128; the first four bytes of their SHA-256 come last,
-//! so that foreign or damaged text is told apart. Brokers limit metadata to 4096 bytes (`offset.metadata.max.bytes`).
+//! The text is `kr4.` and URL-safe base64 of: sequence number, known partitions, who holds it, which log it is of, what its
+//! internal topics are ([`Kept`]: a number whose bits say which of its numbers follow), then the lengths of alternating runs,
+//! unsettled first, counted from the committed offset, all as LEB128; the first four bytes of their SHA-256 come last,
+//! so that foreign or damaged text is told apart. Brokers limit metadata to 4096 bytes (`offset.metadata.max.bytes`). `kr3.`
+//! is the same without what is kept, and is still read.
 
 use crate::ranges::Ranges;
 use alloc::format;
@@ -14,11 +16,20 @@ use sha2::{Digest, Sha256};
 
 /// Longest text that [`Metadata::encode`] makes: the broker's default limit.
 pub const MAX_TEXT_BYTES: usize = 4096;
-const PREFIX: &str = "kr3.";
+const PREFIX: &str = "kr4.";
+/// As versions before 0.2 wrote it.
+const BEFORE: &str = "kr3.";
 const CHECK_BYTES: usize = 4;
 const MAX_DATA_BYTES: usize = (MAX_TEXT_BYTES - PREFIX.len()) / 4 * 3 - CHECK_BYTES;
-/// What stands before the map at most: two numbers of 64 bits, one of 32, and one of 33.
-const MAX_HEAD_BYTES: usize = 10 + 5 + 5 + 10;
+/// What stands before the map at most: two numbers of 64 bits, one of 32, one of 33, and what is kept: its bits, an offset, and
+/// marks of 32 bits.
+const MAX_HEAD_BYTES: usize = 10 + 5 + 5 + 10 + (1 + 10 + 5 * MARKS);
+/// How many marks [`Kept`] has.
+const MARKS: usize = 5;
+/// Bits before what is kept: see [`Kept`]. Those of the marks follow, in their order.
+const PARKED: u64 = 1;
+const INBOX: u64 = 1 << 1;
+const FIRST_MARK: u32 = 2;
 
 /// Whether a map of so many runs within so many offsets above the commit fits into the metadata for sure.
 pub(crate) fn fits(runs: usize, span: u64) -> bool {
@@ -42,8 +53,63 @@ pub struct Metadata {
     pub held: Option<u32>,
     /// Tells the topic's log from that of an earlier or later topic of the same name; 0 when unknown.
     pub log: u64,
+    /// What the partition's internal topics are.
+    pub kept: Kept,
     /// Offsets above the committed one that are settled.
     pub settled: Ranges,
+}
+
+/// What a commit says of its partition's internal topics. A mark is 32 bits of a topic's id, so that one that was deleted and
+/// made anew is told; 0 is none, or unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// Messages of the partition were parked, if the retry topic of that mark is the present one: it does not start without that
+    /// topic.
+    pub parked: bool,
+    /// Of the topic of seen ids.
+    pub seen: u32,
+    /// Of the topic of state.
+    pub state: u32,
+    /// Of the retry topic.
+    pub retry: u32,
+    /// Of what decides to which lane a message belongs, and to which task.
+    pub order: u32,
+    /// Of the inbox.
+    pub inbox: u32,
+    /// The first order in the inbox that is not carried out.
+    pub inbox_at: i64,
+}
+
+impl Kept {
+    const fn marks(&self) -> [u32; MARKS] {
+        [self.seen, self.state, self.retry, self.order, self.inbox]
+    }
+
+    fn encode(&self, data: &mut Vec<u8>) {
+        let marks = self.marks();
+        let mut bits = u64::from(self.parked) * PARKED + u64::from(self.inbox_at > 0) * INBOX;
+        for (index, mark) in (FIRST_MARK..).zip(marks) {
+            bits |= u64::from(mark != 0) << index;
+        }
+        put(data, bits);
+        if self.inbox_at > 0 {
+            put(data, self.inbox_at.unsigned_abs());
+        }
+        marks.into_iter().filter(|mark| *mark != 0).for_each(|mark| put(data, u64::from(mark)));
+    }
+
+    fn decode(data: &mut &[u8]) -> Option<Self> {
+        let bits = take(data).filter(|bits| *bits < 1 << (FIRST_MARK + MARKS as u32))?;
+        let inbox_at = if bits & INBOX == 0 { 0 } else { i64::try_from(take(data)?).ok()? };
+        let mut marks = [0; MARKS];
+        for (index, mark) in (FIRST_MARK..).zip(&mut marks) {
+            if bits & 1 << index != 0 {
+                *mark = u32::try_from(take(data)?).ok()?;
+            }
+        }
+        let [seen, state, retry, order, inbox] = marks;
+        Some(Self { parked: bits & PARKED != 0, seen, state, retry, order, inbox, inbox_at })
+    }
 }
 
 /// Text that is not ours, damaged, or says more than the log holds.
@@ -67,6 +133,7 @@ impl Metadata {
         put(&mut data, u64::from(self.partitions));
         put(&mut data, self.held.map_or(0, |messages| u64::from(messages) + 1));
         put(&mut data, self.log);
+        self.kept.encode(&mut data);
         let mut at = offset;
         for (start, end) in self.settled.iter() {
             let mark = data.len();
@@ -89,7 +156,10 @@ impl Metadata {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let coded = text.strip_prefix(PREFIX).ok_or(Unusable::Foreign)?;
+        let (coded, keeps) = match text.strip_prefix(PREFIX) {
+            Some(coded) => (coded, true),
+            None => (text.strip_prefix(BEFORE).ok_or(Unusable::Foreign)?, false),
+        };
         let bytes = URL_SAFE_NO_PAD.decode(coded).map_err(|_| Unusable::Damaged)?;
         let (data, check) = bytes.split_last_chunk::<CHECK_BYTES>().ok_or(Unusable::Damaged)?;
         if Sha256::digest(data)[..CHECK_BYTES] != check[..] {
@@ -101,6 +171,7 @@ impl Metadata {
         let held = take(&mut data).ok_or(Unusable::Damaged)?;
         let held = held.checked_sub(1).map(u32::try_from).transpose().map_err(|_| Unusable::Damaged)?;
         let log = take(&mut data).ok_or(Unusable::Damaged)?;
+        let kept = if keeps { Kept::decode(&mut data).ok_or(Unusable::Damaged)? } else { Kept::default() };
         let mut settled = Ranges::new();
         let mut at = offset;
         while !data.is_empty() {
@@ -112,7 +183,7 @@ impl Metadata {
             settled.push(start, end);
             at = end;
         }
-        Ok(Self { sequence, partitions, held, log, settled })
+        Ok(Self { sequence, partitions, held, log, kept, settled })
     }
 }
 

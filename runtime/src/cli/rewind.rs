@@ -200,6 +200,8 @@ fn moves(client: &mut dyn Client, args: &RewindArgs, pipeline: &Pipeline, all: &
                 partitions: topic.partitions.unsigned_abs(),
                 held: before.held,
                 log: 0,
+                // Its internal topics stay as they are.
+                kept: before.kept,
                 settled: keyrail_engine::ranges::Ranges::new(),
             };
             let (partition, metadata) = (at.partition, metadata.encode(to));

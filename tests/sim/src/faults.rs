@@ -8,7 +8,7 @@ use crate::model::outputs::{LETTER_TOPICS, MARK_TOPICS, PARK_TOPICS, STATE_TOPIC
 use crate::record::{INPUTS, Rec, SLOTS_PER_TOPIC};
 use crate::trace::Who;
 use crate::worker::{State, Worker};
-use keyrail_engine::metadata::Metadata;
+use keyrail_engine::metadata::{Kept, Metadata};
 use keyrail_engine::policy::Scope;
 use keyrail_engine::ranges::Ranges;
 use std::rc::Rc;
@@ -315,7 +315,8 @@ fn hostile(offset: i64, present: &str, env: &mut Env) -> String {
         0 => String::new(),
         1 => "not ours".to_string(),
         2 => format!("{present}A"),
-        3 => "kr3.".to_string(),
-        _ => Metadata { sequence: u64::MAX, partitions: u32::MAX, held: None, log: 0, settled }.encode(offset),
+        3 => "kr4.".to_string(),
+        _ => Metadata { sequence: u64::MAX, partitions: u32::MAX, held: None, log: 0, kept: Kept::default(), settled }
+            .encode(offset),
     }
 }

@@ -5,7 +5,7 @@ mod exactly_once;
 mod stage;
 
 use keyrail_engine::intake::From;
-use keyrail_engine::metadata::Metadata;
+use keyrail_engine::metadata::{Kept, Metadata};
 use keyrail_engine::policy::{Absent, Dedup, IdFrom, Spent};
 use keyrail_engine::ranges::Ranges;
 use keyrail_sim::coverage::Fault;
@@ -284,8 +284,8 @@ fn a_partition_whose_dead_letters_are_refused_in_number_fetches_no_more_and_the_
 fn metadata_that_lies_costs_repeats_and_loses_nothing() {
     let mut settled = Ranges::new();
     settled.push(1, 1 + (1 << 31));
-    let lie = Metadata { sequence: 9, partitions: 1, held: None, log: 0, settled }.encode(0);
-    for metadata in ["not ours", "kr3.AAAA", "kr3.", lie.as_str()] {
+    let lie = Metadata { sequence: 9, partitions: 1, held: None, log: 0, kept: Kept::default(), settled }.encode(0);
+    for metadata in ["not ours", "kr4.AAAA", "kr4.", lie.as_str()] {
         let mut stage = Stage::new(alone());
         stage.commit(0, 0, metadata);
         for n in 0..5 {

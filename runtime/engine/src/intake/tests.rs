@@ -32,7 +32,8 @@ fn commit(offset: i64, metadata: &str) -> Found<'_> {
 }
 
 fn map(offset: i64, settled: &[(i64, i64)]) -> String {
-    Metadata { sequence: 7, partitions: 3, held: None, log: 0, settled: ranges(settled) }.encode(offset)
+    Metadata { sequence: 7, partitions: 3, held: None, log: 0, kept: Kept::default(), settled: ranges(settled) }
+        .encode(offset)
 }
 
 #[test]
@@ -45,6 +46,7 @@ fn a_group_without_commit_starts_where_the_manifest_says_and_never_at_0() {
         sequence: 0,
         partitions: 4,
         log: 0,
+        kept: Kept::default(),
         anew: false,
         fresh: true,
         loss: None,
@@ -80,6 +82,7 @@ fn a_commit_is_gone_on_from_with_its_map() {
         sequence: 7,
         partitions: 3,
         log: 0,
+        kept: Kept::default(),
         anew: false,
         fresh: false,
         loss: None,
@@ -110,7 +113,7 @@ fn an_operators_reset_has_no_metadata_and_is_believed() {
 fn metadata_that_cannot_be_believed_is_an_empty_map_and_said() {
     let past_the_end = map(150, &[(152, 201)]);
     for (text, why) in
-        [("by hand", Unusable::Foreign), ("kr3.???", Unusable::Damaged), (&past_the_end, Unusable::PastEnd)]
+        [("by hand", Unusable::Foreign), ("kr4.???", Unusable::Damaged), (&past_the_end, Unusable::PastEnd)]
     {
         let opened = opened(&commit(150, text), From::Earliest);
         assert_eq!((opened.start, opened.unusable, opened.sequence, opened.partitions), (150, Some(why), 0, 4));
@@ -285,7 +288,10 @@ fn no_shards_are_one() {
 
 #[test]
 fn after_an_unclean_stop_what_may_have_run_runs_alone() {
-    let text = |held| Metadata { sequence: 7, partitions: 3, held, log: 0, settled: ranges(&[(152, 155)]) }.encode(150);
+    let text = |held| {
+        Metadata { sequence: 7, partitions: 3, held, log: 0, kept: Kept::default(), settled: ranges(&[(152, 155)]) }
+            .encode(150)
+    };
     let careful = |held, log_end| {
         let text = text(held);
         let opened = opened(&Found { log_end, ..commit(150, &text) }, From::Earliest);
@@ -306,7 +312,9 @@ fn after_an_unclean_stop_what_may_have_run_runs_alone() {
 #[test]
 fn what_runs_alone_is_marked_also_after_a_rewind() {
     let mut intake = intake();
-    let text = Metadata { sequence: 7, partitions: 3, held: Some(0), log: 0, settled: Ranges::new() }.encode(150);
+    let text =
+        Metadata { sequence: 7, partitions: 3, held: Some(0), log: 0, kept: Kept::default(), settled: Ranges::new() }
+            .encode(150);
     intake.open(P0, &Found { log_end: 152, ..commit(150, &text) }, From::Earliest);
     let alone = |intake: &mut Intake, offset| routed(intake.take(P0, offset, &Msg::keyed("k"))).1.alone;
     assert!(alone(&mut intake, 150) && alone(&mut intake, 151) && !alone(&mut intake, 152));
@@ -317,7 +325,14 @@ fn what_runs_alone_is_marked_also_after_a_rewind() {
 #[test]
 fn a_partition_starts_anew_from_what_is_committed_now_or_else_from_where_it_started() {
     let mut intake = intake();
-    let held = Metadata { sequence: 7, partitions: 3, held: Some(0), log: 0, settled: ranges(&[(162, 165)]) };
+    let held = Metadata {
+        sequence: 7,
+        partitions: 3,
+        held: Some(0),
+        log: 0,
+        kept: Kept::default(),
+        settled: ranges(&[(162, 165)]),
+    };
     let text = held.encode(160);
     intake.open(P0, &commit(150, ""), From::Latest);
     let anew = intake.reopen(P0, &commit(160, &text), 150);
@@ -338,7 +353,9 @@ fn what_was_seen_and_is_lost_before_it_was_committed_is_not_seen() {
     assert_eq!((anew.start, anew.loss, anew.seen_below()), (100, Some((50, 100)), 50));
     let cut = intake.reopen(P0, &commit(300, ""), 50);
     assert_eq!((cut.start, cut.loss, cut.seen_below()), (100, Some((200, 300)), 100));
-    let other = Metadata { sequence: 7, partitions: 3, held: Some(0), log: 5, settled: Ranges::new() }.encode(150);
+    let other =
+        Metadata { sequence: 7, partitions: 3, held: Some(0), log: 5, kept: Kept::default(), settled: Ranges::new() }
+            .encode(150);
     let anew = intake.reopen(P0, &Found { log: 6, ..commit(150, &other) }, 150);
     assert_eq!((anew.start, anew.anew, anew.seen_below()), (100, true, crate::shard::NOTHING_SEEN));
 }
@@ -346,7 +363,8 @@ fn what_was_seen_and_is_lost_before_it_was_committed_is_not_seen() {
 #[test]
 fn a_commit_of_an_earlier_topic_says_nothing_of_this_one() {
     let text = |log, settled: &[(i64, i64)]| {
-        Metadata { sequence: 7, partitions: 3, held: Some(0), log, settled: ranges(settled) }.encode(150)
+        Metadata { sequence: 7, partitions: 3, held: Some(0), log, kept: Kept::default(), settled: ranges(settled) }
+            .encode(150)
     };
     let open = |text: &str, log, from| opened(&Found { log, ..commit(150, text) }, from);
     for from in [From::Earliest, From::Latest] {

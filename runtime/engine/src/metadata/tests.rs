@@ -23,7 +23,17 @@ fn forged(numbers: &[u64]) -> String {
 fn what_is_written_is_read_back() {
     let cases: &[(i64, Metadata)] = &[
         (0, Metadata::default()),
-        (7, Metadata { sequence: 1, partitions: 0, held: None, log: 0, settled: ranges(&[(8, 9)]) }),
+        (
+            7,
+            Metadata {
+                sequence: 1,
+                partitions: 0,
+                held: None,
+                log: 0,
+                kept: Kept::default(),
+                settled: ranges(&[(8, 9)]),
+            },
+        ),
         (
             7,
             Metadata {
@@ -31,6 +41,7 @@ fn what_is_written_is_read_back() {
                 partitions: u32::MAX,
                 held: None,
                 log: 0,
+                kept: Kept::default(),
                 settled: ranges(&[(8, 9), (10, 12), (500, 501)]),
             },
         ),
@@ -42,6 +53,7 @@ fn what_is_written_is_read_back() {
                 partitions: 3,
                 held: None,
                 log: 0,
+                kept: Kept::default(),
                 settled: ranges(&[(40_000, 90_000), (5_000_000_000, 9_000_000_000)]),
             },
         ),
@@ -52,6 +64,7 @@ fn what_is_written_is_read_back() {
                 partitions: 1,
                 held: None,
                 log: u64::MAX,
+                kept: Kept::default(),
                 settled: ranges(&[(i64::MAX - 2, i64::MAX)]),
             },
         ),
@@ -73,6 +86,7 @@ fn any_map_that_fits_survives() {
             partitions: dice.roll(1 << 32) as u32,
             held: dice.roll(1 << 33).checked_sub(1 << 32).map(|held| held as u32),
             log: 0,
+            kept: Kept::default(),
             settled: dice.ranges(offset, count, longest),
         };
         let text = metadata.encode(offset);
@@ -85,7 +99,14 @@ fn any_map_that_fits_survives() {
 fn overflow_keeps_the_lower_part_and_the_limit() {
     for width in [1, 100, 300, 1 << 40] {
         let list: Vec<(i64, i64)> = (0..5_000).map(|n| (n * 3 * width + width, n * 3 * width + 2 * width)).collect();
-        let metadata = Metadata { sequence: 300, partitions: 9, held: None, log: 0, settled: ranges(&list) };
+        let metadata = Metadata {
+            sequence: 300,
+            partitions: 9,
+            held: None,
+            log: 0,
+            kept: Kept::default(),
+            settled: ranges(&list),
+        };
         let text = metadata.encode(0);
         assert!(text.len() <= MAX_TEXT_BYTES, "{}", text.len());
         // No more than the last run's room is wasted.
@@ -99,12 +120,19 @@ fn overflow_keeps_the_lower_part_and_the_limit() {
 
 #[test]
 fn a_map_of_exactly_the_limit_is_written_whole() {
-    // Sequence, partitions and holder take a byte each, the log and each run of one offset two.
-    let runs = (MAX_DATA_BYTES - 5) / 2;
+    // Partitions, holder and what is kept take a byte each, the sequence, the log and each run of one offset two.
+    let runs = (MAX_DATA_BYTES - 7) / 2;
     let list: Vec<(i64, i64)> = (0..runs as i64 + 1).map(|n| (2 * n + 1, 2 * n + 2)).collect();
     for count in [runs, runs + 1] {
-        let text =
-            Metadata { sequence: 30, partitions: 1, held: None, log: 200, settled: ranges(&list[..count]) }.encode(0);
+        let text = Metadata {
+            sequence: 300,
+            partitions: 1,
+            held: None,
+            log: 200,
+            kept: Kept::default(),
+            settled: ranges(&list[..count]),
+        }
+        .encode(0);
         assert_eq!(text.len(), MAX_TEXT_BYTES);
         assert_eq!(Metadata::decode(&text, 0, i64::MAX).unwrap().settled, ranges(&list[..runs]));
     }
@@ -117,7 +145,9 @@ fn no_metadata_is_an_empty_map() {
 
 #[test]
 fn foreign_damaged_and_hostile_text_is_refused() {
-    let good = Metadata { sequence: 5, partitions: 2, held: None, log: 0, settled: ranges(&[(8, 10)]) }.encode(7);
+    let good =
+        Metadata { sequence: 5, partitions: 2, held: None, log: 0, kept: Kept::default(), settled: ranges(&[(8, 10)]) }
+            .encode(7);
     assert!(Metadata::decode(&good, 7, 10).is_ok());
     let mut flipped = good.clone().into_bytes();
     flipped[5] = if flipped[5] == b'A' { b'B' } else { b'A' };
@@ -126,9 +156,9 @@ fn foreign_damaged_and_hostile_text_is_refused() {
     let cases: &[(&str, String, Unusable)] = &[
         ("the text of Kafka Streams", "AAAAAAAB".into(), Unusable::Foreign),
         ("an operator's note", "reset by hand".into(), Unusable::Foreign),
-        ("our prefix and no base64", "kr3.***".into(), Unusable::Damaged),
-        ("our prefix alone", "kr3.".into(), Unusable::Damaged),
-        ("too short for a check", "kr3.AAAA".into(), Unusable::Damaged),
+        ("our prefix and no base64", "kr4.***".into(), Unusable::Damaged),
+        ("our prefix alone", "kr4.".into(), Unusable::Damaged),
+        ("too short for a check", "kr4.AAAA".into(), Unusable::Damaged),
         ("one character changed", flipped, Unusable::Damaged),
         ("cut short", good[..good.len() - 4].into(), Unusable::Damaged),
         ("no sequence", text_of(&[]), Unusable::Damaged),
@@ -137,13 +167,18 @@ fn foreign_damaged_and_hostile_text_is_refused() {
         ("no holder", forged(&[1, 1]), Unusable::Damaged),
         ("a holder with more than a u32", forged(&[1, 1, (1 << 32) + 1]), Unusable::Damaged),
         ("no log", forged(&[1, 1, 0]), Unusable::Damaged),
-        ("half a run", forged(&[1, 1, 0, 5, 4]), Unusable::Damaged),
-        ("an empty gap", forged(&[1, 1, 0, 5, 0, 4]), Unusable::Damaged),
-        ("an empty run", forged(&[1, 1, 0, 5, 4, 0]), Unusable::Damaged),
-        ("a run of 2^31", forged(&[1, 1, 0, 5, 1, run]), Unusable::PastEnd),
-        ("one past the end", forged(&[1, 1, 0, 5, 1, 3]), Unusable::PastEnd),
-        ("past the last offset there can be", forged(&[1, 1, 0, 5, i64::MAX as u64]), Unusable::PastEnd),
-        ("a run larger than an i64", forged(&[1, 1, 0, 5, u64::MAX]), Unusable::Damaged),
+        ("nothing of what is kept", forged(&[1, 1, 0, 5]), Unusable::Damaged),
+        ("what is kept, of a later version", forged(&[1, 1, 0, 5, 1 << 7]), Unusable::Damaged),
+        ("no place in the inbox", forged(&[1, 1, 0, 5, 2]), Unusable::Damaged),
+        ("a place in the inbox that is none", forged(&[1, 1, 0, 5, 2, 1 << 63]), Unusable::Damaged),
+        ("a mark of more than 32 bits", forged(&[1, 1, 0, 5, 4, 1 << 32]), Unusable::Damaged),
+        ("half a run", forged(&[1, 1, 0, 5, 0, 4]), Unusable::Damaged),
+        ("an empty gap", forged(&[1, 1, 0, 5, 0, 0, 4]), Unusable::Damaged),
+        ("an empty run", forged(&[1, 1, 0, 5, 0, 4, 0]), Unusable::Damaged),
+        ("a run of 2^31", forged(&[1, 1, 0, 5, 0, 1, run]), Unusable::PastEnd),
+        ("one past the end", forged(&[1, 1, 0, 5, 0, 1, 3]), Unusable::PastEnd),
+        ("past the last offset there can be", forged(&[1, 1, 0, 5, 0, i64::MAX as u64]), Unusable::PastEnd),
+        ("a run larger than an i64", forged(&[1, 1, 0, 5, 0, u64::MAX]), Unusable::Damaged),
         ("an endless number", text_of(&[0x80; 40]), Unusable::Damaged),
         (
             "a number of 65 bits",
@@ -155,7 +190,45 @@ fn foreign_damaged_and_hostile_text_is_refused() {
     for (what, text, expected) in cases {
         assert_eq!(Metadata::decode(text, 7, 10), Err(*expected), "{what}");
     }
-    assert_eq!(Metadata::decode(&forged(&[1, 1, 0, 5, 1, 2]), 7, 10).unwrap().settled, ranges(&[(8, 10)]));
+    assert_eq!(Metadata::decode(&forged(&[1, 1, 0, 5, 0, 1, 2]), 7, 10).unwrap().settled, ranges(&[(8, 10)]));
+}
+
+#[test]
+fn what_is_kept_is_read_back_whatever_of_it_there_is() {
+    let whole =
+        Kept { parked: true, seen: 1, state: 300, retry: u32::MAX, order: 7, inbox: 1 << 31, inbox_at: i64::MAX };
+    for bits in 0..128u32 {
+        let mark = |index: u32, mark: u32| if bits & 1 << index == 0 { 0 } else { mark };
+        let kept = Kept {
+            parked: bits & 1 != 0,
+            inbox_at: if bits & 2 == 0 { 0 } else { whole.inbox_at },
+            seen: mark(2, whole.seen),
+            state: mark(3, whole.state),
+            retry: mark(4, whole.retry),
+            order: mark(5, whole.order),
+            inbox: mark(6, whole.inbox),
+        };
+        let metadata = Metadata { sequence: 3, kept, settled: ranges(&[(8, 10)]), ..Metadata::default() };
+        assert_eq!(Metadata::decode(&metadata.encode(7), 7, 10), Ok(metadata));
+    }
+}
+
+#[test]
+fn metadata_of_a_version_that_kept_nothing_is_read() {
+    let mut data = Vec::new();
+    for number in [5, 2, 1, 9, 1, 2] {
+        put(&mut data, number);
+    }
+    let text = text_of(&data).replace(PREFIX, "kr3.");
+    let expected = Metadata {
+        sequence: 5,
+        partitions: 2,
+        held: Some(0),
+        log: 9,
+        settled: ranges(&[(8, 10)]),
+        ..Metadata::default()
+    };
+    assert_eq!(Metadata::decode(&text, 7, 10), Ok(expected));
 }
 
 #[test]
@@ -193,11 +266,18 @@ fn a_map_that_fits_is_written_whole() {
         if fits(settled.len(), at.abs_diff(1_000)) {
             full += 1;
             let (log, held) = (u64::MAX, Some(u32::MAX));
-            let text = Metadata { sequence: u64::MAX, partitions: u32::MAX, held, log, settled: settled.clone() };
+            let text = Metadata {
+                sequence: u64::MAX,
+                partitions: u32::MAX,
+                held,
+                log,
+                kept: Kept::default(),
+                settled: settled.clone(),
+            };
             let read = Metadata::decode(&text.encode(1_000), 1_000, i64::MAX).unwrap();
             assert_eq!(read.settled, settled);
         }
     }
     assert!((400..1_600).contains(&full), "{full} fit");
-    assert!(fits(1_500, 1_500) && !fits(1_600, 1_600) && fits(1, u64::MAX));
+    assert!(fits(1_480, 1_480) && !fits(1_600, 1_600) && fits(1, u64::MAX));
 }

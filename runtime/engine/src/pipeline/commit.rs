@@ -98,8 +98,9 @@ impl<M> Pipeline<M> {
             }
             let held = if in_good_order { None } else { task.held(&progress) };
             let (sequence, known, log) = (task.sequence + 1, task.partitions, task.log);
-            let metadata = Metadata { sequence, partitions: known, held, log, settled: progress.settled.clone() }
-                .encode(progress.point);
+            let metadata =
+                Metadata { sequence, partitions: known, held, log, kept: task.kept, settled: progress.settled.clone() }
+                    .encode(progress.point);
             let was_paused = task.is_paused();
             task.map_bytes = metadata.len() as u32;
             let limit = if task.map_full { MAP_FREE_BYTES } else { MAP_FULL_BYTES };

@@ -4,6 +4,7 @@ use super::Action;
 use super::rounds::Round;
 use crate::intake::{Careful, Opened};
 use crate::message::{Epoch, MessageId, Now, Partition};
+use crate::metadata::Kept;
 use crate::parking;
 use crate::planted::Bug;
 use crate::policy::Policy;
@@ -53,6 +54,7 @@ pub(super) struct Task {
     pub(super) sequence: u64,
     pub(super) partitions: u32,
     pub(super) log: u64,
+    pub(super) kept: Kept,
     /// What runs alone first, since the partition was not given up in good order.
     careful: Careful,
     /// Something changed since the last commit was planned.
@@ -144,6 +146,7 @@ impl Task {
             sequence: opened.sequence,
             partitions: opened.partitions,
             log: opened.log,
+            kept: opened.kept,
             careful: opened.careful,
             dirty: opened.fresh || opened.unmarked,
             touched: false,
@@ -181,6 +184,7 @@ impl Task {
         self.sequence = old.sequence;
         self.partitions = old.partitions;
         self.log = old.log;
+        self.kept = old.kept;
         self.dirty |= old.dirty || old.has_news();
         self.end = old.end;
         self.restart_after(old);

@@ -392,6 +392,7 @@ fn opened(epoch: u64, start: i64, more: &[&str]) -> Opened {
         sequence,
         partitions: 4,
         log: 200,
+        kept: crate::metadata::Kept::default(),
         anew: false,
         fresh,
         loss: None,

@@ -1,7 +1,7 @@
 //! What is settled, against a naive model.
 
 use super::*;
-use crate::metadata::Metadata;
+use crate::metadata::{Kept, Metadata};
 use crate::testing::{Dice, ranges};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -192,7 +192,14 @@ fn agrees_with_a_naive_model_and_what_it_commits_can_be_read_back() {
             assert_eq!(progress, model.progress(start + 600), "seed {seed}");
             let unsettled: Vec<i64> = model.received.iter().filter(|e| !e.1).map(|e| *e.0).collect();
             assert_eq!((tracker.unsettled(), tracker.next()), (unsettled.len(), model.next));
-            let metadata = Metadata { sequence: 1, partitions: 1, held: None, log: 0, settled: progress.settled };
+            let metadata = Metadata {
+                sequence: 1,
+                partitions: 1,
+                held: None,
+                log: 0,
+                kept: Kept::default(),
+                settled: progress.settled,
+            };
             assert_eq!(Metadata::decode(&metadata.encode(progress.point), progress.point, i64::MAX), Ok(metadata));
         }
     }

@@ -134,7 +134,7 @@ fn an_operators_offset_and_foreign_metadata_are_taken_as_they_are() {
     worker.stop(STOP);
     let mut wanted = expected(0..100, 1);
     let resets =
-        [(60, "", false), (80, "another tool's note", true), (90, "kr3.AAAA////", true), (95, "\u{1F980}", true)];
+        [(60, "", false), (80, "another tool's note", true), (90, "kr4.AAAA////", true), (95, "\u{1F980}", true)];
     for (offset, metadata, told) in resets {
         reset(kafka, &stage.group, &stage.input, &[(0, offset)], metadata);
         let mut worker = Worker::start(&stage, 0);
