@@ -58,7 +58,7 @@ fn gap_map(input: &[u8]) {
     survives(&read, offset);
 }
 
-/// A map that the ledger could hold: 50 bytes of what stands before it, then gaps and runs in turn, each as its width and
+/// A map that the ledger could hold: 58 bytes of what stands before it, then gaps and runs in turn, each as its width and
 /// as many bytes.
 fn gap_map_write(input: &[u8]) {
     let mut input = Input(input);
@@ -68,8 +68,9 @@ fn gap_map_write(input: &[u8]) {
     let log = input.number(8);
     let held = (input.number(1) & 1 == 1).then(|| input.number(4) as u32);
     let (parked, inbox_at) = (input.number(1) & 1 == 1, (input.number(8) >> 1) as i64);
+    let inbox_done = input.number(8);
     let [seen, state, retry, order, inbox] = core::array::from_fn(|_| input.number(4) as u32);
-    let kept = Kept { parked, seen, state, retry, order, inbox, inbox_at };
+    let kept = Kept { parked, seen, state, retry, order, inbox, inbox_at, inbox_done };
     let mut settled = Ranges::new();
     let mut at = offset;
     while !input.0.is_empty() {

@@ -17,6 +17,7 @@ pub mod intake;
 pub mod order;
 
 pub mod dedup;
+pub mod inbox;
 pub mod parking;
 pub mod retry;
 pub mod seen;

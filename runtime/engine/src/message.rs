@@ -105,9 +105,17 @@ pub enum Reason {
     Oversized,
     /// The broker will never take what it sends.
     Undeliverable,
+    /// Somebody dropped it by hand.
+    Dropped,
 }
 
 impl Reason {
+    /// Whether `retry.then` says what becomes of the message.
+    #[must_use]
+    pub const fn is_of_retries(self) -> bool {
+        matches!(self, Self::Attempts | Self::Age | Self::Trap | Self::Timeout | Self::Oversized)
+    }
+
     /// The text that stands in headers and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -120,6 +128,7 @@ impl Reason {
             Self::Timeout => "timeout",
             Self::Oversized => "oversized",
             Self::Undeliverable => "undeliverable",
+            Self::Dropped => "dropped",
         }
     }
 }

@@ -21,15 +21,16 @@ const PREFIX: &str = "kr4.";
 const BEFORE: &str = "kr3.";
 const CHECK_BYTES: usize = 4;
 const MAX_DATA_BYTES: usize = (MAX_TEXT_BYTES - PREFIX.len()) / 4 * 3 - CHECK_BYTES;
-/// What stands before the map at most: two numbers of 64 bits, one of 32, one of 33, and what is kept: its bits, an offset, and
-/// marks of 32 bits.
-const MAX_HEAD_BYTES: usize = 10 + 5 + 5 + 10 + (1 + 10 + 5 * MARKS);
+/// What stands before the map at most: two numbers of 64 bits, one of 32, one of 33, and what is kept: its bits, two numbers of 64
+/// bits, and marks of 32.
+const MAX_HEAD_BYTES: usize = 10 + 5 + 5 + 10 + (2 + 10 + 10 + 5 * MARKS);
 /// How many marks [`Kept`] has.
 const MARKS: usize = 5;
 /// Bits before what is kept: see [`Kept`]. Those of the marks follow, in their order.
 const PARKED: u64 = 1;
 const INBOX: u64 = 1 << 1;
-const FIRST_MARK: u32 = 2;
+const INBOX_DONE: u64 = 1 << 2;
+const FIRST_MARK: u32 = 3;
 
 /// Whether a map of so many runs within so many offsets above the commit fits into the metadata for sure.
 pub(crate) fn fits(runs: usize, span: u64) -> bool {
@@ -76,8 +77,10 @@ pub struct Kept {
     pub order: u32,
     /// Of the inbox.
     pub inbox: u32,
-    /// The first order in the inbox that is not carried out.
+    /// The first command in the inbox that is not obeyed.
     pub inbox_at: i64,
+    /// Which of those behind it are: the lowest bit is that of the next offset.
+    pub inbox_done: u64,
 }
 
 impl Kept {
@@ -88,6 +91,7 @@ impl Kept {
     fn encode(&self, data: &mut Vec<u8>) {
         let marks = self.marks();
         let mut bits = u64::from(self.parked) * PARKED + u64::from(self.inbox_at > 0) * INBOX;
+        bits |= u64::from(self.inbox_done > 0) * INBOX_DONE;
         for (index, mark) in (FIRST_MARK..).zip(marks) {
             bits |= u64::from(mark != 0) << index;
         }
@@ -95,12 +99,16 @@ impl Kept {
         if self.inbox_at > 0 {
             put(data, self.inbox_at.unsigned_abs());
         }
+        if self.inbox_done > 0 {
+            put(data, self.inbox_done);
+        }
         marks.into_iter().filter(|mark| *mark != 0).for_each(|mark| put(data, u64::from(mark)));
     }
 
     fn decode(data: &mut &[u8]) -> Option<Self> {
         let bits = take(data).filter(|bits| *bits < 1 << (FIRST_MARK + MARKS as u32))?;
         let inbox_at = if bits & INBOX == 0 { 0 } else { i64::try_from(take(data)?).ok()? };
+        let inbox_done = if bits & INBOX_DONE == 0 { 0 } else { take(data)? };
         let mut marks = [0; MARKS];
         for (index, mark) in (FIRST_MARK..).zip(&mut marks) {
             if bits & 1 << index != 0 {
@@ -108,7 +116,7 @@ impl Kept {
             }
         }
         let [seen, state, retry, order, inbox] = marks;
-        Some(Self { parked: bits & PARKED != 0, seen, state, retry, order, inbox, inbox_at })
+        Some(Self { parked: bits & PARKED != 0, seen, state, retry, order, inbox, inbox_at, inbox_done })
     }
 }
 

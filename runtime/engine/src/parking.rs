@@ -87,8 +87,8 @@ pub trait Parked<M>: fmt::Debug {
     /// The highest number in a lane.
     fn last(&self, partition: Partition, lane: u64) -> Option<u64>;
 
-    /// Whether the message that was read at this offset is parked.
-    fn holds(&self, partition: Partition, offset: i64) -> bool;
+    /// Lane and number of the message that was read at this offset, if it is parked.
+    fn stands(&self, partition: Partition, offset: i64) -> Option<(u64, u64)>;
 
     /// Lanes whose first message is due at `until_ms` or before, in order, behind `after`; at most `most`.
     fn due(&self, partition: Partition, after: Option<Due>, until_ms: i64, most: usize) -> Vec<Due>;
@@ -114,8 +114,8 @@ impl<M> Parked<M> for NothingParked {
         None
     }
 
-    fn holds(&self, _: Partition, _: i64) -> bool {
-        false
+    fn stands(&self, _: Partition, _: i64) -> Option<(u64, u64)> {
+        None
     }
 
     fn due(&self, _: Partition, _: Option<Due>, _: i64, _: usize) -> Vec<Due> {

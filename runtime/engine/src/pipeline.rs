@@ -4,6 +4,7 @@
 //! The commit of a partition names the lowest unsettled offset, with what is settled above it.
 
 mod commit;
+mod inbox;
 mod marks;
 mod outbox;
 mod parkings;
@@ -16,11 +17,13 @@ mod transaction;
 mod verdicts;
 
 pub use commit::CommitOffset;
+pub use inbox::{Received, WINDOW};
 pub use outbox::Token;
 pub use publish::Refusal;
 pub use task::TaskStatus;
 pub use transaction::Trouble;
 
+use crate::inbox::{Answer, CommandId};
 use crate::intake::Opened;
 use crate::message::{Epoch, MessageId, Now, Partition};
 use crate::parking;
@@ -33,6 +36,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use commit::InFlight;
+use inbox::Inboxes;
 use outbox::Outbox;
 use revoke::Revoke;
 use rounds::Rounds;
@@ -139,6 +143,16 @@ pub enum Action {
         partition: Partition,
         /// Where the messages were read.
         offsets: Arc<[i64]>,
+    },
+    /// Write these answers to the partition's inbox ([`crate::inbox::encode_answer`]), into the present transaction; the reports
+    /// of all of them come back under this token.
+    Answer {
+        /// The records.
+        token: Token,
+        /// The input partition; its inbox has the same number.
+        partition: Partition,
+        /// To which commands.
+        answers: Arc<[(CommandId, Answer)]>,
     },
     /// This is committed: from now on [`Parked`](crate::parking::Parked) must answer for it. Then tell every shard, by
     /// [`Shard::parked`](crate::shard::Shard::parked).
@@ -266,6 +280,7 @@ pub struct Pipeline<M> {
     transactions: Option<Transactions>,
     /// With at-least-once, where ids or state are kept.
     rounds: Option<Rounds>,
+    inboxes: Inboxes,
     /// Fetching is paused by the byte budget: silence is no stall.
     gated: bool,
 }
@@ -277,6 +292,7 @@ impl<M> Pipeline<M> {
         Self {
             transactions: Transactions::of(policy.guarantee),
             rounds: Rounds::of(&policy),
+            inboxes: Inboxes::default(),
             policy,
             shards,
             timing,

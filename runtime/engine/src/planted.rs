@@ -168,6 +168,18 @@ bugs! {
     DrainEarly,
     /// Runs what was loaded behind a message that is parked anew.
     KeepLoaded,
+    /// Runs a message that was dropped by hand in a transaction that is not committed yet.
+    RunDropped,
+    /// Runs a message that is held until somebody acts.
+    RunHeld,
+    /// Puts a message that is to run again before those that are parked of its key.
+    ReturnFirst,
+    /// Takes a message that is to run again for a duplicate of itself.
+    ReturnIsDuplicate,
+    /// Obeys a command, and commits that without its place in the inbox.
+    OmitInbox,
+    /// Commits a place in the inbox behind commands that are not obeyed yet.
+    PassUnobeyed,
     /// Forgets how often a parked message has failed.
     ForgetAttempts,
     /// Writes no tombstones.

@@ -195,6 +195,8 @@ pub struct Retry {
 pub enum Spent {
     /// To the dead-letter topic; its followers go on.
     DeadLetter,
+    /// Parked, with its followers behind it, until somebody acts. Needs parking ([`Policy::parks`]).
+    Hold,
     /// Logged, counted, dropped; its followers go on.
     Discard,
 }

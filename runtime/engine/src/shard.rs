@@ -5,16 +5,18 @@
 
 mod batch;
 mod complete;
+mod inbox;
 mod lanes;
 mod parked;
 
 pub use batch::{Delivery, Next, Plan};
 pub use complete::{CallFailure, Outcome, Report, Retried, Settled};
+pub use inbox::Order;
 
 use crate::dedup::Seen;
 use crate::message::{Epitaph, Epoch, Failure, Fate, MessageId, Now, Partition, Reason, Ticket};
 use crate::planted::Bug;
-use crate::policy::Policy;
+use crate::policy::{Policy, Spent};
 use crate::ranges::Ranges;
 use crate::state::{self, Change, Overlay, Staged};
 use alloc::boxed::Box;
@@ -331,8 +333,7 @@ impl<M> Shard<M> {
         });
         self.mark_seen(&ticket, now);
         self.resolve(&ticket);
-        let discard = self.policy.retry.then == crate::policy::Spent::Discard
-            && matches!(reason, Reason::Attempts | Reason::Age | Reason::Trap | Reason::Timeout | Reason::Oversized);
+        let discard = self.policy.retry.then == Spent::Discard && reason.is_of_retries();
         if let Some(lane) = self.lanes.get(place) {
             lane.follows_dead_letter = true;
             if discard || self.policy.has(Bug::OpenBeforeLetterAck) {

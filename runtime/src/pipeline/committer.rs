@@ -15,7 +15,7 @@ use super::sink::{Ended, Sink};
 use super::witness::{Told, Witness};
 use super::{Serving, Trouble, show};
 use crate::admin::health::Heartbeat;
-use crate::admin::metrics::{CommitResult, LocalHistogram, PipelineMetrics};
+use crate::admin::metrics::{CommitResult, DeadLetterReason, LocalHistogram, PipelineMetrics};
 use crate::broker::{BrokerError, BrokerErrorKind, OffsetCommit, Refusal};
 use crate::config::HeaderStyle;
 use crate::fail::{Point, pass};
@@ -267,8 +267,10 @@ impl Worker {
 
     fn count_fate(&self, fate: &Fate) {
         self.ledger.metrics.settled.add(fate.into(), 1);
-        if let Fate::DeadLetter(epitaph) = fate {
-            self.ledger.metrics.dead_letters.add(epitaph.reason.into(), 1);
+        if let Fate::DeadLetter(epitaph) = fate
+            && let Some(reason) = DeadLetterReason::of(epitaph.reason)
+        {
+            self.ledger.metrics.dead_letters.add(reason, 1);
         }
     }
 

@@ -337,8 +337,8 @@ impl Parked<Payload> for Memory {
         self.lanes(partition)?.ask(|index| Ok(index.last(lane)))
     }
 
-    fn holds(&self, partition: Partition, offset: i64) -> bool {
-        self.lanes(partition).is_some_and(|lanes| lanes.ask(|index| index.holds(offset)))
+    fn stands(&self, partition: Partition, offset: i64) -> Option<(u64, u64)> {
+        self.lanes(partition)?.ask(|index| index.stands(offset))
     }
 
     fn due(&self, partition: Partition, after: Option<Due>, until_ms: i64, most: usize) -> Vec<Due> {

@@ -168,10 +168,10 @@ fn foreign_damaged_and_hostile_text_is_refused() {
         ("a holder with more than a u32", forged(&[1, 1, (1 << 32) + 1]), Unusable::Damaged),
         ("no log", forged(&[1, 1, 0]), Unusable::Damaged),
         ("nothing of what is kept", forged(&[1, 1, 0, 5]), Unusable::Damaged),
-        ("what is kept, of a later version", forged(&[1, 1, 0, 5, 1 << 7]), Unusable::Damaged),
+        ("what is kept, of a later version", forged(&[1, 1, 0, 5, 1 << 8]), Unusable::Damaged),
         ("no place in the inbox", forged(&[1, 1, 0, 5, 2]), Unusable::Damaged),
         ("a place in the inbox that is none", forged(&[1, 1, 0, 5, 2, 1 << 63]), Unusable::Damaged),
-        ("a mark of more than 32 bits", forged(&[1, 1, 0, 5, 4, 1 << 32]), Unusable::Damaged),
+        ("a mark of more than 32 bits", forged(&[1, 1, 0, 5, 8, 1 << 32]), Unusable::Damaged),
         ("half a run", forged(&[1, 1, 0, 5, 0, 4]), Unusable::Damaged),
         ("an empty gap", forged(&[1, 1, 0, 5, 0, 0, 4]), Unusable::Damaged),
         ("an empty run", forged(&[1, 1, 0, 5, 0, 4, 0]), Unusable::Damaged),
@@ -195,18 +195,27 @@ fn foreign_damaged_and_hostile_text_is_refused() {
 
 #[test]
 fn what_is_kept_is_read_back_whatever_of_it_there_is() {
-    let whole =
-        Kept { parked: true, seen: 1, state: 300, retry: u32::MAX, order: 7, inbox: 1 << 31, inbox_at: i64::MAX };
-    for bits in 0..128u32 {
+    let whole = Kept {
+        parked: true,
+        seen: 1,
+        state: 300,
+        retry: u32::MAX,
+        order: 7,
+        inbox: 1 << 31,
+        inbox_at: i64::MAX,
+        inbox_done: u64::MAX,
+    };
+    for bits in 0..256u32 {
         let mark = |index: u32, mark: u32| if bits & 1 << index == 0 { 0 } else { mark };
         let kept = Kept {
             parked: bits & 1 != 0,
             inbox_at: if bits & 2 == 0 { 0 } else { whole.inbox_at },
-            seen: mark(2, whole.seen),
-            state: mark(3, whole.state),
-            retry: mark(4, whole.retry),
-            order: mark(5, whole.order),
-            inbox: mark(6, whole.inbox),
+            inbox_done: if bits & 4 == 0 { 0 } else { whole.inbox_done },
+            seen: mark(3, whole.seen),
+            state: mark(4, whole.state),
+            retry: mark(5, whole.retry),
+            order: mark(6, whole.order),
+            inbox: mark(7, whole.inbox),
         };
         let metadata = Metadata { sequence: 3, kept, settled: ranges(&[(8, 10)]), ..Metadata::default() };
         assert_eq!(Metadata::decode(&metadata.encode(7), 7, 10), Ok(metadata));

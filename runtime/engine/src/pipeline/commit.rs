@@ -98,9 +98,12 @@ impl<M> Pipeline<M> {
             }
             let held = if in_good_order { None } else { task.held(&progress) };
             let (sequence, known, log) = (task.sequence + 1, task.partitions, task.log);
-            let metadata =
-                Metadata { sequence, partitions: known, held, log, kept: task.kept, settled: progress.settled.clone() }
-                    .encode(progress.point);
+            let mut kept = task.kept;
+            if self.policy.has(Bug::OmitInbox) {
+                (kept.inbox_at, kept.inbox_done) = (0, 0);
+            }
+            let metadata = Metadata { sequence, partitions: known, held, log, kept, settled: progress.settled.clone() }
+                .encode(progress.point);
             let was_paused = task.is_paused();
             task.map_bytes = metadata.len() as u32;
             let limit = if task.map_full { MAP_FREE_BYTES } else { MAP_FULL_BYTES };

@@ -4,6 +4,7 @@
 use super::outbox::Token;
 use super::transaction::{Phase, Transactions};
 use super::{Action, Pipeline, Refusal, task};
+use crate::inbox::{Answer, CommandId};
 use crate::message::{Epoch, Fate, MessageId, Now, Partition, Ticket};
 use crate::planted::Bug;
 use crate::policy::Scope;
@@ -25,8 +26,11 @@ const STATE: u64 = 1 << 62;
 /// And this one tombstones of parked messages.
 const PARKED: u64 = 1 << 61;
 
+/// And this one answers to commands.
+const ANSWERS: u64 = 1 << 60;
+
 impl Token {
-    /// Whether it names records of seen ids or of state, or tombstones.
+    /// Whether it names records of seen ids or of state, tombstones, or answers.
     #[must_use]
     pub const fn is_mark(self) -> bool {
         self.0 & MARK != 0
@@ -42,6 +46,12 @@ impl Token {
     #[must_use]
     pub const fn is_unparked(self) -> bool {
         self.is_mark() && self.0 & PARKED != 0
+    }
+
+    /// Whether it names answers to commands.
+    #[must_use]
+    pub const fn is_answer(self) -> bool {
+        self.is_mark() && self.0 & ANSWERS != 0
     }
 }
 
@@ -64,6 +74,7 @@ pub(super) enum What {
     State(Arc<[Change]>),
     /// Tombstones.
     Unparked(Arc<[i64]>),
+    Answered(Arc<[(CommandId, Answer)]>),
 }
 
 impl What {
@@ -73,6 +84,7 @@ impl What {
             Self::Seen { .. } => format!("its seen ids: {why}"),
             Self::State(_) => format!("its state: {why}"),
             Self::Unparked(_) => format!("its parked messages: {why}"),
+            Self::Answered(_) => format!("answers to commands: {why}"),
         }
     }
 }
@@ -84,7 +96,7 @@ impl Written {
         match self.what.clone() {
             What::Seen { ids, time_ms } => Some(Action::Marked { partition, ids, time_ms }),
             What::State(changes) => Some(Action::Kept { partition, changes }),
-            What::Unparked(_) => None,
+            What::Unparked(_) | What::Answered(_) => None,
         }
     }
 }
@@ -113,11 +125,12 @@ impl Marks {
         self.records.clear();
     }
 
-    fn write(&mut self, partition: Partition, epoch: Epoch, what: What) -> Token {
+    pub(super) fn write(&mut self, partition: Partition, epoch: Epoch, what: What) -> Token {
         self.tokens += 1;
         let (kind, open) = match &what {
             What::State(changes) => (STATE, changes.len()),
             What::Unparked(offsets) => (PARKED, offsets.len()),
+            What::Answered(answers) => (ANSWERS, answers.len()),
             What::Seen { .. } => (0, 1),
         };
         let token = Token(MARK | kind | self.tokens);
@@ -228,6 +241,7 @@ impl<M> Pipeline<M> {
                 marks.write_seen((partition, epoch), &ids, actions);
             }
         }
+        self.write_answers(actions);
     }
 
     /// Whether the report of this record of marks, or of these of state, is waited for: what was given up need not be written.
@@ -272,6 +286,11 @@ impl<M> Pipeline<M> {
         };
         if let Some(poisoned) = transactions.poisoned.take() {
             return self.end_poisoned(poisoned, now, actions);
+        }
+        if token.is_answer() {
+            // Nothing but the answer is lost.
+            self.inboxes.silence(partition);
+            return self.transaction_failed(why, now, actions);
         }
         self.refused_for_now(&why, actions);
         if let Some(task) = self.tasks.get_mut(&partition).filter(|t| t.epoch == epoch) {

@@ -166,6 +166,7 @@ impl<M> Pipeline<M> {
     pub fn released(&mut self) {
         for partition in self.revoke.take().map(|r| r.partitions).unwrap_or_default() {
             self.tasks.remove(&partition);
+            self.inboxes.forget(partition);
             if let Some(transactions) = &mut self.transactions {
                 transactions.forget(partition);
             }
@@ -204,6 +205,7 @@ impl<M> Pipeline<M> {
                 touched |= task.touched;
                 actions.push(Action::Close { partition: *partition, epoch: task.epoch });
             }
+            self.inboxes.forget(*partition);
             if let Some(transactions) = &mut self.transactions {
                 transactions.forget(*partition);
             }

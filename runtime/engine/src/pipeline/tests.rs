@@ -31,6 +31,7 @@
 mod chance;
 mod commits;
 mod exactly;
+mod inbox;
 mod kept;
 mod letters;
 mod marks;
@@ -69,6 +70,8 @@ struct Rig {
     now: Now,
     tokens: Vec<Token>,
     actions: Vec<Action>,
+    /// What the last commit says of the inbox of its first partition.
+    kept: (u32, i64, u64),
 }
 
 fn at_least_once() -> Policy {
@@ -77,7 +80,13 @@ fn at_least_once() -> Policy {
 
 fn rig() -> Rig {
     let now = Now { steady_ms: 0, wall_ms: 1_000_000 };
-    Rig { pipeline: Pipeline::new(at_least_once(), 2, TIMING), now, tokens: Vec::new(), actions: Vec::new() }
+    Rig {
+        pipeline: Pipeline::new(at_least_once(), 2, TIMING),
+        now,
+        tokens: Vec::new(),
+        actions: Vec::new(),
+        kept: (0, 0, 0),
+    }
 }
 
 /// Runs a script against a ledger with two shards and commits every 100 ms.
@@ -140,6 +149,7 @@ impl Rig {
                 assert_eq!(self.pipeline.publish(settled, 3, now, actions), None);
             }
             ["park" | "known", ..] => self.park(&words),
+            ["inbox" | "cmd" | "note" | "obeyed" | "denied", ..] => answer = self.command(&words),
             ["ack", token] => {
                 let token = token_of(&self.tokens, token);
                 let letter = self.pipeline.publication(token).is_some_and(|s| matches!(s.fate, Fate::DeadLetter(_)));
@@ -249,24 +259,19 @@ impl Rig {
             Action::Keep { token, partition, changes } => {
                 format!("keep {} of {}{}", self.name(*token), named(*partition), changes_of(changes))
             }
-            Action::Park { token } => format!("park {}", self.name(*token)),
-            Action::Unpark { token, partition, offsets } => {
-                let text = format!("unpark {} of {}", self.name(*token), named(*partition));
-                offsets.iter().fold(text, |text, at| format!("{text} {at}"))
-            }
-            Action::Parked { partition, epoch, changes } => {
-                let text = format!("parked {}@{}", named(*partition), epoch.0);
-                changes.iter().fold(text, |text, change| {
-                    let resolved = if change.written.is_none() { "-" } else { "" };
-                    format!("{text} {}:{}{resolved}", change.offset, change.number)
-                })
+            Action::Answer { .. } | Action::Parked { .. } | Action::Park { .. } | Action::Unpark { .. } => {
+                self.told_of_parked(action)
             }
             Action::Kept { partition, changes } => format!("kept {}{}", named(*partition), changes_of(changes)),
             Action::Condemn { partition, offsets } => {
                 offsets.iter().fold(format!("condemn {}", named(*partition)), |text, at| format!("{text} {at}"))
             }
             Action::Marked { partition, ids, .. } => format!("marked {}{}", named(*partition), ids_of(ids)),
-            Action::Commit { number, offsets } => format!("commit {number}:{}", offsets_of(offsets)),
+            Action::Commit { number, offsets } => {
+                let read = Metadata::decode(&offsets[0].metadata, offsets[0].offset, i64::MAX).unwrap();
+                self.kept = (read.kept.inbox, read.kept.inbox_at, read.kept.inbox_done);
+                format!("commit {number}:{}", offsets_of(offsets))
+            }
             Action::CommitAndRelease { offsets, partitions } => {
                 let given: Vec<String> = partitions.iter().map(|p| named(*p)).collect();
                 format!("release {}:{}", given.join(" "), offsets_of(offsets))
@@ -304,6 +309,28 @@ impl Rig {
             Action::Stalled { partition, position, end } => {
                 format!("stalled {} at {position} of {end}", named(*partition))
             }
+        }
+    }
+
+    fn told_of_parked(&mut self, action: &Action) -> String {
+        match action {
+            Action::Park { token } => format!("park {}", self.name(*token)),
+            Action::Unpark { token, partition, offsets } => {
+                let text = format!("unpark {} of {}", self.name(*token), named(*partition));
+                offsets.iter().fold(text, |text, at| format!("{text} {at}"))
+            }
+            Action::Answer { token, partition, answers } => {
+                let text = format!("answer {} of {}", self.name(*token), named(*partition));
+                answers.iter().fold(text, |text, (id, answer)| format!("{text} {}={answer:?}", id.0[0]))
+            }
+            Action::Parked { partition, epoch, changes } => {
+                let text = format!("parked {}@{}", named(*partition), epoch.0);
+                changes.iter().fold(text, |text, change| {
+                    let resolved = if change.written.is_none() { "-" } else { "" };
+                    format!("{text} {}:{}{resolved}", change.offset, change.number)
+                })
+            }
+            _ => unreachable!(),
         }
     }
 }

@@ -4,7 +4,9 @@ use super::lanes::{Lane, Phase, Place};
 use super::parked::Parking;
 use super::{Shard, Slot};
 use crate::message::{Failure, Fate, Now, Reason, Ticket};
+use crate::parking::HELD;
 use crate::planted::Bug;
+use crate::policy::Spent;
 use crate::retry::{self, split_mix};
 use crate::state::{Change, Staged};
 use alloc::collections::BTreeSet;
@@ -253,6 +255,18 @@ impl<M> Shard<M> {
                             let due = if self.policy.has(Bug::RetryAtOnce) { now.steady_ms } else { due };
                             self.wait(slot, due, &mut undone);
                         }
+                        retry::Next::Spent(reason) if self.holds(reason) => {
+                            report.retried += 1;
+                            if slot.item.stays {
+                                // There is no place for it before what is parked.
+                                let due = now.steady_ms.saturating_add(self.policy.retry.max_ms);
+                                self.note_retry(&slot, due);
+                                self.wait(slot, due, &mut undone);
+                            } else if self.lane_of(&slot).is_some() {
+                                let due_ms = if self.policy.has(Bug::RunHeld) { now.wall_ms } else { HELD };
+                                settled.push(self.park(slot.lane, slot.item, due_ms));
+                            }
+                        }
                         retry::Next::Spent(reason) => {
                             // A partition that is gone by now: unsettled, the next owner runs it.
                             if self.lane_of(&slot).is_some() {
@@ -268,6 +282,11 @@ impl<M> Shard<M> {
         self.let_go(&touched);
         self.staged = Staged::default();
         report
+    }
+
+    /// Whether what is spent waits until somebody acts.
+    fn holds(&self, reason: Reason) -> bool {
+        self.policy.retry.then == Spent::Hold && self.parking.is_some() && reason.is_of_retries()
     }
 
     /// Whether it is due too late to wait in memory.

@@ -33,28 +33,28 @@ const LOOK_AGAIN_MS: u64 = 20;
 
 /// What of a lane is decided and not known to be committed.
 #[derive(Debug, Clone, Copy, Default)]
-struct Pending {
+pub(super) struct Pending {
     /// Numbers up to this one are resolved.
-    resolved: u64,
+    pub(super) resolved: u64,
     /// The highest number that was given; 0: none.
     last: u64,
     /// From this number on nothing is known to be committed; 0: all is. Another thread may have made it known to [`Parked`]
     /// already.
     unknown: u64,
     /// Its first message has this number, and is written anew: what is committed of the lane is not to be run.
-    stale: u64,
+    pub(super) stale: u64,
     /// Changes without word of their commit.
-    open: u32,
+    pub(super) open: u32,
 }
 
 impl Pending {
     /// Whether what has this number is known to be committed.
-    const fn knows(&self, number: u64) -> bool {
+    pub(super) const fn knows(&self, number: u64) -> bool {
         self.unknown == 0 || number < self.unknown
     }
 
     /// The next number is given.
-    const fn give(&mut self, number: u64) {
+    pub(super) const fn give(&mut self, number: u64) {
         self.last = number;
         if self.unknown == 0 {
             self.unknown = number;
@@ -76,6 +76,10 @@ pub(super) struct Parking {
     turn: Option<Partition>,
     /// The shard's number, and how many there are.
     place: (u32, u32),
+    /// Messages that are dropped by hand, without word of the commit.
+    pub(super) dropped: BTreeSet<(LaneId, u64)>,
+    /// Dead letters that are to run again, the same.
+    pub(super) returned: BTreeSet<(Partition, i64)>,
 }
 
 impl Parking {
@@ -87,10 +91,16 @@ impl Parking {
             full: false,
             turn: None,
             place: (0, 1),
+            dropped: BTreeSet::new(),
+            returned: BTreeSet::new(),
         }
     }
 
-    fn pending(&self, id: LaneId) -> Pending {
+    pub(super) fn change(&mut self, id: LaneId) -> &mut Pending {
+        self.lanes.entry(id).or_default()
+    }
+
+    pub(super) fn pending(&self, id: LaneId) -> Pending {
         self.lanes.get(&id).copied().unwrap_or_default()
     }
 
@@ -107,6 +117,8 @@ impl Parking {
 
     pub(super) fn purge(&mut self, task: Partition) {
         self.lanes.retain(|id, _| id.task != task);
+        self.dropped.retain(|(id, _)| id.task != task);
+        self.returned.retain(|(partition, _)| *partition != task);
     }
 }
 
@@ -121,6 +133,23 @@ pub(super) enum Arrival {
     Follows(u64),
     /// It is parked itself.
     Known,
+}
+
+/// The papers of a parked message.
+pub(super) fn ticket<M>(id: LaneId, epoch: Epoch, loaded: &Loaded<M>) -> Ticket {
+    Ticket {
+        partition: id.task,
+        shared: false,
+        offset: loaded.offset,
+        epoch,
+        lane: id.hash,
+        id: loaded.id,
+        refused: loaded.refused,
+        alone: false,
+        parked: loaded.waiting.number,
+        size: loaded.size,
+        timestamp_ms: loaded.timestamp_ms,
+    }
 }
 
 impl<M> Shard<M> {
@@ -146,6 +175,10 @@ impl<M> Shard<M> {
         let Some(parking) = self.parking.as_mut().filter(|_| present) else { return };
         for change in changes {
             let id = LaneId { task: partition, hash: change.lane };
+            match change.written {
+                Some(_) => parking.returned.remove(&(partition, change.offset)),
+                None => parking.dropped.remove(&(id, change.number)),
+            };
             let Some(pending) = parking.lanes.get_mut(&id) else { continue };
             pending.open = pending.open.saturating_sub(1);
             match change.written {
@@ -252,26 +285,20 @@ impl<M> Shard<M> {
         let due: Vec<Loaded<M>> = loaded.into_iter().take_while(due).collect();
         let Some(last) = due.last().map(|message| message.waiting.number) else { return };
         lane.drained = Some(last);
-        let condemned = self.condemned.get(&id.task);
-        for message in due.into_iter().rev() {
-            let Loaded { offset, id: message_id, refused, size, timestamp_ms, waiting, message } = message;
-            let condemned = condemned.is_some_and(|all| all.binary_search(&offset).is_ok());
-            let ticket = Ticket {
-                partition: id.task,
-                shared: false,
-                offset,
-                epoch,
-                lane: id.hash,
-                id: message_id,
-                refused: if condemned { Some(Reason::Undeliverable) } else { refused },
-                alone: false,
-                parked: waiting.number,
-                size,
-                timestamp_ms,
-            };
-            let Waiting { history, failure, .. } = waiting;
+        let (condemned, runs_dropped) = (self.condemned.get(&id.task), self.policy.has(Bug::RunDropped));
+        for loaded in due.into_iter().rev() {
+            let mut ticket = ticket(id, epoch, &loaded);
+            let is_dropped = |parking: &Parking| parking.dropped.contains(&(id, ticket.parked));
+            if self.parking.as_ref().is_some_and(is_dropped) && !runs_dropped {
+                continue;
+            }
+            if condemned.is_some_and(|all| all.binary_search(&ticket.offset).is_ok()) {
+                ticket.refused = Some(Reason::Undeliverable);
+            }
+            let Loaded { waiting: Waiting { history, failure, .. }, message, .. } = loaded;
             let forgets = self.policy.has(Bug::ForgetAttempts);
-            let trouble = (history.failures > 0 && !forgets).then(|| Box::new(Trouble { history, failure }));
+            let trouble =
+                (history.first_failed_ms.is_some() && !forgets).then(|| Box::new(Trouble { history, failure }));
             lane.queue.push_front(Item { ticket, message, trouble, alone: false, stays: false });
         }
     }
@@ -288,23 +315,40 @@ impl<M> Shard<M> {
         if first.is_none() && !uncommitted || self.policy.has(Bug::OvertakeParked) {
             return Arrival::Runs;
         }
-        if parked.holds(ticket.partition, ticket.offset) {
+        if parked.stands(ticket.partition, ticket.offset).is_some() {
             return Arrival::Known;
         }
         if first.is_some_and(|first| ticket.offset < first.offset) {
             return Arrival::Precedes;
         }
-        let last = parked.last(id.task, id.hash).unwrap_or(0);
-        Arrival::Follows(last.max(pending.last).max(taken) + 1)
+        Arrival::Follows(self.next_number(id, parked))
+    }
+
+    /// The number of what is parked next behind all that is parked of a lane.
+    pub(super) fn next_number(&mut self, id: LaneId, parked: &dyn Parked<M>) -> u64 {
+        let Some(parking) = &self.parking else { return 1 };
+        let pending = parking.pending(id);
+        let taken = self.drained(id).unwrap_or(0).max(pending.resolved);
+        parked.last(id.task, id.hash).unwrap_or(0).max(pending.last).max(taken) + 1
+    }
+
+    /// Up to which number the messages of a lane are loaded, if it drains.
+    pub(super) fn drained(&mut self, id: LaneId) -> Option<u64> {
+        let place = self.lanes.find(id)?;
+        self.lanes.get(place)?.drained
     }
 
     /// Parks the message that failed and was the first of its lane. Its lane goes on with what arrived, once nothing of it
     /// runs: what was loaded is still parked.
     pub(super) fn park_failed(&mut self, place: Place, item: Item<M>, due_ms: u64, now: Now) -> Settled<M> {
+        let wait_ms = i64::try_from(due_ms.saturating_sub(now.steady_ms)).unwrap_or(i64::MAX);
+        self.park(place, item, now.wall_ms.saturating_add(wait_ms).min(HELD - 1))
+    }
+
+    /// The same, until this time by the wall clock, or [`HELD`].
+    pub(super) fn park(&mut self, place: Place, item: Item<M>, due_ms: i64) -> Settled<M> {
         let Item { ticket, message, trouble, .. } = item;
         let Trouble { history, failure } = trouble.map(|t| *t).unwrap_or_default();
-        let wait_ms = i64::try_from(due_ms.saturating_sub(now.steady_ms)).unwrap_or(i64::MAX);
-        let due_ms = now.wall_ms.saturating_add(wait_ms).min(HELD - 1);
         let id = LaneId { task: ticket.task(), hash: ticket.lane };
         let mut drained = 0;
         if let Some(lane) = self.lanes.get(place) {

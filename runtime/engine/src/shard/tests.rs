@@ -17,6 +17,7 @@
 //! | `open P EPOCH START [FROM..TO]..`, `close P EPOCH` | |
 //! | `marked MESSAGE..` | their ids are committed |
 //! | `commit` | what was parked and resolved since the last one: LANE:NUMBER, with `-` where it is resolved |
+//! | `release MESSAGE`, `drop MESSAGE`, `redrive MESSAGE` | a command to it: its fate, or why not |
 //! | `at MS`, `wall MS` | sets the clocks; `at` moves both |
 //! | `load` | lanes, waiting, letters, ids |
 
@@ -24,6 +25,7 @@
 
 mod batches;
 mod failures;
+mod inbox;
 mod lanes;
 mod ownership;
 mod parked;
@@ -128,6 +130,7 @@ impl Rig {
             "took" => return self.quietly(|r| r.took_us = words[0].parse().unwrap()),
             "put_off" => return self.quietly(|r| r.shard.put_off()),
             "commit" => return self.commit(),
+            "release" | "drop" | "redrive" => return self.command(verb, words[0]),
             "marked" => return self.quietly(|r| r.marked(&words)),
             "open" | "close" | "ack" => return self.quietly(|r| r.ownership(verb, &words)),
             "end" => {

@@ -6,17 +6,20 @@ use crate::broker::Refusal;
 use crate::wasm::{CallFailure, HandlerMetrics, MetricKind, MetricSnapshot, MetricValue};
 use keyrail_engine::message;
 
-impl From<message::Reason> for DeadLetterReason {
-    fn from(reason: message::Reason) -> Self {
+impl DeadLetterReason {
+    /// Why a message is a dead letter. What is dropped by hand is none.
+    #[must_use]
+    pub const fn of(reason: message::Reason) -> Option<Self> {
         match reason {
-            message::Reason::Attempts => Self::Attempts,
-            message::Reason::Age => Self::Age,
-            message::Reason::Rejected => Self::Rejected,
-            message::Reason::Expired => Self::Expired,
-            message::Reason::Trap => Self::Trap,
-            message::Reason::Timeout => Self::Timeout,
-            message::Reason::Oversized => Self::Oversized,
-            message::Reason::Undeliverable => Self::Undeliverable,
+            message::Reason::Attempts => Some(Self::Attempts),
+            message::Reason::Age => Some(Self::Age),
+            message::Reason::Rejected => Some(Self::Rejected),
+            message::Reason::Expired => Some(Self::Expired),
+            message::Reason::Trap => Some(Self::Trap),
+            message::Reason::Timeout => Some(Self::Timeout),
+            message::Reason::Oversized => Some(Self::Oversized),
+            message::Reason::Undeliverable => Some(Self::Undeliverable),
+            message::Reason::Dropped => None,
         }
     }
 }

@@ -208,8 +208,10 @@ impl<I: StateIndex> Index<I> {
         if self.is_empty() { None } else { self.summary().line(lane).map(|line| line.last) }
     }
 
-    pub(super) fn holds(&self, offset: i64) -> Result<bool, Error> {
-        if self.is_empty() { Ok(false) } else { Ok(self.store.get(&origin_key(offset))?.is_some()) }
+    /// Lane and number of a message.
+    pub(super) fn stands(&self, offset: i64) -> Result<Option<(u64, u64)>, Error> {
+        let found = if self.is_empty() { None } else { self.stand(offset)? };
+        Ok(found.map(|stand| (stand.lane, stand.number)))
     }
 
     pub(super) fn due(&self, after: Option<Due>, until_ms: i64, most: usize) -> Vec<Due> {

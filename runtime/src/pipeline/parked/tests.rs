@@ -119,7 +119,7 @@ fn what_is_read_is_loaded_as_it_was_and_a_tombstone_resolves_it() {
     assert_eq!(memory.first(partition, lane, 1), Some(first));
     assert_eq!(memory.first(partition, lane, 2), Some(First { number: 2, offset: 8, due_ms: AT_ONCE }));
     assert_eq!((memory.first(partition, lane, 3), memory.last(partition, lane)), (None, Some(2)));
-    assert!(memory.holds(partition, 5) && memory.holds(partition, 8) && !memory.holds(partition, 6));
+    assert!([5, 8].iter().all(|at| memory.stands(partition, *at).is_some()) && memory.stands(partition, 6).is_none());
     assert_eq!(memory.due(partition, None, 1_999, 9), []);
     assert_eq!(memory.due(partition, None, 2_000, 9), [(2_000, lane)]);
     assert_eq!(memory.due(partition, Some((2_000, lane)), 9_000, 9), []);
@@ -250,7 +250,7 @@ impl Model {
         let after_ms = (split_mix(chance) % 50) as i64;
         assert_eq!(index.next_due(after_ms), due.iter().map(|(due, _)| *due).find(|due| *due > after_ms));
         let offset = (split_mix(chance) % 60) as i64;
-        assert_eq!(index.holds(offset).unwrap(), self.stand(offset).is_some());
+        assert_eq!(index.stands(offset).unwrap().is_some(), self.stand(offset).is_some());
         assert_eq!(index.figures().0, self.0.len() as u64);
     }
 }

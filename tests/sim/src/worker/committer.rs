@@ -395,7 +395,7 @@ impl Committer {
             | Action::GivenUp { .. }
             | Action::Restart(_)
             | Action::Fenced(_) => return self.act_in_transaction(action, more, mail, env),
-            Action::Park { .. } | Action::Unpark { .. } | Action::Parked { .. } => {
+            Action::Park { .. } | Action::Unpark { .. } | Action::Parked { .. } | Action::Answer { .. } => {
                 return self.act_on_parked(action, more, mail, env);
             }
             Action::Close { partition, epoch } => {

@@ -115,8 +115,8 @@ impl Parked<Payload> for ParkStore {
         self.with(partition, |task| task.lane(lane, 0).next_back().map(|entry| entry.waiting.number))?
     }
 
-    fn holds(&self, partition: Partition, offset: i64) -> bool {
-        self.with(partition, |task| task.offsets.contains_key(&offset)).unwrap_or(false)
+    fn stands(&self, partition: Partition, offset: i64) -> Option<(u64, u64)> {
+        self.with(partition, |task| task.offsets.get(&offset).copied())?
     }
 
     fn due(&self, partition: Partition, after: Option<Due>, until_ms: i64, most: usize) -> Vec<Due> {

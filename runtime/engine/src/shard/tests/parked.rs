@@ -34,6 +34,11 @@ impl Store {
         }
     }
 
+    /// What is staged is not committed.
+    pub(super) fn give_up(&mut self) {
+        self.staged.clear();
+    }
+
     fn lane(&self, partition: Partition, lane: u64, from: u64) -> impl Iterator<Item = &Loaded<String>> {
         self.committed.range((partition, lane, from)..=(partition, lane, u64::MAX)).map(|(_, loaded)| loaded)
     }
@@ -55,8 +60,9 @@ impl Parked<String> for Store {
         self.lane(partition, lane, 0).last().map(|last| last.waiting.number)
     }
 
-    fn holds(&self, partition: Partition, offset: i64) -> bool {
-        self.committed.iter().any(|((p, ..), loaded)| *p == partition && loaded.offset == offset)
+    fn stands(&self, partition: Partition, offset: i64) -> Option<(u64, u64)> {
+        let found = self.committed.iter().find(|((p, ..), loaded)| *p == partition && loaded.offset == offset);
+        found.map(|((_, lane, number), _)| (*lane, *number))
     }
 
     fn due(&self, partition: Partition, after: Option<Due>, until_ms: i64, most: usize) -> Vec<Due> {
