@@ -34,6 +34,11 @@ pub enum TopicRole {
         /// The input topic.
         input: String,
     },
+    /// Commands to whoever owns a partition of the input; made with as many partitions as that has, and fit only with as many.
+    Inbox {
+        /// The input topic.
+        input: String,
+    },
 }
 
 /// A topic that a pipeline needs.
@@ -68,6 +73,8 @@ pub enum Kept {
     State,
     /// Messages that wait for their next run, or behind one that does.
     Parked,
+    /// Commands, and the answers to them.
+    Commands,
 }
 
 impl TopicRole {
@@ -79,6 +86,7 @@ impl TopicRole {
             Self::Seen { input, window } => Some((Kept::Ids { window: *window }, input)),
             Self::State { input } => Some((Kept::State, input)),
             Self::Parked { input } => Some((Kept::Parked, input)),
+            Self::Inbox { input } => Some((Kept::Commands, input)),
         }
     }
 }
@@ -91,6 +99,7 @@ impl Kept {
             Self::Ids { .. } => "topic of seen ids",
             Self::State => "topic of state",
             Self::Parked => "retry topic",
+            Self::Commands => "inbox",
         }
     }
 
@@ -108,6 +117,7 @@ impl Kept {
             Self::Parked => {
                 "keys have moved to other partitions, and their parked messages have not, so what comes now would overtake them"
             }
+            Self::Commands => "commands to messages of those partitions would reach nobody",
         }
     }
 
@@ -119,6 +129,7 @@ impl Kept {
             Self::Ids { window } => seen_settings(window, segments),
             Self::State => state_settings(),
             Self::Parked => parked_settings(input_limit),
+            Self::Commands => inbox_settings(input_limit),
         }
     }
 
@@ -129,6 +140,7 @@ impl Kept {
             Self::Ids { window } => unfit_seen(settings, window),
             Self::State => unfit_state(settings),
             Self::Parked => unfit_parked(settings),
+            Self::Commands => Vec::new(),
         }
     }
 }
@@ -207,6 +219,21 @@ pub fn unfit_parked(settings: &[(String, String)]) -> Vec<Unfit> {
         unfit.push(Unfit { setting: "delete.retention.ms", has, needs, why });
     }
     unfit
+}
+
+/// Commands and answers stay so long: longer than a pipeline is usually away.
+const INBOX_RETENTION_MS: i64 = 7 * 24 * 3_600_000;
+
+/// The settings of an inbox, by Kafka's names: a message that is to run again is in it with its envelope.
+#[must_use]
+pub fn inbox_settings(input_limit: Option<i64>) -> Vec<(String, String)> {
+    let limit = input_limit.unwrap_or(SEEN_LARGEST).saturating_add(ENVELOPE_BYTES).min(i64::from(i32::MAX));
+    let all = [
+        ("cleanup.policy", "delete".to_owned()),
+        ("max.message.bytes", limit.to_string()),
+        ("retention.ms", INBOX_RETENTION_MS.to_string()),
+    ];
+    all.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 /// Room for the headers that a dead letter gets, beside the record itself.

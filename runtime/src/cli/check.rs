@@ -367,6 +367,7 @@ mod topics {
             TopicRole::Seen { .. } => "seen ids",
             TopicRole::State { .. } => "state",
             TopicRole::Parked { .. } => "parked messages",
+            TopicRole::Inbox { .. } => "commands",
         }
     }
 }

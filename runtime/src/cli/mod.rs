@@ -4,9 +4,11 @@ mod broker;
 mod check;
 mod dev;
 mod format;
+mod hands;
 mod lag;
 mod line;
 mod manual;
+mod parked;
 mod place;
 mod quiet;
 mod report;
@@ -108,6 +110,10 @@ enum Command {
     /// Only while nobody runs it. What it sent before stays sent. With [dedup] say what is to become of the ids that it has
     /// seen: kept, what was done is not done again.
     Rewind(rewind::RewindArgs),
+    /// Let messages that wait in the retry topics run now, or drop them
+    ///
+    /// While the pipeline runs, from anywhere: who owns the partition carries it out, in a transaction, and answers.
+    Parked(parked::ParkedArgs),
     /// Show which topics the pipelines need, and which of them are missing or unfit
     ///
     /// Exits 1 if any is missing or unfit.
@@ -233,6 +239,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Rewind(args) => rewind::rewind(&args).map(ExitCode::from),
         Command::Topics(args) => topics::topics(&args).map(ExitCode::from),
         Command::State(args) => state::state(&args).map(ExitCode::from),
+        Command::Parked(args) => parked::parked(&args).map(ExitCode::from),
         Command::Completions(args) => manual::completions(&args).map(ExitCode::from),
         Command::Man(args) => manual::man(&args).map(ExitCode::from),
         Command::Schema(args) => manual::schema(&args).map(ExitCode::from),

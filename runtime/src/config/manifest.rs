@@ -226,6 +226,12 @@ fn policy(reader: &mut Reader<'_, '_>) -> Policy {
     if policy.order.scope == Scope::Inputs {
         policy.retry.in_place_ms = None;
     }
+    if policy.retry.then == Spent::Hold && !policy.parks() {
+        let problem = "what is held is parked, and this pipeline parks nothing";
+        let cure =
+            "set guarantee = \"exactly-once\" and order.scope = \"topic\", or write \"dead-letter\" or \"discard\"";
+        reader.fault("retry.then", problem, cure);
+    }
     policy.dedup = dedup(reader);
     policy.expires_after_ms = reader.duration_if("expires-after");
     policy.commit.interval_ms = reader.duration("commit.interval");
@@ -337,7 +343,8 @@ fn retry(reader: &mut Reader<'_, '_>, retry: &mut Retry) {
         let path = if reader.has(FIRST) { FIRST } else { "retry.backoff.max" };
         reader.fault(path, "the first wait is longer than the longest", "keep `first` at or below `max`");
     }
-    retry.then = reader.choice("retry.then", &[("dead-letter", Spent::DeadLetter), ("discard", Spent::Discard)]);
+    let ends = [("dead-letter", Spent::DeadLetter), ("discard", Spent::Discard), ("hold", Spent::Hold)];
+    retry.then = reader.choice("retry.then", &ends);
 }
 
 fn dedup(reader: &mut Reader<'_, '_>) -> Option<Dedup> {
@@ -384,7 +391,8 @@ fn parked(reader: &mut Reader<'_, '_>, policy: &Policy, group: &str, input: &[Te
         let cure = format!("give the group a shorter name: a topic's has at most {}", topic::LONGEST);
         reader.faults.push(input.place.fault("input", problem, cure));
     }
-    Some(Parked { topics })
+    let inboxes = input.iter().map(|input| topic::inbox(group, &input.text)).collect();
+    Some(Parked { topics, inboxes })
 }
 
 fn limits(reader: &mut Reader<'_, '_>, timeout_ms: u64) -> Limits {

@@ -252,6 +252,8 @@ pub struct State {
 pub struct Parked {
     /// GROUP.TOPIC.retry, one topic for each of [`Pipeline::input`], in that order.
     pub topics: Vec<String>,
+    /// GROUP.TOPIC.inbox, the same: where commands to what is parked come in, once there was one.
+    pub inboxes: Vec<String>,
 }
 
 /// `[limits]`.

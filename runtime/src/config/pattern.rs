@@ -76,6 +76,7 @@ impl Pipeline {
                 }
                 if let Some(all) = &mut found.parked {
                     all.topics.extend(parked);
+                    all.inboxes.push(topic::inbox(&self.group, name));
                 }
             }
         }

@@ -149,7 +149,14 @@ fn policy(page: &mut Page, policy: &Policy) {
         page.duration("in-place", in_place_ms);
     }
     page.duration("max-age", retry.max_age_ms);
-    page.text("then", if retry.then == Spent::DeadLetter { "dead-letter" } else { "discard" });
+    page.text(
+        "then",
+        match retry.then {
+            Spent::DeadLetter => "dead-letter",
+            Spent::Discard => "discard",
+            Spent::Hold => "hold",
+        },
+    );
 }
 
 fn section_dedup(page: &mut Page, dedup: &Dedup) {

@@ -41,6 +41,11 @@ pub(super) fn retry(group: &str, input: &str) -> String {
     format!("{group}.{input}.retry")
 }
 
+/// The topic of commands to whoever owns a partition.
+pub(super) fn inbox(group: &str, input: &str) -> String {
+    format!("{group}.{input}.inbox")
+}
+
 /// The topic of the ids that were seen.
 pub(super) fn seen(group: &str, input: &str) -> String {
     format!("{group}.{input}.seen")

@@ -1,6 +1,7 @@
 //! The committer thread: keeps the ledger, produces effects, commits.
 
 mod acting;
+mod commands;
 mod keeping;
 mod writing;
 
@@ -8,7 +9,7 @@ use super::clock::Clock;
 use super::grace::Bounds;
 use super::kept::{Kind, Memory};
 use super::letters::Letters;
-use super::link::{Attention, Line, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
+use super::link::{Attention, Line, Obeyed, Over, Payload, ToCommitter, ToConsumer, ToShard, Work, to_broker};
 use super::parked::Produced;
 use super::records;
 use super::sink::{Ended, Sink};
@@ -20,6 +21,7 @@ use crate::broker::{BrokerError, BrokerErrorKind, OffsetCommit, Refusal};
 use crate::config::HeaderStyle;
 use crate::fail::{Point, pass};
 use crate::wasm::Effects;
+pub(super) use commands::Commands;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use keyrail_engine::handover::Gone;
 use keyrail_engine::message::{Fate, Now, Partition};
@@ -60,6 +62,8 @@ pub(super) struct Ledger {
     pub(super) metrics: Arc<PipelineMetrics>,
     pub(super) heartbeat: Heartbeat,
     pub(super) witness: Option<Arc<dyn Witness>>,
+    /// Commands from outside, where messages may be parked.
+    pub(super) commands: Option<Commands>,
 }
 
 /// Names that records and logs carry.
@@ -79,6 +83,8 @@ pub(super) struct Names {
     pub(super) state: Vec<String>,
     /// One retry topic for each input, where messages are parked.
     pub(super) parked: Vec<String>,
+    /// The inbox of each input, the same.
+    pub(super) inboxes: Vec<String>,
     pub(super) style: HeaderStyle,
 }
 
@@ -167,6 +173,7 @@ impl Worker {
         self.collect_reports(Duration::ZERO)?;
         self.collect_end()?;
         self.sweep()?;
+        self.take_commands()?;
         self.ledger.engine.tick(self.ledger.clock.now(), &mut self.actions);
         self.act()?;
         self.take_held()?;
@@ -179,7 +186,8 @@ impl Worker {
     }
 
     fn take(&mut self, event: ToCommitter) -> Result<(), Trouble> {
-        let of_a_shard = matches!(event, ToCommitter::Settled(_) | ToCommitter::Drained { .. });
+        let of_a_shard =
+            matches!(event, ToCommitter::Settled(_) | ToCommitter::Obeyed(..) | ToCommitter::Drained { .. });
         if of_a_shard && !(self.hold.is_empty() && self.ledger.engine.takes_settled()) {
             self.hold.push_back(event);
             return Ok(());
@@ -207,6 +215,9 @@ impl Worker {
             ToCommitter::Known { task, epoch, kept } => {
                 self.memory.open(task, epoch, kept);
                 engine.awaited(task, epoch, now);
+                if let Some(commands) = &mut self.ledger.commands {
+                    commands.runs(task, epoch);
+                }
             }
             ToCommitter::Received(runs) => {
                 for run in runs {
@@ -214,6 +225,7 @@ impl Worker {
                 }
             }
             ToCommitter::Settled(work) => self.publish(work, now)?,
+            ToCommitter::Obeyed(command, result) => self.obeyed(command, *result, now),
             ToCommitter::Drained { partition, epoch } => engine.drained(partition, epoch, now, &mut self.actions),
             ToCommitter::Revoke(partitions) => {
                 (self.revoked, self.revoking) = (Instant::now(), true);
@@ -345,7 +357,7 @@ impl Worker {
     fn perform(&mut self, action: Action) -> Result<(), Trouble> {
         match action {
             Action::DeadLetter { .. } | Action::Mark { .. } | Action::Keep { .. } => Ok(()),
-            Action::Park { .. } | Action::Unpark { .. } => Ok(()),
+            Action::Park { .. } | Action::Unpark { .. } | Action::Answer { .. } => Ok(()),
             Action::Parked { partition, epoch, changes } => self.parked(partition, epoch, &changes),
             Action::Kept { partition: task, changes } => self.kept(task, &changes),
             Action::Condemn { partition, offsets } => self.tell_consumer(ToConsumer::Condemn { partition, offsets }),
@@ -373,13 +385,16 @@ impl Worker {
                 Ok(())
             }
             Action::Restart(partitions) => {
-                let order = &self.ledger.order;
-                partitions.iter().for_each(|(partition, _)| self.memory.suspend(order.task(*partition)));
+                for (partition, _) in &partitions {
+                    self.memory.suspend(self.ledger.order.task(*partition));
+                    self.rests(*partition);
+                }
                 self.tell_consumer(ToConsumer::Restart(partitions))
             }
             Action::Fenced(why) => Err(Trouble::Fenced(why)),
             Action::Close { partition, epoch } => {
                 self.memory.close(self.ledger.order.task(partition), epoch);
+                self.rests(partition);
                 self.ledger.attention.iter().for_each(Attention::ask);
                 self.tell_shards(|| ToShard::Close { partition, epoch })
             }
@@ -406,6 +421,12 @@ impl Worker {
                 show::unblocked(&self.ledger.metrics, &self.ledger.names, partition);
                 Ok(())
             }
+        }
+    }
+
+    fn rests(&mut self, partition: Partition) {
+        if let Some(commands) = &mut self.ledger.commands {
+            commands.rests(partition);
         }
     }
 

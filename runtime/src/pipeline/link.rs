@@ -11,11 +11,12 @@ use crate::record::{Record, TopicPartition};
 use crate::wasm::Effects;
 use crossbeam_channel::{Sender, TrySendError};
 use keyrail_engine::handover::{self, Inbox, Refused};
+use keyrail_engine::inbox::{self, CommandId};
 use keyrail_engine::intake::Opened;
 use keyrail_engine::message::{self, EachHeader, Epoch, MessageId, Partition, Ticket};
 use keyrail_engine::parking;
 use keyrail_engine::ranges::Ranges;
-use keyrail_engine::shard::Settled;
+use keyrail_engine::shard::{Order, Settled};
 use keyrail_engine::state::Change;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -57,9 +58,26 @@ pub(super) enum ToShard {
     Kept { task: Partition, changes: Arc<[Change]> },
     /// This is committed of what is parked, and known.
     Parked { partition: Partition, epoch: Epoch, changes: Arc<[parking::Change]> },
+    /// A command from outside; to be answered by [`ToCommitter::Obeyed`], if the partition is still there.
+    Order(Command, Box<Order<Payload>>),
     /// A dead letter is written.
     LetterAcknowledged { partition: Partition, epoch: Epoch, offset: i64 },
 }
+
+/// A command from outside that is under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Command {
+    pub(super) partition: Partition,
+    pub(super) epoch: Epoch,
+    /// Where it stands in the inbox.
+    pub(super) at: i64,
+    pub(super) id: CommandId,
+    /// Somebody waits for the answer in any case.
+    pub(super) answer: bool,
+}
+
+/// What became of it.
+pub(super) type Obeyed = Result<Settled<Payload>, inbox::Refused>;
 
 /// Messages whose fate is decided, in order, with what their call staged; those are left that the ledger has not heard of.
 #[derive(Debug)]
@@ -89,6 +107,8 @@ pub(super) enum ToCommitter {
     Received(Vec<Run>),
     /// From a shard: fates, in order.
     Settled(Work),
+    /// From a shard: it has obeyed a command, or not.
+    Obeyed(Command, Box<Obeyed>),
     /// From a shard: it has closed the partition.
     Drained { partition: Partition, epoch: Epoch },
     /// The group takes these partitions; to be answered by [`ToConsumer::Released`].

@@ -9,6 +9,7 @@ mod committer;
 mod consumer;
 mod grace;
 mod ids;
+mod inbox;
 mod instance;
 mod kept;
 mod letters;
@@ -45,10 +46,12 @@ use crate::broker::{Broker, BrokerError, BrokerErrorKind, Consumer};
 use crate::config;
 use crate::wasm::{Limits, Setup};
 use clock::Clock;
+use committer::Commands;
 use crossbeam_channel::bounded;
 use grace::Bounds;
 use kept::Keeper;
 use keyrail_engine::intake::{From, Intake};
+use keyrail_engine::order::Router;
 use keyrail_engine::pipeline::{Pipeline, Timing};
 use keyrail_engine::policy::{Guarantee, Policy, Scope};
 use keyrail_engine::shard::Shard;
@@ -216,6 +219,7 @@ fn once(
     anew: &Arc<Mutex<BTreeSet<u32>>>,
     (again, parks): (bool, bool),
 ) -> Result<Stopped, Trouble> {
+    let inboxes = parts.manifest.parked.as_ref().map(|parked| parked.inboxes.clone());
     let (parts, retry) = (&parking::with_topics_there(parts, parks)?, RetryTopics::of(parts));
     let manifest = &parts.manifest;
     let consumer = match manifest.policy.order.scope {
@@ -230,6 +234,7 @@ fn once(
     built.feed.anew = anew.clone();
     built.feed.keeper = Keeper::for_parts(parts, shared, metrics, lanes)?;
     built.feed.not_parking = Some(retry).filter(|_| manifest.policy.parks() && manifest.parked.is_none());
+    built.ledger.commands = inboxes.map(|inboxes| commands(parts, inboxes, lanes)).transpose()?;
     if again {
         built.ledger.engine.follows_another();
     }
@@ -260,6 +265,21 @@ fn once(
         Ok(result) if !panicked => result,
         _ => Err(Trouble::Again("one of its threads panicked; the log says where".to_owned())),
     }
+}
+
+/// What reads commands from outside.
+fn commands(parts: &Parts, inboxes: Vec<String>, lanes: u64) -> Result<Commands, Trouble> {
+    let manifest = &parts.manifest;
+    let source = inbox::Source {
+        broker: parts.broker.clone(),
+        inputs: manifest.input.clone(),
+        inboxes,
+        router: Router::new(manifest.policy.clone(), lanes),
+        budget: parts.budget.clone(),
+        pipeline: manifest.name.clone(),
+    };
+    let started = inbox::Inboxes::start(source);
+    started.map(Commands::new).map_err(|e| Trouble::Again(format!("no thread for commands: {e}")))
 }
 
 /// What writes for it, by its guarantee.
@@ -345,6 +365,7 @@ fn build(
         call_ms: policy.batch.max_time_ms,
         names: names(manifest, parts.serving.clone()),
         witness: shared.witness.clone(),
+        commands: None,
         clock,
         metrics: metrics.clone(),
         heartbeat: health.heartbeat("committer", Duration::from_secs(120)),
@@ -423,6 +444,7 @@ fn names(manifest: &config::Pipeline, serving: Arc<Serving>) -> committer::Names
         seen: manifest.seen.as_ref().map(|seen| seen.topics.clone()).unwrap_or_default(),
         state: manifest.state.as_ref().map(|state| state.topics.clone()).unwrap_or_default(),
         parked: manifest.parked.as_ref().map(|parked| parked.topics.clone()).unwrap_or_default(),
+        inboxes: manifest.parked.as_ref().map(|parked| parked.inboxes.clone()).unwrap_or_default(),
         style: manifest.dead_letter.headers,
     }
 }

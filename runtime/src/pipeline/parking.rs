@@ -17,6 +17,7 @@ const ASK: Duration = Duration::from_secs(10);
 pub(super) struct RetryTopics {
     broker: Arc<dyn Broker>,
     needed: Vec<NeededTopic>,
+    inboxes: Vec<String>,
     /// Their inputs, which tell the number of partitions.
     inputs: Vec<NeededTopic>,
 }
@@ -24,13 +25,15 @@ pub(super) struct RetryTopics {
 impl RetryTopics {
     pub(super) fn of(parts: &Parts) -> Self {
         let inputs = needed(&parts.manifest).into_iter().filter(|topic| topic.role == TopicRole::Input).collect();
-        Self { broker: parts.broker.clone(), needed: needed_to_park(&parts.manifest), inputs }
+        let inboxes = parts.manifest.parked.as_ref().map(|parked| parked.inboxes.clone()).unwrap_or_default();
+        Self { broker: parts.broker.clone(), needed: needed_to_park(&parts.manifest), inboxes, inputs }
     }
 
-    /// Whether there is one of them: then something is parked, or was.
+    /// Whether there is one of them: then something is parked, or was. Or an inbox: what a command sends back is parked.
     pub(super) fn are_there(&self) -> Result<bool, BrokerError> {
         let names = self.broker.topic_names(ASK)?;
-        Ok(self.needed.iter().any(|topic| names.contains(&topic.name)))
+        let own = self.needed.iter().map(|topic| &topic.name).chain(&self.inboxes);
+        Ok(own.into_iter().any(|name| names.contains(name)))
     }
 
     /// Makes those that are missing, and looks whether the others fit.

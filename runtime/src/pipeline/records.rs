@@ -142,5 +142,10 @@ pub(super) fn parked<'a>(topic: &'a str, partition: i32, origin: &'a [u8], value
     Produce { topic, partition: Some(partition), key: Some(origin), value, headers: &[], timestamp_ms: None }
 }
 
+/// The record of an answer to a command.
+pub(super) fn answer<'a>(topic: &'a str, partition: i32, key: &'a [u8], value: &'a [u8]) -> Produce<'a> {
+    Produce { topic, partition: Some(partition), key: Some(key), value: Some(value), headers: &[], timestamp_ms: None }
+}
+
 #[cfg(test)]
 mod tests;

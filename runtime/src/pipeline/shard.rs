@@ -3,7 +3,7 @@
 use super::budget::Budget;
 use super::clock::Clock;
 use super::kept::Memory;
-use super::link::{Attention, Payload, ToCommitter, ToShard, Work, to_broker};
+use super::link::{Attention, Command, Payload, ToCommitter, ToShard, Work, to_broker};
 use super::serving::Serving;
 use super::witness::{Told, Witness};
 use crate::admin::health::Heartbeat;
@@ -13,7 +13,7 @@ use crate::record::Record;
 use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, Setup, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use keyrail_engine::message::{self, Fate};
-use keyrail_engine::shard::{self, Next, Outcome, Plan, Settled, Shard};
+use keyrail_engine::shard::{self, Next, Order, Outcome, Plan, Settled, Shard};
 use keyrail_engine::state::Change;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -152,6 +152,7 @@ impl Worker {
             ToShard::Kept { task, changes } => engine.kept(task, &changes),
             ToShard::Parked { partition, epoch, changes } => engine.parked(partition, epoch, &changes),
             ToShard::Marked { task, ids } => engine.marked(task, &ids),
+            ToShard::Order(command, order) => return self.obey(command, *order),
             ToShard::Messages(messages) => {
                 let now = self.shift.clock.now();
                 for (ticket, payload) in messages {
@@ -171,6 +172,14 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    fn obey(&mut self, command: Command, order: Order<Payload>) -> Result<(), Ended> {
+        let obeyed = self.shift.engine.obey(order, self.shift.clock.now(), self.memory.as_ref());
+        self.sound()?;
+        // Of an assignment that is over: whoever has the partition reads it.
+        let Some(result) = obeyed else { return Ok(()) };
+        self.shift.committer.send(ToCommitter::Obeyed(command, Box::new(result))).map_err(|_| Ended)
     }
 
     /// Between two batches a new version takes over.

@@ -6,7 +6,7 @@ use super::committer::Names;
 use super::link::to_broker;
 use crate::admin::metrics::{BlockReason, PauseReason, PipelineMetrics};
 use crate::broker::{BrokerError, BrokerErrorKind};
-use keyrail_engine::message::{Now, Partition};
+use keyrail_engine::message::{Fate, Now, Partition};
 use keyrail_engine::pipeline::Pipeline;
 
 /// Writes how each partition stands.
@@ -34,6 +34,14 @@ pub(super) fn partitions<M>(metrics: &PipelineMetrics, engine: &Pipeline<M>, now
         }
     });
     metrics.in_flight.set(in_flight);
+}
+
+/// What became of a message by a command from outside.
+pub(super) const fn deed(fate: &Fate) -> &'static str {
+    match fate {
+        Fate::Discarded(_) => "a parked message is dropped",
+        _ => "a message may run again",
+    }
 }
 
 /// A partition waits, and says why.

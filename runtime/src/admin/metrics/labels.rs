@@ -164,6 +164,8 @@ labels! {
         State = "state",
         /// A parked message, or its tombstone.
         Parked = "parked",
+        /// An answer to a command from outside.
+        Answer = "answer",
     }
 
     /// Why a record was not taken.

@@ -201,7 +201,7 @@ impl Topics {
                     (TopicRole::DeadLetter { input }, Some(has)) => {
                         problems.extend(self.check_dead_letter(&info.name, has, count(input).unwrap_or(0), wait));
                     }
-                    (TopicRole::Seen { .. } | TopicRole::State { .. } | TopicRole::Parked { .. }, has) => {
+                    (_, has) => {
                         problems.extend(self.make_or_check_kept(&info.name, role, has, &count, wait));
                     }
                 }

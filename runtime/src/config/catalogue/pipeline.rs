@@ -5,7 +5,7 @@ use super::{
     later, not_yet, number, section, size, text, whole, word,
 };
 
-const SPENT: &str = "write \"dead-letter\" or \"discard\"";
+const SPENT: &str = "write \"dead-letter\", \"discard\" or \"hold\"";
 
 /// Keys of a pipeline's NAME.toml.
 pub(in super::super) static PIPELINE: &Catalogue = &[
@@ -134,8 +134,10 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     choice(
         "retry.then",
         "dead-letter",
-        &[word("dead-letter"), word("discard"), not_yet("dead-letter-key", SPENT), not_yet("hold", SPENT)],
-        "what becomes of a message given up; one discarded is logged and counted",
+        &[word("dead-letter"), word("discard"), word("hold"), not_yet("dead-letter-key", SPENT)],
+        "what becomes of a message given up. One discarded is logged and counted; one held stays parked, with all that comes \
+         behind it with its order key, until `keyrail parked retry` or `drop`: it needs `guarantee = \"exactly-once\"` and \
+         `order.scope = \"topic\"`",
     ),
     section("dead-letter", "what can't be processed"),
     text(

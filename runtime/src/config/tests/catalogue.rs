@@ -151,7 +151,7 @@ fn every_word_is_taken_and_shown_or_refused_as_not_there_yet() {
             seen = if usable { (seen.0 + 1, seen.1) } else { (seen.0, seen.1 + 1) };
         }
     }
-    assert!(seen.0 > 25 && seen.1 >= 2, "{seen:?}");
+    assert!(seen.0 > 25 && seen.1 >= 1, "{seen:?}");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn what_is_not_there_yet_is_refused_by_name() {
 
 /// Cases whose faults a JSON Schema can't see: what holds between keys or files, what is not on the disk or not in the
 /// environment, and what `--set` may still bring.
-const UNSEEN: [&str; 22] = [
+const UNSEEN: [&str; 23] = [
     "host-empty",
     "host-group-protocol",
     "host-no-broker-named",
@@ -179,6 +179,7 @@ const UNSEEN: [&str; 22] = [
     "pipeline-at-odds",
     "pipeline-default-dead-letter-too-long",
     "pipeline-handler-missing",
+    "pipeline-held-at-odds",
     "pipeline-inputs-share-keys-at-least-once",
     "pipeline-inputs-share-keys-at-odds",
     "pipeline-name",

@@ -8,8 +8,10 @@ use keyrail_engine::seen;
 impl Worker {
     /// The transaction is given up: what it was to hold is of no use to the next.
     pub(super) fn forget_asked(&mut self) {
-        let of_it =
-            |action: &Action| matches!(action, Action::Mark { .. } | Action::Keep { .. } | Action::Unpark { .. });
+        let of_it = |action: &Action| {
+            let marks = matches!(action, Action::Mark { .. } | Action::Keep { .. });
+            marks || matches!(action, Action::Unpark { .. } | Action::Answer { .. })
+        };
         self.actions.retain(|action| !of_it(action));
         self.produced.clear();
     }
@@ -35,6 +37,9 @@ impl Worker {
                             Action::Park { token } => self.produce_parked(token)?,
                             Action::Unpark { token, partition, offsets } => {
                                 self.produce_tombstones(token, partition, &offsets)?
+                            }
+                            Action::Answer { token, partition, answers } => {
+                                self.produce_answers(token, partition, &answers)?
                             }
                             _ => {}
                         }
@@ -69,5 +74,6 @@ const fn produces(action: &Action) -> bool {
             | Action::Keep { .. }
             | Action::Park { .. }
             | Action::Unpark { .. }
+            | Action::Answer { .. }
     )
 }

@@ -8,6 +8,7 @@ use crate::pipeline::Trouble;
 use crate::pipeline::records::{self, Origin, Source};
 use crate::pipeline::sink::Sink;
 use crate::wasm::Send;
+use keyrail_engine::inbox::{self, Answer, CommandId};
 use keyrail_engine::message::{Fate, Now, Partition};
 use keyrail_engine::parking;
 use keyrail_engine::pipeline::{self, Token};
@@ -184,6 +185,30 @@ impl Worker {
         Ok(())
     }
 
+    /// Answers to commands of one partition.
+    pub(super) fn produce_answers(
+        &mut self,
+        token: Token,
+        partition: Partition,
+        answers: &[(CommandId, Answer)],
+    ) -> Result<(), Trouble> {
+        for (id, answer) in answers {
+            let (key, value) = (inbox::key(inbox::ANSWER, *id), inbox::encode_answer(answer));
+            // Its transaction may be given up before all of them are handed over.
+            while self.ledger.engine.awaits(token) {
+                let topic = self.ledger.names.inboxes.get(partition.topic as usize).map_or("", String::as_str);
+                let produce = records::answer(topic, partition.number, &key, &value);
+                let sent = self.ledger.sink.producer().send(&produce, token.0);
+                match self.handed_over(token, sent, Point::AfterProduce)? {
+                    Handed::Over => break,
+                    Handed::Later => {}
+                    Handed::Back => return Ok(()),
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn refused(&mut self, token: Token, refusal: Refusal) -> Result<(), Trouble> {
         // Of a transaction that was given up nobody asks any more.
         if token.is_mark() || self.ledger.engine.publication(token).is_some() {
@@ -234,7 +259,7 @@ impl Worker {
         let mut reports = std::mem::take(&mut self.reports);
         self.ledger.sink.producer().poll(wait, &mut reports);
         let now = self.ledger.clock.now();
-        let (mut outputs, mut letters, mut marks, mut state, mut parked) = (0, 0, 0, 0, 0);
+        let (mut outputs, mut letters, mut marks, mut state, mut parked, mut answers) = (0, 0, 0, 0, 0, 0);
         for (token, result) in reports.drain(..) {
             let token = Token(token);
             match result {
@@ -248,6 +273,8 @@ impl Worker {
                         &mut parked
                     } else if token.is_state() {
                         &mut state
+                    } else if token.is_answer() {
+                        &mut answers
                     } else if token.is_mark() {
                         &mut marks
                     } else {
@@ -263,6 +290,7 @@ impl Worker {
         self.ledger.metrics.produced.add(Produced::SeenIds, marks);
         self.ledger.metrics.produced.add(Produced::State, state);
         self.ledger.metrics.produced.add(Produced::Parked, parked);
+        self.ledger.metrics.produced.add(Produced::Answer, answers);
         if let Some(error) = self.ledger.sink.producer().trouble() {
             tracing::warn!(pipeline = self.ledger.names.pipeline, %error, "the producer has trouble");
         }

@@ -6,6 +6,7 @@ mod cases;
 mod commands;
 mod folder;
 mod groups;
+mod hands;
 mod ids;
 mod joined;
 mod kills;

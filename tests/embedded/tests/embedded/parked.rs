@@ -23,7 +23,7 @@ const LATE: &str = "commit.interval = \"20ms\"\n\
      retry = { attempts = 3, in-place = \"100ms\", backoff = { first = \"6s\", factor = 1.0, max = \"6s\", jitter = 0.0 } }\n";
 
 /// How many messages wait there, by what their partitions hold in the end.
-fn parked(client: &mut dyn Client) -> usize {
+pub(crate) fn parked(client: &mut dyn Client) -> usize {
     // It is made when the first message is parked.
     if client.topics().unwrap().iter().all(|topic| topic.name != TOPIC) {
         return 0;
@@ -49,7 +49,7 @@ fn settle(counting: &Counting) {
     counting.play.settle(child);
 }
 
-fn of_key(client: &mut dyn Client, key: &str) -> Vec<String> {
+pub(crate) fn of_key(client: &mut dyn Client, key: &str) -> Vec<String> {
     let records = all(client, "out", PARTITIONS);
     records.iter().filter(|r| text(r.key()) == key).map(|r| text(r.value()).to_owned()).collect()
 }
