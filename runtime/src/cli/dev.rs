@@ -192,10 +192,19 @@ fn fate(event: &Event<'_>) -> (&'static str, &'static str, String) {
             ("retry", YELLOW, format!(" in {}, after {}: {}", span(*in_ms), failed(*failures), words(code, detail)))
         }
         Event::Parked { code, detail, failures, due_ms } => {
-            let until = TimeOfDay::since_1970(Duration::from_millis(u64::try_from(*due_ms).unwrap_or(0)));
-            ("parked", YELLOW, format!(" until {until}, after {}: {}", failed(*failures), words(code, detail)))
+            let until = due_ms.map_or_else(
+                || " until somebody acts (`keyrail parked`)".to_owned(),
+                |due_ms| {
+                    format!(
+                        " until {}",
+                        TimeOfDay::since_1970(Duration::from_millis(u64::try_from(due_ms).unwrap_or(0)))
+                    )
+                },
+            );
+            ("parked", YELLOW, format!("{until}, after {}: {}", failed(*failures), words(code, detail)))
         }
         Event::ParkedBehind => ("parked", DIM, " behind an earlier message of its key".to_owned()),
+        Event::LetRun => ("parked", DIM, ", and may run again: by hand".to_owned()),
         Event::ParkedBefore => ("parked", DIM, " before: not run".to_owned()),
         Event::DeadLetter { epitaph, topic } => ("dead letter", RED, format!(" -> {topic}, {}", reason(epitaph))),
         Event::Discarded(epitaph) => ("discarded", RED, format!(", {}", reason(epitaph))),
@@ -279,9 +288,14 @@ mod tests {
             (Event::Duplicate(Some(12)), "duplicate of offset 12: not run"),
             (Event::Duplicate(None), "duplicate of an earlier message: not run"),
             (
-                Event::Parked { code: "busy", detail: "the bank is down", failures: 2, due_ms: 65_004_000 },
+                Event::Parked { code: "busy", detail: "the bank is down", failures: 2, due_ms: Some(65_004_000) },
                 "parked until 18:03:24.000, after 2 failures: busy: the bank is down",
             ),
+            (
+                Event::Parked { code: "busy", detail: "the bank is down", failures: 2, due_ms: None },
+                "parked until somebody acts (`keyrail parked`), after 2 failures: busy: the bank is down",
+            ),
+            (Event::LetRun, "parked, and may run again: by hand"),
             (Event::ParkedBehind, "parked behind an earlier message of its key"),
             (Event::ParkedBefore, "parked before: not run"),
             (retry(1, 990), "retry in 990 ms, after 1 failure: busy: the bank is down"),

@@ -6,6 +6,7 @@
 
 use super::budget::Budget;
 use super::link::{MESSAGE_BYTES, Payload, to_broker, to_engine};
+use crate::admin::metrics::{CommandResult, PipelineMetrics};
 use crate::broker::client::{Client, Reader};
 use crate::broker::{Broker, BrokerError};
 use crate::record::{Record, RecordBuilder, TopicPartition};
@@ -61,6 +62,7 @@ pub(super) struct Source {
     pub(super) budget: Budget,
     /// For the log.
     pub(super) pipeline: String,
+    pub(super) metrics: Arc<PipelineMetrics>,
 }
 
 #[derive(Default)]
@@ -312,6 +314,7 @@ impl Reading {
     fn foreign(&self, record: &Record, why: Unusable) -> What {
         let topic = self.source.inboxes.get(record.at.topic as usize).map_or("?", String::as_str);
         let (partition, offset) = (record.at.partition, record.offset);
+        self.source.metrics.commands.add(CommandResult::Foreign, 1);
         tracing::warn!(topic, partition, offset, %why, "a record that is no command of Keyrail's is passed over");
         What::Other
     }

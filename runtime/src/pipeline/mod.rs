@@ -234,7 +234,7 @@ fn once(
     built.feed.anew = anew.clone();
     built.feed.keeper = Keeper::for_parts(parts, shared, metrics, lanes)?;
     built.feed.not_parking = Some(retry).filter(|_| manifest.policy.parks() && manifest.parked.is_none());
-    built.ledger.commands = inboxes.map(|inboxes| commands(parts, inboxes, lanes)).transpose()?;
+    built.ledger.commands = inboxes.map(|inboxes| commands(parts, inboxes, lanes, metrics)).transpose()?;
     if again {
         built.ledger.engine.follows_another();
     }
@@ -268,7 +268,12 @@ fn once(
 }
 
 /// What reads commands from outside.
-fn commands(parts: &Parts, inboxes: Vec<String>, lanes: u64) -> Result<Commands, Trouble> {
+fn commands(
+    parts: &Parts,
+    inboxes: Vec<String>,
+    lanes: u64,
+    metrics: &Arc<PipelineMetrics>,
+) -> Result<Commands, Trouble> {
     let manifest = &parts.manifest;
     let source = inbox::Source {
         broker: parts.broker.clone(),
@@ -277,6 +282,7 @@ fn commands(parts: &Parts, inboxes: Vec<String>, lanes: u64) -> Result<Commands,
         router: Router::new(manifest.policy.clone(), lanes),
         budget: parts.budget.clone(),
         pipeline: manifest.name.clone(),
+        metrics: metrics.clone(),
     };
     let started = inbox::Inboxes::start(source);
     started.map(Commands::new).map_err(|e| Trouble::Again(format!("no thread for commands: {e}")))

@@ -5,6 +5,7 @@ use super::link::Payload;
 use crate::record::Record;
 use crate::wasm::{Effects, Setup};
 use keyrail_engine::message::{Epitaph, Fate};
+use keyrail_engine::parking;
 use keyrail_engine::shard::{Retried, Settled};
 
 /// Is told of every message. Called on the threads that handle messages: it must not wait.
@@ -58,9 +59,11 @@ pub enum Event<'a> {
         detail: &'a str,
         /// Runs that failed so far.
         failures: u32,
-        /// When it runs again, in milliseconds since the Unix epoch.
-        due_ms: i64,
+        /// When it runs again, in milliseconds since the Unix epoch; `None`: when somebody lets it.
+        due_ms: Option<i64>,
     },
+    /// Somebody lets it run, with its attempts anew.
+    LetRun,
     /// It waits in the retry topic, behind another one of its order key.
     ParkedBehind,
     /// It is in the retry topic already: it was read again.
@@ -93,12 +96,13 @@ impl<'a> Told<'a> {
             }
             Fate::DeadLetter(epitaph) => Event::DeadLetter { epitaph, topic: text(&names.letters, input) },
             Fate::Discarded(epitaph) => Event::Discarded(epitaph),
-            Fate::Parked(waiting) if waiting.history.failures == 0 => Event::ParkedBehind,
+            Fate::Parked(waiting) if waiting.history.first_failed_ms.is_none() => Event::ParkedBehind,
+            Fate::Parked(waiting) if waiting.due_ms == parking::AT_ONCE => Event::LetRun,
             Fate::Parked(waiting) => Event::Parked {
                 code: &waiting.failure.code,
                 detail: &waiting.failure.detail,
                 failures: waiting.history.failures,
-                due_ms: waiting.due_ms,
+                due_ms: (waiting.due_ms != parking::HELD).then_some(waiting.due_ms),
             },
             Fate::ParkedBefore => Event::ParkedBefore,
         };

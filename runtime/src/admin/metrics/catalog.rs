@@ -98,6 +98,7 @@ catalog! {
     ParkedOldest Gauge "keyrail_parked_oldest_age_seconds" "Time since the first failure of the message that failed longest ago of those that wait there";
     Parked Counter "keyrail_parked_total" "Messages parked, or parked anew after another run";
     Unparked Counter "keyrail_unparked_total" "Parked messages resolved: done, or given up";
+    Commands Counter "keyrail_commands_total" "Records in the inboxes: commands to what is parked, by result";
     RestoreRemaining Gauge "keyrail_restore_remaining_records" "Offsets of internal topics still to be read before partitions begin";
     RestoreRecords Counter "keyrail_restore_records_total" "Records read from internal topics before partitions began";
     RestoreBytes Counter "keyrail_restore_bytes_total" "Their bytes";

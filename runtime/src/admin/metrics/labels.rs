@@ -168,6 +168,16 @@ labels! {
         Answer = "answer",
     }
 
+    /// What became of a record in an inbox.
+    CommandResult {
+        /// A command, and it is done.
+        Obeyed = "obeyed",
+        /// A command, and it is refused.
+        Refused = "refused",
+        /// No command of Keyrail's: passed over.
+        Foreign = "foreign",
+    }
+
     /// Why a record was not taken.
     RefusedReason {
         /// Never: the record itself is at fault.

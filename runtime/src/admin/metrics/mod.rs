@@ -15,8 +15,8 @@ mod value;
 
 pub use extra::{ExtraMetrics, Sample, SampleValue};
 pub use labels::{
-    BlockReason, ClosedReason, CommitResult, CounterBy, DeadLetterReason, Failure, Fate, ForgottenReason, Label,
-    PauseReason, Produced, Rebalance, RefusedReason, Rollout,
+    BlockReason, ClosedReason, CommandResult, CommitResult, CounterBy, DeadLetterReason, Failure, Fate,
+    ForgottenReason, Label, PauseReason, Produced, Rebalance, RefusedReason, Rollout,
 };
 pub use page::Format;
 pub use partitions::{PartitionTable, PartitionValues};
@@ -182,6 +182,8 @@ pub struct PipelineMetrics {
     pub parked: Counter,
     /// Parked messages resolved, the same.
     pub unparked: Counter,
+    /// Commands from outside.
+    pub commands: CounterBy<CommandResult>,
     /// Offsets of internal topics still to be read; the restoring thread owns it.
     pub restore_remaining: Gauge,
     /// Records read from internal topics.
@@ -246,6 +248,7 @@ impl PipelineMetrics {
             parked_oldest_ms: Gauge::default(),
             parked: Counter::default(),
             unparked: Counter::default(),
+            commands: CounterBy::default(),
             restore_remaining: Gauge::default(),
             restore_records: Counter::default(),
             restore_bytes: Counter::default(),
@@ -342,6 +345,7 @@ impl PipelineMetrics {
         self.put_by(page, Id::Rollouts, "result", &self.rollouts);
         self.put_by(page, Id::DedupForgotten, "reason", &self.dedup_forgotten);
         self.put_by(page, Id::InstancesClosed, "reason", &self.instances_closed);
+        self.put_by(page, Id::Commands, "result", &self.commands);
         let oldest_ms = self.parked_oldest_ms.get();
         let parked_ms = if oldest_ms > 0 { now_ms.saturating_sub(oldest_ms) } else { 0 };
         page.put_real(Id::ParkedOldest, own, parked_ms as f64 / 1e3);

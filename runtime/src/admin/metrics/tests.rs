@@ -120,6 +120,7 @@ fn metrics_md_lists_every_label_value() {
         values::<Rebalance>(),
         values::<ForgottenReason>(),
         values::<ClosedReason>(),
+        values::<CommandResult>(),
     ];
     for value in all.iter().flatten() {
         assert!(text.contains(&format!("`{value}`")), "METRICS.md lacks the label value {value}");

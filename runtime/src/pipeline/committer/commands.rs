@@ -1,6 +1,7 @@
 //! Commands from outside: read by a thread of their own, taken in here in turns, obeyed by the shard of the message's lane.
 
 use super::Worker;
+use crate::admin::metrics::CommandResult;
 use crate::pipeline::Trouble;
 use crate::pipeline::inbox::{Inboxes, Read, What};
 use crate::pipeline::link::{Command, ToCommitter, ToShard};
@@ -155,6 +156,8 @@ impl Worker {
                 tracing::info!(pipeline, topic, partition = number, command = id_text, %why, "a command is refused");
             }
         }
+        let result_label = if result.is_ok() { CommandResult::Obeyed } else { CommandResult::Refused };
+        self.ledger.metrics.commands.add(result_label, 1);
         let named = ((partition, epoch, at), (id, answer));
         self.ledger.engine.obeyed(named.0, named.1, result, now, &mut self.actions);
     }
