@@ -13,6 +13,7 @@ pub mod ranges;
 
 pub mod budget;
 pub mod handover;
+pub mod identity;
 pub mod intake;
 pub mod order;
 

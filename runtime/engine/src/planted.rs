@@ -186,6 +186,10 @@ bugs! {
     OmitTombstones,
     /// Tells of what is parked before it is committed.
     ParkedBeforeCommit,
+    /// Starts a partition whose commit says that it parks without its retry topic, where the broker lists none.
+    BelieveListing,
+    /// Says that a partition parks only in the commit after that of the first parked message.
+    SayParkedLate,
     /// Takes what a transaction that was given up would have changed of what is parked for committed with the next.
     KeepParkingsOfGivenUp,
     /// A shell's: reads what is parked up to what is decided, not up to the end of its log.

@@ -172,6 +172,8 @@ named! {
         SlowMarkers = "slow markers",
         /// Another process takes the transactional id.
         StolenId = "stolen id",
+        /// The broker lists no retry topics for a while, and a process starts meanwhile.
+        HiddenTopics = "hidden topics",
     }
 }
 
@@ -211,6 +213,7 @@ impl Fault {
                 | Self::LateRenewal
                 | Self::SlowMarkers
                 | Self::StolenId
+                | Self::HiddenTopics
         );
         !of_transactions || matches!(guarantee, Guarantee::ExactlyOnce)
     }

@@ -187,6 +187,8 @@ pub struct Env {
     pub states: Vec<Change>,
     /// All records of retry topics that were sent.
     pub parks: Vec<ParkRecord>,
+    /// Until when the broker lists no retry topics.
+    hidden_until_ms: u64,
     /// The local store of each worker, as its disk has it.
     pub(crate) disks: Vec<Disk>,
     /// The markers of the next decision take up to so many milliseconds.
@@ -266,6 +268,7 @@ impl Env {
             marks: Vec::new(),
             states: Vec::new(),
             parks: Vec::new(),
+            hidden_until_ms: 0,
             disks: vec![Disk::default(); usize::from(settings.workers)],
             marker_ms: None,
             clients: vec![None; usize::from(settings.workers)],

@@ -19,7 +19,9 @@ const MOST_PARTITIONS: u32 = 5;
 /// Carries out what has struck.
 pub fn carry_out(strike: Strike, worker: &mut Worker, env: &mut Env) {
     let lasts_ms = match strike.fault {
-        Fault::Crash | Fault::Stop | Fault::Zombie | Fault::Frozen => process(strike.fault, worker, env),
+        Fault::Crash | Fault::Stop | Fault::Zombie | Fault::Frozen | Fault::HiddenTopics => {
+            process(strike.fault, worker, env)
+        }
         Fault::Revoke | Fault::Lost | Fault::Bounce | Fault::Storm | Fault::PartitionAdded => {
             membership(strike.fault, worker, env)
         }
@@ -63,6 +65,12 @@ fn process(fault: Fault, worker: &mut Worker, env: &mut Env) -> u64 {
             let wait_ms = env.rng.within(20, 3_000);
             kill(worker, wait_ms, env);
             wait_ms.max(session_ms)
+        }
+        Fault::HiddenTopics => {
+            let (wait_ms, hidden_ms) = (env.rng.within(20, 500), env.rng.within(500, 5_000));
+            kill(worker, wait_ms, env);
+            env.hide_retry_topics(hidden_ms);
+            hidden_ms.max(session_ms)
         }
         Fault::Stop => {
             worker.ask_to_stop();

@@ -453,5 +453,5 @@ impl World {
 }
 
 const fn is_of_process(fault: Fault) -> bool {
-    matches!(fault, Fault::Crash | Fault::Stop | Fault::Zombie)
+    matches!(fault, Fault::Crash | Fault::Stop | Fault::Zombie | Fault::HiddenTopics)
 }

@@ -40,6 +40,10 @@ impl<M> Pipeline<M> {
             return;
         };
         let change = Change { lane: ticket.lane, offset: ticket.offset, number: waiting.number, written: Some(token) };
+        if !self.policy.has(Bug::SayParkedLate) {
+            // Committed with it, or not at all.
+            task.kept.parked = true;
+        }
         if early {
             let (partition, epoch, changes) = (ticket.partition, ticket.epoch, Arc::new([change]));
             return actions.push(Action::Parked { partition, epoch, changes });
@@ -60,6 +64,7 @@ impl<M> Pipeline<M> {
                     transactions.note_parked((*partition, change.offset), change.written.is_some());
                 }
             }
+            task.kept.parked |= changes.iter().any(|change| change.written.is_some());
             actions.push(Action::Parked { partition: *partition, epoch: task.epoch, changes: Arc::from(changes) });
         }
     }

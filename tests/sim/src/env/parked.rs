@@ -20,6 +20,17 @@ pub struct ParkRecord {
 }
 
 impl Env {
+    /// The broker's list of topics lacks retry topics for a while.
+    pub fn hide_retry_topics(&mut self, hidden_ms: u64) {
+        self.hidden_until_ms = self.hidden_until_ms.max(self.now_ms + hidden_ms);
+    }
+
+    /// Whether the broker lists retry topics: they are made with the first message that is parked.
+    #[must_use]
+    pub const fn lists_retry_topics(&self) -> bool {
+        self.now_ms >= self.hidden_until_ms && !self.parks.is_empty()
+    }
+
     /// As [`Env::produce`], for a record of a retry topic. Tells also which it is.
     pub fn produce_parked(&mut self, sender: Sender, token: u64, record: ParkRecord) -> (usize, Option<Report>) {
         let (partition, number) = (record.rec.partition, self.parks.len());

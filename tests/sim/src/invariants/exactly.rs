@@ -48,6 +48,7 @@ impl Oracle {
             self.newly_covered(commit, &mut covered);
         }
         let mut covered = self.judge_parked(covered, beside.parks);
+        offsets.iter().for_each(|commit| self.judge_said(commit));
         if self.policy.order.scope == Scoped::Inputs {
             // Messages of several inputs have no other order than that in which they settled.
             covered.sort_by_key(|(at, run)| self.locals.get(&(*run, at.1)).map_or(0, |local| local.order));

@@ -76,6 +76,8 @@ pub(super) struct Consumer {
     starts: Vec<Start>,
     /// Opened, and not told to the ledger.
     opened: Vec<(Partition, Opened)>,
+    /// The broker has listed retry topics since this process started.
+    knows_retry_topics: bool,
     planted: Option<Bug>,
 }
 
@@ -97,6 +99,7 @@ impl Consumer {
             restarts: Vec::new(),
             starts: Vec::new(),
             opened: Vec::new(),
+            knows_retry_topics: false,
             planted: settings.policy.planted,
         }
     }

@@ -8,6 +8,7 @@ use crate::model::outputs::marks_place;
 use crate::record::{SLOTS_PER_TOPIC, index_of};
 use crate::trace::Who;
 use crate::worker::{Mail, ToCommitter, ToShard};
+use keyrail_engine::identity::{Change, Present};
 use keyrail_engine::intake::{Found, From, Opened};
 use keyrail_engine::message::{Epoch, Partition};
 use keyrail_engine::planted::Bug;
@@ -20,6 +21,8 @@ pub(super) struct Ends {
     marks: usize,
     state: usize,
     parked: usize,
+    /// It must not start before its retry topic is listed.
+    unlisted: bool,
 }
 
 /// A task that is owned, and gives nothing before its seen ids and its state are read up to here.
@@ -56,7 +59,26 @@ impl Consumer {
         let to_stable = self.planted == Some(Bug::MarksToStable);
         let marks = if to_stable { marks.stable_end() } else { marks.end() };
         let state = env.state_end(partition, self.planted == Some(Bug::StateToStable));
-        Ends { marks, state, parked: env.parked_end(partition, self.planted == Some(Bug::ParkedToStable)) }
+        let parked = env.parked_end(partition, self.planted == Some(Bug::ParkedToStable));
+        Ends { marks, state, parked, unlisted: false }
+    }
+
+    /// Holds what is committed against the topics that the broker lists. A process that never saw retry topics listed reads none.
+    fn identify(&mut self, opened: &mut Opened, ends: &mut Ends, again: bool, env: &Env) {
+        self.knows_retry_topics |= env.lists_retry_topics();
+        let policy = &env.settings.policy;
+        let retry = (policy.parks() && self.knows_retry_topics).then_some(0);
+        // Which log a topic is of can't be told here.
+        let present = Present {
+            seen: policy.keeps_ids().then_some(0),
+            state: policy.keeps_state().then_some(0),
+            retry,
+            order: 1,
+        };
+        ends.unlisted = opened.identify(policy, &present, again).has(Change::NoRetryTopic);
+        if retry.is_none() && !ends.unlisted {
+            ends.parked = 0;
+        }
     }
 
     /// Starts what waits for its ids and its state, once they are read.
@@ -66,11 +88,12 @@ impl Consumer {
             if start.parts.iter().any(|(partition, _, _)| self.intake.epoch(*partition) != Some(start.epoch)) {
                 continue;
             }
+            let unlisted = start.ends.unlisted && !env.lists_retry_topics();
             let marks = env.coordinator.internal_log(marks_place(number));
             let undecided = marks.stable_end() < start.ends.marks
                 || env.state_end(number, true) < start.ends.state
                 || env.parked_end(number, true) < start.ends.parked;
-            if env.down_until_ms > env.now_ms || undecided || !self.read_state(&mut start, mail, env) {
+            if env.down_until_ms > env.now_ms || unlisted || undecided || !self.read_state(&mut start, mail, env) {
                 self.starts.push(start);
                 continue;
             }
@@ -79,6 +102,7 @@ impl Consumer {
                 mail.past.insert(task, &env.marks[record]);
             }
             env.note(Who::Worker(mail.worker), "ids read", Some((number, -1)), start.ends.marks as i64);
+            self.knows_retry_topics |= start.ends.unlisted;
             self.read_parked(&start, mail, env);
             for (partition, seen_below, settled) in start.parts {
                 if let Some(feed) = self.feeds.get_mut(&partition) {
@@ -200,7 +224,8 @@ impl Consumer {
             _ => {}
         }
         let found = found(partition, committed.as_ref(), env);
-        let opened = self.intake.reopen(partition, &found, first);
+        let mut opened = self.intake.reopen(partition, &found, first);
+        self.identify(&mut opened, &mut ends, true, env);
         self.tell_loss(partition, &opened, mail, env);
         if let Some(feed) = self.feeds.get_mut(&partition) {
             *feed = Feed { position: opened.start, paused: feed.paused, stuck: false, waits: feed.waits };
@@ -224,14 +249,15 @@ impl Consumer {
             return;
         }
         let committed = env.group.committed(number).cloned();
-        let ends = self.ends(env.task_of(number), env);
+        let mut ends = self.ends(env.task_of(number), env);
         let is_task = env.task_of(number) == number;
         if env.settings.policy.keeps_state() && is_task && env.rng.percent(30) {
             mail.state.reopen(partition, &env.disks[usize::from(mail.worker)]);
         }
         let found = found(partition, committed.as_ref(), env);
         let from = env.settings.from;
-        let opened = self.intake.open(partition, &found, from);
+        let mut opened = self.intake.open(partition, &found, from);
+        self.identify(&mut opened, &mut ends, false, env);
         self.tell_loss(partition, &opened, mail, env);
         if committed.is_none() {
             env.oracle.started_without_commit(number, found.log_start);
