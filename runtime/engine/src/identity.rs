@@ -93,7 +93,7 @@ impl Opened {
     pub fn identify(&mut self, policy: &Policy, present: &Present, again: bool) -> Changes {
         let before = self.kept;
         let told = self.sequence > 0 || self.anew;
-        let moved = !told && !again;
+        let moved = !told && !again && !policy.has(Bug::BelieveMoved);
         let parks = policy.parks();
         let other = |was: u32, is: Option<u32>| was != 0 && is.is_some_and(|is| is != 0 && is != was);
         let keeps = present.seen.is_some() || present.state.is_some();

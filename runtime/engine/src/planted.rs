@@ -188,6 +188,10 @@ bugs! {
     ParkedBeforeCommit,
     /// Starts a partition whose commit says that it parks without its retry topic, where the broker lists none.
     BelieveListing,
+    /// Goes on from a commit that is not Keyrail's, on the ids and the state that are there.
+    BelieveMoved,
+    /// Without transactions: writes the first ids and state of a partition before its start is committed.
+    WriteBeforeStart,
     /// Says that a partition parks only in the commit after that of the first parked message.
     SayParkedLate,
     /// Takes what a transaction that was given up would have changed of what is parked for committed with the next.

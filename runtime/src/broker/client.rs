@@ -39,6 +39,14 @@ pub trait Client: Send {
     /// All topics that this user may see, by name in order.
     fn topics(&mut self) -> Result<Vec<Topic>, BrokerError>;
 
+    /// Whether there is a topic of this name, asked by its name: a list may be older, or lack what this user may not see.
+    ///
+    /// # Errors
+    /// Also where this user may not know: [`super::BrokerErrorKind::Operator`].
+    fn has(&mut self, topic: &str) -> Result<bool, BrokerError> {
+        Ok(self.topics()?.iter().any(|there| there.name == topic))
+    }
+
     /// Tells a topic's log from that of an earlier or later topic of the same name, and from one of another broker; 0 where
     /// that can't be told, or there is no such topic.
     fn log_of(&mut self, topic: &str) -> Result<u64, BrokerError>;

@@ -9,6 +9,7 @@ pub mod embedded;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod partitioner;
+pub mod standing;
 pub mod topics;
 
 use crate::record::{Record, TopicPartition};

@@ -7,10 +7,12 @@ use super::{Config, Exit, WrongUse, broker, lag};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use keyrail::broker::client::{Client, Topic};
-use keyrail::broker::{BrokerError, Committed, OffsetCommit, Produce};
-use keyrail::config::{Found, Pipeline};
+use keyrail::broker::standing::{Ask, standing};
+use keyrail::broker::{BrokerError, Committed, LogBounds, OffsetCommit, Produce};
+use keyrail::config::{Found, From, Pipeline, retry_topics};
 use keyrail::record::TopicPartition;
-use keyrail_engine::metadata::Metadata;
+use keyrail_engine::identity::order_mark;
+use keyrail_engine::metadata::{Kept as Said, Metadata};
 use keyrail_engine::seen;
 use serde::Serialize;
 use std::time::Duration;
@@ -22,10 +24,10 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) struct RewindArgs {
     /// The pipeline
     pipeline: String,
-    /// Where to: earliest, latest, an offset, -N (the last N of each partition), a time as 2026-01-31T12:00:00Z, or how
-    /// long ago as 15m
-    #[arg(long, value_name = "PLACE", allow_hyphen_values = true, value_parser = place::parse)]
-    to: Place,
+    /// Where to: earliest, latest, an offset, -N (the last N of each partition), a time as 2026-01-31T12:00:00Z, how long
+    /// ago as 15m, or here: where the group is, whoever put it there
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true, value_parser = to)]
+    to: To,
     /// With [dedup]: keep the ids that were seen, so that what was done is not done again, or forget them all
     #[arg(long, value_name = "WHAT")]
     seen: Option<Kept>,
@@ -52,6 +54,21 @@ enum Kept {
     Forget,
 }
 
+/// Where to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum To {
+    /// Where the group is; where it has no offset, where it would start.
+    Here,
+    Place(Place),
+}
+
+fn to(written: &str) -> Result<To, String> {
+    if written == "here" {
+        return Ok(To::Here);
+    }
+    place::parse(written).map(To::Place).map_err(|told| told.replacen("write ", "write here, ", 1))
+}
+
 #[derive(Debug, Serialize)]
 struct Page<'a> {
     pipeline: &'a str,
@@ -74,6 +91,9 @@ struct Move {
     at: TopicPartition,
     #[serde(skip)]
     metadata: String,
+    /// What was committed said.
+    #[serde(skip)]
+    before: Before,
 }
 
 pub(super) fn rewind(args: &RewindArgs) -> anyhow::Result<Exit> {
@@ -92,6 +112,7 @@ pub(super) fn rewind(args: &RewindArgs) -> anyhow::Result<Exit> {
     let state = state_topics(pipeline, &all);
     check_state(args, pipeline, !state.is_empty())?;
     let moves = moves(client.as_mut(), args, pipeline, &all)?;
+    check_parked(client.as_mut(), pipeline, &moves, &all)?;
     let forgets = Forgets {
         ids: (args.seen == Some(Kept::Forget)).then_some(&all),
         state: if args.state == Some(Kept::Forget) { &state } else { &[] },
@@ -106,16 +127,18 @@ pub(super) fn rewind(args: &RewindArgs) -> anyhow::Result<Exit> {
         let page = Page { pipeline, group, moved, forgot, forgot_state, partitions: &moves };
         serde_json::to_string(&page)? + "\n"
     } else {
-        let verdict = match (moved, forgot, forgot_state) {
-            (false, ..) => "nothing was moved: --dry-run",
-            (true, false, false) => "moved; it goes on from there at its next start",
-            (true, true, false) => "moved, and its seen ids are forgotten; it goes on from there at its next start",
-            (true, false, true) => "moved, and its state is forgotten; it goes on from there at its next start",
-            (true, true, true) => {
-                "moved, its seen ids and its state are forgotten; it goes on from there at its next start"
-            }
+        let how = if args.to == To::Here { "taken as it is" } else { "moved" };
+        let forgotten = match (forgot, forgot_state) {
+            (false, false) => "",
+            (true, false) => ", and its seen ids are forgotten",
+            (false, true) => ", and its state is forgotten",
+            (true, true) => ", its seen ids and its state are forgotten",
         };
-        table(&moves).render(terminal::width(), terminal::colours()) + verdict + "\n"
+        let verdict = match moved {
+            false => "nothing was moved: --dry-run".to_owned(),
+            true => format!("{how}{forgotten}; it goes on from there at its next start"),
+        };
+        table(&moves).render(terminal::width(), terminal::colours()) + &verdict + "\n"
     };
     terminal::print(text.as_bytes(), "what was moved")?;
     Ok(Exit::Done)
@@ -137,8 +160,7 @@ fn check_ids(args: &RewindArgs, pipeline: &Pipeline) -> Result<(), WrongUse> {
 /// The topics of its state by their input, those that are there, whether or not its handler's file can be read now.
 fn state_topics(pipeline: &Pipeline, all: &[Topic]) -> Vec<(u32, String)> {
     let topics = pipeline.clone().with_state().ok().and_then(|with| with.state).map(|state| state.topics);
-    let there = |name: &String| all.iter().any(|topic| topic.name == *name);
-    (0..).zip(topics.unwrap_or_default()).filter(|(_, name)| there(name)).collect()
+    (0..).zip(topics.unwrap_or_default()).filter(|(_, name)| there(all, name)).collect()
 }
 
 /// Ids and state that belong to all inputs are not forgotten for the sake of one.
@@ -189,38 +211,101 @@ fn moves(client: &mut dyn Client, args: &RewindArgs, pipeline: &Pipeline, all: &
         let places: Vec<TopicPartition> =
             partitions.iter().map(|partition| TopicPartition { topic: index, partition: *partition }).collect();
         let committed = client.committed(&pipeline.group, &pipeline.input, &places)?;
-        let targets = targets(client, args.to, topic, &partitions)?;
-        for ((at, committed), to) in places.into_iter().zip(committed).zip(targets) {
-            // What was settled above the old place is of no concern any more, nor whether the topic is still the one that was
-            // read then: it is this one that the person means. What may have brought a process down still may.
+        let targets = targets(client, args.to, topic, &committed, pipeline.from)?;
+        let parks = pipeline.policy.parks() && there(all, &retry_topics(pipeline)[index as usize]);
+        for ((at, committed), (to, end)) in places.into_iter().zip(committed).zip(targets) {
             let before = committed.offset.and_then(|at| Metadata::decode(&committed.metadata, at, i64::MAX).ok());
             let before = before.unwrap_or_default();
+            let fits = before.settled.iter().last().is_none_or(|(_, above)| above <= end);
+            let stays = args.to == To::Here && committed.offset == Some(to) && fits;
             let metadata = Metadata {
-                sequence: before.sequence + 1,
-                partitions: topic.partitions.unsigned_abs(),
+                sequence: before.sequence.saturating_add(1),
+                // What may have brought a process down still may.
                 held: before.held,
-                log: 0,
-                // Its internal topics stay as they are.
-                kept: before.kept,
-                settled: keyrail_engine::ranges::Ranges::new(),
+                // Whoever says where to go on knows which topics there are: the next start takes them as they are.
+                kept: Said {
+                    parked: before.kept.parked && parks,
+                    seen: 0,
+                    state: 0,
+                    retry: 0,
+                    order: 0,
+                    ..before.kept
+                },
+                ..if stays {
+                    before.clone()
+                } else {
+                    // What was settled above the old place is of no concern any more, nor whether the topic is still the one that was
+                    // read then: it is this one that the person means.
+                    Metadata { partitions: topic.partitions.unsigned_abs(), ..Metadata::default() }
+                }
             };
             let (partition, metadata) = (at.partition, metadata.encode(to));
-            moves.push(Move { topic: name.clone(), partition, from: committed.offset, to, at, metadata });
+            let before = Before { parked: before.kept.parked, order: before.kept.order };
+            let (topic, from) = (name.clone(), committed.offset);
+            moves.push(Move { topic, partition, from, to, at, metadata, before });
         }
     }
     Ok(moves)
 }
 
-fn targets(client: &mut dyn Client, place: Place, topic: &Topic, partitions: &[i32]) -> Result<Vec<i64>, BrokerError> {
-    let bounds = client.bounds(&topic.name, partitions)?;
-    let found = match place {
-        Place::Time(ms) => client.offsets_at(&topic.name, partitions, ms)?,
-        Place::Earliest => bounds.iter().map(|b| b.start).collect(),
-        Place::Latest => bounds.iter().map(|b| b.end).collect(),
-        Place::Offset(offset) => vec![offset; partitions.len()],
-        Place::BeforeEnd(count) => bounds.iter().map(|b| b.end.saturating_sub(count)).collect(),
+/// Where each partition goes to, and where its log ends.
+fn targets(
+    client: &mut dyn Client,
+    to: To,
+    topic: &Topic,
+    committed: &[Committed],
+    from: From,
+) -> Result<Vec<(i64, i64)>, BrokerError> {
+    let partitions: Vec<i32> = (0..topic.partitions).collect();
+    let bounds = client.bounds(&topic.name, &partitions)?;
+    let found = match to {
+        To::Here => {
+            let first = |b: &LogBounds| if from == From::Latest { b.end } else { b.start };
+            committed.iter().zip(&bounds).map(|(committed, b)| committed.offset.unwrap_or(first(b))).collect()
+        }
+        To::Place(Place::Time(ms)) => client.offsets_at(&topic.name, &partitions, ms)?,
+        To::Place(Place::Earliest) => bounds.iter().map(|b| b.start).collect(),
+        To::Place(Place::Latest) => bounds.iter().map(|b| b.end).collect(),
+        To::Place(Place::Offset(offset)) => vec![offset; partitions.len()],
+        To::Place(Place::BeforeEnd(count)) => bounds.iter().map(|b| b.end.saturating_sub(count)).collect(),
     };
-    Ok(found.into_iter().zip(bounds).map(|(to, b)| to.clamp(b.start, b.end.max(b.start))).collect())
+    Ok(found.into_iter().zip(bounds).map(|(to, b)| (to.clamp(b.start, b.end.max(b.start)), b.end)).collect())
+}
+
+/// What a commit said of parked messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Before {
+    /// Some were, if not all of them are resolved.
+    parked: bool,
+    /// The mark of the order in which they stand.
+    order: u32,
+}
+
+fn there(all: &[Topic], name: &str) -> bool {
+    all.iter().any(|topic| topic.name == name)
+}
+
+/// Messages that wait in an order that the manifest does not say any more would lose their places, and those that nobody reads
+/// any more would be overtaken.
+fn check_parked(client: &mut dyn Client, pipeline: &Pipeline, moves: &[Move], all: &[Topic]) -> anyhow::Result<()> {
+    let names: Vec<&str> = pipeline.input.iter().map(String::as_str).collect();
+    let order = order_mark(&pipeline.policy.order, &names);
+    for (index, topic) in (0_u32..).zip(retry_topics(pipeline)) {
+        let another = |before: Before| before.order != 0 && before.order != order || !pipeline.policy.parks();
+        let own = moves.iter().filter(|m| m.at.topic == index && m.before.parked && another(m.before));
+        let own: Vec<i32> = own.map(|m| m.partition).collect();
+        if own.is_empty() || !there(all, &topic) {
+            continue;
+        }
+        let count: usize = standing(client, &topic, &own, Ask::Keys, &mut || true)?.into_values().sum();
+        if count > 0 {
+            anyhow::bail!(
+                "{count} messages wait in {topic} that were parked under another guarantee or [order]: put that back until none \
+                 waits, or delete {topic} to drop them"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// What is to be forgotten.
@@ -352,7 +437,15 @@ mod tests {
     #[test]
     fn the_table_tells_what_runs_again_and_what_is_skipped() {
         let at = TopicPartition { topic: 0, partition: 0 };
-        let row = |from, to| Move { topic: "in".to_owned(), partition: 0, from, to, at, metadata: String::new() };
+        let row = |from, to| Move {
+            topic: "in".to_owned(),
+            partition: 0,
+            from,
+            to,
+            at,
+            metadata: String::new(),
+            before: Before::default(),
+        };
         let text = table(&[row(Some(1_500), 0), row(Some(5), 17), row(Some(5), 5), row(None, 3)]).render(None, false);
         let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split_whitespace().skip(2).collect()).collect();
         let expected =

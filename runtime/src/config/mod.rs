@@ -269,6 +269,12 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
+/// The retry topics of a pipeline's inputs, in their order, whether or not it has a use for them.
+#[must_use]
+pub fn retry_topics(pipeline: &Pipeline) -> Vec<String> {
+    pipeline.input.iter().map(|input| topic::retry(&pipeline.group, input)).collect()
+}
+
 impl DeadLetter {
     /// The dead letters' topic of an input.
     fn topic_of(&self, group: &str, input: &str) -> String {

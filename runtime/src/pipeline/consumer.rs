@@ -5,6 +5,7 @@
 
 use super::budget::{Budget, Lot};
 use super::grace::Bounds;
+use super::identity::Internals;
 use super::kept::Keeper;
 use super::link::{
     Attention, Handover, MESSAGE_BYTES, Payload, RaiseOver, Run, ToCommitter, ToConsumer, ToShard, to_broker, to_engine,
@@ -60,6 +61,8 @@ pub(super) struct Feed {
     pub(super) keeper: Option<Keeper>,
     /// Where nothing was parked when the pipeline started: looked at before partitions start.
     pub(super) not_parking: Option<RetryTopics>,
+    /// Held against what was committed before partitions start.
+    pub(super) internals: Option<Internals>,
     pub(super) out: Handover,
     /// Of each shard.
     pub(super) attention: Vec<Attention>,

@@ -8,6 +8,7 @@ mod clock;
 mod committer;
 mod consumer;
 mod grace;
+mod identity;
 mod ids;
 mod inbox;
 mod instance;
@@ -49,6 +50,7 @@ use clock::Clock;
 use committer::Commands;
 use crossbeam_channel::bounded;
 use grace::Bounds;
+use identity::Internals;
 use kept::Keeper;
 use keyrail_engine::intake::{From, Intake};
 use keyrail_engine::order::Router;
@@ -233,6 +235,7 @@ fn once(
     let mut built = build(parts, shared, health, metrics, consumer, sink, lanes);
     built.feed.anew = anew.clone();
     built.feed.keeper = Keeper::for_parts(parts, shared, metrics, lanes)?;
+    built.feed.internals = Some(Internals::of(parts));
     built.feed.not_parking = Some(retry).filter(|_| manifest.policy.parks() && manifest.parked.is_none());
     built.ledger.commands = inboxes.map(|inboxes| commands(parts, inboxes, lanes, metrics)).transpose()?;
     if again {
@@ -388,6 +391,7 @@ fn build(
         on_loss: manifest.on_loss,
         keeper: None,
         not_parking: None,
+        internals: None,
         out: Handover::new(Outlet(to_committer), outlets()),
         attention,
         over: RaiseOver(over),

@@ -146,6 +146,7 @@ impl Worker {
             let partition = to_engine(*at);
             opened.push(self.open(partition, committed, bounds, known, first(partition))?);
         }
+        self.identify(partitions, &mut opened, &|partition| first(partition).is_some())?;
         Ok(opened)
     }
 
@@ -251,7 +252,7 @@ impl Worker {
         Err(Trouble::Again(format!("{name} was deleted and made anew")))
     }
 
-    fn anew(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+    pub(super) fn anew(&self) -> MutexGuard<'_, BTreeSet<u32>> {
         // A set of numbers is sound whatever happened to who held the lock.
         self.feed.anew.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -318,7 +319,7 @@ impl Worker {
     }
 
     /// Asks until there is an answer, within the bound.
-    fn until<T>(
+    pub(super) fn until<T>(
         &mut self,
         deadline: Instant,
         mut ask: impl FnMut(&mut Self) -> Result<T, BrokerError>,

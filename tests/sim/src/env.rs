@@ -57,6 +57,8 @@ pub enum Due {
     Expire(MemberId),
     /// A bystander of the group comes (`None`) or goes.
     Bystander(Option<MemberId>),
+    /// An operator says that the group is right where it is, with what is kept.
+    Rewound(u16),
     /// The producers outside write.
     Arrive,
     /// This fault waits for its action from now on.
@@ -187,6 +189,8 @@ pub struct Env {
     pub states: Vec<Change>,
     /// All records of retry topics that were sent.
     pub parks: Vec<ParkRecord>,
+    /// Partitions whose commit is somebody's hands, and nobody has said what is to become of their ids and state.
+    pub moved: BTreeSet<u16>,
     /// Until when the broker lists no retry topics.
     hidden_until_ms: u64,
     /// The local store of each worker, as its disk has it.
@@ -268,6 +272,7 @@ impl Env {
             marks: Vec::new(),
             states: Vec::new(),
             parks: Vec::new(),
+            moved: BTreeSet::new(),
             hidden_until_ms: 0,
             disks: vec![Disk::default(); usize::from(settings.workers)],
             marker_ms: None,

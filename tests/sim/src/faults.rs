@@ -313,7 +313,29 @@ fn operator(fault: Fault, worker: &Worker, env: &mut Env) -> u64 {
         env.group.store(partition, Committed { offset: committed.offset, metadata: Rc::from(metadata) });
         env.oracle.partition_unclean(partition);
     }
-    0
+    let policy = &env.settings.policy;
+    if !policy.keeps_ids() && !policy.keeps_state() {
+        return 0;
+    }
+    env.moved.insert(partition);
+    let wait_ms = env.rng.within(200, 4_000);
+    env.after(wait_ms, Due::Rewound(partition));
+    wait_ms + env.settings.session_ms
+}
+
+/// Whoever runs the pipeline is told that a group was moved, and says that it is right where it is.
+pub fn rewound(partition: u16, env: &mut Env) {
+    if !env.moved.remove(&partition) {
+        return;
+    }
+    if let Some(owner) = env.group.owner(partition) {
+        env.throw_out(owner);
+    }
+    let Some(Committed { offset, metadata }) = env.group.committed(partition).cloned() else { return };
+    let before = Metadata::decode(&metadata, offset, env.logs[usize::from(partition)].end()).unwrap_or_default();
+    let metadata = Metadata { sequence: before.sequence.saturating_add(1), ..before }.encode(offset);
+    env.note(Who::Broker, "rewound", Some((partition, -1)), offset);
+    env.group.store(partition, Committed { offset, metadata: Rc::from(metadata) });
 }
 
 fn hostile(offset: i64, present: &str, env: &mut Env) -> String {

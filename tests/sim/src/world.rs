@@ -269,6 +269,7 @@ impl World {
                 self.bystanders -= 1;
                 self.env.group.leave(member, &mut self.env.rng);
             }
+            Due::Rewound(partition) => faults::rewound(partition, &mut self.env),
             Due::Arrive => self.arrive(),
             Due::Arm(armed) => {
                 self.unarmed -= 1;

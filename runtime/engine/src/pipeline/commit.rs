@@ -97,7 +97,7 @@ impl<M> Pipeline<M> {
                 continue;
             }
             let held = if in_good_order { None } else { task.held(&progress) };
-            let (sequence, known, log) = (task.sequence + 1, task.partitions, task.log);
+            let (sequence, known, log) = (task.sequence.saturating_add(1), task.partitions, task.log);
             let mut kept = task.kept;
             if self.policy.has(Bug::OmitInbox) {
                 (kept.inbox_at, kept.inbox_done) = (0, 0);
@@ -132,8 +132,9 @@ impl<M> Pipeline<M> {
                 && task.epoch == epoch
             {
                 task.committed = Some(progress);
-                task.sequence += 1;
+                task.sequence = task.sequence.saturating_add(1);
                 task.touched = false;
+                task.unstarted = None;
             }
         }
     }

@@ -279,6 +279,12 @@ impl<M> Pipeline<M> {
     /// What has settled by now is the partition's present round.
     fn begin_round(&mut self, partition: Partition, actions: &mut Vec<Action>) {
         let (Some(rounds), Some(task)) = (&mut self.rounds, self.tasks.get_mut(&partition)) else { return };
+        let waits = !task.is_written() && !self.policy.has(Bug::WriteBeforeStart);
+        if let Some(begun) = task.unstarted.as_ref().filter(|_| waits) {
+            // First its start is committed.
+            task.round.durable.get_or_insert_with(|| begun.clone());
+            return;
+        }
         let was_paused = task.is_paused();
         task.dirty = false;
         task.round.bytes = 0;

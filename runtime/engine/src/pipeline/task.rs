@@ -84,6 +84,9 @@ pub(super) struct Task {
     beyond: bool,
     /// Where it started.
     pub(super) start: i64,
+    /// How it started, while no commit of ours tells of it. Without transactions nothing is kept before one does: whoever starts it
+    /// next would find what a group leaves that was moved from outside.
+    pub(super) unstarted: Option<Progress>,
     /// Publications without a report.
     pub(super) publications: u32,
     /// Of those, dead letters that the broker refused, waiting to be sent again.
@@ -137,10 +140,12 @@ pub struct TaskStatus<'a> {
 
 impl Task {
     pub(super) fn new(opened: &Opened, now: Now) -> Self {
+        let tracker = Tracker::new(opened.start, opened.settled.clone());
+        let begun = tracker.progress();
         Self {
             epoch: opened.epoch,
             phase: Phase::Active,
-            tracker: Tracker::new(opened.start, opened.settled.clone()),
+            tracker,
             twins: BTreeMap::new(),
             committed: None,
             sequence: opened.sequence,
@@ -161,6 +166,7 @@ impl Task {
             fetch_below: None,
             beyond: false,
             start: opened.start,
+            unstarted: (opened.fresh || opened.unmarked && opened.sequence == 0).then_some(begun),
             publications: 0,
             letters_refused: 0,
             letters_stuck: 0,
@@ -185,6 +191,7 @@ impl Task {
         self.partitions = old.partitions;
         self.log = old.log;
         self.kept = old.kept;
+        self.unstarted = old.unstarted.take().map(|_| self.tracker.progress());
         self.dirty |= old.dirty || old.has_news();
         self.end = old.end;
         self.restart_after(old);

@@ -144,6 +144,10 @@ impl Client for KafkaClient {
         Ok(all)
     }
 
+    fn has(&mut self, topic: &str) -> Result<bool, BrokerError> {
+        Ok(self.topics.describe(&[topic], ANSWER_WAIT)?.iter().any(|info| info.partitions.is_some()))
+    }
+
     fn log_of(&mut self, topic: &str) -> Result<u64, BrokerError> {
         self.topics.log_of(topic, ANSWER_WAIT)
     }

@@ -108,6 +108,7 @@ fn bench_with(shards: u32, polls: Vec<Polled>, limit_bytes: u64) -> Bench {
         on_loss: OnLoss::Stop,
         keeper: None,
         not_parking: None,
+        internals: None,
         attention: Vec::new(),
         out: Handover::new(Outlet(to_committer), to_shards.into_iter().map(Outlet)),
         over: RaiseOver(Over::default()),

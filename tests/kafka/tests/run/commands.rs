@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-struct Done {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 fn command(stage: &Stage<'_>, args: &[&str]) -> Command {
@@ -24,7 +24,7 @@ fn command(stage: &Stage<'_>, args: &[&str]) -> Command {
     command
 }
 
-fn run(stage: &Stage<'_>, args: &[&str]) -> Done {
+pub(crate) fn run(stage: &Stage<'_>, args: &[&str]) -> Done {
     run_with(stage, args, b"")
 }
 

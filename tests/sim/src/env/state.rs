@@ -2,7 +2,7 @@
 
 use super::Env;
 use crate::invariants::RunId;
-use crate::model::outputs::{Effect, Report, Sender, state_place};
+use crate::model::outputs::{Effect, Report, Sender, marks_place, state_place};
 use crate::trace::Who;
 use keyrail_engine::state::{Change, Entry};
 use std::collections::BTreeMap;
@@ -46,6 +46,12 @@ impl Env {
             };
         }
         contents
+    }
+
+    /// Whether anything is committed of a task's seen ids or state.
+    pub fn holds_anything(&mut self, task: u16) -> bool {
+        let marks = self.coordinator.internal_log(marks_place(task)).read(0, usize::MAX, false).next().is_some();
+        marks || self.coordinator.internal_log(state_place(task)).read(0, usize::MAX, false).next().is_some()
     }
 
     /// Compaction runs over the log of a partition's state.

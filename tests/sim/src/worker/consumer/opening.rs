@@ -1,8 +1,9 @@
 //! How a partition starts: from what the group has committed.
 
 use super::{Consumer, Feed};
-use crate::coverage::Action;
+use crate::coverage::{Action, Fault};
 use crate::env::Env;
+use crate::invariants::name;
 use crate::model::group::Committed;
 use crate::model::outputs::marks_place;
 use crate::record::{SLOTS_PER_TOPIC, index_of};
@@ -64,7 +65,9 @@ impl Consumer {
     }
 
     /// Holds what is committed against the topics that the broker lists. A process that never saw retry topics listed reads none.
-    fn identify(&mut self, opened: &mut Opened, ends: &mut Ends, again: bool, env: &Env) {
+    /// `true`: it is not to start.
+    fn identify(&mut self, opened: &mut Opened, ends: &mut Ends, at: (u16, bool), env: &mut Env) -> bool {
+        let (number, again) = at;
         self.knows_retry_topics |= env.lists_retry_topics();
         let policy = &env.settings.policy;
         let retry = (policy.parks() && self.knows_retry_topics).then_some(0);
@@ -75,10 +78,24 @@ impl Consumer {
             retry,
             order: 1,
         };
-        ends.unlisted = opened.identify(policy, &present, again).has(Change::NoRetryTopic);
+        let changes = opened.identify(policy, &present, again);
+        ends.unlisted = changes.has(Change::NoRetryTopic);
         if retry.is_none() && !ends.unlisted {
             ends.parked = 0;
         }
+        let task = env.task_of(number);
+        let holds = env.holds_anything(task);
+        let refused = changes.has(Change::Moved) && holds;
+        if refused != (holds && env.moved.contains(&number)) && !again {
+            let what =
+                if refused { "is refused, and nobody moved it" } else { "starts where nobody of Keyrail's put it" };
+            env.oracle.violated(name::STATE, Some((number, opened.start)), what.into());
+        }
+        if !refused && !again {
+            // There was nothing that could be applied twice.
+            env.moved.remove(&number);
+        }
+        refused
     }
 
     /// Starts what waits for its ids and its state, once they are read.
@@ -225,7 +242,7 @@ impl Consumer {
         }
         let found = found(partition, committed.as_ref(), env);
         let mut opened = self.intake.reopen(partition, &found, first);
-        self.identify(&mut opened, &mut ends, true, env);
+        self.identify(&mut opened, &mut ends, (number, true), env);
         self.tell_loss(partition, &opened, mail, env);
         if let Some(feed) = self.feeds.get_mut(&partition) {
             *feed = Feed { position: opened.start, paused: feed.paused, stuck: false, waits: feed.waits };
@@ -257,7 +274,11 @@ impl Consumer {
         let found = found(partition, committed.as_ref(), env);
         let from = env.settings.from;
         let mut opened = self.intake.open(partition, &found, from);
-        self.identify(&mut opened, &mut ends, false, env);
+        if self.identify(&mut opened, &mut ends, (number, false), env) {
+            // The process ends, and whoever starts it again finds the same until a person has acted.
+            env.strike(mail.worker, Action::Open, Fault::Crash);
+            return;
+        }
         self.tell_loss(partition, &opened, mail, env);
         if committed.is_none() {
             env.oracle.started_without_commit(number, found.log_start);
