@@ -270,7 +270,8 @@ impl Worker {
             OnLoss::Continue => Ok(()),
             OnLoss::Stop => Err(Trouble::Operator(format!(
                 "{topic} was deleted and made anew; on-loss = \"stop\" stops the pipeline: set on-loss = \"continue\" to read \
-                 the new one from its start, or reset the group's offset with kafka-consumer-groups"
+                 the new one from its start, or say where to go on by `keyrail rewind {} --to PLACE`",
+                self.feed.pipeline
             ))),
         }
     }
@@ -290,7 +291,8 @@ impl Worker {
             OnLoss::Continue => Ok(()),
             OnLoss::Stop => Err(Trouble::Operator(format!(
                 "{told}; on-loss = \"stop\" stops the pipeline: set on-loss = \"continue\" to go on with what is there, or \
-                 reset the group's offset with kafka-consumer-groups"
+                 say where to go on by `keyrail rewind {} --to PLACE`",
+                self.feed.pipeline
             ))),
         }
     }

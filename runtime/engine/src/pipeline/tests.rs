@@ -70,6 +70,8 @@ struct Rig {
     now: Now,
     tokens: Vec<Token>,
     actions: Vec<Action>,
+    /// For each commit, which of its partitions it says to park.
+    say_parked: Vec<Vec<bool>>,
     /// What the last commit says of the inbox of its first partition.
     kept: (u32, i64, u64),
 }
@@ -85,6 +87,7 @@ fn rig() -> Rig {
         now,
         tokens: Vec::new(),
         actions: Vec::new(),
+        say_parked: Vec::new(),
         kept: (0, 0, 0),
     }
 }
@@ -269,6 +272,8 @@ impl Rig {
             Action::Marked { partition, ids, .. } => format!("marked {}{}", named(*partition), ids_of(ids)),
             Action::Commit { number, offsets } => {
                 let read = Metadata::decode(&offsets[0].metadata, offsets[0].offset, i64::MAX).unwrap();
+                let says = |c: &CommitOffset| Metadata::decode(&c.metadata, c.offset, i64::MAX).unwrap().kept.parked;
+                self.say_parked.push(offsets.iter().map(says).collect());
                 self.kept = (read.kept.inbox, read.kept.inbox_at, read.kept.inbox_done);
                 format!("commit {number}:{}", offsets_of(offsets))
             }

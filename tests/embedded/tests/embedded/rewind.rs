@@ -2,9 +2,10 @@
 
 use crate::commands::run;
 use crate::play::{Play, mixed};
-use crate::run::{beside, by_key};
+use crate::run::{PARTITIONS, beside, by_key};
 use crate::state::Counting;
-use crate::support::WAIT;
+use crate::support::{WAIT, at};
+use keyrail::broker::OffsetCommit;
 use std::time::Instant;
 
 const MESSAGES: usize = 400;
@@ -95,6 +96,41 @@ fn state_is_kept_and_changed_once_more_or_forgotten() {
     assert!(code == 0 && out.contains("moved, and its state is forgotten"), "{out}{err}");
     counting.play.settle(counting.play.start());
     assert_eq!(told(&counting), "1 a 2 b 3 a 4 b 1 a 2 b");
+}
+
+#[test]
+fn a_group_that_somebody_moved_waits_for_somebody_to_say_what_becomes_of_its_state() {
+    let test = "a_group_that_somebody_moved_waits_for_somebody_to_say_what_becomes_of_its_state";
+    let Some(mut counting) = Counting::new(test, "") else { return };
+    let child = counting.play.start();
+    counting.say(&child, "k", &["a", "b"]);
+    counting.play.settle(child);
+    let moved = |metadata: &str| {
+        let offset = |partition| OffsetCommit { at: at(0, partition), offset: 0, metadata: metadata.to_owned() };
+        let offsets: Vec<OffsetCommit> = (0..PARTITIONS).map(offset).collect();
+        counting.play.client().commit("p", &["in".to_owned()], &offsets).unwrap();
+    };
+    let told = || by_key(counting.play.client().as_mut(), "out").remove("k").unwrap().join(" ");
+    for metadata in ["", "moved by hand"] {
+        moved(metadata);
+        let (code, out, err) = run(&counting.play.folder, &["run"], "");
+        let log = format!("{out}{err}");
+        assert_eq!(code, 1, "{log}");
+        for word in ["was put down by another tool", "p.in.state holds", "keyrail rewind p --to here --state keep"] {
+            assert!(log.contains(word), "nothing of {word:?}\n{log}");
+        }
+    }
+    assert_eq!(told(), "1 a 2 b", "it ran");
+    let rewind = |what| run(&counting.play.folder, &["rewind", "p", "--to", "here", "--state", what], "");
+    let (code, out, err) = rewind("keep");
+    assert!(code == 0 && out.ends_with("taken as it is; it goes on from there at its next start\n"), "{out}{err}");
+    counting.play.settle(counting.play.start());
+    assert_eq!(told(), "1 a 2 b 3 a 4 b");
+    // Where it is already, nothing runs again.
+    let (code, out, err) = rewind("forget");
+    assert!(code == 0 && out.contains("taken as it is, and its state is forgotten"), "{out}{err}");
+    counting.play.settle(counting.play.start());
+    assert_eq!(told(), "1 a 2 b 3 a 4 b");
 }
 
 fn played_without_ids(test: &str) -> Option<Play> {

@@ -286,6 +286,12 @@ pub(crate) fn delete_topic(kafka: &Kafka, topic: &str) {
     assert!(results.iter().all(Result::is_ok), "{results:?}");
 }
 
+/// The group forgets where it was; it has no members.
+pub(crate) fn delete_offsets(kafka: &Kafka, group: &str) {
+    let results = wait_for(admin(kafka).delete_groups(&[group], &options())).unwrap();
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+}
+
 /// Gives a topic more partitions, so that it has `count`.
 pub(crate) fn add_partitions(kafka: &Kafka, topic: &str, count: usize) {
     let results = wait_for(admin(kafka).create_partitions(&[NewPartitions::new(topic, count)], &options())).unwrap();

@@ -144,3 +144,21 @@ fn a_verdict_on_a_parked_message_outlives_the_commit_of_its_offset() {
         takes => true",
     );
 }
+
+#[test]
+fn a_commit_says_that_its_partition_parks_from_the_first_parked_message_on() {
+    let rig = check_ready(
+        "park 10 1 => park t1
+        pub 10 0 p=1 => -
+        at 100
+        tick
+        ack t1 => commit 1: 0@11 s1 1@11 s1
+        done 1 => parked 0@1 10:1
+        pub 11 0 => -
+        pub 11 0 p=1 => -
+        at 200
+        tick => commit 2: 0@12 s2 1@12 s2
+        done 2",
+    );
+    assert_eq!(rig.say_parked, [[true, false], [true, false]]);
+}

@@ -227,3 +227,42 @@ fn a_commit_that_failed_is_made_again() {
         tick => commit 2: 0@11 s1 1@10 s1",
     );
 }
+
+#[test]
+fn nothing_is_kept_before_the_start_is_committed() {
+    check(
+        "rounds
+        open 0 1 10 fresh
+        recv 0 1 10 14
+        pub 10 0 #a $k=1 => -
+        tick => commit 1: 0@10 s1
+        commit 1 failed
+        at 100
+        tick => commit 2: 0@10 s1
+        at 200
+        tick
+        commit 2 ok
+        at 300
+        tick => keep t1 of 0 k=1
+        ack t1 => kept 0 k=1, mark t2 of 0 a
+        ack t2 => marked 0 a, commit 3: 0@11 s2",
+    );
+}
+
+#[test]
+fn a_revoke_before_the_start_is_committed_waits_for_it_and_then_writes_the_rest() {
+    check(
+        "rounds
+        open 0 1 10 fresh
+        recv 0 1 10 14
+        pub 10 0 #a => -
+        tick => commit 1: 0@10 s1
+        revoke 0 => close 0@1
+        drained 0 1
+        drained 0 1
+        commit 1 ok
+        at 100
+        tick => mark t1 of 0 a
+        ack t1 => marked 0 a, release 0: 0@11 s2",
+    );
+}
