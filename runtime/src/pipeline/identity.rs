@@ -38,7 +38,7 @@ pub(super) struct Internals {
     /// Also where there is none yet, or no more use for them.
     retry: Vec<String>,
     reads_parked: bool,
-    /// Asked once: a topic that is made anew later is noticed by who reads it.
+    /// Asked at each assignment: a topic may be made anew while nothing of it is read here.
     known: BTreeMap<u32, Present>,
 }
 
@@ -171,6 +171,9 @@ impl Worker {
         let Some(mut internals) = self.feed.internals.take() else { return Ok(()) };
         let deadline = Instant::now() + LIMIT;
         let mut doubts = Vec::new();
+        if partitions.iter().any(|at| !again(to_engine(*at))) {
+            internals.known.clear();
+        }
         // Nothing is committed of an input that was seen to be made anew, and that is known.
         let anew = self.anew().clone();
         let known = |partition: Partition| again(partition) || anew.contains(&partition.topic);

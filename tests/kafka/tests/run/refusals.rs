@@ -172,6 +172,37 @@ fn forbidden_letters(test: &'static str, guarantee: &str) {
     worker.stop(Duration::from_secs(15));
 }
 
+/// The broker's list lacks what a user may not see.
+#[test]
+fn a_retry_topic_that_may_not_be_seen_is_not_taken_for_none() {
+    let test = "a_retry_topic_that_may_not_be_seen_is_not_taken_for_none";
+    let Some(kafka) = secured(test) else { return };
+    let tables = "[retry]\nin-place = \"0s\"\nbackoff = { first = \"20s\", jitter = 0.0 }";
+    let stage = Stage::new(test, kafka, &Setup { partitions: 1, tables, ..Setup::default() });
+    send_all(kafka, &stage.input, &[Rec::script("k", "fail-times:1", "first")]);
+    let mut worker = Worker::start(&stage, 0);
+    worker.wait_metric("keyrail_parked_messages", &[], |n| n == 1.0);
+    worker.stop(Duration::from_secs(15));
+    log_in(&stage, "reader", "reader-secret");
+    kafka.allow("reader", "Read", "group", &stage.group).unwrap();
+    kafka.allow("reader", "Write", "transactional-ids", &stage.group).unwrap();
+    kafka.allow("reader", "Read", "topic", &stage.input).unwrap();
+    kafka.allow("reader", "Write", "topic", &stage.output).unwrap();
+    kafka.allow("reader", "Write", "topic", &stage.letters).unwrap();
+    send_all(kafka, &stage.input, &[Rec::script("k", "done", "second")]);
+    let topic = format!("{}.{}.retry", stage.group, stage.input);
+    let rule = format!("--operation Read --operation Write --topic {topic}");
+    refused(&stage, &["must be read before it goes on", "lacks rights on the topic", "kafka-acls.sh", &rule]);
+    assert_eq!(read_all(kafka, &stage.output).len(), 0, "it was overtaken");
+    kafka.allow("reader", "Read", "topic", &topic).unwrap();
+    kafka.allow("reader", "Write", "topic", &topic).unwrap();
+    let mut worker = Worker::start(&stage, 0);
+    stage.wait_settled(&[&worker], 0, LIMIT);
+    worker.stop(Duration::from_secs(15));
+    let came: Vec<String> = read_all(kafka, &stage.output).iter().map(Rec::text).collect();
+    assert_eq!(came, ["first", "second"]);
+}
+
 #[test]
 fn dead_letters_carry_a_panics_words_and_name_what_was_too_much() {
     let test = "dead_letters_carry_a_panics_words_and_name_what_was_too_much";
