@@ -196,7 +196,8 @@ impl Fill for Known {
             let topic = self.place.topic(self.at);
             Failed::Operator(format!(
                 "{topic}/{partition}, a topic of seen ids, holds at offset {offset} what Keyrail did not write ({why}): delete \
-                 the topic to forget its ids, and it is made anew; nobody else may write to it"
+                 the topic to forget its ids, and the next start makes it anew and names the command that accepts that; nobody else \
+                 may write to it"
             ))
         };
         let value = record.value().ok_or_else(|| unusable("a record without a value".to_owned()))?;

@@ -280,8 +280,8 @@ impl Fill for Lanes {
         let known = store.identity().log;
         if known != log && known != 0 && log != 0 {
             return Err(Failed::Operator(format!(
-                "{topic}, a retry topic, was deleted and made anew while it was used: the messages parked in it are gone. To go \
-                 on without them, start the pipeline again; to run them again, first `keyrail rewind` it"
+                "{topic}, a retry topic, was deleted and made anew while it was used: the messages parked in it are gone. To run \
+                 them again, `keyrail rewind` the pipeline to before them; its next start names the command to go on without them"
             )));
         }
         match store.position() {

@@ -208,8 +208,8 @@ impl Fill for Held {
         let known = self.index()?.identity().log;
         if known != log && known != 0 && log != 0 {
             return Err(Failed::Operator(format!(
-                "{}, a topic of state, was deleted and made anew while it was used: its state is gone. To go on without, start \
-                 the pipeline again; to compute it again, first `keyrail rewind` it",
+                "{}, a topic of state, was deleted and made anew while it was used: its state is gone. To compute it \
+                 again, `keyrail rewind` the pipeline to its start; its next start names the command to go on without",
                 self.place.topic(self.at)
             )));
         }
