@@ -103,6 +103,8 @@ pub enum Reason {
     Timeout,
     /// It, or what the handler sends for it, is larger than a limit.
     Oversized,
+    /// It was parked, and its record can't be read any more: what was there is the letter's value.
+    Undecodable,
     /// The broker will never take what it sends.
     Undeliverable,
     /// Somebody dropped it by hand.
@@ -127,6 +129,7 @@ impl Reason {
             Self::Trap => "trap",
             Self::Timeout => "timeout",
             Self::Oversized => "oversized",
+            Self::Undecodable => "undecodable",
             Self::Undeliverable => "undeliverable",
             Self::Dropped => "dropped",
         }

@@ -356,6 +356,11 @@ impl<M> Shard<M> {
             // The ledger knows why.
             return Some((Reason::Undeliverable, Failure { code: "undeliverable".to_string(), ..Failure::default() }));
         }
+        if ticket.refused == Some(Reason::Undecodable) {
+            let detail =
+                "its parked record can't be read: somebody else has written over it. It is the value here".to_string();
+            return Some((Reason::Undecodable, Failure { code: "undecodable".to_string(), detail }));
+        }
         if let Some(reason) = ticket.refused {
             let detail = "it has no id, and dedup.absent is \"dead-letter\"".to_string();
             return Some((reason, Failure { code: "no-id".to_string(), detail }));

@@ -14,15 +14,19 @@ use super::restore::{Failed, Fill};
 use crate::admin::metrics::PipelineMetrics;
 use crate::record::{Record, RecordBuilder, TopicPartition};
 use index::{Index, Item, Read, Stand};
-use keyrail_engine::message::Partition;
-use keyrail_engine::order::{Papers, Router};
-use keyrail_engine::parking::{self, Change, Due, Envelope, First, Loaded, Origin, Parked, Waiting};
+use keyrail_engine::message::{Failure, Partition, Reason};
+use keyrail_engine::order::{LaneHash, OrderKey, Papers, Router};
+use keyrail_engine::parking::{self, AT_ONCE, Change, Due, Envelope, First, Loaded, Origin, Parked, Waiting};
 use keyrail_engine::pipeline::Token;
+use keyrail_engine::retry::History;
 use keyrail_store::{DiskState, Error, OpenedState, StateIdentity, StateIndex, StateStore};
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+/// First bytes of envelopes that later versions may write.
+const LATER: RangeInclusive<u8> = 2..=15;
 /// Room for so many is kept.
 const SPARE: usize = 1024;
 /// Between two looks for the oldest, which goes through all lanes.
@@ -156,16 +160,18 @@ impl Lanes {
         })
     }
 
-    fn load(&self, read: &Read) -> Result<Loaded<Payload>, Failed> {
+    fn load(&self, read: &Read) -> Loaded<Payload> {
         let (offset, place) = (read.offset, &self.place);
-        let Envelope { waiting, .. } = parking::decode(read.envelope()).map_err(|why| {
-            Failed::Again(format!("{}: a parked message of offset {offset}: {why}", place.topic(self.at)))
-        })?;
-        let record = record(self.at, offset, read.envelope());
-        let record = record.map_err(|why| Failed::Again(why.to_string()))?;
-        let Papers { id, refused, .. } = place.router.papers(super::link::to_engine(self.at), offset, &record);
-        let size = record.size();
-        Ok(Loaded {
+        let (record, waiting, papers) = match record(self.at, offset, read.envelope()) {
+            Ok((record, waiting)) => {
+                let papers = place.router.papers(super::link::to_engine(self.at), offset, &record);
+                (record, waiting, papers)
+            }
+            // It is to become a dead letter, as it is.
+            Err(_) => self.unreadable(read),
+        };
+        let (Papers { id, refused, .. }, size) = (papers, record.size());
+        Loaded {
             offset,
             id,
             refused,
@@ -173,17 +179,27 @@ impl Lanes {
             timestamp_ms: record.timestamp_ms,
             waiting: Waiting { number: read.number, ..waiting },
             message: Payload { record, _charge: place.budget.lot().charge(size + MESSAGE_BYTES) },
-        })
+        }
+    }
+
+    /// What somebody else has written where a parked message was: alone in its lane, and never to run.
+    fn unreadable(&self, read: &Read) -> (Record, Waiting, Papers) {
+        let record = RecordBuilder::new(None, Some(read.envelope())).build(self.at, read.offset, wall_ms());
+        let (history, failure) = (History::default(), Failure::default());
+        let waiting = Waiting { number: read.number, due_ms: AT_ONCE, history, failure };
+        let papers =
+            Papers { lane: self.lane_of_unreadable(read.offset), id: None, refused: Some(Reason::Undecodable) };
+        (record, waiting, papers)
+    }
+
+    fn lane_of_unreadable(&self, offset: i64) -> u64 {
+        let partition = super::link::to_engine(self.at);
+        LaneHash::new(self.place.seed).lane(OrderKey::Free, None, partition, (partition, offset))
     }
 
     fn read(&self, lane: u64, from: u64, most: usize, most_bytes: u64) -> Vec<Loaded<Payload>> {
         let found = self.ask(|index| index.read(lane, from, most, most_bytes));
-        let loaded: Result<Vec<_>, Failed> = found.iter().map(|read| self.load(read)).collect();
-        loaded.unwrap_or_else(|error| {
-            let (Failed::Again(why) | Failed::Operator(why)) = error;
-            let _told = self.broken.set(why);
-            Vec::new()
-        })
+        found.iter().map(|read| self.load(read)).collect()
     }
 
     /// Opens what is on disk. One of before may be about to let go of it.
@@ -229,12 +245,12 @@ impl Lanes {
     }
 }
 
-/// The message in a record's value, as it was read from the input.
-fn record(at: TopicPartition, offset: i64, value: &[u8]) -> Result<Record, parking::Unusable> {
-    let Envelope { timestamp_ms, key, value, headers, .. } = parking::decode(value)?;
+/// The message in a record's value, as it was read from the input, and what is known of it.
+fn record(at: TopicPartition, offset: i64, value: &[u8]) -> Result<(Record, Waiting), parking::Unusable> {
+    let Envelope { waiting, timestamp_ms, key, value, headers } = parking::decode(value)?;
     let mut builder = RecordBuilder::new(key, value);
     headers.iter().for_each(|(name, value)| builder.header(name, *value));
-    Ok(builder.build(at, offset, timestamp_ms))
+    Ok((builder.build(at, offset, timestamp_ms), waiting))
 }
 
 /// What an index's failure comes to.
@@ -247,8 +263,8 @@ fn failed(error: Error) -> Failed {
 enum Foreign {
     /// It is none of ours, or of another input or partition.
     Key(&'static str),
-    /// It stands where one of ours should be.
-    Value(parking::Unusable),
+    /// It stands where one of ours should be, and is of a later version.
+    Later,
 }
 
 impl Lanes {
@@ -261,8 +277,17 @@ impl Lanes {
         }
         let offset = origin.offset;
         let Some(value) = record.value() else { return Ok(Item::Gone { offset }) };
-        let waiting = parking::decode(value).map_err(Foreign::Value)?.waiting;
-        let message = self::record(self.at, offset, value).map_err(Foreign::Value)?;
+        let (message, waiting) = match self::record(self.at, offset, value) {
+            Ok(read) => read,
+            Err(_) if value.first().is_some_and(|version| LATER.contains(version)) => return Err(Foreign::Later),
+            Err(why) => {
+                let (topic, partition) = (self.place.topic(self.at), self.at.partition);
+                tracing::error!(topic, partition, offset, %why, "a parked message can't be read: somebody else has written over it. It becomes a dead letter");
+                let (lane, number, due_ms) = (self.lane_of_unreadable(offset), 1, AT_ONCE);
+                let stand = Stand { lane, number, due_ms, since_ms: wall_ms() };
+                return Ok(Item::Put { offset, stand, envelope: value.to_vec() });
+            }
+        };
         let papers = self.place.router.papers(super::link::to_engine(self.at), offset, &message);
         Ok(Item::Put { offset, stand: stand(papers.lane, &waiting), envelope: value.to_vec() })
     }
@@ -300,16 +325,11 @@ impl Fill for Lanes {
                 tracing::warn!(topic, partition, offset, why, "a record that Keyrail did not write is passed over");
                 Vec::new()
             }
-            Err(Foreign::Value(why)) => {
-                tracing::error!(
-                    topic,
-                    partition,
-                    offset,
-                    %why,
-                    "a parked message can't be read: somebody else has written over it. It stays in the topic, does not run, and \
-                     what is parked behind it goes on; write it anew from the input, or delete it with a tombstone"
-                );
-                Vec::new()
+            Err(Foreign::Later) => {
+                return Err(Failed::Operator(format!(
+                    "{topic}/{partition}: the parked message at offset {offset} was written by a later version of Keyrail: run \
+                     that version, until nothing is parked"
+                )));
             }
         };
         let entries = items.len() as u64;

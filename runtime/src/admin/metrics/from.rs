@@ -18,6 +18,7 @@ impl DeadLetterReason {
             message::Reason::Trap => Some(Self::Trap),
             message::Reason::Timeout => Some(Self::Timeout),
             message::Reason::Oversized => Some(Self::Oversized),
+            message::Reason::Undecodable => Some(Self::Undecodable),
             message::Reason::Undeliverable => Some(Self::Undeliverable),
             message::Reason::Dropped => None,
         }

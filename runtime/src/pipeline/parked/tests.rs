@@ -182,25 +182,42 @@ fn a_start_finds_what_was_parked_and_another_seed_begins_anew() {
 }
 
 #[test]
-fn what_is_none_of_ours_or_damaged_is_passed_over() {
+fn what_is_none_of_ours_is_passed_over() {
     let open = Open::new();
     let good = written("k", 5, &waiting(1, 2_000, 1));
-    let cut = good.1.as_ref().map(|value| value[..value.len() - 1].to_vec());
     let elsewhere = Origin { topic: "other", partition: AT.partition, offset: 5 }.encode();
     let moved = Origin { topic: "in", partition: 0, offset: 5 }.encode();
     for (at, record) in (0..).zip([
         (b"mine".to_vec(), good.1.clone()),
         (elsewhere, good.1.clone()),
         (moved, good.1.clone()),
-        (origin(5), cut),
-        (origin(6), Some(Vec::new())),
     ]) {
         assert_eq!(open.take(at, record), 0);
     }
-    assert_eq!((open.position(), open.read(lane("k"), 1)), (Some(5), vec![]));
+    assert_eq!((open.position(), open.read(lane("k"), 1)), (Some(3), vec![]));
     assert_eq!(open.lanes().broken(), None);
     assert_eq!(open.take(5, good), 1);
     assert_eq!(open.read(lane("k"), 1), [(1, 5)]);
+}
+
+#[test]
+fn what_was_written_over_a_parked_message_is_refused_in_a_lane_of_its_own() {
+    let open = Open::new();
+    let (memory, partition) = (&open.memory, to_engine(AT));
+    let good = written("k", 5, &waiting(1, 2_000, 1));
+    let cut = good.1.as_ref().map(|value| value[..value.len() - 1].to_vec()).unwrap();
+    assert_eq!(open.take(0, good), 1);
+    for (at, offset, over) in [(1, 5, cut), (2, 6, Vec::new()), (3, 7, b"garbage".to_vec())] {
+        assert_eq!(open.take(at, (origin(offset), Some(over.clone()))), 1);
+        let (lane, number) = memory.stands(partition, offset).unwrap();
+        let [loaded] = memory.read(partition, lane, number, 9, 1 << 20).try_into().unwrap();
+        assert_eq!((loaded.offset, loaded.refused, loaded.id), (offset, Some(Reason::Undecodable), None));
+        assert_eq!((loaded.message.record.value(), loaded.message.record.key()), (Some(over.as_slice()), None));
+        assert_eq!(memory.due(partition, None, 0, 9).len(), at as usize, "each is due at once");
+    }
+    assert_eq!(memory.first(partition, lane("k"), 1), None, "what was there before does not run");
+    assert_eq!(open.take(4, (origin(5), None)), 1);
+    assert_eq!(memory.stands(partition, 5), None);
 }
 
 /// What an index must answer: by lane and number, the offset and the stand.

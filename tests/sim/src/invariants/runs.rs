@@ -329,7 +329,7 @@ impl Oracle {
             Reason::Timeout => fact.timed_out_alone && fact.attempts >= retry.attempts,
             Reason::Oversized => fact.oversized,
             Reason::Undeliverable => undeliverable,
-            Reason::Dropped => false,
+            Reason::Undecodable | Reason::Dropped => false,
         };
         // A final answer is an attempt as well.
         let finally = u32::from(fact.rejected || fact.oversized);
