@@ -39,12 +39,13 @@ pub trait Client: Send {
     /// All topics that this user may see, by name in order.
     fn topics(&mut self) -> Result<Vec<Topic>, BrokerError>;
 
-    /// Whether there is a topic of this name, asked by its name: a list may be older, or lack what this user may not see.
+    /// How many partitions a topic has, asked by its name: a list may be older, or lack what this user may not see. `None`: there is
+    /// none of that name.
     ///
     /// # Errors
     /// Also where this user may not know: [`super::BrokerErrorKind::Operator`].
-    fn has(&mut self, topic: &str) -> Result<bool, BrokerError> {
-        Ok(self.topics()?.iter().any(|there| there.name == topic))
+    fn partitions_of(&mut self, topic: &str) -> Result<Option<i32>, BrokerError> {
+        Ok(self.topics()?.into_iter().find(|there| there.name == topic).map(|there| there.partitions))
     }
 
     /// Tells a topic's log from that of an earlier or later topic of the same name, and from one of another broker; 0 where

@@ -22,7 +22,7 @@ pub enum Ask {
 }
 
 /// How many records, or keys, stand in each of these partitions of a topic, as a reader of committed records sees it; 0 also for a
-/// topic that is not there. `goes_on` is asked now and then, and may end it.
+/// topic, or a partition, that is not there. `goes_on` is asked now and then, and may end it.
 ///
 /// # Errors
 /// The broker does not answer, or `goes_on` said no.
@@ -34,11 +34,14 @@ pub fn standing(
     goes_on: &mut dyn FnMut() -> bool,
 ) -> Result<BTreeMap<i32, usize>, BrokerError> {
     let mut found: BTreeMap<i32, usize> = partitions.iter().map(|partition| (*partition, 0)).collect();
-    if !client.has(topic)? {
+    // The input may have been given more than this topic has.
+    let count = client.partitions_of(topic)?.unwrap_or(0);
+    let there: Vec<i32> = partitions.iter().copied().filter(|partition| *partition < count).collect();
+    if there.is_empty() {
         return Ok(found);
     }
-    let bounds = client.bounds(topic, partitions)?;
-    let filled = partitions.iter().zip(bounds).filter(|(_, bounds)| bounds.start < bounds.end);
+    let bounds = client.bounds(topic, &there)?;
+    let filled = there.iter().zip(bounds).filter(|(_, bounds)| bounds.start < bounds.end);
     // Where each ends, those that are not through.
     let mut open: BTreeMap<i32, (i64, i64)> = filled.map(|(p, bounds)| (*p, (bounds.start, bounds.end))).collect();
     let starts: Vec<(TopicPartition, i64)> = open

@@ -218,8 +218,8 @@ impl Worker {
         let until = Instant::now() + LISTED;
         loop {
             self.feed.heartbeat.beat();
-            match internals.client().and_then(|client| client.has(&topic)) {
-                Ok(true) => {
+            match internals.client().and_then(|client| client.partitions_of(&topic)) {
+                Ok(Some(_)) => {
                     return Trouble::Again(format!(
                         "messages of {input} wait in {topic}, which the broker did not list at once"
                     ));
@@ -232,7 +232,7 @@ impl Worker {
                     ));
                 }
                 Err(error) if Instant::now() >= until => return trouble(error),
-                Ok(false) if Instant::now() >= until => {
+                Ok(None) if Instant::now() >= until => {
                     return Trouble::Operator(format!(
                         "messages of {input} wait in {topic}, a retry topic, and there is none of that name at {place}: it was \
                          deleted, or the broker's own list of topics is old (then start the pipeline again). What comes now would \
@@ -240,7 +240,7 @@ impl Worker {
                         internals.rewind("keep")
                     ));
                 }
-                Ok(false) | Err(_) => {}
+                Ok(None) | Err(_) => {}
             }
             if self.feed.stop.wait(PAUSE) {
                 return Trouble::Again(format!("it was asked to stop while it looked for {topic}"));

@@ -144,8 +144,8 @@ impl Client for KafkaClient {
         Ok(all)
     }
 
-    fn has(&mut self, topic: &str) -> Result<bool, BrokerError> {
-        Ok(self.topics.describe(&[topic], ANSWER_WAIT)?.iter().any(|info| info.partitions.is_some()))
+    fn partitions_of(&mut self, topic: &str) -> Result<Option<i32>, BrokerError> {
+        Ok(self.topics.describe(&[topic], ANSWER_WAIT)?.first().and_then(|info| info.partitions))
     }
 
     fn log_of(&mut self, topic: &str) -> Result<u64, BrokerError> {
