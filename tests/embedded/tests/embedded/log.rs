@@ -1,6 +1,7 @@
 //! What is written comes out as it went in, where it belongs, and stays.
 
 use crate::support::{Folder, all, at, deliver, produce, send, text, topic};
+use keyrail::broker::standing::{Ask, standing};
 use keyrail::broker::{Produce, Refusal};
 use std::time::Duration;
 
@@ -148,4 +149,27 @@ fn a_reader_waits_for_what_comes_and_no_longer() {
     assert!(began.elapsed() < Duration::from_secs(10));
     assert_eq!(writer.join().unwrap(), [Ok(())]);
     assert_eq!(records.iter().map(|r| text(r.value())).collect::<Vec<_>>(), ["v"]);
+}
+
+#[test]
+fn what_stands_in_a_topic_is_counted_by_its_keys_and_what_is_deleted_is_not() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    let mut client = broker.client().unwrap();
+    topic(client.as_mut(), "t", 3, &[]);
+    let put = |partition, key| Produce { partition: Some(partition), ..produce("t", key, "v") };
+    let gone = |partition, key| Produce { value: None, ..put(partition, key) };
+    // In partition 0 two stand, in 1 none any more, and in 2 there never was any.
+    send(client.as_mut(), &[put(0, "a"), put(0, "b"), put(0, "a"), put(0, "c"), gone(0, "b"), gone(0, "x")]);
+    send(client.as_mut(), &[put(1, "a"), gone(1, "a")]);
+    let mut ask = |name: &str, ask| {
+        let found = standing(client.as_mut(), name, &[0, 1, 2, 3], ask, &mut || true).unwrap();
+        found.into_values().collect::<Vec<_>>()
+    };
+    assert_eq!(ask("t", Ask::Keys), [2, 0, 0, 0], "there is no partition 3");
+    assert_eq!(ask("nothing", Ask::Keys), [0; 4]);
+    let some = ask("t", Ask::Some);
+    assert!(some[0] > 0 && some[2..] == [0, 0], "{some:?}");
+    let ended = standing(client.as_mut(), "t", &[0], Ask::Keys, &mut || false).unwrap_err();
+    assert!(ended.message.contains("could not be read to its end in time"), "{ended}");
 }
