@@ -64,6 +64,8 @@ struct Summary<'a> {
     #[serde(flatten)]
     plan: &'a Plan,
     redriven: u64,
+    /// How long the sending took.
+    seconds: f64,
     /// All that was counted was sent back.
     ok: bool,
 }
@@ -94,7 +96,7 @@ pub(super) fn redrive(args: &RedriveArgs) -> anyhow::Result<Exit> {
         if args.place.json { String::new() } else { plan.table().render(terminal::width(), terminal::colours()) };
     terminal::print(text.as_bytes(), "what was counted")?;
     if args.dry_run || plan.letters == 0 || (asks && !confirmed(&plan)?) {
-        return tell(args, &wanted, &source, &plan, 0, false);
+        return tell(args, &wanted, &source, &plan, None);
     }
     let stop = signals::interrupted()?;
     let by = who();
@@ -112,7 +114,7 @@ pub(super) fn redrive(args: &RedriveArgs) -> anyhow::Result<Exit> {
     if stop.requested() {
         say("keyrail: interrupted before the end; the same command goes on behind what was sent back");
     }
-    tell(args, &wanted, &source, &plan, carried.done(), true)
+    tell(args, &wanted, &source, &plan, Some(&carried))
 }
 
 fn carry(mut carrier: Carrier<'_>, carried: &mut Carried) -> anyhow::Result<End> {
@@ -125,6 +127,8 @@ fn carry(mut carrier: Carrier<'_>, carried: &mut Carried) -> anyhow::Result<End>
 /// A topic of dead letters, and what of it is to be sent back: no letter that comes after it was counted is.
 struct Part {
     topic: Topic,
+    /// The input whose letters alone are here.
+    input: Option<String>,
     ends: Vec<Span>,
 }
 
@@ -154,7 +158,7 @@ fn count(
         }
         Ok(true)
     })?;
-    Ok(Part { topic, ends })
+    Ok(Part { topic, input, ends })
 }
 
 /// Whether it can be remembered what was sent back.
@@ -192,20 +196,23 @@ fn who() -> String {
     format!("{}@{}", cut(user), cut(host.unwrap_or_else(|| "?".to_owned())))
 }
 
+/// `carried`: it was not only counted.
 fn tell(
     args: &RedriveArgs,
     wanted: &Wanted,
     source: &Source,
     plan: &Plan,
-    redriven: u64,
-    acted: bool,
+    carried: Option<&Carried>,
 ) -> anyhow::Result<Exit> {
+    let redriven = carried.map_or(0, Carried::done);
+    let acted = carried.is_some();
+    let seconds = carried.map_or(0.0, Carried::seconds);
     let ok = plan.too_often == 0 && (!acted || redriven >= plan.letters);
     let by = who();
     let from = source.topics.iter().map(|topic| topic.name.as_str()).collect();
     let at = place::utc(place::now_ms());
     let action = if acted { "redrive" } else { "count" };
-    let summary = Summary { action, by: &by, at, from, filters: wanted, plan, redriven, ok };
+    let summary = Summary { action, by: &by, at, from, filters: wanted, plan, redriven, seconds, ok };
     let json = serde_json::to_string(&summary)?;
     if args.place.json {
         terminal::print((json.clone() + "\n").as_bytes(), "the summary")?;

@@ -97,3 +97,73 @@ impl<'a> Live<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
+    use super::*;
+    use keyrail::broker::Produce;
+    use keyrail::broker::client::NewTopic;
+    use keyrail::broker::embedded::{Embedded, Options};
+    use keyrail::record::RecordBuilder;
+    use keyrail_engine::message::Failure;
+    use keyrail_engine::parking::Waiting;
+    use keyrail_engine::retry::History;
+    use std::collections::BTreeMap;
+
+    fn envelope(number: u64) -> Vec<u8> {
+        let history = History { attempts: 1, failures: 1, first_failed_ms: None };
+        let waiting = Waiting { number, due_ms: 5, history, failure: Failure::default() };
+        let at = TopicPartition { topic: 0, partition: 0 };
+        parking::encode(&waiting, &RecordBuilder::new(Some(b"k"), None).build(at, 0, 0))
+    }
+
+    #[test]
+    fn the_last_record_of_each_message_counts_in_however_many_turns() {
+        let dir = std::env::temp_dir().join(format!("keyrail-live-{}", std::process::id()));
+        let options = Options { dir: dir.clone(), partitions: 1, durable: false };
+        let mut client = Embedded::open(&options).unwrap().client().unwrap();
+        client
+            .create_topic(&NewTopic { name: "g.in.retry".to_owned(), partitions: Some(1), settings: Vec::new() })
+            .unwrap();
+        let key = |topic: &str, offset| Origin { topic, partition: 0, offset }.encode();
+        // Of 40 messages every third is resolved, every fourth is written anew.
+        let mut all: Vec<(Vec<u8>, Option<Vec<u8>>)> =
+            (0..40).map(|n| (key("in", n), Some(envelope(1 + n as u64)))).collect();
+        all.extend((0..40).filter(|n| n % 4 == 0).map(|n| (key("in", n), Some(envelope(100 + n as u64)))));
+        all.extend((0..40).filter(|n| n % 3 == 0).map(|n| (key("in", n), None)));
+        all.push((key("in", 3), Some(b"torn".to_vec())));
+        all.extend([(b"mine".to_vec(), Some(b"x".to_vec())), (key("other", 1), Some(envelope(1)))]);
+        let records: Vec<Produce<'_>> = all
+            .iter()
+            .map(|(key, value)| Produce {
+                topic: "g.in.retry",
+                partition: Some(0),
+                key: Some(key),
+                value: value.as_deref(),
+                headers: &[],
+                timestamp_ms: None,
+            })
+            .collect();
+        assert!(client.produce(&records).unwrap().iter().all(Result::is_ok));
+        for most in [1 << 20, 7, 1] {
+            let (mut found, mut strangers, mut torn) = (BTreeMap::new(), 0, 0);
+            let mut live = Live::new(client.as_mut(), "g.in.retry", "in", 0, false);
+            live.most = most;
+            live.each(&mut |_, one| match one {
+                Found::Message(offset, Ok(envelope)) => {
+                    assert!(found.insert(offset, envelope.waiting.number).is_none())
+                }
+                Found::Message(offset, Err(_)) => torn += offset,
+                Found::Stranger => strangers += 1,
+            })
+            .unwrap();
+            let number = |n: i64| (n, if n % 4 == 0 { 100 + n.unsigned_abs() } else { 1 + n.unsigned_abs() });
+            let expected: BTreeMap<i64, u64> = (0..40).filter(|n| n % 3 != 0).map(number).collect();
+            assert_eq!((found, strangers, torn), (expected, 2, 3), "at most {most} at a time");
+        }
+        drop(client);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,7 +1,8 @@
 //! Dead letters, listed, shown and sent back, on a folder at rest and beside the process that holds it.
 
 use crate::commands::{command, run, stage};
-use crate::support::{Folder, all, text};
+use crate::support::{Folder, all, at, text};
+use keyrail::broker::OffsetCommit;
 use keyrail::broker::client::Client;
 use keyrail::broker::embedded::{self, Embedded};
 use keyrail::record::Record;
@@ -254,4 +255,35 @@ fn what_the_pipeline_would_take_for_duplicates_is_not_sent_to_it() {
         let (code, _, err) = redrive(&format!("id = \"{id}\""), &[]);
         assert!(code == 0 && sorted(&values(&folder, "orders")).contains(&n), "{err}");
     }
+}
+
+#[test]
+fn a_position_that_somebody_else_wrote_refuses_a_redrive_and_not_a_look() {
+    let folder = with(&letter(0, "late", ""));
+    let group = format!("{LETTERS}.redrive");
+    let partition = all(client(&folder).as_mut(), LETTERS, 3).remove(0).at.partition;
+    let offset = OffsetCommit { at: at(0, partition), offset: 1, metadata: "mine".to_owned() };
+    client(&folder).commit(&group, &[LETTERS.to_owned()], &[offset]).unwrap();
+    let (code, _, err) = run(&folder, &["dlq", "redrive", "copy", "--yes"], "");
+    assert!(code == 1 && err.contains("is not Keyrail's, or a later version's"), "{err}");
+    assert!(values(&folder, "orders").is_empty());
+    let (code, _, err) = run(&folder, &["dlq", "list", "copy"], "");
+    assert!(code == 0 && err.contains("shown as the others") && err.contains("1 letter of 1 cause"), "{err}");
+    // An offset alone is somebody's word that all before it is done.
+    let offset = OffsetCommit { at: at(0, partition), offset: 1, metadata: String::new() };
+    client(&folder).commit(&group, &[LETTERS.to_owned()], &[offset]).unwrap();
+    let (code, _, err) = run(&folder, &["dlq", "redrive", "copy", "--yes"], "");
+    assert_eq!((code, err.as_str()), (0, "keyrail: there is no such letter to send back\n"));
+}
+
+#[test]
+fn choices_are_remembered_as_long_as_there_is_room_and_then_refused() {
+    let letters: String = (0..3).map(|n| letter(n, "late", "")).collect();
+    let folder = with(&letters);
+    let long = "x".repeat(3_900);
+    let (code, _, err) = run(&folder, &["dlq", "redrive", "copy", "--yes", "--key", &long], "");
+    assert!(code == 1 && err.contains("there is no room to remember more choices of copy.orders.dlq/"), "{err}");
+    let (code, _, err) = run(&folder, &["dlq", "redrive", "copy", "--yes", "--key", "k1"], "");
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(sorted(&values(&folder, "orders")), [1]);
 }

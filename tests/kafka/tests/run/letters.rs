@@ -1,6 +1,6 @@
 //! Dead letters on a real Kafka: read in the forms of other tools, and sent back once, whatever ends the command.
 
-use crate::client::{Rec, Writer, add_partitions, committed, read_all, send_all, set_topic};
+use crate::client::{Rec, Writer, add_partitions, bounds, committed, read_all, send_all, set_topic};
 use crate::commands::{Done, command, run};
 use crate::stage::{Setup, Stage, broker};
 use keyrail_kafka_tests::unique;
@@ -38,6 +38,10 @@ fn numbers(stage: &Stage<'_>, topic: &str) -> BTreeMap<i32, Vec<usize>> {
     found
 }
 
+fn ends(stage: &Stage<'_>, topic: &str) -> Vec<i64> {
+    bounds(stage.kafka, topic).iter().map(|(_, end)| *end).collect()
+}
+
 fn sorted(found: &BTreeMap<i32, Vec<usize>>) -> Vec<usize> {
     let mut all: Vec<usize> = found.values().flatten().copied().collect();
     all.sort_unstable();
@@ -46,7 +50,7 @@ fn sorted(found: &BTreeMap<i32, Vec<usize>>) -> Vec<usize> {
 
 #[test]
 fn a_redrive_that_is_killed_again_and_again_sends_each_letter_back_once() {
-    const COUNT: usize = 20_000;
+    const COUNT: usize = 30_000;
     let test = "a_redrive_that_is_killed_again_and_again_sends_each_letter_back_once";
     let Some(kafka) = broker(test) else { return };
     let stage = stage(test, kafka);
@@ -55,10 +59,14 @@ fn a_redrive_that_is_killed_again_and_again_sends_each_letter_back_once() {
     let (mut cut_short, mut before) = (0, 0);
     let filters = [&["--code", "late"][..], &["--key", "k3", "--key", "k4"], &["--code", "bad"], &[]];
     for round in 0..12_usize {
-        let mut args = vec!["dlq", "redrive", "p", "--yes", "--rate", "6000"];
+        let mut args = vec!["dlq", "redrive", "p", "--yes", "--rate", "4000"];
         args.extend(filters[round % 4]);
         let mut child = command(&stage, &args).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(1_200 + round as u64 * 370 % 1_500));
+        let (until, written) = (Instant::now() + LIMIT, ends(&stage, &stage.input));
+        while child.try_wait().unwrap().is_none() && ends(&stage, &stage.input) == written {
+            assert!(Instant::now() < until, "it does not begin");
+        }
+        std::thread::sleep(Duration::from_millis(round as u64 * 370 % 2_300));
         child.kill().unwrap();
         child.wait().unwrap();
         let sent = sorted(&numbers(&stage, &stage.input)).len();
@@ -74,8 +82,8 @@ fn a_redrive_that_is_killed_again_and_again_sends_each_letter_back_once() {
     assert_eq!(sorted(&there), (0..COUNT).collect::<Vec<_>>());
     assert!(there.iter().all(|(partition, all)| all.iter().all(|n| (n % 3) as i32 == *partition)));
     // All is behind the position then, and nothing is left to tell of.
-    let ends: Vec<i64> = crate::client::bounds(kafka, &stage.letters).iter().map(|(_, end)| *end).collect();
-    assert_eq!(committed(kafka, &format!("{}.redrive", stage.letters), &stage.letters).unwrap(), ends);
+    let group = format!("{}.redrive", stage.letters);
+    assert_eq!(committed(kafka, &group, &stage.letters).unwrap(), ends(&stage, &stage.letters));
     stage.say(&format!("{cut_short} of 12 kills came in between"));
 }
 
@@ -278,4 +286,31 @@ fn letters_that_are_not_committed_yet_go_back_later() {
     writer.commit();
     let done = redrive(&stage, &[]);
     assert_eq!((done.code, sorted(&numbers(&stage, &stage.input))), (0, vec![0, 50, 100]), "{}", done.err);
+}
+
+/// `KEYRAIL_LETTERS=1000000 cargo xtask test letters_go_back_and_say` for the figure.
+#[test]
+fn many_letters_go_back_and_say_how_fast() {
+    let test = "many_letters_go_back_and_say_how_fast";
+    let Some(kafka) = broker(test) else { return };
+    let count = std::env::var("KEYRAIL_LETTERS").map_or(60_000, |n| n.parse().expect("KEYRAIL_LETTERS is a number"));
+    let stage = Stage::new(test, kafka, &Setup { guest: "identity", partitions: 6, ..Setup::default() });
+    let mut writer = Writer::new(kafka);
+    for n in 0..count {
+        let letter = letter(&stage, n, "late");
+        writer.send(&stage.letters, &Rec { value: Some(format!("{n:0>100}").into_bytes()), ..letter });
+    }
+    writer.finish();
+    let began = Instant::now();
+    let done = redrive(&stage, &["--json"]);
+    let whole = began.elapsed().as_secs_f64();
+    assert_eq!(done.code, 0, "{}", done.err);
+    let told = |name: &str| {
+        let rest = done.out.split(&format!("\"{name}\":")).nth(1)?;
+        rest.split([',', '}']).next()?.parse::<f64>().ok()
+    };
+    assert_eq!(told("redriven"), Some(count as f64), "{}", done.out);
+    let sent = count as f64 / told("seconds").unwrap();
+    stage.say(&format!("redrive: {sent:.0} letters a second; {:.0} with start, count and end", count as f64 / whole));
+    assert_eq!(sorted(&numbers(&stage, &stage.input)), (0..count).collect::<Vec<_>>());
 }

@@ -214,3 +214,36 @@ fn what_tells_nothing_or_nonsense_is_no_letter_of_anybody() {
     // A user's own header that only begins as Keyrail's stays.
     assert_eq!(sent_back(&[("keyrail-mine", b"2")]), pairs(&[("keyrail-mine", "2"), (REDRIVES, "1")]));
 }
+
+/// Headers come from anybody.
+#[test]
+fn whatever_headers_hold_nothing_breaks_and_what_goes_back_goes_back_again() {
+    let mut seed = 7_u64;
+    let mut random = move |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let names: Vec<String> = FAMILIES
+        .iter()
+        .flat_map(|(start, _, names)| names.iter().map(move |(name, _)| format!("{start}{name}")))
+        .collect();
+    for _ in 0..5_000 {
+        let mut builder = RecordBuilder::new(None, Some(b"v"));
+        for _ in 0..random(12) {
+            let value: Vec<u8> = (0..random(10)).map(|_| b"0-9\xff\0a: x"[random(9)]).collect();
+            let name = if random(5) == 0 { "mine" } else { names[random(names.len())].as_str() };
+            builder.header(name.as_bytes(), (random(6) > 0).then_some(value.as_slice()));
+        }
+        let record = builder.build(TopicPartition { topic: 0, partition: 0 }, 1, 1);
+        let letter = Letter::of(&record);
+        let papers = Papers::of(&letter);
+        let mut again = RecordBuilder::new(None, Some(b"v"));
+        papers.headers(&record).iter().for_each(|(name, value)| again.header(name, *value));
+        let again = again.build(record.at, 2, 2);
+        let sent = Letter::of(&again);
+        assert_eq!(sent.redrives, letter.redrives.saturating_add(1));
+        assert_eq!(sent.origin.map(|origin| origin.topic), letter.origin.map(|origin| origin.topic));
+        let mine = |record: &Record| record.headers().filter(|(name, _)| *name == b"mine").count();
+        assert_eq!(mine(&again), mine(&record));
+    }
+}

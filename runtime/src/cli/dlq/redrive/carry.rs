@@ -180,7 +180,7 @@ impl Carrier<'_> {
                     return Ok(false);
                 }
                 self.send(transactions, record, &letter, batch)?;
-                carried.send();
+                carried.send(Instant::now());
             } else {
                 side.left.get_or_insert(record.offset);
             }
@@ -196,10 +196,9 @@ impl Carrier<'_> {
         letter: &Letter,
         batch: &mut Batch,
     ) -> Result<(), Halt> {
-        let input = self.source.input_of(&self.part.topic.name);
         // What was counted had a target; what comes after the count is not looked at.
         let none = || Halt::Failed(anyhow::anyhow!("{}: it does not say where it comes from", self.place(record)));
-        let target = self.targets.of(letter, input).ok_or_else(none)?;
+        let target = self.targets.of(letter, self.part.input.as_deref()).ok_or_else(none)?;
         let papers = Papers::of(letter);
         let headers = papers.headers(record);
         let produce = Produce {
