@@ -49,8 +49,10 @@ const STREAMS: &str = "__streams.errors.";
 const CONNECT: &str = "__connect.errors.";
 const SHARE_GROUP: &str = "__dlq.errors.";
 
+type Names = &'static [(&'static str, Tells)];
+
 /// Beginnings of names and what follows. What begins so and is not named here is [`Other`], but for Keyrail's.
-const FAMILIES: [(&str, Family, &[(&str, Tells)]); 6] = [
+const FAMILIES: [(&str, Family, Names); 6] = [
     (
         KEYRAIL,
         Keyrail,

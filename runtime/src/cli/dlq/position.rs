@@ -4,6 +4,10 @@
 //! The committed offset says that all below it was sent back. What a choice passed over stays, so above the offset stand
 //! notes in the commit's metadata: all that is below an offset and was meant by a choice was sent back. That takes the same
 //! room however the chosen letters lie between the others.
+//!
+//! Kafka forgets what a group without members has committed, a week after the last commit (`offsets.retention.minutes`). What
+//! was sent back is at least as old as the commit that says so; so where nothing is committed, it is not known of letters of
+//! that age whether they were.
 
 use super::letter::Letter;
 use super::wanted::Wanted;
@@ -17,6 +21,8 @@ pub(super) fn group_of(topic: &str) -> String {
     format!("{topic}.redrive")
 }
 
+/// When Kafka forgets a group's commits by default, and an hour of clocks that differ.
+const FORGOTTEN_MS: i64 = (7 * 24 - 1) * 3_600_000;
 /// Kafka's limit on the metadata of a commit.
 const MOST_BYTES: usize = 4096;
 
@@ -30,6 +36,8 @@ pub(super) struct Position {
     log: u64,
     /// Who sent back last.
     pub(super) last: Option<Last>,
+    /// Something is committed. Otherwise nothing was ever sent back, or the broker has forgotten that it was.
+    pub(super) is_known: bool,
 }
 
 /// All below `to` that is meant by `of` was sent back.
@@ -76,25 +84,30 @@ impl Position {
     /// Reads what was committed for a partition whose log starts at `start`. Without metadata the offset alone counts, as
     /// somebody put it down. Of another log of the same name it counts for nothing.
     pub(super) fn read(committed: &Committed, log: u64, start: i64) -> Result<Self, Unreadable> {
-        let none = Self { offset: start, notes: Vec::new(), log, last: None };
+        let none = Self { log, ..Self::at(start) };
         let Some(offset) = committed.offset else { return Ok(none) };
         if committed.metadata.is_empty() {
-            return Ok(Self { offset: offset.max(start), ..none });
+            return Ok(Self { offset: offset.max(start), is_known: true, ..none });
         }
         let written: Written = serde_json::from_str(&committed.metadata).map_err(|_| Unreadable)?;
         if written.version != VERSION {
             return Err(Unreadable);
         }
         if written.log != 0 && log != 0 && written.log != log {
-            return Ok(none);
+            return Ok(Self { is_known: true, ..none });
         }
-        Ok(Self { offset: offset.max(start), notes: written.notes, log, last: written.last })
+        Ok(Self { offset: offset.max(start), notes: written.notes, log, last: written.last, is_known: true })
     }
 
     /// Whether a letter was sent back.
     pub(super) fn is_done(&self, record: &Record, letter: &Letter) -> bool {
         record.offset < self.offset
             || self.notes.iter().any(|note| record.offset < note.to && note.of.takes(record, letter))
+    }
+
+    /// Whether a letter may have been sent back, and that it was be forgotten by a broker that forgets.
+    pub(super) fn is_doubtful(&self, record: &Record, now_ms: i64) -> bool {
+        !self.is_known && (record.timestamp_ms < 0 || now_ms.saturating_sub(record.timestamp_ms) >= FORGOTTEN_MS)
     }
 
     /// This position once all up to `to` was looked at and what `wanted` means of it was sent back. `left`: the first letter
@@ -108,7 +121,7 @@ impl Position {
                 None => notes.push(Note { to, of: wanted.clone() }),
             }
         }
-        Self { offset, notes, log: self.log, last: Some(last) }
+        Self { offset, notes, log: self.log, last: Some(last), is_known: true }
     }
 
     /// The metadata of its commit; `None`: there is no room for it.
@@ -217,6 +230,8 @@ mod tests {
         let committed = Committed { offset: Some(position.offset), metadata: position.metadata().unwrap() };
         assert_eq!(Position::read(&committed, 8, 0).map(|p| (p.offset, p.notes.len())), Ok((0, 0)));
         assert_eq!(Position::read(&committed, 0, 4).map(|p| (p.offset, p.notes.len())), Ok((4, 1)));
+        assert!(begin().is_doubtful(&letter(0), FORGOTTEN_MS) && !begin().is_doubtful(&letter(0), FORGOTTEN_MS - 1));
+        assert!(!position.is_doubtful(&letter(0), FORGOTTEN_MS), "something is committed");
         let by_hand = Committed { offset: Some(6), metadata: String::new() };
         assert_eq!(Position::read(&by_hand, 7, 0).map(|p| p.offset), Ok(6));
         for foreign in ["kr4.AAAA", "{}", r#"{"keyrail-redrive":2,"log":7}"#, r#"{"keyrail-redrive":1,"log":7,"x":1}"#]

@@ -45,6 +45,10 @@ pub(super) struct RedriveArgs {
     /// Letters that were sent back so often stay
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     max_redrives: u32,
+    /// Also letters older than a week where it is not known whether they were sent back: Kafka forgets it by then, if nothing is
+    /// sent back for so long
+    #[arg(long)]
+    anew: bool,
     /// Show what would be sent where, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -92,6 +96,13 @@ pub(super) fn redrive(args: &RedriveArgs) -> anyhow::Result<Exit> {
         parts.push(count(&mut source, topic, &wanted, &mut targets, &mut plan)?);
     }
     targets.check(&plan)?;
+    if plan.doubtful > 0 && !args.anew && !args.dry_run {
+        anyhow::bail!(
+            "it is not known of {} whether they were sent back: they are older than a week, nothing was sent back since, and \
+             Kafka forgets by then (offsets.retention.minutes). --since 6d leaves them out, --anew sends them",
+            counted(plan.doubtful, "letter")
+        );
+    }
     let text =
         if args.place.json { String::new() } else { plan.table().render(terminal::width(), terminal::colours()) };
     terminal::print(text.as_bytes(), "what was counted")?;
@@ -145,11 +156,15 @@ fn count(
     ends.retain(|span| wanted.partitions.is_empty() || wanted.partitions.contains(&span.partition));
     room(&topic, &positions, &ends, wanted)?;
     let input = source.input_of(&topic.name).map(str::to_owned);
+    // The embedded broker forgets nothing.
+    let (forgets, now_ms) = (source.comes_back, place::now_ms());
     source.scan(&topic, &ends, &mut |record, letter| {
         let done = position_of(&positions, record).is_some_and(|position| position.is_done(record, letter));
         if !done && wanted.chooses(record, letter) {
             let target = targets.of(letter, input.as_deref());
             if wanted.allows(letter) {
+                let position = position_of(&positions, record).filter(|_| forgets);
+                plan.doubtful += u64::from(position.is_some_and(|position| position.is_doubtful(record, now_ms)));
                 targets.look(record, letter, target.as_deref(), &topic.name);
                 plan.take(&topic.name, letter, target);
             } else {

@@ -8,6 +8,8 @@ use keyrail::broker::embedded::{self, Embedded};
 use keyrail::record::Record;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const LETTERS: &str = "copy.orders.dlq";
@@ -286,4 +288,31 @@ fn choices_are_remembered_as_long_as_there_is_room_and_then_refused() {
     let (code, _, err) = run(&folder, &["dlq", "redrive", "copy", "--yes", "--key", "k1"], "");
     assert_eq!(code, 0, "{err}");
     assert_eq!(sorted(&values(&folder, "orders")), [1]);
+}
+
+#[test]
+fn a_person_is_shown_the_count_and_asked() {
+    let test = "a_person_is_shown_the_count_and_asked";
+    let folder = with(&(letter(0, "late", "") + &letter(1, "bad", "")));
+    let typed = |answer: &str| {
+        let line = format!("{} dlq redrive copy --rate 100", crate::commands::binary().display());
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).current_dir(folder.path());
+        let Ok(mut child) = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
+            crate::support::skip(test, "no terminal without script(1)");
+            return None;
+        };
+        child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        let done = child.wait_with_output().unwrap();
+        Some((done.status.code(), String::from_utf8(done.stdout).unwrap()))
+    };
+    for answer in ["n\n", "\n", "yesterday\n"] {
+        let Some((code, shown)) = typed(answer) else { return };
+        assert!(code == Some(0) && shown.contains("Send 2 letters back? [y/N] "), "{shown}");
+        assert!(shown.contains("late") && shown.contains("nothing was sent back"), "{shown}");
+        assert!(values(&folder, "orders").is_empty());
+    }
+    let Some((code, shown)) = typed("y\n") else { return };
+    assert!(code == Some(0) && shown.contains("sent 2 letters back"), "{shown}");
+    assert_eq!(sorted(&values(&folder, "orders")), [0, 1]);
 }

@@ -25,6 +25,8 @@ fn looks(folder: &Folder) {
     let keys = listed["keys"].as_array().unwrap();
     let bad = keys.iter().find(|lane| lane["key"] == "bad").unwrap();
     assert_eq!((keys.len(), bad["waiting"].as_u64(), bad["attempts"].as_u64()), (2, Some(3), Some(1)), "{out}");
+    // Where its first message was read, as `parked retry` takes it.
+    assert_eq!((bad["topic"].as_str(), bad["offset"].as_i64()), (Some("in"), Some(0)), "{out}");
     assert_eq!(bad["partition"].as_i64(), Some(partition_of(b"bad", PARTITIONS).into()));
     let code_of = bad["code"].as_str().unwrap().to_owned();
     assert!(bad["due_ms"].as_i64() > bad["since_ms"].as_i64() && !code_of.is_empty(), "{out}");

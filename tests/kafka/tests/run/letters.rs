@@ -268,6 +268,36 @@ fn letters_that_may_not_go_stay() {
     assert_eq!((back.partition, back.told("keyrail-redrives")), (1, "1".to_owned()));
 }
 
+/// Kafka forgets the commits of a group that nobody uses, and with them what was sent back.
+#[test]
+fn old_letters_of_which_nothing_is_known_go_back_only_if_told_to() {
+    let test = "old_letters_of_which_nothing_is_known_go_back_only_if_told_to";
+    let Some(kafka) = broker(test) else { return };
+    let stage = stage(test, kafka);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    set_topic(kafka, &stage.letters, &[("retention.ms", "-1")]);
+    let old = Rec { timestamp_ms: now - 8 * 86_400_000, ..letter(&stage, 0, "late") };
+    send_all(kafka, &stage.letters, &[old.clone(), letter(&stage, 50, "late")]);
+    let done = redrive(&stage, &[]);
+    assert!(
+        done.code == 1 && done.err.contains("it is not known of 1 letter whether they were sent back"),
+        "{}",
+        done.err
+    );
+    let done = redrive(&stage, &["--since", "6d"]);
+    assert_eq!((done.code, sorted(&numbers(&stage, &stage.input))), (0, vec![50]), "{}", done.err);
+    // Something is committed now: what it does not tell of was not sent back.
+    let done = redrive(&stage, &[]);
+    assert_eq!((done.code, sorted(&numbers(&stage, &stage.input))), (0, vec![0, 50]), "{}", done.err);
+    let other = unique("old");
+    kafka.create_topic(&other, 1, &[("retention.ms", "-1")]).unwrap();
+    send_all(kafka, &other, &[old]);
+    let args = ["dlq", "redrive", "--topic", &other, "--yes"];
+    assert_eq!(run(&stage, &args).code, 1);
+    let done = run(&stage, &[&args[..], &["--anew"]].concat());
+    assert_eq!((done.code, sorted(&numbers(&stage, &stage.input))), (0, vec![0, 0, 50]), "{}", done.err);
+}
+
 /// Letters of a transaction that is open are none yet, and are not passed over for ever.
 #[test]
 fn letters_that_are_not_committed_yet_go_back_later() {

@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) letters: u64,
     /// How many stay because they were sent back too often already.
     pub(super) too_often: u64,
+    /// Of how many the broker may have forgotten that they were sent back.
+    pub(super) doubtful: u64,
     #[serde(serialize_with = "rows")]
     rows: BTreeMap<Row, u64>,
     /// Letters of further rows.
