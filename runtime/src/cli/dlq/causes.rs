@@ -74,10 +74,10 @@ impl Causes {
     pub(super) fn take(&mut self, letters: &str, record: &Record, letter: &Letter, done: bool) {
         let cause = Cause {
             letters: letters.to_owned(),
-            reason: letter.reason().to_owned(),
-            code: letter.code().to_owned(),
-            handler: letter.handler().to_owned(),
-            topic: letter.origin.as_ref().map_or_else(String::new, |origin| origin.topic.clone()),
+            reason: Letter::cut(letter.reason()),
+            code: Letter::cut(letter.code()),
+            handler: Letter::cut(letter.handler()),
+            topic: letter.origin.as_ref().map_or_else(String::new, |origin| Letter::cut(&origin.topic)),
         };
         let room = self.all.len() < MOST;
         let count = match self.all.get_mut(&cause) {

@@ -4,6 +4,8 @@
 use keyrail::record::Record;
 use serde::Serialize;
 
+/// See [`Letter::cut`].
+const CUT: usize = 256;
 /// How often a letter was sent back already, as text.
 pub(super) const REDRIVES: &str = "keyrail-redrives";
 
@@ -290,6 +292,11 @@ impl Letter {
         Self { origin, cause, redrives }
     }
 
+    /// The beginning of a text that a header holds, for what is kept of many letters.
+    pub(super) fn cut(text: &str) -> String {
+        text.chars().take(CUT).collect()
+    }
+
     pub(super) fn reason(&self) -> &str {
         self.cause.as_ref().and_then(|cause| cause.reason.as_deref()).unwrap_or_default()
     }
@@ -314,8 +321,9 @@ impl Papers {
     pub(super) fn of(letter: &Letter) -> Self {
         let mut all = Vec::new();
         let text = |number: i64| number.to_string().into_bytes();
-        // Of Keyrail's and of Spring's letters the origin's headers stay as they are.
-        if let Some(origin) = letter.origin.as_ref().filter(|origin| !matches!(origin.by, Keyrail | Spring)) {
+        // Whoever buries it next writes an origin only where there is none of its own kind: so there is one of Keyrail's, which
+        // counts before the others.
+        if let Some(origin) = letter.origin.as_ref().filter(|origin| origin.by != Keyrail) {
             all.push(("keyrail-topic", origin.topic.clone().into_bytes()));
             all.extend(origin.partition.map(|n| ("keyrail-partition", text(n.into()))));
             all.extend(origin.offset.map(|n| ("keyrail-offset", text(n))));

@@ -202,6 +202,9 @@ fn letters_of_other_tools_are_told_and_go_back_where_they_say() {
     let streams = read_all(kafka, &from).into_iter().find(|r| r.text() == "streams").unwrap();
     assert_eq!((streams.told("keyrail-topic"), streams.told("keyrail-offset")), (from.clone(), "4".to_owned()));
     assert_eq!(streams.told("__streams.errors.exception"), "(none)");
+    let spring = read_all(kafka, &from).into_iter().find(|r| r.text() == "spring").unwrap();
+    assert_eq!((spring.told("keyrail-partition"), spring.told("kafka_dlt-original-topic")), ("2".to_owned(), from));
+    assert_eq!(spring.told("kafka_dlt-exception-message"), "(none)");
 }
 
 #[test]

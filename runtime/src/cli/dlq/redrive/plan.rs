@@ -46,7 +46,8 @@ fn rows<S: serde::Serializer>(rows: &BTreeMap<Row, u64>, to: S) -> Result<S::Ok,
 impl Plan {
     pub(super) fn take(&mut self, letters: &str, letter: &Letter, to: Option<String>) {
         self.letters += 1;
-        let (reason, code) = (letter.reason().to_owned(), letter.code().to_owned());
+        let (reason, code) = (Letter::cut(letter.reason()), Letter::cut(letter.code()));
+        let to = to.as_deref().map(Letter::cut);
         let row = Row { reason, code, letters: letters.to_owned(), to };
         let room = self.rows.len() < MOST;
         match self.rows.get_mut(&row) {
