@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const COMMANDS: [&str; 7] = ["run", "check", "send", "tail", "lag", "topics", "rewind"];
-/// Commands below `state`.
-const STATE: [&str; 2] = ["get", "list"];
+/// Commands below others.
+const BELOW: [(&str, &[&str]); 3] =
+    [("state", &["get", "list"]), ("parked", &["list", "show"]), ("dlq", &["list", "show", "redrive"])];
 
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("manual").join(name);
@@ -62,7 +63,7 @@ fn bash_completes_commands_options_and_files() {
 fn every_shell_has_a_script_that_knows_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = keyrail(&["completions", shell]);
-        for command in COMMANDS.iter().chain(&STATE) {
+        for command in COMMANDS.iter().chain(BELOW.iter().flat_map(|(_, below)| *below)) {
             assert!(script.contains(command), "{shell}: {command}");
         }
     }
@@ -92,7 +93,8 @@ fn there_is_a_page_for_the_program_and_for_each_command() {
     {
         assert!(main.contains(part), "{part} not in\n{main}");
     }
-    let below = STATE.map(|command| format!("state-{command}"));
+    let below = |(command, below): &(&str, &[&str])| below.iter().map(|b| format!("{command}-{b}")).collect::<Vec<_>>();
+    let below: Vec<String> = BELOW.iter().flat_map(below).collect();
     for command in COMMANDS.into_iter().chain(below.iter().map(String::as_str)) {
         let page = shown(&folder.join(format!("keyrail-{command}.1")));
         for part in [&format!("keyrail-{command}") as &str, "SYNOPSIS", "--config", "keyrail.toml"] {

@@ -4,7 +4,7 @@
 //! [`ANSWER_WAIT`]. Topics are told by name here; only what is read in bulk uses the index into a list, as
 //! [`super::Consumer`] does.
 
-use super::{BrokerError, Committed, LogBounds, OffsetCommit, Produce, Refusal, operator};
+use super::{BrokerError, Committed, LogBounds, OffsetCommit, Produce, Refusal, Transactions, operator};
 use crate::record::{Record, TopicPartition};
 use std::time::Duration;
 
@@ -91,6 +91,17 @@ pub trait Client: Send {
     /// Puts a group's offsets down, which must have no member: an [`super::BrokerErrorKind::Superseded`] error says that it
     /// has. All of them or, on a broker that does not know better, some.
     fn commit(&mut self, group: &str, topics: &[String], offsets: &[OffsetCommit]) -> Result<(), BrokerError>;
+
+    /// Writes records, and offsets of a group that has no member, in transactions; see [`Transactions`]. Whoever renews `id`
+    /// last may write: that, and no membership, keeps two apart. `topics` is what the offsets' [`TopicPartition::topic`] is an
+    /// index into, `written` names the topics that records go to.
+    fn transactions(
+        &mut self,
+        id: &str,
+        group: &str,
+        topics: &[String],
+        written: &[&str],
+    ) -> Result<Box<dyn Transactions>, BrokerError>;
 }
 
 /// The name of a partition's topic in such a list.

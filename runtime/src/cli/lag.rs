@@ -1,5 +1,7 @@
 //! `keyrail lag`: how far each pipeline is behind, from the brokers alone.
 
+mod waiting;
+
 use super::table::{Column, Table, Tone};
 use super::terminal::{self, grouped, say};
 use super::{Config, Exit, WrongUse, broker, meant, place};
@@ -22,6 +24,9 @@ pub(super) struct LagArgs {
     pipeline: Option<String>,
     #[command(flatten)]
     config: Config,
+    /// Count what is parked also where much is to be read for that
+    #[arg(long)]
+    parked: bool,
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
@@ -45,6 +50,10 @@ struct PipelineLag {
     /// The largest of the partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
     lag_seconds: Option<f64>,
+    /// How many messages are parked. `None`: that was not counted.
+    parked: Option<u64>,
+    /// How long the oldest of them has waited. `None`: there is none, or it was not counted.
+    parked_seconds: Option<f64>,
     partitions: Vec<PartitionLag>,
     /// Input topics that are not there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -63,6 +72,9 @@ struct PartitionLag {
     lag: Option<i64>,
     /// How long ago the first record that waits was written; 0 where none waits, `None` where it is not known.
     lag_seconds: Option<f64>,
+    /// See [`PipelineLag::parked`].
+    parked: Option<u64>,
+    parked_seconds: Option<f64>,
 }
 
 pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
@@ -82,7 +94,9 @@ pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
     let chosen = choose(&pipelines, args.pipeline.as_deref(), &unfit)?;
     let mut lags = Vec::new();
     for pipeline in chosen {
-        lags.push(lag_of(client.as_mut(), pipeline, &all)?);
+        let mut lag = lag_of(client.as_mut(), pipeline, &all)?;
+        waiting::count(&mut lag, client.as_mut(), pipeline, &all, &host, args.parked)?;
+        lags.push(lag);
     }
     let text = if args.json {
         serde_json::to_string(&Page { pipelines: &lags, unfit: broker::unfit_lines(&unfit) })? + "\n"
@@ -123,6 +137,8 @@ fn lag_of(client: &mut dyn Client, pipeline: &Pipeline, all: &[Topic]) -> Result
         group: pipeline.group.clone(),
         lag: 0,
         lag_seconds: None,
+        parked: None,
+        parked_seconds: None,
         partitions: Vec::new(),
         missing: Vec::new(),
     };
@@ -152,6 +168,8 @@ fn lag_of(client: &mut dyn Client, pipeline: &Pipeline, all: &[Topic]) -> Result
                 end: bounds.end,
                 lag: first.map(|first| bounds.end - first),
                 lag_seconds: first.map(|_| 0.0),
+                parked: None,
+                parked_seconds: None,
             });
         }
     }
@@ -228,6 +246,8 @@ fn table(lags: &[PipelineLag]) -> Table {
         Column("end", true),
         Column("lag", true),
         Column("behind", true),
+        Column("parked", true),
+        Column("oldest", true),
     ]);
     let plain = |text: String| (text, Tone::Plain);
     let number = |n: Option<i64>| n.map_or_else(|| "-".to_owned(), grouped);
@@ -241,6 +261,8 @@ fn table(lags: &[PipelineLag]) -> Table {
                 plain(grouped(row.end)),
                 (number(row.lag), tone(row.lag)),
                 plain(behind(row.lag_seconds)),
+                parked(row.parked),
+                plain(behind(row.parked_seconds)),
             ]);
         }
         for topic in &lag.missing {
@@ -254,6 +276,8 @@ fn table(lags: &[PipelineLag]) -> Table {
                 nothing(),
                 missing,
                 nothing(),
+                nothing(),
+                nothing(),
             ]);
         }
         let empty = || plain(String::new());
@@ -265,9 +289,16 @@ fn table(lags: &[PipelineLag]) -> Table {
             empty(),
             (grouped(lag.lag), tone(Some(lag.lag))),
             plain(behind(lag.lag_seconds)),
+            parked(lag.parked),
+            plain(behind(lag.parked_seconds)),
         ]);
     }
     table
+}
+
+fn parked(count: Option<u64>) -> (String, Tone) {
+    let told = count.map_or_else(|| "-".to_owned(), |n| grouped(i64::try_from(n).unwrap_or(i64::MAX)));
+    (told, if count.unwrap_or(0) > 0 { Tone::Warning } else { Tone::Plain })
 }
 
 fn tone(lag: Option<i64>) -> Tone {
@@ -320,20 +351,30 @@ mod tests {
             end: 1_234_567,
             lag: Some(1_234_567),
             lag_seconds: Some(90_061.5),
+            parked: Some(12),
+            parked_seconds: Some(200.0),
         };
         let lag = PipelineLag {
             pipeline: "payments".to_owned(),
             group: "payments".to_owned(),
             lag: 1_234_567,
             lag_seconds: Some(90_061.5),
+            parked: None,
+            parked_seconds: None,
             partitions: vec![row],
             missing: vec!["ordres".to_owned()],
         };
         let narrow = table(std::slice::from_ref(&lag)).render(Some(40), false);
         assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
-        assert!(narrow.contains("\n  lag       1,234,567\n  behind    1d 01h\n"), "{narrow}");
-        let wide = table(&[lag]).render(Some(80), false);
-        assert!(wide.contains("payments  orders          3          -  1,234,567  1,234,567  1d 01h\n"), "{wide}");
+        assert!(
+            narrow.contains("\n  lag       1,234,567\n  behind    1d 01h\n  parked    12\n  oldest    3m 20s\n"),
+            "{narrow}"
+        );
+        let wide = table(&[lag]).render(Some(100), false);
+        assert!(
+            wide.contains("payments  orders          3          -  1,234,567  1,234,567  1d 01h      12  3m 20s\n"),
+            "{wide}"
+        );
         assert!(wide.contains("missing"), "{wide}");
     }
 

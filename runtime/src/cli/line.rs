@@ -285,6 +285,11 @@ pub(super) fn from_base64(text: &str) -> Result<Vec<u8>, String> {
     BASE64.decode(text).map_err(|why| format!("no base64: {why}"))
 }
 
+/// What [`from_base64`] reads.
+pub(super) fn to_base64(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
 /// Text as it is, other bytes as `base64:...`: for people.
 pub(super) fn told(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| format!("base64:{}", BASE64.encode(bytes)), str::to_owned)

@@ -2,7 +2,9 @@
 
 mod broker;
 mod check;
+mod decode;
 mod dev;
+mod dlq;
 mod format;
 mod hands;
 mod lag;
@@ -122,6 +124,10 @@ enum Command {
     ///
     /// From the brokers alone, workers or not: what is committed, as of the moment the command starts.
     State(state::StateArgs),
+    /// Look at dead letters, and send them back
+    ///
+    /// From the brokers alone, workers or not. Also those of Spring, Kafka Streams, Kafka Connect and share groups.
+    Dlq(dlq::DlqArgs),
     /// Print a script that completes commands, options and file names in a shell
     ///
     /// Bash: keyrail completions bash > ~/.local/share/bash-completion/completions/keyrail
@@ -240,6 +246,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Topics(args) => topics::topics(&args).map(ExitCode::from),
         Command::State(args) => state::state(&args).map(ExitCode::from),
         Command::Parked(args) => parked::parked(&args).map(ExitCode::from),
+        Command::Dlq(args) => dlq::dlq(&args).map(ExitCode::from),
         Command::Completions(args) => manual::completions(&args).map(ExitCode::from),
         Command::Man(args) => manual::man(&args).map(ExitCode::from),
         Command::Schema(args) => manual::schema(&args).map(ExitCode::from),

@@ -1,5 +1,10 @@
 //! `keyrail parked`: what waits in the retry topics, and hands to help it on.
 
+mod lanes;
+mod live;
+mod look;
+mod show;
+
 use super::hands::{self, Answered, Hands, MessageAt};
 use super::table::{Column, Table, Tone};
 use super::terminal::{self, say};
@@ -9,6 +14,8 @@ use clap::{Args, Subcommand};
 use keyrail::broker::client::Client;
 use keyrail::config::{Found, Host, Pipeline};
 use keyrail_engine::inbox::{Answer, Deed};
+pub(super) use live::{Found as Standing, Live};
+pub(super) use look::retry_topics;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -20,6 +27,13 @@ pub(super) struct ParkedArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// List what waits, by key: when its first message is due, how often and with what it failed, how many wait with it
+    ///
+    /// From the brokers alone, workers or not: what is committed, as of the moment the command starts. All of the retry topics
+    /// is read; what is held in memory is bounded.
+    List(look::ListArgs),
+    /// Show the messages that wait under a key, in the order in which they will run
+    Show(look::ShowArgs),
     /// Let parked messages run now, with all their attempts anew; also what is held (retry.then = "hold")
     ///
     /// Each must be the first of its key that waits: what is behind it follows in order. The process that owns its partition
@@ -51,6 +65,8 @@ struct ActArgs {
 
 pub(super) fn parked(args: &ParkedArgs) -> anyhow::Result<Exit> {
     match &args.command {
+        Command::List(args) => look::list(args),
+        Command::Show(args) => look::show(args),
         Command::Retry(args) => act(args, &Deed::Retry),
         Command::Drop(args) => act(args, &Deed::Drop),
     }

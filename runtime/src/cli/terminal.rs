@@ -91,6 +91,12 @@ pub(super) fn say(text: &str) {
     drop(writeln!(std::io::stderr(), "{}", Clean(text)));
 }
 
+/// A question on standard error; what is typed follows on its line.
+pub(super) fn ask(question: &str) -> anyhow::Result<()> {
+    let mut err = io::stderr().lock();
+    write!(err, "{}", Clean(question)).and_then(|()| err.flush()).context("can't ask")
+}
+
 /// Text without control characters but line ends: words of brokers and records must not reach the terminal's controls.
 pub(super) struct Clean<'a>(pub(super) &'a str);
 

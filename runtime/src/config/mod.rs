@@ -48,7 +48,7 @@ pub use document::check_set;
 pub use fault::{Fault, Faults};
 pub use files::{Found, find_manifests, find_pipelines, load, load_host, load_pipelines};
 pub use json_schema::{host as host_schema, pipeline as pipeline_schema};
-pub use pattern::Pattern;
+pub use pattern::{Pattern, is_internal};
 
 use keyrail_engine::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet};

@@ -41,8 +41,10 @@ impl Pattern {
     }
 }
 
-/// `__NAME`, or GROUP.TOPIC.END with one of Keyrail's own ends. Group and topic may hold dots themselves.
-fn is_internal(name: &str) -> bool {
+/// Whether a topic is one that Kafka or Keyrail made for itself: `__NAME`, or GROUP.TOPIC.END with one of Keyrail's own
+/// ends, dead letters among them. Group and topic may hold dots themselves.
+#[must_use]
+pub fn is_internal(name: &str) -> bool {
     let Some((stem, end)) = name.rsplit_once('.') else { return name.starts_with("__") };
     let ours = end == "dlq" || topic::INTERNAL.contains(&end);
     name.starts_with("__")

@@ -4,7 +4,7 @@
 use super::cursor::{Cursors, Step};
 use super::errors::superseded;
 use super::store::Store;
-use super::transactions::EmbeddedTransactions;
+use super::transactions::{EmbeddedTransactions, Whose};
 use super::writer::{OffsetWrite, Request, Write};
 use crate::broker::{
     BrokerError, BrokerErrorKind, Commits, Committed, Consumer, LogBounds, OffsetCommit, Polled, Transactions,
@@ -202,8 +202,8 @@ impl Consumer for EmbeddedConsumer {
     }
 
     fn transactions(&self, id: &str, _: &[&str]) -> Result<Box<dyn Transactions>, BrokerError> {
-        let (store, membership) = (self.membership.store.clone(), Arc::downgrade(&self.membership));
-        Ok(Box::new(EmbeddedTransactions::new(store, membership, id)))
+        let (store, whose) = (self.membership.store.clone(), Whose::Member(Arc::downgrade(&self.membership)));
+        Ok(Box::new(EmbeddedTransactions::new(store, whose, id)))
     }
 
     fn leave(&mut self) {

@@ -7,9 +7,10 @@ use super::errors::{operator, retry};
 use super::producer::EmbeddedProducer;
 use super::sqlite::Reading;
 use super::store::{Store, WRITE_WAIT};
+use super::transactions::{EmbeddedTransactions, Whose};
 use super::writer::{OffsetWrite, Request, Write};
 use crate::broker::client::{Client, NewTopic, Reader, Topic, name_of};
-use crate::broker::{BrokerError, Committed, LogBounds, OffsetCommit, Produce, Producer as _, Refusal};
+use crate::broker::{BrokerError, Committed, LogBounds, OffsetCommit, Produce, Producer as _, Refusal, Transactions};
 use crate::record::{Record, TopicPartition};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -162,6 +163,22 @@ impl Client for LocalClient {
         }
         let write = Write { group: group.to_owned(), offsets, ..Write::default() };
         self.store().ask(|answer| Request::Write(write, answer))
+    }
+
+    fn transactions(
+        &mut self,
+        id: &str,
+        group: &str,
+        topics: &[String],
+        _: &[&str],
+    ) -> Result<Box<dyn Transactions>, BrokerError> {
+        Ok(Box::new(self.outside(id, group, topics)))
+    }
+}
+
+impl LocalClient {
+    pub(super) fn outside(&self, id: &str, group: &str, topics: &[String]) -> EmbeddedTransactions {
+        EmbeddedTransactions::new(self.store.clone(), Whose::Outside(group.to_owned(), topics.to_vec()), id)
     }
 }
 

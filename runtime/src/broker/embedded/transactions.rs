@@ -8,7 +8,8 @@ use super::consumer::{Membership, closed};
 use super::errors::{fatal, retry};
 use super::staging::Staging;
 use super::store::{Claim, Store};
-use super::writer::{Answer, Request};
+use super::writer::{Answer, OffsetWrite, Request, Write};
+use crate::broker::client::name_of;
 use crate::broker::{
     BrokerError, BrokerErrorKind, Finished, OffsetCommit, Produce, Producer, Refusal, Transactions, operator,
 };
@@ -20,8 +21,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct EmbeddedTransactions {
     id: Arc<str>,
-    /// Weak, so that it never keeps a dropped consumer in its group.
-    membership: Weak<Membership>,
+    whose: Whose,
     staging: Staging,
     /// Packed, and not reported yet.
     packed: Vec<u64>,
@@ -33,6 +33,32 @@ pub(super) struct EmbeddedTransactions {
     ended: Option<Result<Finished, BrokerError>>,
 }
 
+/// Whose offsets are written.
+#[derive(Debug)]
+pub(super) enum Whose {
+    /// Those of a consumer. Weak, so that it never keeps a dropped one in its group.
+    Member(Weak<Membership>),
+    /// Those of a group without members, with the names of its topics.
+    Outside(String, Vec<String>),
+}
+
+impl Whose {
+    fn write(&self, store: &Store, offsets: &[OffsetCommit]) -> Result<Write, BrokerError> {
+        match self {
+            Self::Member(membership) => membership.upgrade().ok_or_else(closed)?.write(offsets),
+            Self::Outside(group, topics) => {
+                let write = |commit: &OffsetCommit| {
+                    let topic = store.topic(name_of(topics, commit.at)?)?;
+                    let OffsetCommit { at, offset, metadata } = commit.clone();
+                    Ok(OffsetWrite { topic, partition: at.partition, offset, metadata })
+                };
+                let offsets = offsets.iter().map(write).collect::<Result<_, BrokerError>>()?;
+                Ok(Write { group: group.clone(), offsets, ..Write::default() })
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Begun {
     what: Finished,
@@ -40,10 +66,10 @@ struct Begun {
 }
 
 impl EmbeddedTransactions {
-    pub(super) fn new(store: Arc<Store>, membership: Weak<Membership>, id: &str) -> Self {
+    pub(super) fn new(store: Arc<Store>, whose: Whose, id: &str) -> Self {
         Self {
             id: Arc::from(id),
-            membership,
+            whose,
             staging: Staging::new(store),
             packed: Vec::new(),
             claim: None,
@@ -51,6 +77,11 @@ impl EmbeddedTransactions {
             begun: None,
             ended: None,
         }
+    }
+
+    /// Bytes of what is staged, packed.
+    pub(super) fn staged_bytes(&self) -> usize {
+        self.staging.bytes()
     }
 
     /// Hands a request to the writer; its answer is the end of `what`.
@@ -100,14 +131,14 @@ impl EmbeddedTransactions {
         self.end(result);
     }
 
-    fn write(&mut self, offsets: &[OffsetCommit]) -> Result<super::writer::Write, BrokerError> {
+    fn write(&mut self, offsets: &[OffsetCommit]) -> Result<Write, BrokerError> {
         if !self.ready {
             return Err(retry(format!("the transactional id {:?} is not renewed: nothing can be committed", self.id)));
         }
         if offsets.is_empty() {
             return Err(operator("a transaction without an offset: nobody could tell whether its group is still ours"));
         }
-        let mut write = self.membership.upgrade().ok_or_else(closed)?.write(offsets)?;
+        let mut write = self.whose.write(self.staging.store(), offsets)?;
         write.appends = self.staging.take();
         write.claim.clone_from(&self.claim);
         Ok(write)

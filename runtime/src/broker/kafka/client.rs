@@ -5,13 +5,16 @@ use super::errors::Place;
 use super::native::{Code, Failure, OffsetEdge, PartitionList};
 use super::reader::KafkaReader;
 use super::topics::Topics;
+use super::transactions::{KafkaTransactions, Outside, Whose};
 use crate::broker::client::{ANSWER_WAIT, Client, NewTopic, Reader, Topic, name_of};
 use crate::broker::{
-    BrokerError, BrokerErrorKind, Committed, LogBounds, OffsetCommit, Produce, Producer, Refusal, has_members, operator,
+    BrokerError, BrokerErrorKind, Committed, LogBounds, OffsetCommit, Produce, Producer, Refusal, Transactions,
+    has_members, operator,
 };
 use crate::record::TopicPartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long delivery reports are waited for at once.
@@ -259,5 +262,20 @@ impl Client for KafkaClient {
             BrokerErrorKind::Superseded => BrokerError { message: has_members(group), ..error },
             _ => error,
         })
+    }
+
+    fn transactions(
+        &mut self,
+        id: &str,
+        group: &str,
+        topics: &[String],
+        written: &[&str],
+    ) -> Result<Box<dyn Transactions>, BrokerError> {
+        let name = CString::new(group).map_err(|_| operator(format!("{group:?} holds a NUL byte")))?;
+        let topics = topics.iter().map(|name| c_topic(name)).collect::<Result<_, _>>()?;
+        let whose = Whose::Outside(Arc::new(Outside { group: name, topics }));
+        let limit = self.kafka.smallest_limit(written, ANSWER_WAIT)?;
+        let place = self.place_of(Some(group));
+        Ok(Box::new(KafkaTransactions::new(self.kafka.clone(), whose, place, id, limit)))
     }
 }

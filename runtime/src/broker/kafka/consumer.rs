@@ -8,7 +8,7 @@
 use super::commits::KafkaCommits;
 use super::errors::{Place, Repeats};
 use super::native::{Client, Code, Event, EventKind, Failure, Item, Message, OffsetEdge, PartitionList, Queue};
-use super::transactions::KafkaTransactions;
+use super::transactions::{KafkaTransactions, Whose};
 use super::watch::Watch;
 use super::{Kafka, LIMITS, leaving, log};
 use crate::broker::{BrokerError, BrokerErrorKind, Commits, Committed, Consumer, LogBounds, Polled, Transactions};
@@ -432,7 +432,8 @@ impl Consumer for KafkaConsumer {
             return Err(refused);
         }
         let limit = self.kafka.smallest_limit(topics, LIMITS)?;
-        Ok(Box::new(KafkaTransactions::new(self.kafka.clone(), &self.shared, id, limit)))
+        let group = Whose::Member(Arc::downgrade(&self.shared));
+        Ok(Box::new(KafkaTransactions::new(self.kafka.clone(), group, self.shared.place.clone(), id, limit)))
     }
 
     fn leave(&mut self) {

@@ -8,13 +8,14 @@
 use super::Kafka;
 use super::consumer::Shared;
 use super::errors::Place;
-use super::native::{Client, Code, Failure, PartitionList, Queue, Requests};
+use super::native::{Client, Code, Failure, GroupMetadata, PartitionList, Queue, Requests};
 use super::sender::{Reports, Sender};
 use super::session::{Kind, Session};
 use super::settings::TRANSACTION_MS;
 use crate::broker::{
     BrokerError, BrokerErrorKind, Finished, OffsetCommit, Produce, Producer, Refusal, Transactions, operator,
 };
+use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Weak};
@@ -36,7 +37,7 @@ type End = Result<Finished, BrokerError>;
 pub(super) struct KafkaTransactions {
     sender: Sender,
     id: Arc<str>,
-    group: Weak<Shared>,
+    group: Whose,
     place: Place,
     state: State,
     worker: Option<Worker>,
@@ -45,6 +46,57 @@ pub(super) struct KafkaTransactions {
     given_up: Vec<Weak<Client>>,
     /// An end that no thread has to tell.
     end: Option<BrokerError>,
+}
+
+/// Whose offsets are committed.
+#[derive(Debug, Clone)]
+pub(super) enum Whose {
+    /// Those of a consumer, which is a member of its group: nobody else's generation is checked for it.
+    Member(Weak<Shared>),
+    /// Those of a group without members. Only the transactional id tells who may.
+    Outside(Arc<Outside>),
+}
+
+/// A group that nobody is a member of.
+#[derive(Debug)]
+pub(super) struct Outside {
+    pub(super) group: CString,
+    pub(super) topics: Vec<CString>,
+}
+
+impl Outside {
+    fn name(&self, topic: u32) -> Result<&CStr, BrokerError> {
+        let none = || operator(format!("topic index {topic} is none of the list of {}", self.topics.len()));
+        self.topics.get(topic as usize).map(CString::as_c_str).ok_or_else(none)
+    }
+}
+
+impl Whose {
+    /// The offsets as librdkafka takes them, and in whose name they are sent.
+    fn offsets(&self, offsets: &[OffsetCommit]) -> Result<(PartitionList, GroupMetadata), BrokerError> {
+        let mut list = PartitionList::with_capacity(offsets.len());
+        let mut push = |o: &OffsetCommit, name: &CStr| {
+            list.push_with_metadata(name, o.at.partition, o.offset, o.metadata.as_bytes());
+        };
+        match self {
+            Self::Member(group) => {
+                // Held no longer than this: a commit must not keep a dropped consumer in its group.
+                let group = group.upgrade().ok_or_else(|| superseded("the consumer is closed"))?;
+                for o in offsets {
+                    push(o, group.name(o.at.topic)?);
+                }
+                let member = group.client.group_metadata().filter(GroupMetadata::is_member);
+                Ok((list, member.ok_or_else(|| superseded("the consumer is no member of its group"))?))
+            }
+            Self::Outside(outside) => {
+                for o in offsets {
+                    push(o, outside.name(o.at.topic)?);
+                }
+                let none = || operator(format!("{:?} is no group", outside.group));
+                Ok((list, GroupMetadata::of_nobody(&outside.group).ok_or_else(none)?))
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +145,13 @@ struct Worker {
 
 impl KafkaTransactions {
     /// `limit` is the smallest `max.message.bytes` of the topics that are written, where known.
-    pub(super) fn new(kafka: Kafka, group: &Arc<Shared>, id: &str, limit: Option<u64>) -> Self {
+    pub(super) fn new(kafka: Kafka, group: Whose, place: Place, id: &str, limit: Option<u64>) -> Self {
         let id: Arc<str> = id.into();
         Self {
             sender: Sender::new(kafka, limit).transactional(Arc::clone(&id)),
             id,
-            group: Arc::downgrade(group),
-            place: group.place.clone(),
+            group,
+            place,
             state: State::Closed,
             worker: None,
             alone: false,
@@ -127,7 +179,7 @@ impl KafkaTransactions {
         let client = session.client().map(Arc::clone);
         self.sender.turn_to(Some(session));
         let Some(client) = client else { return Err(operator("the producer is closed")) };
-        self.worker = Some(Worker::start(client, requests, &self.id, &self.place, Weak::clone(&self.group))?);
+        self.worker = Some(Worker::start(client, requests, &self.id, &self.place, self.group.clone())?);
         Ok(())
     }
 
@@ -287,7 +339,7 @@ impl Worker {
         requests: Arc<Requests>,
         id: &Arc<str>,
         place: &Place,
-        group: Weak<Shared>,
+        group: Whose,
     ) -> Result<Self, BrokerError> {
         let (orders, given) = sync_channel(1);
         let (told, ends) = sync_channel(1);
@@ -317,7 +369,7 @@ struct Hands {
     requests: Arc<Requests>,
     id: Arc<str>,
     place: Place,
-    group: Weak<Shared>,
+    group: Whose,
     given_up: Arc<AtomicBool>,
 }
 
@@ -359,17 +411,7 @@ impl Hands {
         if begin {
             self.client.begin_transaction().map_err(explain(Doing::Begin))?;
         }
-        let (list, member) = {
-            // Held no longer than this: a commit must not keep a dropped consumer in its group.
-            let group = self.group.upgrade().ok_or_else(|| superseded("the consumer is closed"))?;
-            let mut list = PartitionList::with_capacity(offsets.len());
-            for o in offsets {
-                list.push_with_metadata(group.name(o.at.topic)?, o.at.partition, o.offset, o.metadata.as_bytes());
-            }
-            (list, group.client.group_metadata())
-        };
-        let member =
-            member.filter(|m| m.is_member()).ok_or_else(|| superseded("the consumer is no member of its group"))?;
+        let (list, member) = self.group.offsets(offsets)?;
         // Only now: whoever lets go of partitions says so before the group gives a new generation, so the one that was read
         // is that of their owner, or this is seen.
         if self.given_up.load(SeqCst) {

@@ -125,14 +125,18 @@ fn strangers_on_the_socket_are_refused_and_harm_nobody() {
     assert_eq!(say(&[0xff; 64]), "");
     assert_eq!(say(&frame(r#"{"ask":"topics"}"#, b"")), "");
     let other = say(&frame(r#"{"ask":"hello","protocol":99}"#, b""));
-    assert!(other.contains("protocol 2") && other.contains("same version"), "{other}");
-    let hello = frame(r#"{"ask":"hello","protocol":2}"#, b"");
+    assert!(other.contains("protocol 3") && other.contains("same version"), "{other}");
+    let hello = frame(r#"{"ask":"hello","protocol":3}"#, b"");
     let produce = frame(r#"{"ask":"produce","topics":["t"],"to":[[0,null]]}"#, b"no block");
     let told = say(&[hello.clone(), produce].concat());
     assert!(told.contains("can't be read"), "{told}");
     let fetch = frame(r#"{"ask":"fetch","topics":["t"],"from":[[[7,0],0]],"wait_ms":0}"#, b"");
     let told = say(&[hello.clone(), fetch].concat());
     assert!(told.contains("none of the list"), "{told}");
+    for unclaimed in [r#"{"ask":"stage","topics":["t"],"to":[]}"#, r#"{"ask":"end","offsets":[]}"#] {
+        let told = say(&[hello.clone(), frame(unclaimed, b"")].concat());
+        assert!(told.contains("without a claim on its id"), "{told}");
+    }
     // Half a frame, and then nothing: the others go on.
     let mut half = UnixStream::connect(&path).unwrap();
     half.write_all(&hello[..7]).unwrap();

@@ -17,7 +17,7 @@ pub(crate) struct Done {
     pub(crate) err: String,
 }
 
-fn command(stage: &Stage<'_>, args: &[&str]) -> Command {
+pub(crate) fn command(stage: &Stage<'_>, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(args).arg("-c").arg(stage.dir.join("keyrail.toml")).current_dir(&stage.dir);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -15,6 +15,7 @@ mod joined;
 mod judge;
 mod keys;
 mod kills;
+mod letters;
 mod links;
 mod offsets;
 mod outages;

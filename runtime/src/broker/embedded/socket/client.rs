@@ -1,13 +1,14 @@
 //! The commands' end of the socket.
 
 use super::message::{Answer, Ask, At, BlockHead, NOW, error, refusal};
+use super::transactions::SocketTransactions;
 use super::{PROTOCOL, frame, path_of};
 use crate::broker::client::{ANSWER_WAIT, Client, NewTopic, Reader, Topic};
 use crate::broker::embedded::block::{FULL_BYTES, Packer, Parts, RECORDS, Unpacker};
 use crate::broker::embedded::errors::{operator, retry};
 use crate::broker::embedded::settings::LARGEST_MESSAGE;
 use crate::broker::embedded::store::WRITE_WAIT;
-use crate::broker::{BrokerError, Committed, LogBounds, OffsetCommit, Produce, Refusal};
+use crate::broker::{BrokerError, Committed, LogBounds, OffsetCommit, Produce, Refusal, Transactions};
 use crate::record::{Record, RecordBuilder, TopicPartition};
 use std::collections::BTreeMap;
 use std::io;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 /// A connection that has said hello.
 #[derive(Debug)]
-struct Connection {
+pub(super) struct Connection {
     stream: UnixStream,
     dir: PathBuf,
 }
@@ -36,7 +37,13 @@ impl Connection {
         }
     }
 
-    fn ask(&mut self, ask: &Ask, body: &[u8], wait: Duration) -> Result<(Answer, Vec<u8>), BrokerError> {
+    /// Connects once more; the other end forgets what it knew of this one.
+    pub(super) fn anew(&mut self) -> Result<(), BrokerError> {
+        *self = Self::open(&self.dir)?;
+        Ok(())
+    }
+
+    pub(super) fn ask(&mut self, ask: &Ask, body: &[u8], wait: Duration) -> Result<(Answer, Vec<u8>), BrokerError> {
         let place = self.dir.display().to_string();
         let failed = |e: io::Error| match e.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
@@ -60,7 +67,7 @@ impl Connection {
         }
     }
 
-    fn strange(&self, answer: &Answer) -> BrokerError {
+    pub(super) fn strange(&self, answer: &Answer) -> BrokerError {
         let place = self.dir.display();
         operator(format!(
             "{place}: an answer to another question ({answer:?}): use the same version of keyrail for both"
@@ -114,7 +121,7 @@ impl SocketClient {
 }
 
 /// What a record needs on the way, about.
-fn bytes_of(record: &Produce<'_>) -> usize {
+pub(super) fn bytes_of(record: &Produce<'_>) -> usize {
     let headers: usize = record.headers.iter().map(|(n, v)| 20 + n.len() + v.map_or(0, <[u8]>::len)).sum();
     32 + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + headers
 }
@@ -235,6 +242,17 @@ impl Client for SocketClient {
         let offsets = offsets.iter().map(|c| ((c.at.topic, c.at.partition), c.offset, c.metadata.clone())).collect();
         let ask = Ask::Commit { group: group.to_owned(), topics: topics.to_vec(), offsets };
         self.ask(&ask, |answer| if answer == Answer::Done { Ok(()) } else { Err(answer) })
+    }
+
+    fn transactions(
+        &mut self,
+        id: &str,
+        group: &str,
+        topics: &[String],
+        _: &[&str],
+    ) -> Result<Box<dyn Transactions>, BrokerError> {
+        let connection = Connection::open(&self.connection.dir)?;
+        Ok(Box::new(SocketTransactions::new(connection, id, group, topics)))
     }
 }
 

@@ -63,6 +63,22 @@ pub(super) enum Ask {
         topics: Vec<String>,
         offsets: Vec<(At, i64, String)>,
     },
+    /// Takes a transactional id over, for offsets of a group without members in these topics; what this connection staged is
+    /// forgotten. Answered by `Done`.
+    Claim {
+        id: String,
+        group: String,
+        topics: Vec<String>,
+    },
+    /// As `Produce`, but for the transaction that [`Ask::End`] writes.
+    Stage {
+        topics: Vec<String>,
+        to: Vec<(u32, Option<i32>)>,
+    },
+    /// Writes what is staged, and offsets. Answered by `Done`.
+    End {
+        offsets: Vec<(At, i64, String)>,
+    },
 }
 
 /// See [`Ask::Produce`].

@@ -7,6 +7,7 @@ mod client;
 mod frame;
 mod message;
 mod server;
+mod transactions;
 
 pub(super) use client::SocketClient;
 pub(super) use server::Server;
@@ -20,7 +21,7 @@ const SOCKET: &str = "keyrail.sock";
 /// Where the socket is made; see [`server`]. Shorter than [`SOCKET`].
 const NURSERY: &str = ".sock";
 /// Raised when old clients and servers would misunderstand each other.
-const PROTOCOL: u32 = 2;
+const PROTOCOL: u32 = 3;
 /// What the address of a socket holds on Linux, its closing zero not counted; macOS and the BSDs take 4 less.
 const LONGEST_PATH: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
 

@@ -10,8 +10,9 @@ use crate::broker::embedded::errors::{operator, retry};
 use crate::broker::embedded::folder::remove;
 use crate::broker::embedded::local::LocalClient;
 use crate::broker::embedded::sqlite::Reading;
-use crate::broker::embedded::store::{Store, TopicState};
-use crate::broker::{BrokerError, OffsetCommit, Produce};
+use crate::broker::embedded::store::{Store, TopicState, WRITE_WAIT};
+use crate::broker::embedded::transactions::EmbeddedTransactions;
+use crate::broker::{BrokerError, OffsetCommit, Produce, Producer as _, Refusal, Transactions as _};
 use crate::record::TopicPartition;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, Permissions};
@@ -30,6 +31,8 @@ use std::time::{Duration, Instant};
 const CONNECTIONS: usize = 64;
 /// A client that stops in the middle of a frame, or takes no answer, is given up after this time.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A connection stages so much at most.
+const STAGED_BYTES: usize = 64 << 20;
 /// A fetch waits at most this long, whatever was asked.
 const LONGEST_WAIT_MS: u64 = 30_000;
 
@@ -212,12 +215,14 @@ struct Desk<'a> {
     shared: &'a Shared,
     client: LocalClient,
     reading: Reading,
+    /// Of the id that this connection has claimed.
+    transactions: Option<EmbeddedTransactions>,
 }
 
 impl<'a> Desk<'a> {
     fn new(shared: &'a Shared) -> Result<Self, BrokerError> {
         let client = LocalClient::new(shared.store.clone(), shared.default_partitions, None)?;
-        Ok(Self { shared, client, reading: Reading::open(shared.store.dir())? })
+        Ok(Self { shared, client, reading: Reading::open(shared.store.dir())?, transactions: None })
     }
 
     fn answer(&mut self, ask: Ask, body: &[u8]) -> Result<(Answer, Vec<u8>), BrokerError> {
@@ -247,6 +252,9 @@ impl<'a> Desk<'a> {
                 client.commit(&group, &topics, &offsets)?;
                 Answer::Done
             }
+            Ask::Claim { id, group, topics } => self.claim(&id, &group, &topics)?,
+            Ask::Stage { topics, to } => self.stage(&topics, &to, body)?,
+            Ask::End { offsets } => self.end(offsets)?,
             Ask::Produce { topics, to } => self.produce(&topics, &to, body)?,
             Ask::Fetch { topics, from, wait_ms } => return self.fetch(&topics, &from, wait_ms),
         };
@@ -254,35 +262,37 @@ impl<'a> Desk<'a> {
     }
 
     fn produce(&mut self, topics: &[String], to: &[(u32, Option<i32>)], body: &[u8]) -> Result<Answer, BrokerError> {
-        let bad = |what: &str| operator(format!("the records sent can't be read: {what}"));
-        let mut unpacker = Unpacker::new(body, 0).map_err(|d| bad(&d.to_string()))?;
-        let mut entries: Vec<Entry<'_>> = Vec::with_capacity(to.len());
-        while let Some(entry) = unpacker.next_kept().map_err(|d| bad(&d.to_string()))? {
-            entries.push(entry);
+        let client = &mut self.client;
+        let results = with_records(topics, to, body, &mut |records| client.produce(records))?;
+        Ok(refusals(results))
+    }
+
+    /// Takes an id over for this connection.
+    fn claim(&mut self, id: &str, group: &str, topics: &[String]) -> Result<Answer, BrokerError> {
+        let mut transactions = self.client.outside(id, group, topics);
+        transactions.renew();
+        ended(&mut transactions)?;
+        self.transactions = Some(transactions);
+        Ok(Answer::Done)
+    }
+
+    fn stage(&mut self, topics: &[String], to: &[(u32, Option<i32>)], body: &[u8]) -> Result<Answer, BrokerError> {
+        let transactions = self.transactions.as_mut().ok_or_else(not_claimed)?;
+        if transactions.staged_bytes().saturating_add(body.len()) > STAGED_BYTES {
+            return Err(operator(format!("a transaction of more than {STAGED_BYTES} bytes: end it before")));
         }
-        if entries.len() != to.len() {
-            return Err(bad("another number of records than of places"));
-        }
-        let headers: Vec<Vec<_>> = entries.iter().map(|entry| entry.headers().collect()).collect();
-        let mut records = Vec::with_capacity(to.len());
-        for ((entry, (topic, partition)), headers) in entries.iter().zip(to).zip(&headers) {
-            let topic = topics.get(*topic as usize).ok_or_else(|| bad("a topic that is none of the list"))?;
-            let time_ms = entry.parts.timestamp_ms;
-            records.push(Produce {
-                topic,
-                partition: *partition,
-                key: entry.parts.key,
-                value: entry.parts.value,
-                headers,
-                timestamp_ms: (time_ms != NOW).then_some(time_ms),
-            });
-        }
-        let results = self.client.produce(&records)?;
-        let refused = results.into_iter().enumerate().filter_map(|(number, result)| {
-            let (verdict, why) = verdict(result.err()?);
-            Some((number, verdict, why))
-        });
-        Ok(Answer::Produced { refused: refused.collect() })
+        let results = with_records(topics, to, body, &mut |records| {
+            Ok(records.iter().map(|record| transactions.send(record, 0).map(drop)).collect())
+        })?;
+        transactions.poll(Duration::ZERO, &mut Vec::new());
+        Ok(refusals(results))
+    }
+
+    fn end(&mut self, offsets: Vec<(At, i64, String)>) -> Result<Answer, BrokerError> {
+        let transactions = self.transactions.as_mut().ok_or_else(not_claimed)?;
+        let commit = |(place, offset, metadata)| OffsetCommit { at: at(place), offset, metadata };
+        transactions.commit(offsets.into_iter().map(commit).collect());
+        ended(transactions).map(|()| Answer::Done)
     }
 
     fn fetch(&self, topics: &[String], from: &[(At, i64)], wait_ms: u64) -> Result<(Answer, Vec<u8>), BrokerError> {
@@ -319,4 +329,66 @@ impl<'a> Desk<'a> {
             }
         }
     }
+}
+
+fn not_claimed() -> BrokerError {
+    operator("a transaction without a claim on its id")
+}
+
+/// Waits for the end of what was begun.
+fn ended(transactions: &mut EmbeddedTransactions) -> Result<(), BrokerError> {
+    let until = Instant::now() + WRITE_WAIT;
+    loop {
+        transactions.poll(Duration::from_millis(100), &mut Vec::new());
+        match transactions.finished() {
+            Some(end) => return end.map(drop),
+            None if Instant::now() >= until => {
+                return Err(retry(format!("the disk did not answer within {WRITE_WAIT:?}")));
+            }
+            None => {}
+        }
+    }
+}
+
+fn refusals(results: Vec<Result<(), Refusal>>) -> Answer {
+    let refused = results.into_iter().enumerate().filter_map(|(number, result)| {
+        let (verdict, why) = verdict(result.err()?);
+        Some((number, verdict, why))
+    });
+    Answer::Produced { refused: refused.collect() }
+}
+
+type Results = Result<Vec<Result<(), Refusal>>, BrokerError>;
+
+/// Hands on the records that a body holds.
+fn with_records(
+    topics: &[String],
+    to: &[(u32, Option<i32>)],
+    body: &[u8],
+    hand: &mut dyn FnMut(&[Produce<'_>]) -> Results,
+) -> Results {
+    let bad = |what: &str| operator(format!("the records sent can't be read: {what}"));
+    let mut unpacker = Unpacker::new(body, 0).map_err(|d| bad(&d.to_string()))?;
+    let mut entries: Vec<Entry<'_>> = Vec::with_capacity(to.len());
+    while let Some(entry) = unpacker.next_kept().map_err(|d| bad(&d.to_string()))? {
+        entries.push(entry);
+    }
+    if entries.len() != to.len() {
+        return Err(bad("another number of records than of places"));
+    }
+    let headers: Vec<Vec<_>> = entries.iter().map(|entry| entry.headers().collect()).collect();
+    let mut records = Vec::with_capacity(to.len());
+    for ((entry, (topic, partition)), headers) in entries.iter().zip(to).zip(&headers) {
+        let topic = topics.get(*topic as usize).ok_or_else(|| bad("a topic that is none of the list"))?;
+        let time_ms = entry.parts.timestamp_ms;
+        records.push(Produce {
+            topic,
+            partition: *partition,
+            key: entry.parts.key,
+            value: entry.parts.value,
+            headers,
+            timestamp_ms: (time_ms != NOW).then_some(time_ms),
+        });
+    }
+    hand(&records)
 }

@@ -17,7 +17,7 @@ pub(super) use consume::OffsetEdge;
 pub(super) use event::{Event, EventKind, Message, Queue};
 pub(super) use list::{Item, PartitionList};
 pub(super) use produce::{Fields, Topic};
-pub(super) use transaction::Requests;
+pub(super) use transaction::{GroupMetadata, Requests};
 
 use rdkafka::bindings as c;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};

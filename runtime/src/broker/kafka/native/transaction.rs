@@ -159,6 +159,12 @@ unsafe fn requests(opaque: *mut c_void, act: impl FnOnce(&Requests)) {
 pub(in super::super) struct GroupMetadata(NonNull<c::rd_kafka_consumer_group_metadata_t>);
 
 impl GroupMetadata {
+    /// For a group without members: no generation, and no member. A broker takes such offsets while the group has none.
+    pub(in super::super) fn of_nobody(group: &CStr) -> Option<Self> {
+        // SAFETY: the string is live for the call, which copies it; what is given is ours.
+        NonNull::new(unsafe { c::rd_kafka_consumer_group_metadata_new(group.as_ptr()) }).map(Self)
+    }
+
     /// Whether this is a member of a generation: what is sent without is checked by no broker.
     pub(in super::super) fn is_member(&self) -> bool {
         // SAFETY: owned and live; the string is copied.
