@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use keyrail::broker::Produce;
 use keyrail::broker::client::{Client, NewTopic, Reader};
 use keyrail::broker::topics::Kept;
-use keyrail::config::{BrokerKind, Host, Pipeline};
+use keyrail::config::Pipeline;
 use keyrail::record::{Record, TopicPartition};
 use keyrail_engine::inbox::{self, Answer, COMMAND, CommandId, Deed, Entry};
 use keyrail_engine::message::Failure;
@@ -68,11 +68,11 @@ pub(super) struct Hands<'a> {
 
 impl<'a> Hands<'a> {
     /// Refuses a pipeline in which nothing is ever parked.
-    pub(super) fn of(client: &'a mut dyn Client, host: &Host, pipeline: &'a Pipeline) -> Result<Self, WrongUse> {
+    pub(super) fn of(client: &'a mut dyn Client, comes_back: bool, pipeline: &'a Pipeline) -> Result<Self, WrongUse> {
         if pipeline.parked.is_none() {
             return Err(WrongUse(format!("{}: {}", pipeline.name, inbox::Refused::NoParking)));
         }
-        Ok(Self { client, pipeline, comes_back: host.broker == BrokerKind::Kafka })
+        Ok(Self { client, pipeline, comes_back })
     }
 
     fn inbox(&self, input: &str) -> anyhow::Result<(u32, String)> {
@@ -83,7 +83,7 @@ impl<'a> Hands<'a> {
     }
 
     /// Makes the inboxes that are missing, of these inputs, with as many partitions as the inputs have.
-    fn make_inboxes(&mut self, inputs: &BTreeSet<&str>) -> anyhow::Result<()> {
+    pub(super) fn make_inboxes(&mut self, inputs: &BTreeSet<&str>) -> anyhow::Result<()> {
         let place = self.client.place();
         let there = self.client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
         for input in inputs {
@@ -185,7 +185,7 @@ impl<'a> Hands<'a> {
 }
 
 /// Chance from the operating system, as the standard library gets it for its hash tables.
-fn new_id() -> CommandId {
+pub(super) fn new_id() -> CommandId {
     let half = || RandomState::new().hash_one(0).to_be_bytes();
     let mut id = [0; 16];
     id[..8].copy_from_slice(&half());

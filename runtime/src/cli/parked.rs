@@ -12,7 +12,7 @@ use super::{Config, Exit, broker, lag};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use keyrail::broker::client::Client;
-use keyrail::config::{Found, Host, Pipeline};
+use keyrail::config::{BrokerKind, Found, Host, Pipeline};
 use keyrail_engine::inbox::{Answer, Deed};
 pub(super) use live::{Found as Standing, Live};
 pub(super) use look::retry_topics;
@@ -98,7 +98,7 @@ fn act(
     let mut messages = messages?;
     messages.sort();
     messages.dedup();
-    let mut hands = Hands::of(client.as_mut(), &host, &pipeline)?;
+    let mut hands = Hands::of(client.as_mut(), host.broker == BrokerKind::Kafka, &pipeline)?;
     let answered = hands.order(deed, &messages, Duration::from_secs(args.wait))?;
     let done = answered.iter().filter(|(_, answer)| *answer == Some(Answer::Obeyed)).count();
     let silent = answered.iter().filter(|(_, answer)| answer.is_none()).count();

@@ -12,12 +12,14 @@ use super::position::{Last, Position};
 use super::source::{Place, Source, Span};
 use super::wanted::{Filters, Wanted};
 use super::{position_of, spans};
+use crate::cli::hands::Hands;
 use crate::cli::terminal::{self, counted, say};
 use crate::cli::{Exit, WrongUse, place, signals, variable};
 use anyhow::Context as _;
 use carry::{Carrier, End};
 use clap::Args;
 use keyrail::broker::client::Topic;
+use keyrail::config::Pipeline;
 use pace::Carried;
 use plan::Plan;
 use serde::Serialize;
@@ -33,8 +35,9 @@ pub(super) struct RedriveArgs {
     /// To this topic, by key [default: to the input that each letter died in, or was first read from]
     #[arg(long, value_name = "TOPIC", conflicts_with = "lane")]
     to: Option<String>,
-    /// To the lane of each letter's key, behind what waits there, for this pipeline alone; not there yet
-    #[arg(long)]
+    /// To the lane of each letter's key, behind what is parked of it, for this pipeline alone: it runs again as the same message,
+    /// with its attempts anew. Whoever owns its partition takes it in
+    #[arg(long, conflicts_with = "by_key")]
     lane: bool,
     /// To the partition that the key belongs to now, instead of the one that the message was read from
     #[arg(long)]
@@ -75,11 +78,6 @@ struct Summary<'a> {
 }
 
 pub(super) fn redrive(args: &RedriveArgs) -> anyhow::Result<Exit> {
-    if args.lane {
-        let why =
-            "--lane is not there yet: leave it out, and letters go to the input's topic, where every group reads them";
-        return Err(WrongUse(why.to_owned()).into());
-    }
     let asks = !args.yes && !args.dry_run;
     if asks && (args.place.json || !std::io::stdin().is_terminal()) {
         return Err(
@@ -88,7 +86,11 @@ pub(super) fn redrive(args: &RedriveArgs) -> anyhow::Result<Exit> {
     }
     let wanted = args.filters.wanted(Some(args.max_redrives))?;
     let mut source = Source::open(&args.place)?;
-    let to = args.to.as_ref().map_or(To::Origin, |topic| To::Topic(topic.clone()));
+    let to = match &args.to {
+        Some(topic) => To::Topic(topic.clone()),
+        None if args.lane => To::Lane(Box::new(lanes(&mut source, args.dry_run)?)),
+        None => To::Origin,
+    };
     let mut targets = Targets::new(&source, to, args.by_key)?;
     let mut plan = Plan::default();
     let mut parts = Vec::new();
@@ -126,6 +128,18 @@ pub(super) fn redrive(args: &RedriveArgs) -> anyhow::Result<Exit> {
         say("keyrail: interrupted before the end; the same command goes on behind what was sent back");
     }
     tell(args, &wanted, &source, &plan, Some(&carried))
+}
+
+/// The pipeline to whose lanes letters go back; its inboxes are there.
+fn lanes(source: &mut Source, dry_run: bool) -> anyhow::Result<Pipeline> {
+    let none = || WrongUse("--lane is of a pipeline: name it".to_owned());
+    let pipeline = source.pipeline.clone().ok_or_else(none)?;
+    let inputs = pipeline.input.iter().map(String::as_str).collect();
+    let mut hands = Hands::of(source.client.as_mut(), source.comes_back, &pipeline)?;
+    if !dry_run {
+        hands.make_inboxes(&inputs)?;
+    }
+    Ok(pipeline)
 }
 
 fn carry(mut carrier: Carrier<'_>, carried: &mut Carried) -> anyhow::Result<End> {
@@ -240,6 +254,10 @@ fn tell(
         ));
     }
     let told = match (acted, args.dry_run) {
+        (true, _) if args.lane => {
+            let told = "who owns their partitions parks them behind their keys, or refuses them, and logs it";
+            format!("sent {} back to their lanes: {told}", counted(redriven, "letter"))
+        }
         (true, _) => format!("sent {} back", counted(redriven, "letter")),
         (false, true) => "nothing was sent back: --dry-run".to_owned(),
         (false, false) if plan.letters == 0 => "there is no such letter to send back".to_owned(),

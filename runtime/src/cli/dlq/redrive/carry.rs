@@ -201,12 +201,17 @@ impl Carrier<'_> {
         let target = self.targets.of(letter, self.part.input.as_deref()).ok_or_else(none)?;
         let papers = Papers::of(letter);
         let headers = papers.headers(record);
+        let command = self.targets.command(record, letter, &headers);
+        let (key, value, headers) = match &command {
+            Some((key, value)) => (Some(key.as_slice()), Some(value.as_slice()), [].as_slice()),
+            None => (record.key(), record.value(), headers.as_slice()),
+        };
         let produce = Produce {
             topic: &target,
             partition: self.targets.partition(letter, &target),
-            key: record.key(),
-            value: record.value(),
-            headers: &headers,
+            key,
+            value,
+            headers,
             // The time of this, as with a dead letter: retention would take an old one at once. The first one stands in a header.
             timestamp_ms: None,
         };

@@ -1,13 +1,17 @@
 //! Where letters go, and whether they may.
 
 use super::plan::Plan;
-use crate::cli::dlq::letter::Letter;
+use crate::cli::dlq::letter::{Header, Letter};
 use crate::cli::dlq::source::Source;
+use crate::cli::hands::{MessageAt, new_id};
 use crate::cli::terminal::counted;
 use crate::cli::{broker, place};
 use keyrail::broker::client::Topic;
 use keyrail::config::{Pipeline, is_internal};
-use keyrail::record::Record;
+use keyrail::record::{Record, RecordBuilder, TopicPartition};
+use keyrail_engine::inbox::{self, Deed};
+use keyrail_engine::message::Failure;
+use keyrail_engine::parking::Origin;
 use keyrail_engine::policy::{Dedup, IdFrom};
 use std::collections::BTreeMap;
 
@@ -20,6 +24,8 @@ pub(super) enum To {
     /// Back to where each died, or was first read.
     Origin,
     Topic(String),
+    /// Through the inboxes of this pipeline, behind what waits of each key.
+    Lane(Box<Pipeline>),
 }
 
 /// See the module.
@@ -68,8 +74,10 @@ impl Targets {
 
     /// The topic that a letter goes to; `None`: it does not say where it comes from. `input`: whose letters alone are here.
     pub(super) fn of(&self, letter: &Letter, input: Option<&str>) -> Option<String> {
-        if let To::Topic(name) = &self.to {
-            return Some(name.clone());
+        match &self.to {
+            To::Topic(name) => return Some(name.clone()),
+            To::Lane(pipeline) => return lane_of(pipeline, letter).map(|(inbox, _)| inbox),
+            To::Origin => {}
         }
         // The first origin is kept for ever, so it may be of another pipeline: the letter died in the input whose letters
         // these are.
@@ -79,9 +87,33 @@ impl Targets {
     /// The partition for a letter; `None`: the key decides. A message goes where it was read, since there its key's other
     /// messages, state and ids are, wherever its producer put the key.
     pub(super) fn partition(&self, letter: &Letter, target: &str) -> Option<i32> {
+        if let To::Lane(pipeline) = &self.to {
+            return lane_of(pipeline, letter).map(|(_, at)| at.partition);
+        }
         let count = self.found.get(target).copied().flatten()?;
         let origin = letter.origin.as_ref().filter(|origin| origin.topic == target && !self.by_key)?;
         origin.partition.filter(|partition| *partition < count)
+    }
+
+    /// The command that sends a letter back to its lane, as a record's key and value; `None`: it goes to a topic.
+    pub(super) fn command(
+        &self,
+        record: &Record,
+        letter: &Letter,
+        headers: &[Header<'_>],
+    ) -> Option<(Vec<u8>, Vec<u8>)> {
+        let To::Lane(pipeline) = &self.to else { return None };
+        let (_, MessageAt { topic, partition, offset }) = lane_of(pipeline, letter)?;
+        let mut builder = RecordBuilder::new(record.key(), record.value());
+        headers.iter().for_each(|(name, value)| builder.header(name, *value));
+        let timestamp_ms = letter.origin.as_ref().and_then(|origin| origin.timestamp).unwrap_or(record.timestamp_ms);
+        let message = builder.build(TopicPartition { topic: 0, partition }, offset, timestamp_ms);
+        let detail = letter.cause.as_ref().and_then(|cause| cause.detail.clone()).unwrap_or_default();
+        let failure = Failure { code: letter.code().to_owned(), detail };
+        let origin = Origin { topic: &topic, partition, offset };
+        // There are as many as there are letters: nobody waits for the answers; what is refused is answered and logged.
+        let value = inbox::encode(false, &origin, &Deed::Redrive((&failure, &message)));
+        Some((inbox::key(inbox::COMMAND, new_id()).to_vec(), value))
     }
 
     /// Takes note of what a letter needs.
@@ -90,6 +122,11 @@ impl Targets {
             self.homeless += 1;
             return;
         };
+        if matches!(self.to, To::Lane(_)) {
+            // It was made, with as many partitions as its input has.
+            self.found.insert(target.to_owned(), None);
+            return;
+        }
         if !self.found.contains_key(target) {
             if self.found.len() >= MOST {
                 self.too_many = true;
@@ -117,6 +154,17 @@ impl Targets {
         if plan.letters == 0 {
             return Ok(());
         }
+        if let (To::Lane(pipeline), 1..) = (&self.to, self.homeless) {
+            anyhow::bail!(
+                "{} don't say where in an input of {} they were first read, so they have no lane there: without --lane they go to a \
+                 topic, or leave them out with --origin TOPIC",
+                counted(self.homeless, "letter"),
+                pipeline.name
+            );
+        }
+        if matches!(self.to, To::Lane(_)) {
+            return Ok(());
+        }
         if self.homeless > 0 {
             anyhow::bail!(
                 "{} don't say which topic they come from: name one with --to TOPIC, or leave them out with --origin TOPIC",
@@ -134,8 +182,8 @@ impl Targets {
             let window = window.map_or(0, |dedup| dedup.window_ms / 60_000);
             anyhow::bail!(
                 "{name} has seen the ids of {}, so it would take them for duplicates and drop them: [dedup] remembers each for \
-                 {window} minutes after it became a dead letter. Send back older ones with --until, or to another topic with \
-                 --to; --lane, which is no duplicate to it, is not there yet",
+                 {window} minutes after it became a dead letter. Send them back with --lane, which is no duplicate to it, \
+                 older ones with --until, or to another topic with --to",
                 counted(*count, "letter")
             );
         }
@@ -161,6 +209,16 @@ impl Targets {
     pub(super) fn written(&self) -> Vec<&str> {
         self.found.keys().map(String::as_str).collect()
     }
+}
+
+/// The inbox through which a letter comes back to its lane, and where it was first read.
+fn lane_of(pipeline: &Pipeline, letter: &Letter) -> Option<(String, MessageAt)> {
+    let origin = letter.origin.as_ref()?;
+    let inboxes = pipeline.parked.iter().flat_map(|parked| &parked.inboxes);
+    let (_, inbox) = pipeline.input.iter().zip(inboxes).find(|(input, _)| **input == origin.topic)?;
+    let (partition, offset) = (origin.partition?, origin.offset?);
+    let at = MessageAt { topic: origin.topic.clone(), partition, offset };
+    (partition >= 0 && offset >= 0).then(|| (inbox.clone(), at))
 }
 
 /// Whether a letter's id was seen, and still is. A digest is of another message: what is sent back has other headers.
