@@ -30,6 +30,7 @@ pub mod model;
 
 pub mod coverage;
 pub mod faults;
+pub mod operator;
 pub mod many;
 
 pub mod invariants;

@@ -278,9 +278,11 @@ impl<M> Shard<M> {
         let loaded = parked.read(id.task, id.hash, taken + 1, CHUNK, CHUNK_BYTES);
         let early = self.policy.has(Bug::DrainEarly);
         let Some(pending) = self.parking.as_ref().map(|parking| parking.pending(id)) else { return };
+        // By command the next one may be written anew while its lane drains.
+        let stale = pending.stale > 0 && !self.policy.has(Bug::DrainStale);
         let due = |message: &Loaded<M>| {
             let Waiting { number, due_ms, .. } = message.waiting;
-            pending.knows(number) && (due_ms <= now.wall_ms || early)
+            pending.knows(number) && (due_ms <= now.wall_ms || early) && !(stale && number >= pending.stale)
         };
         let due: Vec<Loaded<M>> = loaded.into_iter().take_while(due).collect();
         let Some(last) = due.last().map(|message| message.waiting.number) else { return };
@@ -350,16 +352,16 @@ impl<M> Shard<M> {
         let Item { ticket, message, trouble, .. } = item;
         let Trouble { history, failure } = trouble.map(|t| *t).unwrap_or_default();
         let id = LaneId { task: ticket.task(), hash: ticket.lane };
-        let mut drained = 0;
+        let mut taken = 0;
         if let Some(lane) = self.lanes.get(place) {
-            drained = lane.drained.take().unwrap_or(0);
+            taken = lane.drained.take().unwrap_or(0).max(lane.returned);
             lane.queue.retain(|item| item.ticket.parked == 0);
         }
         let pending = self.parking.as_mut().map(|parking| parking.lanes.entry(id).or_default());
         let mut given = ticket.parked;
         if let Some(pending) = pending {
             if given == 0 {
-                given = pending.last.max(pending.resolved).max(drained) + 1;
+                given = pending.last.max(pending.resolved).max(taken) + 1;
                 pending.give(given);
             } else {
                 pending.stale = given;

@@ -25,6 +25,7 @@ mod ending;
 mod exactly;
 pub use exactly::Beside;
 mod facts;
+mod inbox;
 mod parked;
 mod rounds;
 mod runs;
@@ -144,10 +145,16 @@ pub struct Oracle {
     decided: u32,
     /// Ids that are committed, by task, and when they were marked: wall time.
     marked: HashMap<(u16, MessageId), i64>,
+    /// Those of which the last message was dropped by hand, or had been taken back.
+    loose: BTreeSet<(u16, MessageId)>,
     /// State of handlers.
     states: state::States,
     /// What is parked.
     parks: parked::Parks,
+    /// What was wanted of that, and of dead letters.
+    commands: inbox::Commands,
+    /// Messages whose dead letters are committed.
+    lettered: Vec<(u16, i64)>,
     /// What is written of it, and of ids, without transactions.
     rounds: rounds::Rounds,
     violation: Option<Violation>,
@@ -180,8 +187,11 @@ impl Oracle {
             appended: 0,
             decided: 0,
             marked: HashMap::new(),
+            loose: BTreeSet::new(),
             states: state::States::default(),
             parks: parked::Parks::default(),
+            commands: inbox::Commands::default(),
+            lettered: Vec::new(),
             rounds: rounds::Rounds::default(),
             violation: None,
         }
