@@ -176,6 +176,8 @@ bugs! {
     ReturnFirst,
     /// Gives the number of a message that is to run again to another one, too, which ran meanwhile and is parked.
     ForgetReturned,
+    /// Lets a message whose outputs will never be taken run again when a command to it is refused.
+    RefusalPardons,
     /// Passes over a command that was obeyed before one that stands before it, and obeys it again.
     ForgetDone,
     /// Takes a message that is to run again for a duplicate of itself.
@@ -186,6 +188,8 @@ bugs! {
     PassUnobeyed,
     /// Counts attempts of a message on that somebody lets run again.
     RetryKeepsAttempts,
+    /// Takes a message that has only waited for others for no duplicate when somebody lets it run.
+    RetryIsNoDuplicate,
     /// Drops a message by hand without marking it as seen.
     DropUnmarked,
     /// Writes answers of a transaction that was given up with the next.

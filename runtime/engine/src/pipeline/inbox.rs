@@ -175,6 +175,10 @@ impl<M> Pipeline<M> {
         }
         let answer = match result {
             Ok(settled) => {
+                if let Some(transactions) = &mut self.transactions {
+                    // Who sends it again has made room for what it sends: that is to be found out anew.
+                    transactions.pardon((partition, settled.ticket.offset));
+                }
                 // Nothing of it is to be produced here.
                 let _none = self.publish(settled, 0, now, actions);
                 answer.then_some(Answer::Obeyed)

@@ -48,15 +48,18 @@ impl<M> Shard<M> {
         if self.parking.is_none() {
             return Some(Err(Refused::NoParking));
         }
-        if let Some(condemned) = self.condemned.get_mut(&partition) {
-            // Who sends it again has made room for what it sends.
-            condemned.retain(|at| *at != offset);
-        }
-        Some(match deed {
+        let result = match deed {
             Deed::Retry => self.release((partition, offset), epoch, now, parked),
             Deed::Drop => self.drop_parked(partition, offset, epoch, now, parked),
             Deed::Redrive(message) => self.take_back((partition, offset), epoch, now, message, parked),
-        })
+        };
+        if let Some(condemned) = self.condemned.get_mut(&partition)
+            && (result.is_ok() || self.policy.has(Bug::RefusalPardons))
+        {
+            // Who sends it again has made room for what it sends.
+            condemned.retain(|at| *at != offset);
+        }
+        Some(result)
     }
 
     /// Lane and number of a message that is parked, and does not run.
@@ -104,7 +107,12 @@ impl<M> Shard<M> {
             pending.stale = number;
             pending.open += 1;
         }
+        let never_failed = loaded.waiting.history.first_failed_ms.is_none();
         let mut waiting = returned(number, loaded.waiting.failure, now.wall_ms);
+        if never_failed && !self.policy.has(Bug::RetryIsNoDuplicate) {
+            // It has only waited for others, and may be a duplicate, or too old.
+            waiting.history.first_failed_ms = None;
+        }
         if self.policy.has(Bug::RetryKeepsAttempts) {
             waiting.history = loaded.waiting.history;
         }

@@ -122,7 +122,9 @@ impl Oracle {
             (Fate::Discarded(epitaph), Some(Want::Drop)) => epitaph.reason == Reason::Dropped,
             (Fate::Parked(waiting), Some(Want::Retry | Want::Redrive)) => {
                 let anew = (waiting.history.attempts, waiting.history.failures) == (0, 0);
-                let since = waiting.history.first_failed_ms.is_none_or(|since| since == now.wall_ms);
+                let stood = self.parks.of(at).map(|(_, stood)| stood.history.first_failed_ms);
+                let has_failed = stood.is_none_or(|first| first.is_some());
+                let since = waiting.history.first_failed_ms == has_failed.then_some(now.wall_ms);
                 anew && since && waiting.due_ms == AT_ONCE
             }
             _ => false,
