@@ -30,8 +30,8 @@ pub mod model;
 
 pub mod coverage;
 pub mod faults;
-pub mod operator;
 pub mod many;
+pub mod operator;
 
 pub mod invariants;
 pub mod trace;

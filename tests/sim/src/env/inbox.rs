@@ -67,6 +67,9 @@ impl Env {
     /// Somebody writes something to an inbox.
     pub fn append_to_inbox(&mut self, partition: u16, record: InboxRecord, way: Way) -> i64 {
         let number = self.inbox.len();
+        if let InboxRecord::Answer(_, id, _) = record {
+            self.oracle.answered_alone(id);
+        }
         self.inbox.push(record);
         let log = self.coordinator.internal_log(inbox_place(partition));
         let position = log.end() as i64;

@@ -93,6 +93,15 @@ impl Oracle {
         self.commands.silent.insert(whose);
     }
 
+    /// An answer stands in an inbox, and in no transaction.
+    pub fn answered_alone(&mut self, id: CommandId) {
+        let own = self.commands.sent.values().find(|sent| sent.id == id);
+        if let Some(sent) = own.filter(|sent| !sent.done) {
+            let what = "a command to it is answered, and what came of it is not committed".into();
+            self.violated(name::EXACTLY, Some(sent.at), what);
+        }
+    }
+
     /// A worker has obeyed a command, or not.
     pub fn obeyed(
         &mut self,
@@ -125,7 +134,8 @@ impl Oracle {
                 let stood = self.parks.of(at).map(|(_, stood)| stood.history.first_failed_ms);
                 let has_failed = stood.is_none_or(|first| first.is_some());
                 let since = waiting.history.first_failed_ms == has_failed.then_some(now.wall_ms);
-                anew && since && waiting.due_ms == AT_ONCE
+                // Who has lost the partition knows of its own time.
+                anew && (since || !self.is_latest(run, at.0)) && waiting.due_ms == AT_ONCE
             }
             _ => false,
         };

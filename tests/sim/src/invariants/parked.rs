@@ -33,11 +33,7 @@ type Judged = (Vec<((u16, i64), RunId)>, BTreeMap<CommandId, (u16, i64)>);
 impl Oracle {
     /// A transaction is committed: of what it covers, and of what it changes in retry topics, these messages have a fate, in the
     /// order of their offsets.
-    pub(super) fn judge_parked(
-        &mut self,
-        covered: Vec<((u16, i64), RunId)>,
-        records: &[&ParkRecord],
-    ) -> Judged {
+    pub(super) fn judge_parked(&mut self, covered: Vec<((u16, i64), RunId)>, records: &[&ParkRecord]) -> Judged {
         let mut written: BTreeMap<(u16, i64), &ParkRecord> = BTreeMap::new();
         for record in records {
             let at = (record.rec.partition, record.rec.offset);
@@ -115,7 +111,8 @@ impl Oracle {
             let stood = self.places_of(at).map(|(_, other)| other).max();
             let before = last.insert((at.0, scope), number).max(stood);
             if before.is_some_and(|before| before >= number) {
-                let what = format!("is parked as number {number} of its key, and there is number {}", before.unwrap_or(0));
+                let what =
+                    format!("is parked as number {number} of its key, and there is number {}", before.unwrap_or(0));
                 self.violated(name::ORDER, Some(at), what);
             }
         }

@@ -272,7 +272,9 @@ impl Oracle {
             Fate::Skipped if !skipped => self.violated(name::FATE, Some(at), "is skipped by nobody".into()),
             Fate::Done | Fate::Skipped | Fate::Parked(_) | Fate::ParkedBefore => {}
             Fate::Duplicate { .. } => {
-                if whence == Whence::Parked && self.parks.of(at).is_some_and(|(_, waiting)| waiting.history.first_failed_ms.is_some()) {
+                if whence == Whence::Parked
+                    && self.parks.of(at).is_some_and(|(_, waiting)| waiting.history.first_failed_ms.is_some())
+                {
                     self.violated(name::DEDUP, Some(at), "has failed, and is taken for a duplicate".into());
                 }
                 self.suppressed(run, at);

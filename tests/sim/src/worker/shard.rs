@@ -295,7 +295,8 @@ impl ShardActor {
         // The ledger marks later, and a clock may go back between the two.
         let marked_ms = ticket.id.and_then(|id| mail.past.time_of(ticket.task(), id)).unwrap_or(mark.wall_ms);
         // What has failed was no duplicate, though somebody has dropped another one since.
-        let within = !env.oracle.has_failed(at) && env.latest_wall() - mark.wall_ms.min(marked_ms) < dedup.window_ms as i64;
+        let within =
+            !env.oracle.has_failed(at) && env.latest_wall() - mark.wall_ms.min(marked_ms) < dedup.window_ms as i64;
         if roomy && within && (mark.partition, mark.offset) != at {
             let what =
                 format!("runs though offset {} of partition {} was the same message", mark.offset, mark.partition);
