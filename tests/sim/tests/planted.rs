@@ -5,7 +5,7 @@ use keyrail_engine::policy::Guarantee;
 use keyrail_sim::many::run_seeds_of;
 
 /// A bug that lives through so many seeds is not found; half of them have each guarantee.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 1_500;
 
 /// What only commits without transactions can do wrong.
 const WITHOUT_TRANSACTIONS: [Bug; 16] = [

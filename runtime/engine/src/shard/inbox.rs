@@ -174,9 +174,8 @@ impl<M> Shard<M> {
         let pending = parking.change(id);
         pending.give(number);
         pending.open += 1;
-        let place = self.lanes.find(id).filter(|_| !self.policy.has(Bug::ForgetReturned));
-        if let Some(lane) = place.and_then(|place| self.lanes.get(place)) {
-            lane.returned = number;
+        if let Some(place) = self.lanes.find(id).filter(|_| !self.policy.has(Bug::ForgetReturned)) {
+            parking.behind.insert(place, number);
         }
         let (shared, alone, parked) = (false, false, number);
         let ticket = Ticket {

@@ -92,9 +92,6 @@ pub(super) struct Lane<M> {
     pub(super) phase: Phase,
     /// Parked messages up to this number are loaded, and run, or did: those that are parked behind them are next.
     pub(super) drained: Option<u64>,
-    /// The highest number that was given to a message that somebody sent back while the lane was open: what runs in it, and is
-    /// parked then, stands behind that.
-    pub(super) returned: u64,
     pub(super) queue: VecDeque<Item<M>>,
 }
 
@@ -146,7 +143,6 @@ impl<M> Lanes<M> {
             follows_dead_letter: false,
             phase: Phase::Idle,
             drained: None,
-            returned: 0,
             // Most lanes hold one message at a time; left to itself, a queue begins with room for four.
             queue: self.spare.pop().unwrap_or_else(|| VecDeque::with_capacity(1)),
         };

@@ -13,7 +13,7 @@ use crate::parking::{AT_ONCE, Change, Due, First, HELD, Loaded, Parked, Waiting}
 use crate::planted::Bug;
 use crate::retry::History;
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -78,6 +78,9 @@ pub(super) struct Parking {
     place: (u32, u32),
     /// Messages that are dropped by hand, without word of the commit.
     pub(super) dropped: BTreeSet<(LaneId, u64)>,
+    /// Lanes that were open when somebody sent a message of theirs back, and its number: what runs in one, and is parked then,
+    /// stands behind that, though it is long committed.
+    pub(super) behind: BTreeMap<Place, u64>,
     /// Dead letters that are to run again, the same.
     pub(super) returned: BTreeSet<(Partition, i64)>,
 }
@@ -92,6 +95,7 @@ impl Parking {
             turn: None,
             place: (0, 1),
             dropped: BTreeSet::new(),
+            behind: BTreeMap::new(),
             returned: BTreeSet::new(),
         }
     }
@@ -199,6 +203,7 @@ impl<M> Shard<M> {
         let Some(parking) = self.parking.as_mut().filter(|parking| now.steady_ms >= parking.look_ms) else { return };
         let Self { lanes, epochs, .. } = self;
         parking.drains.retain(|place| lanes.get(*place).is_some_and(|lane| lane.drained.is_some()));
+        parking.behind.retain(|place, _| lanes.get(*place).is_some());
         let turn = parking.turn;
         parking.full = false;
         let later = epochs.keys().copied().filter(|p| turn.is_some_and(|turn| *p > turn));
@@ -354,8 +359,11 @@ impl<M> Shard<M> {
         let id = LaneId { task: ticket.task(), hash: ticket.lane };
         let mut taken = 0;
         if let Some(lane) = self.lanes.get(place) {
-            taken = lane.drained.take().unwrap_or(0).max(lane.returned);
+            taken = lane.drained.take().unwrap_or(0);
             lane.queue.retain(|item| item.ticket.parked == 0);
+        }
+        if let Some(behind) = self.parking.as_ref().and_then(|parking| parking.behind.get(&place)) {
+            taken = taken.max(*behind);
         }
         let pending = self.parking.as_mut().map(|parking| parking.lanes.entry(id).or_default());
         let mut given = ticket.parked;

@@ -187,11 +187,9 @@ fn what_is_none_of_ours_is_passed_over() {
     let good = written("k", 5, &waiting(1, 2_000, 1));
     let elsewhere = Origin { topic: "other", partition: AT.partition, offset: 5 }.encode();
     let moved = Origin { topic: "in", partition: 0, offset: 5 }.encode();
-    for (at, record) in (0..).zip([
-        (b"mine".to_vec(), good.1.clone()),
-        (elsewhere, good.1.clone()),
-        (moved, good.1.clone()),
-    ]) {
+    for (at, record) in
+        (0..).zip([(b"mine".to_vec(), good.1.clone()), (elsewhere, good.1.clone()), (moved, good.1.clone())])
+    {
         assert_eq!(open.take(at, record), 0);
     }
     assert_eq!((open.position(), open.read(lane("k"), 1)), (Some(3), vec![]));
