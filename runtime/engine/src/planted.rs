@@ -174,12 +174,36 @@ bugs! {
     RunHeld,
     /// Puts a message that is to run again before those that are parked of its key.
     ReturnFirst,
+    /// Gives the number of a message that is to run again to another one, too, which ran meanwhile and is parked.
+    ForgetReturned,
+    /// Lets a message whose outputs will never be taken run again when a command to it is refused.
+    RefusalPardons,
+    /// Passes over a command that was obeyed before one that stands before it, and obeys it again.
+    ForgetDone,
     /// Takes a message that is to run again for a duplicate of itself.
     ReturnIsDuplicate,
     /// Obeys a command, and commits that without its place in the inbox.
     OmitInbox,
     /// Commits a place in the inbox behind commands that are not obeyed yet.
     PassUnobeyed,
+    /// Counts attempts of a message on that somebody lets run again.
+    RetryKeepsAttempts,
+    /// Takes a message that has only waited for others for no duplicate when somebody lets it run.
+    RetryIsNoDuplicate,
+    /// Drops a message by hand without marking it as seen.
+    DropUnmarked,
+    /// Writes answers of a transaction that was given up with the next.
+    KeepAnswersOfGivenUp,
+    /// A shell's: takes a command for that of an assignment that is over when it comes in before the opening.
+    ObeyUnopened,
+    /// A shell's: answers a command before the transaction that holds what came of it is committed.
+    AnswerAtOnce,
+    /// A shell's: reads the inbox of a partition that starts from its end.
+    InboxFromEnd,
+    /// A shell's: goes on in the inbox of a partition that starts anew where it had read it.
+    InboxOnceOnly,
+    /// A shell's: obeys commands of transactions that were not committed, too.
+    InboxUncommitted,
     /// Forgets how often a parked message has failed.
     ForgetAttempts,
     /// Writes no tombstones.

@@ -54,6 +54,10 @@ named! {
         Park = "park",
         /// One that was parked leaves.
         Unpark = "unpark",
+        /// A shard gets a command.
+        Obey = "obey",
+        /// An answer to a command is handed to the producer.
+        Answer = "answer",
         /// A commit starts.
         Commit = "commit",
         /// A commit's answer arrives.
@@ -190,6 +194,8 @@ impl Action {
                 | Self::Restart
                 | Self::Park
                 | Self::Unpark
+                | Self::Obey
+                | Self::Answer
         );
         match guarantee {
             Guarantee::ExactlyOnce => !matches!(self, Self::Rewind),

@@ -1,10 +1,12 @@
 //! All that a worker's actors see of the world: time, chance, the broker, the oracle.
 
+mod inbox;
 mod parked;
 mod produce;
 mod state;
 mod transactions;
 
+pub use inbox::{Command, InboxRecord, Way, deed_name};
 pub use parked::ParkRecord;
 pub use transactions::{Answer, EndRequest, No, OffsetsRequest, Renewal, Told};
 
@@ -61,6 +63,8 @@ pub enum Due {
     Rewound(u16),
     /// The producers outside write.
     Arrive,
+    /// Somebody gives a command, or several.
+    Operate,
     /// This fault waits for its action from now on.
     Arm(Armed),
 }
@@ -193,6 +197,8 @@ pub struct Env {
     pub moved: BTreeSet<u16>,
     /// Until when the broker lists no retry topics.
     hidden_until_ms: u64,
+    /// All records of inboxes that were sent.
+    pub inbox: Vec<InboxRecord>,
     /// The local store of each worker, as its disk has it.
     pub(crate) disks: Vec<Disk>,
     /// The markers of the next decision take up to so many milliseconds.
@@ -274,6 +280,7 @@ impl Env {
             parks: Vec::new(),
             moved: BTreeSet::new(),
             hidden_until_ms: 0,
+            inbox: Vec::new(),
             disks: vec![Disk::default(); usize::from(settings.workers)],
             marker_ms: None,
             clients: vec![None; usize::from(settings.workers)],

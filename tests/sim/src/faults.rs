@@ -4,7 +4,7 @@ use crate::coverage::Fault;
 use crate::env::{CommitLot, Due, Env, Strike};
 use crate::model::group::Committed;
 use crate::model::outputs::Lot;
-use crate::model::outputs::{LETTER_TOPICS, MARK_TOPICS, PARK_TOPICS, STATE_TOPICS};
+use crate::model::outputs::{INBOX_TOPICS, LETTER_TOPICS, MARK_TOPICS, PARK_TOPICS, STATE_TOPICS};
 use crate::record::{INPUTS, Rec, SLOTS_PER_TOPIC};
 use crate::trace::Who;
 use crate::worker::{State, Worker};
@@ -199,12 +199,13 @@ fn broker(fault: Fault, env: &mut Env) -> u64 {
     let until_ms = env.now_ms + lasts_ms;
     match fault {
         Fault::BlockedOutput => {
-            // Or the topics of seen ids, of state, or of what is parked, where there are any.
+            // Or the topics of seen ids, of state, of what is parked, or of commands, where there are any.
             let policy = &env.settings.policy;
             let (ids, state) =
                 (policy.keeps_ids().then_some(MARK_TOPICS), policy.keeps_state().then_some(STATE_TOPICS));
             let parked = policy.parks().then_some(PARK_TOPICS);
-            let internal: Vec<[usize; INPUTS]> = ids.into_iter().chain(state).chain(parked).collect();
+            let inboxes = env.settings.operator_ms.map(|_| INBOX_TOPICS);
+            let internal: Vec<[usize; INPUTS]> = ids.into_iter().chain(state).chain(parked).chain(inboxes).collect();
             match env.rng.index(2 + internal.len()) {
                 topic @ 0..2 => env.outputs.block(topic, until_ms),
                 more => internal[more - 2].into_iter().for_each(|topic| env.outputs.block(topic, until_ms)),

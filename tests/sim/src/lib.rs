@@ -31,6 +31,7 @@ pub mod model;
 pub mod coverage;
 pub mod faults;
 pub mod many;
+pub mod operator;
 
 pub mod invariants;
 pub mod trace;

@@ -54,6 +54,8 @@ pub struct Settings {
     pub marks_max: usize,
     /// Shards take their inbox in while a call is under way, as an asynchronous engine would.
     pub inbox_during_call: bool,
+    /// Somebody gives a command to what is parked, or was dead-lettered, about every so many milliseconds.
+    pub operator_ms: Option<u64>,
     /// Where faults strike: each waits for its action.
     pub faults: Vec<(Action, Fault)>,
 }
@@ -96,6 +98,7 @@ impl Settings {
             lag_ms: 0,
             marks_max: usize::MAX,
             inbox_during_call: false,
+            operator_ms: None,
             faults: Vec::new(),
         }
     }
@@ -135,15 +138,22 @@ impl Settings {
             policy.order.scope = Scope::Inputs;
             partitions = if (seed / 8).is_multiple_of(3) { vec![2, 2, 2] } else { vec![3, 3] };
         }
+        // Most of those that park have an operator, and of these some hold what is spent until that one acts.
+        let operated = policy.parks() && seed / 2 % 11 < 9;
+        if operated && seed / 2 % 7 < 3 {
+            policy.retry.then = Spent::Hold;
+        }
         if let Some(dedup) = &mut policy.dedup {
             dedup.kept = keeps;
         }
+        let (messages, arrival_ms) = (2_000 + rng.below(300) as u32, rng.within(12_000, 24_000));
         Self {
             seed,
             workers: 3,
             partitions,
-            messages: 2_000 + rng.below(300) as u32,
-            arrival_ms: rng.within(12_000, 24_000),
+            messages,
+            arrival_ms,
+            operator_ms: operated.then_some(arrival_ms / [30, 60, 120, 60][(seed / 2 % 4) as usize]),
             keys: *rng.pick(&[3, 12, 40, 40]),
             policy,
             from: if rng.percent(15) { From::Latest } else { From::Earliest },

@@ -4,6 +4,7 @@ use crate::coverage::{Action, Coverage, Fault};
 use crate::env::{Armed, Due, Env};
 use crate::faults;
 use crate::invariants::{Violation, name};
+use crate::operator;
 use crate::record::{INPUTS, Rec, SLOTS_PER_TOPIC, draw_outputs, draw_plan, index_of, partition_of};
 use crate::settings::Settings;
 use crate::touch::Use;
@@ -83,6 +84,9 @@ impl World {
         }
         if env.settings.messages > 0 {
             env.after(1, Due::Arrive);
+        }
+        if let Some(every_ms) = env.settings.operator_ms {
+            env.after(every_ms, Due::Operate);
         }
         let partitions = INPUTS * usize::from(SLOTS_PER_TOPIC);
         let lagging = workers.iter().map(|_| (Actor::Consumer, 0)).collect();
@@ -271,6 +275,7 @@ impl World {
             }
             Due::Rewound(partition) => faults::rewound(partition, &mut self.env),
             Due::Arrive => self.arrive(),
+            Due::Operate => operator::operate(self.planned >= self.env.settings.messages, &mut self.env),
             Due::Arm(armed) => {
                 self.unarmed -= 1;
                 self.env.armed.push(armed);

@@ -12,6 +12,7 @@ use crate::inbox::{Answer, CommandId, Refused};
 use crate::message::{Epoch, Now, Partition};
 use crate::metadata::Kept;
 use crate::planted::Bug;
+use crate::policy::Policy;
 use crate::shard::Settled;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
@@ -70,6 +71,11 @@ impl Inboxes {
         Some(Arc::from(core::mem::take(&mut inbox.answers)))
     }
 
+    /// The present transaction is given up: what its commands came to is to be found out anew.
+    pub(super) fn give_up(&mut self) {
+        self.all.values_mut().for_each(|inbox| inbox.answers.clear());
+    }
+
     /// The partition's answers are not taken.
     pub(super) fn silence(&mut self, partition: Partition) {
         self.silent.insert(partition);
@@ -84,18 +90,21 @@ impl Inboxes {
 
 impl Inbox {
     /// This one is dealt with: `kept` says so from now on.
-    fn pass(&mut self, at: i64, kept: &mut Kept, passes_unobeyed: bool) {
+    fn pass(&mut self, at: i64, kept: &mut Kept, policy: &Policy) {
         self.open.remove(&at);
         if let Ok(bit) = u32::try_from(at - kept.inbox_at - 1) {
             kept.inbox_done |= 1_u64.checked_shl(bit).unwrap_or(0);
         }
-        let open = self.open.first().filter(|_| !passes_unobeyed);
-        move_to(kept, open.copied().unwrap_or(self.next));
+        let open = self.open.first().filter(|_| !policy.has(Bug::PassUnobeyed));
+        move_to(kept, open.copied().unwrap_or(self.next), policy.has(Bug::ForgetDone));
     }
 }
 
-/// All below this offset is dealt with, or was never there.
-fn move_to(kept: &mut Kept, at: i64) {
+/// All below this offset is dealt with, or was never there; and what is from there on, up to the first that is not.
+fn move_to(kept: &mut Kept, mut at: i64, forgets_done: bool) {
+    while at > kept.inbox_at && is_done(kept, at) && !forgets_done {
+        at += 1;
+    }
     let by = at.saturating_sub(kept.inbox_at).max(0);
     kept.inbox_done = u32::try_from(by).ok().and_then(|by| kept.inbox_done.checked_shr(by)).unwrap_or(0);
     kept.inbox_at = kept.inbox_at.max(at);
@@ -134,7 +143,7 @@ impl<M> Pipeline<M> {
         let inbox = self.inboxes.of(partition, epoch);
         if inbox.open.is_empty() && !is_done(&task.kept, at) {
             // What is not there will never come.
-            move_to(&mut task.kept, at);
+            move_to(&mut task.kept, at, false);
         }
         if is_done(&task.kept, at) || inbox.open.contains(&at) {
             return Received::Known;
@@ -147,7 +156,7 @@ impl<M> Pipeline<M> {
         if command {
             return Received::Obey;
         }
-        inbox.pass(at, &mut task.kept, false);
+        inbox.pass(at, &mut task.kept, &self.policy);
         Received::Known
     }
 
@@ -166,6 +175,10 @@ impl<M> Pipeline<M> {
         }
         let answer = match result {
             Ok(settled) => {
+                if let Some(transactions) = &mut self.transactions {
+                    // Who sends it again has made room for what it sends: that is to be found out anew.
+                    transactions.pardon((partition, settled.ticket.offset));
+                }
                 // Nothing of it is to be produced here.
                 let _none = self.publish(settled, 0, now, actions);
                 answer.then_some(Answer::Obeyed)
@@ -178,13 +191,12 @@ impl<M> Pipeline<M> {
                 Some(Answer::Refused(refused.to_string()))
             }
         };
-        let passes_unobeyed = self.policy.has(Bug::PassUnobeyed);
         let answer = answer.filter(|_| !self.inboxes.silent.contains(&partition));
         self.staged(answer.as_ref().map_or(0, |_| ANSWER_BYTES));
         let inbox = self.inboxes.of(partition, epoch);
         inbox.answers.extend(answer.map(|answer| (id, answer)));
         if let Some(task) = self.tasks.get_mut(&partition) {
-            inbox.pass(at, &mut task.kept, passes_unobeyed);
+            inbox.pass(at, &mut task.kept, &self.policy);
         }
     }
 

@@ -318,6 +318,9 @@ impl<M> Pipeline<M> {
         transactions.unlearn(self.policy.keeps_state() && !self.policy.has(Bug::LearnFromCondemned));
         transactions.marks.clear();
         self.outbox.clear();
+        if !self.policy.has(Bug::KeepAnswersOfGivenUp) {
+            self.inboxes.give_up();
+        }
         for (partition, epoch, _) in in_flight.map(|c| c.states).unwrap_or_default() {
             if let Some(task) = self.tasks.get_mut(&partition)
                 && task.epoch == epoch

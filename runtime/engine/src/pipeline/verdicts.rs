@@ -70,6 +70,11 @@ impl Transactions {
         }
     }
 
+    /// Nothing is known any more of what this message sends.
+    pub(super) fn pardon(&mut self, at: (Partition, i64)) {
+        self.verdicts.remove(&at);
+    }
+
     /// Verdicts of messages that `is_committed` is told of are not needed any more, unless those are parked.
     pub(super) fn forget_committed(&mut self, is_committed: impl Fn(Partition, i64) -> bool) {
         self.verdicts.retain(|(p, offset), verdict| verdict.parked || !is_committed(*p, *offset));

@@ -211,7 +211,7 @@ impl<M> Shard<M> {
             let unrun = if failed && ticket.refused.is_none() {
                 Unrun::Run
             } else {
-                self.decide_unrun(id, &ticket, now, (past, parked))
+                self.decide_unrun(id, &ticket, failed, now, (past, parked))
             };
             match unrun {
                 Unrun::Run => {
@@ -250,6 +250,7 @@ impl<M> Shard<M> {
         &mut self,
         lane: Place,
         ticket: &Ticket,
+        failed: bool,
         now: Now,
         (past, parked): (&dyn Past, &dyn Parked<M>),
     ) -> Unrun {
@@ -266,7 +267,8 @@ impl<M> Shard<M> {
             }
         }
         let task = if self.policy.has(Bug::IdOfInput) { ticket.partition } else { ticket.task() };
-        if let (Some(seen), Some(id)) = (&self.seen, ticket.id) {
+        // What has failed was no duplicate, and what was a dead letter before is marked itself.
+        if let (Some(seen), Some(id), false) = (&self.seen, ticket.id, failed) {
             if let Some(of) = seen.other(task, id, (ticket.partition, ticket.offset), now.wall_ms) {
                 return Unrun::Duplicate(Some(of));
             }

@@ -27,8 +27,16 @@ pub struct Order<M> {
 }
 
 impl<M> Shard<M> {
-    /// Obeys a command, to the shard of the message's lane. `None`: it is of no present assignment; whoever has the partition
-    /// reads it.
+    /// Whether this assignment is still to be opened here: two threads write to a shard's inbox, and a command may overtake the
+    /// opening. Whoever holds such a command keeps it until [`Shard::open`] has come, and hands it to [`Shard::obey`] then.
+    #[must_use]
+    pub fn awaits(&self, partition: Partition, epoch: Epoch) -> bool {
+        let past = |known: &Epoch| *known >= epoch;
+        !self.epochs.get(&partition).is_some_and(past) && !self.closed.get(&partition).is_some_and(past)
+    }
+
+    /// Obeys a command, to the shard of the message's lane. Not while its assignment [is to be opened](Shard::awaits). `None`: it
+    /// is of no present assignment; whoever has the partition reads it.
     ///
     /// # Errors
     /// Why it is not obeyed.
@@ -40,15 +48,18 @@ impl<M> Shard<M> {
         if self.parking.is_none() {
             return Some(Err(Refused::NoParking));
         }
-        if let Some(condemned) = self.condemned.get_mut(&partition) {
-            // Who sends it again has made room for what it sends.
-            condemned.retain(|at| *at != offset);
-        }
-        Some(match deed {
+        let result = match deed {
             Deed::Retry => self.release((partition, offset), epoch, now, parked),
             Deed::Drop => self.drop_parked(partition, offset, epoch, now, parked),
             Deed::Redrive(message) => self.take_back((partition, offset), epoch, now, message, parked),
-        })
+        };
+        if let Some(condemned) = self.condemned.get_mut(&partition)
+            && (result.is_ok() || self.policy.has(Bug::RefusalPardons))
+        {
+            // Who sends it again has made room for what it sends.
+            condemned.retain(|at| *at != offset);
+        }
+        Some(result)
     }
 
     /// Lane and number of a message that is parked, and does not run.
@@ -96,7 +107,15 @@ impl<M> Shard<M> {
             pending.stale = number;
             pending.open += 1;
         }
-        let waiting = returned(number, loaded.waiting.failure, now.wall_ms);
+        let never_failed = loaded.waiting.history.first_failed_ms.is_none();
+        let mut waiting = returned(number, loaded.waiting.failure, now.wall_ms);
+        if never_failed && !self.policy.has(Bug::RetryIsNoDuplicate) {
+            // It has only waited for others, and may be a duplicate, or too old.
+            waiting.history.first_failed_ms = None;
+        }
+        if self.policy.has(Bug::RetryKeepsAttempts) {
+            waiting.history = loaded.waiting.history;
+        }
         Ok(Settled::bare(ticket, loaded.message, Fate::Parked(Box::new(waiting)), 0))
     }
 
@@ -111,7 +130,9 @@ impl<M> Shard<M> {
         let (id, number) = self.waiting(partition, offset, parked)?;
         let loaded = self.read_parked(id, number, parked)?;
         let ticket = ticket(id, epoch, &loaded);
-        self.mark_seen(&ticket, now);
+        if !self.policy.has(Bug::DropUnmarked) {
+            self.mark_seen(&ticket, now);
+        }
         if let Some(parking) = &mut self.parking {
             parking.dropped.insert((id, number));
             parking.change(id).open += 1;
@@ -153,6 +174,9 @@ impl<M> Shard<M> {
         let pending = parking.change(id);
         pending.give(number);
         pending.open += 1;
+        if let Some(place) = self.lanes.find(id).filter(|_| !self.policy.has(Bug::ForgetReturned)) {
+            parking.behind.insert(place, number);
+        }
         let (shared, alone, parked) = (false, false, number);
         let ticket = Ticket {
             partition,

@@ -13,7 +13,7 @@ use crate::parking::{AT_ONCE, Change, Due, First, HELD, Loaded, Parked, Waiting}
 use crate::planted::Bug;
 use crate::retry::History;
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -78,6 +78,9 @@ pub(super) struct Parking {
     place: (u32, u32),
     /// Messages that are dropped by hand, without word of the commit.
     pub(super) dropped: BTreeSet<(LaneId, u64)>,
+    /// Lanes that were open when somebody sent a message of theirs back, and its number: what runs in one, and is parked then,
+    /// stands behind that, though it is long committed.
+    pub(super) behind: BTreeMap<Place, u64>,
     /// Dead letters that are to run again, the same.
     pub(super) returned: BTreeSet<(Partition, i64)>,
 }
@@ -92,6 +95,7 @@ impl Parking {
             turn: None,
             place: (0, 1),
             dropped: BTreeSet::new(),
+            behind: BTreeMap::new(),
             returned: BTreeSet::new(),
         }
     }
@@ -199,6 +203,7 @@ impl<M> Shard<M> {
         let Some(parking) = self.parking.as_mut().filter(|parking| now.steady_ms >= parking.look_ms) else { return };
         let Self { lanes, epochs, .. } = self;
         parking.drains.retain(|place| lanes.get(*place).is_some_and(|lane| lane.drained.is_some()));
+        parking.behind.retain(|place, _| lanes.get(*place).is_some());
         let turn = parking.turn;
         parking.full = false;
         let later = epochs.keys().copied().filter(|p| turn.is_some_and(|turn| *p > turn));
@@ -278,9 +283,11 @@ impl<M> Shard<M> {
         let loaded = parked.read(id.task, id.hash, taken + 1, CHUNK, CHUNK_BYTES);
         let early = self.policy.has(Bug::DrainEarly);
         let Some(pending) = self.parking.as_ref().map(|parking| parking.pending(id)) else { return };
+        // By command the next one may be written anew while its lane drains.
+        let stale = pending.stale > 0 && !self.policy.has(Bug::DrainStale);
         let due = |message: &Loaded<M>| {
             let Waiting { number, due_ms, .. } = message.waiting;
-            pending.knows(number) && (due_ms <= now.wall_ms || early)
+            pending.knows(number) && (due_ms <= now.wall_ms || early) && !(stale && number >= pending.stale)
         };
         let due: Vec<Loaded<M>> = loaded.into_iter().take_while(due).collect();
         let Some(last) = due.last().map(|message| message.waiting.number) else { return };
@@ -350,16 +357,19 @@ impl<M> Shard<M> {
         let Item { ticket, message, trouble, .. } = item;
         let Trouble { history, failure } = trouble.map(|t| *t).unwrap_or_default();
         let id = LaneId { task: ticket.task(), hash: ticket.lane };
-        let mut drained = 0;
+        let mut taken = 0;
         if let Some(lane) = self.lanes.get(place) {
-            drained = lane.drained.take().unwrap_or(0);
+            taken = lane.drained.take().unwrap_or(0);
             lane.queue.retain(|item| item.ticket.parked == 0);
+        }
+        if let Some(behind) = self.parking.as_ref().and_then(|parking| parking.behind.get(&place)) {
+            taken = taken.max(*behind);
         }
         let pending = self.parking.as_mut().map(|parking| parking.lanes.entry(id).or_default());
         let mut given = ticket.parked;
         if let Some(pending) = pending {
             if given == 0 {
-                given = pending.last.max(pending.resolved).max(drained) + 1;
+                given = pending.last.max(pending.resolved).max(taken) + 1;
                 pending.give(given);
             } else {
                 pending.stale = given;

@@ -93,6 +93,9 @@ impl Env {
 
     /// Seen ids and state are no message's.
     fn tell_refused(&mut self, effect: &Effect, for_good: bool) {
+        if effect.answer_record().is_some() {
+            self.oracle.answer_refused(RunId(effect.run));
+        }
         if !effect.is_internal() {
             self.oracle.refused(effect, for_good);
         }

@@ -1,6 +1,6 @@
 //! Requests of transactional producers on their way to the broker, and what the broker does with them.
 
-use super::{CommitLot, Due, Env};
+use super::{CommitLot, Due, Env, InboxRecord};
 use crate::invariants::{Beside, RunId, Stored, name};
 use crate::model::group::{Committed, MemberId};
 use crate::model::outputs::{Pending, Report, Sender};
@@ -217,6 +217,7 @@ impl Env {
                 let what = match effect.state_record() {
                     Some(_) => "state staged",
                     None if effect.parked_record().is_some() => "retry record staged",
+                    None if effect.answer_record().is_some() => "answer staged",
                     None if effect.letter => "letter staged",
                     None => "output staged",
                 };
@@ -326,7 +327,7 @@ impl Env {
             let what = "offsets of an earlier transaction are committed with a later one".into();
             self.oracle.violated(name::ZOMBIES, None, what);
         }
-        let (mut marks, mut states, mut parks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut marks, mut states, mut parks, mut answers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (_, effect, _) in &transaction.records {
             if let Some(record) = effect.marks_record() {
                 marks.push((effect.partition, &self.marks[record]));
@@ -334,9 +335,14 @@ impl Env {
                 states.push((effect.partition, &self.states[record]));
             } else if let Some(record) = effect.parked_record() {
                 parks.push(&self.parks[record]);
+            } else if let Some(InboxRecord::Answer(run, id, answer)) =
+                effect.answer_record().map(|record| &self.inbox[record])
+            {
+                answers.push((*run, *id, answer));
             }
         }
-        let beside = Beside { marks: &marks, states: &states, parks: &parks, latest_wall_ms: self.latest_wall() };
+        let latest_wall_ms = self.latest_wall();
+        let beside = Beside { marks: &marks, states: &states, parks: &parks, answers: &answers, latest_wall_ms };
         self.oracle.transaction_committed(&transaction.records, &stored, &beside);
         let decided: Vec<(u16, i64)> = stored.iter().map(|s| (s.partition, s.offset)).collect();
         for (partition, offset) in decided {

@@ -5,6 +5,7 @@ use super::state::Committed;
 use super::{Oracle, RunId, Scope, Stored, name};
 use crate::env::{Marks, ParkRecord};
 use crate::model::outputs::Effect;
+use keyrail_engine::inbox::{Answer, CommandId};
 use keyrail_engine::message::MessageId;
 use keyrail_engine::policy::{Guarantee, Scope as Scoped};
 use keyrail_engine::state::Change;
@@ -29,6 +30,8 @@ pub struct Beside<'a> {
     pub states: &'a [(u16, &'a Change)],
     /// Records of retry topics, in order.
     pub parks: &'a [&'a ParkRecord],
+    /// Answers to commands, and by whose word.
+    pub answers: &'a [(RunId, CommandId, &'a Answer)],
     /// The latest that the wall clock ever showed.
     pub latest_wall_ms: i64,
 }
@@ -47,10 +50,11 @@ impl Oracle {
         for commit in offsets {
             self.newly_covered(commit, &mut covered);
         }
-        let mut covered = self.judge_parked(covered, beside.parks);
+        let (mut covered, changed) = self.judge_parked(covered, beside.parks);
         offsets.iter().for_each(|commit| self.judge_said(commit));
-        if self.policy.order.scope == Scoped::Inputs {
-            // Messages of several inputs have no other order than that in which they settled.
+        self.judge_inboxes(offsets, changed, beside.answers);
+        if self.policy.order.scope == Scoped::Inputs || self.policy.parks() {
+            // Messages of several inputs have no other order than that in which they settled; nor have those that were taken back.
             covered.sort_by_key(|(at, run)| self.locals.get(&(*run, at.1)).map_or(0, |local| local.order));
         }
         if self.policy.keeps_state() {
@@ -114,18 +118,26 @@ impl Oracle {
         for (partition, marks) in marks {
             marked.extend(marks.ids.iter().map(|id| ((*partition, *id), marks.time_ms)));
         }
+        let mut used = BTreeMap::new();
         for (at, run) in covered {
-            let Some(local) = self.locals.get(&(*run, at.1)) else { continue };
+            let Some(local) = self.locals.get(&(*run, at.1)).copied() else { continue };
             let (Some(id), Some(end)) = (local.id, local.end) else { continue };
             if end == End::Duplicate {
                 continue;
             }
             let id = (self.task(at.0), id);
-            let Some(time_ms) = marked.remove(&id) else {
+            // What was taken back is no duplicate of itself, and what is dropped has no effects; nor is what had failed before one
+            // of either.
+            let loose = local.dropped || self.look(at.0, at.1).is_some_and(|fact| fact.redriven > 0);
+            let before_loose = if loose { !self.loose.insert(id) } else { self.loose.remove(&id) };
+            let excused = loose || before_loose && local.first_failed_ms.is_some();
+            let again = used.get(&id).copied().filter(|_| excused);
+            let Some(time_ms) = marked.remove(&id).or(again) else {
                 self.violated(name::DEDUP, Some(*at), "is committed, and its id is not".into());
                 continue;
             };
-            let before = self.marked.insert(id, time_ms);
+            used.insert(id, time_ms);
+            let before = self.marked.insert(id, time_ms).filter(|_| !excused);
             if before.is_some_and(|before| latest_wall_ms - before < window_ms) {
                 self.violated(name::DEDUP, Some(*at), "has its effects though its id was committed before".into());
             }
@@ -197,6 +209,9 @@ impl Oracle {
                 "is committed by another assignment than the one that ran it".into(),
             );
         }
+        if letter {
+            self.lettered.push(at);
+        }
         if let Some(fact) = self.fact(at.0, at.1) {
             fact.ended = end;
         }
@@ -217,7 +232,8 @@ impl Oracle {
     /// Who reads committed records sees this one now. `order` tells what it has an order with.
     pub fn visible(&mut self, place: u8, effect: &Effect, order: u32) {
         let at = (effect.partition, effect.offset);
-        let Some(scope) = self.look(at.0, at.1).map(|f| f.scope).filter(|s| s.is_ordered()) else { return };
+        let fact = self.look(at.0, at.1).filter(|f| f.scope.is_ordered() && f.redriven == 0);
+        let Some(scope) = fact.map(|f| f.scope) else { return };
         if effect.letter || order != self.orders[usize::from(at.0)] {
             return;
         }

@@ -2,6 +2,7 @@
 
 use super::runs::RunId;
 use crate::record::Rec;
+use keyrail_engine::inbox::CommandId;
 use keyrail_engine::message::MessageId;
 use std::rc::Rc;
 
@@ -69,6 +70,8 @@ pub struct Fact {
     /// It did once, before somebody moved the group.
     pub(super) was_covered: bool,
     pub(super) ended: Option<End>,
+    /// How often it was taken back after it had become a dead letter.
+    pub(super) redriven: u32,
 }
 
 /// What a shard decided.
@@ -113,6 +116,7 @@ impl Fact {
             covered: false,
             was_covered: false,
             ended: None,
+            redriven: 0,
         }
     }
 
@@ -154,6 +158,10 @@ pub(super) struct Local {
     pub(super) timed_out_alone: bool,
     pub(super) rejected: bool,
     pub(super) oversized: bool,
+    /// It was dropped by hand.
+    pub(super) dropped: bool,
+    /// By this command it is what it is.
+    pub(super) command: Option<CommandId>,
     /// It has run since it was last parked.
     pub(super) released: bool,
     /// Not to run again before this steady time.

@@ -13,6 +13,7 @@
 //! | I9 | held bytes stay below the budget and a fetch; at the end nothing is held | at each fetch, and at the end |
 //! | I10 | what a committed message read of its key's state is the fold of those of its key that were committed before it, what has ended apart; its outputs tell what it read and left; a transaction holds, for each name that its messages change, the last value and nothing else but deletions of what has ended; what failed, was undone, is a duplicate or became a dead letter leaves nothing, and what the broker would not take of those that had read it counts for nothing; what is read before a partition runs, what a worker knows at the end, and the committed content of the logs are the fold; at the end nothing stands that has ended | at each decision, at each start, and at the end |
 //! | I6, I10 | without transactions, where ids or state are kept: an id is written only when all outputs of its message are, or its dead letter, and its state; a commit covers a message only when its state and its id are written; of an assignment the state of a key is written in the order in which its messages left it, and nothing else but deletions of what has ended; in an assignment a message reads what the one before it left, and the first one what the log held; a message does not run within the window of an id that was written before its assignment began. What one wrote that had lost the partition is put aside, with its key | at each append, call and commit |
+//! | I12 | a commit says that a command is dealt with when a process has obeyed or refused it in that assignment, once; what it changes of what is parked, and its answer, are in the same transaction, and of no other command; what was dealt with stays so; commands of transactions that were not committed are none. What somebody lets run, or sends back, has all its attempts anew; what comes back is parked behind all that was parked of its key, and has one fate more for each time, with its id marked before; what is dropped has no effects, and leaves its id; what is spent is held where the policy says so, until a command; of a key what was parked first leaves first, but for what is dropped | at each command, decision and settling, and at the end |
 //! | I11 | a record, or offsets, of an earlier transaction or of a producer that was replaced are in no later one | at each decision |
 //!
 //! I1 and I2 are checked as they stand without transactions; with them I3 says more. Two remarks. Outputs of different partitions have no order among each other, as in Kafka. And a lane is a hash, so
@@ -25,6 +26,7 @@ mod ending;
 mod exactly;
 pub use exactly::Beside;
 mod facts;
+mod inbox;
 mod parked;
 mod rounds;
 mod runs;
@@ -144,10 +146,16 @@ pub struct Oracle {
     decided: u32,
     /// Ids that are committed, by task, and when they were marked: wall time.
     marked: HashMap<(u16, MessageId), i64>,
+    /// Those of which the last message was dropped by hand, or had been taken back.
+    loose: BTreeSet<(u16, MessageId)>,
     /// State of handlers.
     states: state::States,
     /// What is parked.
     parks: parked::Parks,
+    /// What was wanted of that, and of dead letters.
+    commands: inbox::Commands,
+    /// Messages whose dead letters are committed.
+    lettered: Vec<(u16, i64)>,
     /// What is written of it, and of ids, without transactions.
     rounds: rounds::Rounds,
     violation: Option<Violation>,
@@ -180,8 +188,11 @@ impl Oracle {
             appended: 0,
             decided: 0,
             marked: HashMap::new(),
+            loose: BTreeSet::new(),
             states: state::States::default(),
             parks: parked::Parks::default(),
+            commands: inbox::Commands::default(),
+            lettered: Vec::new(),
             rounds: rounds::Rounds::default(),
             violation: None,
         }

@@ -2,29 +2,38 @@
 //! not before, with the attempts that it had, and leaves when its fate is committed.
 
 use super::facts::End;
-use super::{Oracle, RunId, Stored, Whence, name};
+use super::inbox::Want;
+use super::{Oracle, RunId, Scope, Stored, Whence, name};
 use crate::env::ParkRecord;
+use keyrail_engine::inbox::CommandId;
 use keyrail_engine::message::Now;
 use keyrail_engine::metadata::Metadata;
-use keyrail_engine::parking::Waiting;
+use keyrail_engine::parking::{HELD, Waiting};
+use keyrail_engine::policy::Spent;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is committed.
 #[derive(Debug, Default)]
 pub(super) struct Parks {
-    now: BTreeMap<(u16, i64), Waiting>,
+    now: BTreeMap<(u16, i64), (RunId, Waiting)>,
     /// Partitions that ever parked anything.
     ever: BTreeSet<u16>,
 }
 
+impl Parks {
+    /// A message that is parked, and by which assignment.
+    pub(super) fn of(&self, at: (u16, i64)) -> Option<&(RunId, Waiting)> {
+        self.now.get(&at)
+    }
+}
+
+/// Messages with a fate, and the commands that change what is parked, each with its message.
+type Judged = (Vec<((u16, i64), RunId)>, BTreeMap<CommandId, (u16, i64)>);
+
 impl Oracle {
     /// A transaction is committed: of what it covers, and of what it changes in retry topics, these messages have a fate, in the
     /// order of their offsets.
-    pub(super) fn judge_parked(
-        &mut self,
-        covered: Vec<((u16, i64), RunId)>,
-        records: &[&ParkRecord],
-    ) -> Vec<((u16, i64), RunId)> {
+    pub(super) fn judge_parked(&mut self, covered: Vec<((u16, i64), RunId)>, records: &[&ParkRecord]) -> Judged {
         let mut written: BTreeMap<(u16, i64), &ParkRecord> = BTreeMap::new();
         for record in records {
             let at = (record.rec.partition, record.rec.offset);
@@ -49,15 +58,84 @@ impl Oracle {
                 _ => fates.push((at, run)),
             }
         }
+        let (mut changed, mut gone) = (BTreeMap::new(), Vec::new());
+        self.judge_places(&written);
         for (at, record) in written {
+            let command = self.take_command(record.run, at);
+            changed.extend(command.map(|(id, _)| (id, at)));
+            let want = command.map(|(_, want)| want);
             match &record.waiting {
-                Some(waiting) => self.judge_waiting(at, record.run, waiting, before.contains(&at)),
-                None if self.parks.now.remove(&at).is_some() => fates.push((at, record.run)),
-                None => self.violated(name::FATE, Some(at), "leaves a retry topic that it is not in".into()),
+                Some(waiting) => self.judge_waiting(at, record.run, waiting, (before.contains(&at), want)),
+                None => match self.parks.now.remove(&at) {
+                    Some((_, waiting)) => {
+                        fates.push((at, record.run));
+                        gone.extend(want.is_none().then_some((at, waiting.number)));
+                    }
+                    None => self.violated(name::FATE, Some(at), "leaves a retry topic that it is not in".into()),
+                },
+            }
+        }
+        for (at, number) in gone {
+            if self.places_of(at).any(|(_, other)| other < number) {
+                let what = "leaves a retry topic before one of its key that was parked before it".into();
+                self.violated(name::ORDER, Some(at), what);
             }
         }
         fates.sort_unstable_by_key(|(at, _)| *at);
-        fates
+        (fates, changed)
+    }
+
+    /// What is parked of a message's key: where, and in which places.
+    fn places_of(&self, at: (u16, i64)) -> impl Iterator<Item = (i64, u64)> {
+        let scope = self.look(at.0, at.1).map(|fact| fact.scope).filter(|scope| scope.is_ordered());
+        let all = self.parks.now.range((at.0, i64::MIN)..=(at.0, i64::MAX));
+        let own = move |at: (u16, i64)| {
+            scope.is_some() && self.look(at.0, at.1).is_some_and(|fact| Some(fact.scope) == scope)
+        };
+        all.filter(move |(at, _)| own(**at)).map(|(at, (_, waiting))| (at.1, waiting.number))
+    }
+
+    /// What is parked newly stands behind all that was parked of its key, in the order in which it was decided.
+    fn judge_places(&mut self, written: &BTreeMap<(u16, i64), &ParkRecord>) {
+        let mut news: Vec<(u32, (u16, i64), u64)> = Vec::new();
+        for (at, record) in written.iter().filter(|(at, _)| self.parks.of(**at).is_none()) {
+            let order = self.locals.get(&(record.run, at.1)).map_or(0, |local| local.order);
+            news.extend(record.waiting.as_ref().map(|waiting| (order, *at, waiting.number)));
+        }
+        news.sort_unstable();
+        let mut last: BTreeMap<(u16, Scope), u64> = BTreeMap::new();
+        for (_, at, number) in news {
+            let Some(scope) = self.look(at.0, at.1).map(|fact| fact.scope).filter(|scope| scope.is_ordered()) else {
+                continue;
+            };
+            let stood = self.places_of(at).map(|(_, other)| other).max();
+            let before = last.insert((at.0, scope), number).max(stood);
+            if before.is_some_and(|before| before >= number) {
+                let what =
+                    format!("is parked as number {number} of its key, and there is number {}", before.unwrap_or(0));
+                self.violated(name::ORDER, Some(at), what);
+            }
+        }
+    }
+
+    /// All that is parked: of which message, whether it is held, and whether it is the first of its key.
+    pub fn parked(&self) -> impl Iterator<Item = ((u16, i64), bool, bool)> {
+        self.parks.now.iter().map(|(at, (_, waiting))| {
+            let first = !self.places_of(*at).any(|(_, other)| other < waiting.number);
+            (*at, waiting.due_ms == HELD, first)
+        })
+    }
+
+    /// Whether a message is parked, and has failed before, or became a dead letter.
+    #[must_use]
+    pub fn has_failed(&self, at: (u16, i64)) -> bool {
+        self.parks.of(at).is_some_and(|(_, waiting)| waiting.history.first_failed_ms.is_some())
+    }
+
+    /// Messages whose dead letters are committed, once for each.
+    #[must_use]
+    pub fn lettered(&self) -> &[(u16, i64)] {
+        &self.lettered
     }
 
     /// Whoever starts a partition after this commit must know from it whether anything was parked: what the broker lists then may
@@ -71,18 +149,22 @@ impl Oracle {
     }
 
     /// A message is parked, or parked anew.
-    fn judge_waiting(&mut self, at: (u16, i64), run: RunId, waiting: &Waiting, first: bool) {
+    fn judge_waiting(&mut self, at: (u16, i64), run: RunId, waiting: &Waiting, (first, want): (bool, Option<Want>)) {
         let local = *self.local(run, at.1);
         if local.end != Some(End::Parked) {
             self.violated(name::FATE, Some(at), format!("is parked, and ended as {:?}", local.end));
         }
-        if waiting.history.attempts != local.attempts {
-            let what = format!("is parked with {} attempts, and had {}", waiting.history.attempts, local.attempts);
+        // A final answer is an attempt as well.
+        let attempts = local.attempts + u32::from(local.oversized);
+        if waiting.history.attempts != attempts {
+            let what = format!("is parked with {} attempts, and had {attempts}", waiting.history.attempts);
             self.violated(name::FATE, Some(at), what);
         }
         self.parks.ever.insert(at.0);
-        let stood = self.parks.now.insert(at, waiting.clone());
+        self.judge_held(at, waiting, local.oversized);
+        let stood = self.parks.now.insert(at, (run, waiting.clone())).map(|(_, stood)| stood);
         match stood {
+            None if want == Some(Want::Redrive) => self.taken_back(at),
             Some(_) if first => self.violated(name::FATE, Some(at), "is parked, and was parked already".into()),
             None if !first => self.violated(name::FATE, Some(at), "is parked anew, and was not parked".into()),
             Some(stood) if stood.number != waiting.number => {
@@ -92,12 +174,45 @@ impl Oracle {
         }
         let local = self.local(run, at.1);
         (local.settled, local.released) = (false, false);
+        if want.is_some() {
+            local.end = None;
+        }
+    }
+
+    /// What is spent waits until somebody acts, and nothing else does.
+    fn judge_held(&mut self, at: (u16, i64), waiting: &Waiting, oversized: bool) {
+        let (retry, held) = (&self.policy.retry, waiting.due_ms == HELD);
+        let spent = waiting.history.attempts >= retry.attempts || oversized;
+        let lawful = match retry.then {
+            Spent::Hold if spent => held,
+            // Its age may have been too high.
+            Spent::Hold => !held || waiting.history.failures > 0,
+            Spent::DeadLetter | Spent::Discard => !held,
+        };
+        if !lawful {
+            let what = format!("is parked until {} after {} attempts", waiting.due_ms, waiting.history.attempts);
+            self.violated(name::FATE, Some(at), what);
+        }
+    }
+
+    /// A dead letter is to run again: it has one fate more.
+    fn taken_back(&mut self, at: (u16, i64)) {
+        let Some(fact) = self.fact(at.0, at.1) else { return };
+        fact.redriven += 1;
+        let (letters, was_closed) = (fact.ended, std::mem::take(&mut fact.checked));
+        if was_closed {
+            self.open[usize::from(at.0)] += 1;
+            self.closed[usize::from(at.0)] -= 1;
+        }
+        if letters.is_none() {
+            self.violated(name::FATE, Some(at), "is taken back, and had no fate".into());
+        }
     }
 
     /// A parked message runs, or gets its fate without a run: what is known of it is what was committed. Tells whether it is the
     /// first time since it was parked.
     pub(super) fn released(&mut self, run: RunId, at: (u16, i64), whence: Whence, now: Option<Now>) -> bool {
-        let Some(waiting) = self.parks.now.get(&at).cloned() else {
+        let Some((_, waiting)) = self.parks.now.get(&at).cloned() else {
             if whence == Whence::Parked {
                 self.violated(name::FATE, Some(at), "comes from a retry topic, and is not parked".into());
             }

@@ -61,6 +61,12 @@ impl Run {
     }
 }
 
+impl Run {
+    pub(super) const fn partition(&self) -> u16 {
+        self.partition
+    }
+}
+
 impl Oracle {
     /// A process starts a partition, or starts it anew. `skips_below`: a new group that starts at the end. `with`: another run of
     /// the same assignment of its task.
@@ -265,7 +271,14 @@ impl Oracle {
             Fate::Done if !done => self.violated(name::FATE, Some(at), "is settled as done, and never was".into()),
             Fate::Skipped if !skipped => self.violated(name::FATE, Some(at), "is skipped by nobody".into()),
             Fate::Done | Fate::Skipped | Fate::Parked(_) | Fate::ParkedBefore => {}
-            Fate::Duplicate { .. } => self.suppressed(run, at),
+            Fate::Duplicate { .. } => {
+                if whence == Whence::Parked
+                    && self.parks.of(at).is_some_and(|(_, waiting)| waiting.history.first_failed_ms.is_some())
+                {
+                    self.violated(name::DEDUP, Some(at), "has failed, and is taken for a duplicate".into());
+                }
+                self.suppressed(run, at);
+            }
             Fate::DeadLetter(epitaph) => {
                 self.judge_epitaph(run, at, epitaph, (ticket, whence), now);
                 if scope.is_ordered() {

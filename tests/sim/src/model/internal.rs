@@ -35,6 +35,21 @@ impl InternalLog {
         self.entries.push(Entry { transaction: None, record, fate: Some(true), gone: false });
     }
 
+    /// A record of somebody else's transaction, which is done, and then its marker.
+    pub fn append_done(&mut self, record: usize, commits: bool) {
+        let transaction = None;
+        for (record, gone) in [(record, false), (usize::MAX, true)] {
+            self.stable += usize::from(self.stable == self.entries.len());
+            self.entries.push(Entry { transaction, record, fate: Some(commits), gone });
+        }
+    }
+
+    /// An offset without a record, as a transaction marker takes.
+    pub fn append_marker(&mut self) {
+        self.stable += usize::from(self.stable == self.entries.len());
+        self.entries.push(Entry { transaction: None, record: usize::MAX, fate: Some(true), gone: true });
+    }
+
     /// Where it ends, open transactions included.
     #[must_use]
     pub const fn end(&self) -> usize {
@@ -62,6 +77,12 @@ impl InternalLog {
         let to = to.min(self.entries.len());
         let entries = &self.entries[from.min(to)..to];
         entries.iter().filter(move |e| !e.gone && (uncommitted || e.fate == Some(true))).map(|e| e.record)
+    }
+
+    /// The committed records from `from` on that readers of them see by now, each with its position.
+    pub fn read_on(&self, from: usize, uncommitted: bool) -> impl Iterator<Item = (usize, usize)> {
+        let entries = self.entries[..self.stable].iter().enumerate().skip(from);
+        entries.filter(move |(_, e)| !e.gone && (uncommitted || e.fate == Some(true))).map(|(at, e)| (at, e.record))
     }
 
     /// Compaction: of the committed records below the stable end the last one of each key stays, and nothing of what was

@@ -17,8 +17,10 @@ pub const MARK_PLACE: u8 = LETTER_PLACE + INPUTS as u8;
 pub const STATE_PLACE: u8 = MARK_PLACE + PARTITIONS as u8;
 /// The first partition of what is parked; each input partition has one.
 pub const PARK_PLACE: u8 = STATE_PLACE + PARTITIONS as u8;
+/// The first inbox; each input partition has one.
+pub const INBOX_PLACE: u8 = PARK_PLACE + PARTITIONS as u8;
 /// One past the last place.
-pub const ALL_PLACES: u8 = PARK_PLACE + PARTITIONS as u8;
+pub const ALL_PLACES: u8 = INBOX_PLACE + PARTITIONS as u8;
 /// Dead-letter topics, one for each input.
 pub const LETTER_TOPICS: [usize; INPUTS] = [2, 3, 4];
 /// Topics of seen ids, one for each input.
@@ -27,13 +29,17 @@ pub const MARK_TOPICS: [usize; INPUTS] = [5, 6, 7];
 pub const STATE_TOPICS: [usize; INPUTS] = [8, 9, 10];
 /// Retry topics, one for each input.
 pub const PARK_TOPICS: [usize; INPUTS] = [11, 12, 13];
-const TOPICS: usize = 14;
+/// Inboxes, one for each input.
+pub const INBOX_TOPICS: [usize; INPUTS] = [14, 15, 16];
+const TOPICS: usize = 17;
 /// Tells a record of seen ids from an output.
 const MARKS: u8 = u8::MAX;
 /// And one of state.
 const STATE: u8 = u8::MAX - 1;
 /// And one of a retry topic.
 const PARK: u8 = u8::MAX - 2;
+/// And an answer to a command.
+const ANSWER: u8 = u8::MAX - 3;
 
 /// What a record in an output or dead-letter partition stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +48,7 @@ pub struct Effect {
     pub run: u32,
     /// Dense number of the input partition.
     pub partition: u16,
-    /// Offset of the message; of seen ids, of state and of what is parked, which record of them.
+    /// Offset of the message; of seen ids, of state, of what is parked and of answers, which record of them.
     pub offset: i64,
     /// Which of the message's outputs.
     pub index: u8,
@@ -70,6 +76,12 @@ pub const fn parked_place(partition: u16) -> u8 {
     PARK_PLACE + partition as u8
 }
 
+/// Where commands to its messages are written, and the answers.
+#[must_use]
+pub const fn inbox_place(partition: u16) -> u8 {
+    INBOX_PLACE + partition as u8
+}
+
 impl Effect {
     /// Seen ids of a partition.
     #[must_use]
@@ -87,6 +99,18 @@ impl Effect {
     #[must_use]
     pub const fn parked(partition: u16, record: usize, run: u32) -> Self {
         Self { index: PARK, run, ..Self::marks(partition, record) }
+    }
+
+    /// An answer to a command, and the assignment that it comes from.
+    #[must_use]
+    pub const fn answer(partition: u16, record: usize, run: u32) -> Self {
+        Self { index: ANSWER, run, ..Self::marks(partition, record) }
+    }
+
+    /// Whether this is an answer, and which record of an inbox.
+    #[must_use]
+    pub const fn answer_record(&self) -> Option<usize> {
+        if self.index == ANSWER { Some(self.offset as usize) } else { None }
     }
 
     /// Whether this is of a retry topic, and which record.
@@ -110,7 +134,7 @@ impl Effect {
     /// Whether it is no message's.
     #[must_use]
     pub const fn is_internal(&self) -> bool {
-        self.index >= PARK
+        self.index >= ANSWER
     }
 }
 
@@ -206,6 +230,8 @@ pub const fn topic_of(place: u8) -> usize {
         LETTER_TOPICS[(place - LETTER_PLACE) as usize]
     } else if place < STATE_PLACE {
         MARK_TOPICS[(place - MARK_PLACE) as usize / SLOTS_PER_TOPIC as usize]
+    } else if place >= INBOX_PLACE {
+        INBOX_TOPICS[(place - INBOX_PLACE) as usize / SLOTS_PER_TOPIC as usize]
     } else if place >= PARK_PLACE {
         PARK_TOPICS[(place - PARK_PLACE) as usize / SLOTS_PER_TOPIC as usize]
     } else {

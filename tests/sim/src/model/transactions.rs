@@ -6,7 +6,7 @@
 //! reader sees a partition up to the first record whose transaction has no marker there.
 
 use super::internal::InternalLog;
-use super::outputs::{ALL_PLACES, Effect, MARK_PLACE, Sender};
+use super::outputs::{ALL_PLACES, Effect, INBOX_PLACE, MARK_PLACE, Sender};
 use crate::invariants::RunId;
 use crate::record::index_of;
 use keyrail_engine::pipeline::CommitOffset;
@@ -115,7 +115,7 @@ pub struct Coordinator {
     pending: Vec<u16>,
     /// See [`Coordinator::forget_order`].
     orders: Vec<u32>,
-    /// Seen ids, state and what is parked, by place.
+    /// Seen ids, state, what is parked, and inboxes, by place.
     internal: Vec<InternalLog>,
 }
 
@@ -168,7 +168,8 @@ impl Coordinator {
             let transaction = self.at(id);
             transaction.records.push((place, effect, sender.attempt));
             transaction.unmarked |= 1 << place;
-            match effect.marks_record().or(effect.state_record()).or(effect.parked_record()) {
+            let internal = effect.marks_record().or(effect.state_record()).or(effect.parked_record());
+            match internal.or(effect.answer_record()) {
                 Some(record) => self.internal_log(place).append(id, record),
                 None => self.places[usize::from(place)].push_back(Entry { transaction: id, effect, fate: None }),
             }
@@ -326,7 +327,13 @@ impl Coordinator {
 
     fn resolve(&mut self, id: TransactionId, place: u8, commits: bool, marked: &mut Marked) {
         if place >= MARK_PLACE {
-            return self.internal_log(place).mark(id, commits);
+            let log = self.internal_log(place);
+            log.mark(id, commits);
+            if place >= INBOX_PLACE {
+                // The offset of a marker counts there.
+                log.append_marker();
+            }
+            return;
         }
         let entries = &mut self.places[usize::from(place)];
         for entry in entries.iter_mut().filter(|e| e.transaction == id) {

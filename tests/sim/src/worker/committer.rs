@@ -1,5 +1,6 @@
 //! The committer thread's shell around [`Pipeline`]: produces, commits, releases.
 
+mod inbox;
 mod offsets;
 mod parked;
 mod state;
@@ -13,6 +14,7 @@ use crate::model::outputs::{Effect, Report};
 use crate::record::{Payload, index_of};
 use crate::settings::Settings;
 use crate::trace::Who;
+use inbox::Inboxes;
 use keyrail_engine::answers::Answers;
 use keyrail_engine::handover::Line;
 use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
@@ -59,6 +61,7 @@ pub(super) struct Committer {
     hold: VecDeque<ToCommitter>,
     client: Client,
     known: Known,
+    inboxes: Inboxes,
     /// Records that were sent to be parked, by token.
     parking: BTreeMap<u64, usize>,
     /// The transactional id is another process's: this one ends.
@@ -85,6 +88,7 @@ impl Committer {
             hold: VecDeque::new(),
             client: Client::default(),
             known: Known::default(),
+            inboxes: Inboxes::default(),
             parking: BTreeMap::new(),
             fenced: false,
             planted: settings.policy.planted,
@@ -148,6 +152,7 @@ impl Committer {
             if env.settings.policy.keeps_state() {
                 self.tend_state(mail, env);
             }
+            self.read_inboxes(mail, env);
             self.ledger.tick(env.now(), &mut actions);
         } else {
             // What a thread waits for comes in any order, but for what is in one line.
@@ -181,7 +186,7 @@ impl Committer {
 
     fn take_mail(&mut self, actions: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
         let Some(message) = mail.committer.take() else { return false };
-        let is_held = matches!(message, ToCommitter::Settled(_) | ToCommitter::Drained(..));
+        let is_held = matches!(message, ToCommitter::Settled(_) | ToCommitter::Obeyed(_) | ToCommitter::Drained(..));
         if is_held && (!self.hold.is_empty() || !self.ledger.takes_settled()) {
             self.hold.push_back(message);
         } else {
@@ -263,6 +268,12 @@ impl Committer {
                     self.known.read(task, epoch);
                 }
             }
+            ToCommitter::ParkedRead(partition, epoch) => {
+                if self.present.get(&partition) == Some(&epoch) {
+                    self.open_inbox(partition, epoch, env);
+                }
+            }
+            ToCommitter::Obeyed(obeyed) => self.obeyed(*obeyed, actions, mail, env),
             ToCommitter::StateEnds(ends) => self.hear_ends(ends, mail),
             ToCommitter::Settled(mut work) => {
                 while let Some(settled) = work.settled.pop_front() {

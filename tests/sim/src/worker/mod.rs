@@ -17,6 +17,7 @@ use committer::Committer;
 use consumer::Consumer;
 use inbox::Inbox;
 use keyrail_engine::dedup::Past;
+use keyrail_engine::inbox::{CommandId, Refused};
 use keyrail_engine::intake::Opened;
 use keyrail_engine::message::{Epoch, MessageId, Now, Partition, Ticket};
 use keyrail_engine::parking;
@@ -76,6 +77,8 @@ pub(crate) enum ToShard {
     Kept(Partition, Arc<[Change]>),
     /// And these of what is parked.
     Parked(Partition, Epoch, Arc<[parking::Change]>),
+    /// Somebody wants something of a message.
+    Order(Box<Order>),
 }
 
 /// The ids that a process knows to be committed.
@@ -123,8 +126,32 @@ pub(crate) enum ToCommitter {
     Drained(Partition, Epoch),
     /// All state of this assignment of a task is read.
     StateRead(Partition, Epoch),
+    /// All that is parked of this assignment of a partition is read.
+    ParkedRead(Partition, Epoch),
+    /// A command was dealt with.
+    Obeyed(Box<Obeyed>),
     /// Where the logs of tasks' state end.
     StateEnds(Vec<(Partition, usize)>),
+}
+
+/// A command on its way to the shard of its message.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) order: keyrail_engine::shard::Order<Payload>,
+    /// Where it stands in the inbox.
+    pub(crate) at: i64,
+    /// Its name, and whether it is answered in any case.
+    pub(crate) named: (CommandId, bool),
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(crate) struct Obeyed {
+    pub(crate) partition: Partition,
+    pub(crate) epoch: Epoch,
+    pub(crate) at: i64,
+    pub(crate) named: (CommandId, bool),
+    pub(crate) result: Result<Settled<Payload>, Refused>,
 }
 
 /// Messages whose fates are decided.

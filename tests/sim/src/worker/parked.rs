@@ -87,6 +87,16 @@ impl ParkStore {
         }
     }
 
+    /// The papers of a message that is to run again.
+    pub(crate) fn papers(&self, partition: Partition, rec: &Rec) -> Papers {
+        self.router.papers(partition, rec.offset, rec)
+    }
+
+    /// The message, in memory.
+    pub(crate) fn load(&self, rec: &Rc<Rec>) -> Payload {
+        Payload::new(Rc::clone(rec), &self.held)
+    }
+
     /// How many messages of a partition are parked.
     pub(crate) fn count(&self, partition: Partition) -> usize {
         self.tasks.borrow().get(&partition).map_or(0, |task| task.lanes.len())

@@ -1,6 +1,6 @@
 //! A shard thread's shell around [`Shard`], with the model's handler in place of Wasm.
 
-use super::{Inbox, Mail, ToCommitter, ToShard, Work};
+use super::{Inbox, Mail, Obeyed, Order, ToCommitter, ToShard, Work};
 use crate::coverage::Action;
 use crate::env::Env;
 use crate::handler::{self, Answer, Call};
@@ -9,7 +9,9 @@ use crate::record::{Payload, Rec, index_of};
 use crate::settings::Settings;
 use crate::trace::Who;
 use keyrail_engine::handover::Line;
+use keyrail_engine::inbox::Deed;
 use keyrail_engine::message::{Epoch, Fate, Now, Partition, Ticket};
+use keyrail_engine::planted::Bug;
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::{CallFailure, NOTHING_SEEN, Next, Plan, Settled, Shard};
 use keyrail_engine::state::Change;
@@ -43,6 +45,9 @@ pub(super) struct ShardActor {
     /// Closed while the call ran.
     drained: Vec<(Partition, Epoch)>,
     inbox_during_call: bool,
+    /// Commands that came in before their assignment was opened here.
+    early: Vec<Order>,
+    planted: Option<Bug>,
     /// Committed while state was lent.
     kept: Vec<(Partition, Arc<[Change]>)>,
 }
@@ -63,6 +68,8 @@ impl ShardActor {
             marks: HashMap::new(),
             drained: Vec::new(),
             inbox_during_call: settings.inbox_during_call,
+            early: Vec::new(),
+            planted: settings.policy.planted,
             kept: Vec::new(),
         }
     }
@@ -129,6 +136,9 @@ impl ShardActor {
                 // assignment may have come to nothing before the shard heard of it.
                 let seen_below = if env.settings.policy.keeps_ids() { NOTHING_SEEN } else { seen_below };
                 self.open(partition, epoch, seen_below, &settled);
+                for order in std::mem::take(&mut self.early) {
+                    self.obey(order, mail, env);
+                }
             }
             ToShard::Close { partition, epoch } => self.close(partition, epoch, mail, env),
             ToShard::Messages(messages) => {
@@ -140,6 +150,7 @@ impl ShardActor {
             ToShard::Kept(partition, changes) if self.call.is_some() => self.kept.push((partition, changes)),
             ToShard::Kept(partition, changes) => self.shard.kept(partition, &changes),
             ToShard::Parked(partition, epoch, changes) => self.shard.parked(partition, epoch, &changes),
+            ToShard::Order(order) => self.obey(*order, mail, env),
             ToShard::LetterAcknowledged { partition, epoch, offset } => {
                 self.shard.letter_acknowledged(partition, epoch, offset);
                 if let Some(fact) = env.oracle.look(index_of(partition), offset) {
@@ -177,6 +188,36 @@ impl ShardActor {
         } else {
             self.tell(ToCommitter::Drained(partition, epoch));
         }
+    }
+
+    /// Somebody wants something of a message.
+    fn obey(&mut self, order: Order, mail: &Mail, env: &mut Env) {
+        let Order { order, at, named } = order;
+        let (partition, epoch, offset) = (order.partition, order.epoch, order.offset);
+        let message = (index_of(partition), offset);
+        if env.reach(mail.worker, Action::Obey) {
+            return;
+        }
+        if self.shard.awaits(partition, epoch) && self.planted != Some(Bug::ObeyUnopened) {
+            self.early.push(Order { order, at, named });
+            return;
+        }
+        let drops = matches!(order.deed, Deed::Drop);
+        let Some(result) = self.shard.obey(order, env.now(), &*mail.parked) else {
+            return env.note(Who::Worker(mail.worker), "command gone", Some(message), at);
+        };
+        let what = if result.is_ok() { "obeyed" } else { "refused" };
+        env.note(Who::Worker(mail.worker), what, Some(message), at);
+        let told = result.as_ref().map_err(|refused| *refused);
+        env.oracle.obeyed(mail.run(partition, epoch), (named.0, message), told, env.now());
+        if drops
+            && result.is_ok()
+            && let Some(twin) = env.oracle.twin(message)
+        {
+            let wall_ms = env.now().wall_ms;
+            self.marks.insert(twin, Mark { partition: message.0, offset, wall_ms });
+        }
+        self.tell(ToCommitter::Obeyed(Box::new(Obeyed { partition, epoch, at, named, result })));
     }
 
     /// Asks the engine what runs next, and starts it.
@@ -253,7 +294,9 @@ impl ShardActor {
         let roomy = dedup.kept || dedup.capacity > 10_000;
         // The ledger marks later, and a clock may go back between the two.
         let marked_ms = ticket.id.and_then(|id| mail.past.time_of(ticket.task(), id)).unwrap_or(mark.wall_ms);
-        let within = env.latest_wall() - mark.wall_ms.min(marked_ms) < dedup.window_ms as i64;
+        // What has failed was no duplicate, though somebody has dropped another one since.
+        let within =
+            !env.oracle.has_failed(at) && env.latest_wall() - mark.wall_ms.min(marked_ms) < dedup.window_ms as i64;
         if roomy && within && (mark.partition, mark.offset) != at {
             let what =
                 format!("runs though offset {} of partition {} was the same message", mark.offset, mark.partition);

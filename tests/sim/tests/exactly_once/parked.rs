@@ -12,30 +12,30 @@ use keyrail_sim::record::{Plan, Rec};
 use keyrail_sim::settings::Settings;
 
 /// Nothing waits in memory.
-fn parking(mut settings: Settings) -> Settings {
+pub(super) fn parking(mut settings: Settings) -> Settings {
     settings.policy.retry.in_place_ms = Some(0);
     settings.policy.retry.attempts = 5;
     settings
 }
 
 /// Of the first key; it fails so often, and waits so long each time.
-fn fails(times: u32, delay_ms: u64) -> Rec {
+pub(super) fn fails(times: u32, delay_ms: u64) -> Rec {
     Rec::new(0, Some(1), 1).with_plan(Plan::Retry { times, delay_ms: Some(delay_ms) })
 }
 
-fn done() -> Rec {
+pub(super) fn done() -> Rec {
     Rec::new(0, Some(1), 2)
 }
 
 /// A message that fails, and two behind it.
-fn write_three(stage: &mut Stage, times: u32, delay_ms: u64) {
+pub(super) fn write_three(stage: &mut Stage, times: u32, delay_ms: u64) {
     stage.write(fails(times, delay_ms));
     stage.write(done());
     stage.write(done());
 }
 
 /// How often each of the first three messages of partition 0 ran.
-fn runs(stage: &Stage) -> [usize; 3] {
+pub(super) fn runs(stage: &Stage) -> [usize; 3] {
     [0, 1, 2].map(|offset| stage.count_at("called", 0, offset))
 }
 

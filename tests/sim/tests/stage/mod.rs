@@ -1,9 +1,10 @@
 //! What scenarios are played on: a quiet world, and hands to disturb it.
 
+use keyrail_engine::inbox::{Answer, CommandId, Deed};
 use keyrail_engine::order::OrderKey;
 use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom};
 use keyrail_sim::coverage::Fault;
-use keyrail_sim::env::CommitLot;
+use keyrail_sim::env::{CommitLot, Way};
 use keyrail_sim::model::group::Committed;
 use keyrail_sim::model::outputs::LETTER_TOPICS;
 use keyrail_sim::record::{ID_HEADER, Rec, partition_of};
@@ -191,6 +192,42 @@ impl Stage {
     pub(crate) fn count_at(&self, what: &str, partition: u16, offset: i64) -> usize {
         let events = self.0.env.trace.events().iter();
         events.filter(|e| e.what == what && e.partition == Some(partition) && e.offset == Some(offset)).count()
+    }
+
+    /// When something happened to a message, in virtual milliseconds.
+    pub(crate) fn times_at(&self, what: &str, partition: u16, offset: i64) -> Vec<u64> {
+        let events = self.0.env.trace.events().iter();
+        let own = events.filter(|e| e.what == what && e.partition == Some(partition) && e.offset == Some(offset));
+        own.map(|e| e.at_ms).collect()
+    }
+
+    /// Somebody wants something of a message, and an answer.
+    pub(crate) fn command(&mut self, partition: u16, offset: i64, deed: Deed<Rc<Rec>>) -> CommandId {
+        self.0.env.send_command((partition, offset), deed, true, Way::Alone)
+    }
+
+    /// Somebody sends a dead letter back.
+    pub(crate) fn redrive(&mut self, partition: u16, offset: i64) -> CommandId {
+        let rec = self.0.env.oracle.look(partition, offset).map(|fact| Rc::clone(&fact.rec));
+        let rec = rec.unwrap_or_else(|| panic!("offset {offset} is not there"));
+        self.command(partition, offset, Deed::Redrive(rec))
+    }
+
+    /// What was answered to a command: an empty text where it was obeyed, and else the reason.
+    pub(crate) fn answers(&mut self, partition: u16, id: CommandId) -> Vec<String> {
+        let all = self.0.env.answers_to(partition, id).into_iter();
+        all.map(|answer| if let Answer::Refused(why) = answer { why } else { String::new() }).collect()
+    }
+
+    /// For so long the handler fails in all workers.
+    pub(crate) fn handlers_fail(&mut self, ms: u64) {
+        let until_ms = self.now_ms() + ms;
+        self.0.env.afflictions.iter_mut().for_each(|ills| ills.failing_until_ms = until_ms);
+    }
+
+    /// The next call of a worker lasts so long.
+    pub(crate) fn next_call_takes(&mut self, worker: u8, ms: u64) {
+        self.0.env.afflictions[usize::from(worker)].slow_call_ms = Some(ms);
     }
 
     /// How many messages each call of the partition had, in order.

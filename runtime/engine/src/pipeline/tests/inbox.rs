@@ -140,6 +140,43 @@ fn a_partition_that_starts_anew_reads_its_inbox_from_what_is_committed() {
 }
 
 #[test]
+fn what_was_obeyed_before_stands_behind_what_is_passed_and_is_passed_with_it() {
+    let mut rig = check_ready(
+        "cmd 0 => obey
+        cmd 1 => obey
+        cmd 2 => obey
+        obeyed 2 1 6 8 drop =>
+        at 100
+        tick => unpark t1 of 0 6
+        ack t1 => commit 1: 0@10 s1
+        done 1 => parked 0@1 6:8-
+        obeyed 0 1 7 9 drop =>
+        obeyed 1 1 8 10 drop =>
+        at 200
+        tick => unpark t2 of 0 7 8
+        ack t2",
+    );
+    assert_eq!(rig.committed("ack t2"), (7, 3, 0), "the third one was obeyed before the first two");
+}
+
+#[test]
+fn answers_of_a_transaction_that_is_given_up_are_not_written_with_the_next() {
+    check_ready(
+        "open 1 1 20
+        recv 1 1 20 21
+        cmd 0 => obey
+        denied 0 1 =>
+        pub 4 1 => t1
+        busy t1 full => given up: full, pause 0, blocked 0 by output: full
+        tick => renew
+        renewed ok
+        at 200
+        pub 20 0 p=1 => -
+        tick => restart 0 or 10, commit 1: 1@21 s1",
+    );
+}
+
+#[test]
 fn an_inbox_that_was_made_anew_is_read_from_its_start() {
     check_ready(
         "note 40 => known

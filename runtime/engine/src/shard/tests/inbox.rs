@@ -217,6 +217,81 @@ fn commands_of_another_assignment_and_to_pipelines_that_park_nothing_are_not_obe
 }
 
 #[test]
+fn what_fails_while_one_of_its_key_comes_back_is_parked_behind_that() {
+    check(
+        parking(),
+        "put a5 a6
+         next => run a5 a6 in 2000
+         redrive a1 => a1 parked x0
+         commit => a:1
+         end retry done => a5 parked retried 1 undone 1
+         next => a6 parked x0 wait 20
+         commit => a:2 a:3",
+    );
+}
+
+#[test]
+fn what_is_released_while_its_lane_drains_runs_once_and_only_when_that_is_committed() {
+    check(
+        parking(),
+        "put a1
+         next => run a1 in 1000
+         end retry => a1 parked retried 1
+         commit => a:1
+         at 1000
+         next => run a1x2 in 1000
+         redrive a2 => a2 parked x0
+         commit => a:2
+         end done => a1 done/0 x2
+         release a2 => a2 parked x0
+         next => wait 1500
+         commit => a:1- a:2
+         next => run a2 in 1000",
+    );
+}
+
+#[test]
+fn what_only_waited_for_others_may_still_be_a_duplicate_when_it_is_released() {
+    check(
+        parking(),
+        "put a1#x
+         next => run a1 in 1000
+         end retry => a1 parked retried 1
+         put a2#x
+         next => a2 parked x0 wait 500
+         commit => a:1 a:2
+         drop a1 => a1 discarded:dropped
+         commit => a:1-
+         marked a1#x
+         release a2 => a2 parked x0
+         commit => a:2
+         next => a2 duplicate x0 wait 500",
+    );
+}
+
+#[test]
+fn what_will_never_be_taken_stays_so_when_a_command_to_it_is_refused_and_is_no_duplicate_of_itself() {
+    let mut rig = Rig::new(parking());
+    for command in ["redrive a1#x", "commit", "marked a1#x"] {
+        rig.obey(command);
+    }
+    rig.shard.condemn(P0, [1].into());
+    for (command, expected) in [("redrive a1#x", "is parked"), ("next", "a1 dead:undeliverable x0 wait 500")] {
+        assert_eq!(rig.obey(command), expected, "{command}");
+    }
+}
+
+#[test]
+fn a_command_that_overtakes_the_opening_of_its_assignment_is_to_be_kept() {
+    let mut rig = Rig::new(parking());
+    assert!(rig.shard.awaits(P0, Epoch(2)) && !rig.shard.awaits(P0, Epoch(1)));
+    rig.obey("close 0 2");
+    assert!(!rig.shard.awaits(P0, Epoch(2)) && rig.shard.awaits(P0, Epoch(3)));
+    rig.obey("open 0 3 0");
+    assert!(!rig.shard.awaits(P0, Epoch(3)));
+}
+
+#[test]
 fn commands_that_come_to_nothing_are_forgotten_with_the_assignment() {
     let mut rig = Rig::new(parking());
     for command in ["put a1", "next", "end retry", "commit", "drop a1", "redrive b2", "open 0 2 0"] {

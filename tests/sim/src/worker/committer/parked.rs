@@ -28,6 +28,9 @@ impl Committer {
                 return self.unpark((token, partition, &offsets), more, mail, env);
             }
             Action::Parked { partition, epoch, changes } => self.parked((partition, epoch), &changes, mail, env),
+            Action::Answer { token, partition, answers } => {
+                return self.answer((token, partition, &answers), more, mail, env);
+            }
             _ => {}
         }
         true

@@ -130,6 +130,9 @@ impl Consumer {
             if env.settings.policy.keeps_state() {
                 self.tell(ToCommitter::StateRead(task, start.epoch));
             }
+            if env.settings.policy.parks() {
+                self.tell(ToCommitter::ParkedRead(task, start.epoch));
+            }
             self.flush();
         }
     }
