@@ -151,3 +151,37 @@ fn wrong_places_and_pipelines_that_park_nothing_are_told() {
     let (code, out, err) = run(folder, &["parked", "drop", "p", "0:1", "--wait", "0"], "");
     assert!(code == 1 && out.contains("unanswered") && err.contains("is p running?"), "{out}{err}");
 }
+
+/// As the messages that they were: not as duplicates of themselves.
+#[test]
+fn dead_letters_go_back_to_their_lanes_and_run_again_once() {
+    let test = "dead_letters_go_back_to_their_lanes_and_run_again_once";
+    let tables = "commit.interval = \"20ms\"\ndedup = { id = \"key\", window = \"1h\" }\n\
+         retry = { attempts = 2, in-place = \"0s\", backoff = { first = \"20ms\", max = \"20ms\" } }\n";
+    let Some(mended) = guests(test) else { return };
+    let Some(mut counting) = Counting::new_with(test, tables) else { return };
+    let play = &mut counting.play;
+    let mut child = play.start();
+    let mut client = beside(&play.folder, &child);
+    let sent: Vec<(String, String)> = (0..30).map(|n| (format!("k{n}"), format!("fail 9 {n}"))).collect();
+    play.send_plain(client.as_mut(), &sent);
+    until("all are dead letters", || play.letters(client.as_mut()).len() == 30);
+    let (code, _, err) = run(&play.folder, &["dlq", "redrive", "p", "--yes"], "");
+    assert!(code == 1 && err.contains("--lane"), "{err}");
+    std::fs::copy(mended.join("identity.wasm"), play.folder.path().join("plugins/p.wasm")).unwrap();
+    // Until the mended one serves, what comes back dies again.
+    until("all are done", || {
+        let (_, out, err) =
+            run(&play.folder, &["dlq", "redrive", "p", "--lane", "--yes", "--max-redrives", "1000"], "");
+        assert!(err.contains("letters back to their lanes") || err.contains("no such letter"), "{out}{err}");
+        all(client.as_mut(), "out", PARTITIONS).len() >= 30 && parked(client.as_mut()) == 0
+    });
+    for (key, value) in &sent {
+        assert_eq!(of_key(client.as_mut(), key), [value.as_str()], "once");
+    }
+    let (code, _, err) = run(&play.folder, &["dlq", "redrive", "p", "--lane", "--yes"], "");
+    assert!(code == 0 && err.contains("no such letter"), "{err}");
+    drop(client);
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}

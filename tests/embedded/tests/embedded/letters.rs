@@ -211,7 +211,8 @@ fn what_may_not_be_sent_there_is_refused() {
     refused(&["copy", "--yes", "--to", LETTERS], 1, "is a topic of dead letters itself");
     refused(&["copy", "--yes", "--to", "other.orders.retry"], 1, "is internal to Kafka or to a pipeline");
     refused(&["copy", "--yes", "--to", "__consumer_offsets"], 1, "is internal to Kafka or to a pipeline");
-    refused(&["copy", "--yes", "--lane"], 2, "--lane is not there yet");
+    refused(&["copy", "--yes", "--lane", "--to", "orders"], 2, "cannot be used with");
+    refused(&["--topic", LETTERS, "--yes", "--lane"], 2, "--lane is of a pipeline");
     refused(&["coppy", "--yes"], 2, "did you mean \"copy\"?");
     refused(&["--yes"], 2, "<PIPELINE>");
     refused(&["copy", "--yes", "--offset", "1"], 2, "--partition");
