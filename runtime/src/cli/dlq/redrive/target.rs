@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 const MOST: usize = 256;
 
 /// As it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum To {
     /// Back to where each died, or was first read.
     Origin,
