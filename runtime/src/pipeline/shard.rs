@@ -54,6 +54,8 @@ struct Worker {
     deliveries: Vec<Delivery>,
     settled: Vec<Settled<Payload>>,
     memory: Arc<Memory>,
+    /// Commands that came in before their assignment was opened here; no more than may be under way.
+    early: Vec<(Command, Order<Payload>)>,
     shares: Shares,
 }
 
@@ -77,6 +79,7 @@ pub(super) fn run(shift: Shift) {
         deliveries: Vec::new(),
         settled: Vec::new(),
         memory: Arc::default(),
+        early: Vec::new(),
         shares: Shares::default(),
     };
     worker.shift.engine.serve(version);
@@ -148,6 +151,9 @@ impl Worker {
                 engine.open(partition, epoch, seen_below, &settled);
                 Arc::make_mut(&mut self.memory).open(self.shift.setup.order.task(partition), epoch, kept);
                 self.shift.attention.heard();
+                for (command, order) in std::mem::take(&mut self.early) {
+                    self.obey(command, order)?;
+                }
             }
             ToShard::Kept { task, changes } => engine.kept(task, &changes),
             ToShard::Parked { partition, epoch, changes } => engine.parked(partition, epoch, &changes),
@@ -175,6 +181,11 @@ impl Worker {
     }
 
     fn obey(&mut self, command: Command, order: Order<Payload>) -> Result<(), Ended> {
+        if self.shift.engine.awaits(order.partition, order.epoch) {
+            // The committer's word has overtaken the consumer's.
+            self.early.push((command, order));
+            return Ok(());
+        }
         let obeyed = self.shift.engine.obey(order, self.shift.clock.now(), self.memory.as_ref());
         self.sound()?;
         // Of an assignment that is over: whoever has the partition reads it.

@@ -4,7 +4,7 @@ use keyrail_engine::inbox::{Answer, CommandId, Deed};
 use keyrail_engine::order::OrderKey;
 use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom};
 use keyrail_sim::coverage::Fault;
-use keyrail_sim::env::{CommitLot, Way};
+use keyrail_sim::env::{CommitLot, Due, Way};
 use keyrail_sim::model::group::Committed;
 use keyrail_sim::model::outputs::LETTER_TOPICS;
 use keyrail_sim::record::{ID_HEADER, Rec, partition_of};
@@ -249,6 +249,12 @@ impl Stage {
         self.commit(partition, offset, "");
         self.0.env.coordinator.forget_order(partition);
         self.0.env.oracle.reset(partition, offset);
+        let policy = &self.0.env.settings.policy;
+        if policy.keeps_ids() || policy.keeps_state() {
+            // And then says that the group is right there, with what is kept.
+            self.0.env.moved.insert(partition);
+            self.0.env.after(300, Due::Rewound(partition));
+        }
         if let Some(owner) = owner {
             self.0.env.throw_out(owner);
         }
