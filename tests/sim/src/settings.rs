@@ -14,6 +14,8 @@ use keyrail_engine::policy::{
 const WALKED_PAIRS: u64 = 20;
 /// Pairs that are drawn freely. Together with those that each seed has, more than the twenty faults it needs.
 const DRAWN_PAIRS: u64 = 6;
+/// And of those that some seeds have alone.
+const PARKING_PAIRS: u64 = 6;
 
 /// What a run is made of.
 #[derive(Debug, Clone)]
@@ -167,7 +169,7 @@ impl Settings {
             lag_ms: *rng.pick(&[0, 5, 40]),
             inbox_during_call: rng.percent(20),
             marks_max: if (seed / 2).is_multiple_of(8) { 20 } else { usize::MAX },
-            faults: draw_faults(seed, guarantee, &mut rng),
+            faults: draw_faults(seed, guarantee, operated, &mut rng),
             ..Self::quiet()
         }
     }
@@ -235,7 +237,7 @@ fn draw_policy(rng: &mut Rng) -> Policy {
 /// Goes through all pairs of action and fault in turn, so that a thousand seeds meet each of them many times, in
 /// ever new company. Pairs with an action that only a fault brings about wait from the start; each seed has one such
 /// fault of each kind.
-fn draw_faults(seed: u64, guarantee: Guarantee, rng: &mut Rng) -> Vec<(Action, Fault)> {
+fn draw_faults(seed: u64, guarantee: Guarantee, operated: bool, rng: &mut Rng) -> Vec<(Action, Fault)> {
     let actions: Vec<Action> = Action::ALL.iter().copied().filter(|a| a.is_of(guarantee)).collect();
     let kinds: Vec<Fault> = Fault::ALL.iter().copied().filter(|f| f.is_of(guarantee)).collect();
     let faults = kinds.len() as u64;
@@ -258,6 +260,10 @@ fn draw_faults(seed: u64, guarantee: Guarantee, rng: &mut Rng) -> Vec<(Action, F
         causes.extend([Fault::DoubtfulCommit, Fault::LateCommit]);
     }
     chosen.extend(causes.into_iter().map(|fault| (Action::Route, fault)));
+    // Of what only some seeds do, each fault is to meet enough in those.
+    let of_parking = [Action::Park, Action::Unpark, Action::Obey, Action::Answer];
+    let more = if operated { PARKING_PAIRS } else { 0 };
+    chosen.extend((0..more).map(|_| (*rng.pick(&of_parking), *rng.pick(&kinds))));
     chosen
 }
 

@@ -102,13 +102,13 @@ impl Oracle {
         }
     }
 
-    /// A worker has obeyed a command, or not.
+    /// A worker has obeyed a command, or not; `owned`: it has the partition still.
     pub fn obeyed(
         &mut self,
         run: RunId,
         (id, at): (CommandId, (u16, i64)),
         result: Result<&Settled<Payload>, Refused>,
-        now: Now,
+        (owned, now): (bool, Now),
     ) {
         if self.commands.aborted.contains(&id) {
             let what = "a command is obeyed, or refused, whose transaction was not committed".into();
@@ -118,13 +118,14 @@ impl Oracle {
             self.violated(name::FATE, Some(at), "a command is obeyed twice in one assignment".into());
         }
         match result {
-            Err(refused) => self.judge_refusal(run, at, refused),
-            Ok(settled) => self.judge_obedience(run, id, settled, now),
+            Err(refused) if owned => self.judge_refusal(run, at, refused),
+            Err(_) => {}
+            Ok(settled) => self.judge_obedience(run, id, settled, (owned, now)),
         }
     }
 
     /// What a message is parked anew with, or dropped for, is what was asked.
-    fn judge_obedience(&mut self, run: RunId, id: CommandId, settled: &Settled<Payload>, now: Now) {
+    fn judge_obedience(&mut self, run: RunId, id: CommandId, settled: &Settled<Payload>, (owned, now): (bool, Now)) {
         let at = (index_of(settled.ticket.partition), settled.ticket.offset);
         let want = self.commands.wants.get(&id).copied();
         let lawful = match (&settled.fate, want) {
@@ -135,7 +136,7 @@ impl Oracle {
                 let has_failed = stood.is_none_or(|first| first.is_some());
                 let since = waiting.history.first_failed_ms == has_failed.then_some(now.wall_ms);
                 // Who has lost the partition knows of its own time.
-                anew && (since || !self.is_latest(run, at.0)) && waiting.due_ms == AT_ONCE
+                anew && (since || !owned || !self.is_latest(run, at.0)) && waiting.due_ms == AT_ONCE
             }
             _ => false,
         };

@@ -209,7 +209,8 @@ impl ShardActor {
         let what = if result.is_ok() { "obeyed" } else { "refused" };
         env.note(Who::Worker(mail.worker), what, Some(message), at);
         let told = result.as_ref().map_err(|refused| *refused);
-        env.oracle.obeyed(mail.run(partition, epoch), (named.0, message), told, env.now());
+        let owned = env.group.owner(message.0) == Some(mail.member);
+        env.oracle.obeyed(mail.run(partition, epoch), (named.0, message), told, (owned, env.now()));
         if drops
             && result.is_ok()
             && let Some(twin) = env.oracle.twin(message)

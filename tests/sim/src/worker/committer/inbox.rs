@@ -83,7 +83,9 @@ impl Committer {
         let named = (id, wanted);
         let Some(lane) = lane else {
             let result = Err(Refused::NotParked);
-            env.oracle.obeyed(mail.run(partition, epoch), (id, (index_of(partition), offset)), result, env.now());
+            let (message, run) = ((index_of(partition), offset), mail.run(partition, epoch));
+            let owned = env.group.owner(message.0) == Some(mail.member);
+            env.oracle.obeyed(run, (id, message), result, (owned, env.now()));
             let obeyed = Obeyed { partition, epoch, at, named, result: Err(Refused::NotParked) };
             // The ledger takes it when it takes what shards have settled, in order.
             return self.hold.push_back(ToCommitter::Obeyed(Box::new(obeyed)));
