@@ -195,6 +195,12 @@ impl Breaker {
         }
     }
 
+    /// How long it is open before a message is tried, in milliseconds.
+    #[must_use]
+    pub const fn pause_ms(&self) -> u64 {
+        self.breaker.pause_ms
+    }
+
     /// A shard tells something.
     pub fn hear(&mut self, shard: usize, news: News, now: Now, acts: &mut Vec<Act>) {
         match news {

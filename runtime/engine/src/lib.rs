@@ -27,6 +27,7 @@ pub mod state;
 
 pub mod answers;
 pub mod breaker;
+pub mod guard;
 pub mod metadata;
 pub mod pipeline;
 pub mod tracker;

@@ -153,12 +153,6 @@ impl<M> Shard<M> {
         Some(News::Tally(tally))
     }
 
-    /// Whether the call under way is a probe.
-    #[must_use]
-    pub fn is_probing(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.probing.is_some())
-    }
-
     /// When the next tally is due.
     pub(super) fn next_tally_ms(&self) -> Option<u64> {
         self.watch.as_ref().filter(|watch| watch.live && !watch.open).map(|watch| watch.next_ms)
