@@ -2,7 +2,7 @@
 //! as calls with the time, what must be done goes out as values.
 //!
 //! In the order of a message's way: [`intake`] routes it, [`handover`] says who hears of it first, [`shard`] runs it in
-//! its lane, [`pipeline`] settles it and plans commits.
+//! its lane, [`pipeline`] settles it and plans commits; [`breaker`] says when nothing is to run.
 #![no_std]
 extern crate alloc;
 
@@ -26,6 +26,8 @@ pub mod shard;
 pub mod state;
 
 pub mod answers;
+pub mod breaker;
+pub mod guard;
 pub mod metadata;
 pub mod pipeline;
 pub mod tracker;

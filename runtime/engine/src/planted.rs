@@ -87,6 +87,18 @@ bugs! {
     LoseUndone,
     /// Runs a failed message again at once.
     RetryAtOnce,
+    /// Counts the failure of a breaker's probe as an attempt.
+    ProbeCosts,
+    /// Runs what is due while the breaker is open.
+    RunDueWhileOpen,
+    /// Counts runs that fail, so that one message opens the breaker.
+    CountRuns,
+    /// Has no answer for a probe whose partition went while it ran.
+    ForgetProbeOfRevoked,
+    /// Leaves the breaker open while there is nothing to try.
+    ProbeForEver,
+    /// Lets a probe run while another one does.
+    ProbeTogether,
     /// Leaves a partition paused after its rewind.
     StayPaused,
     /// Hands records to the shards while something still waits for the ledger.

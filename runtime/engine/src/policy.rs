@@ -14,6 +14,8 @@ pub struct Policy {
     pub batch: Batch,
     /// What happens to a message that failed.
     pub retry: Retry,
+    /// When failures are taken for an outage; `None` is off.
+    pub breaker: Option<Breaker>,
     /// Suppression of repeated ids; `None` is off.
     pub dedup: Option<Dedup>,
     /// The handler has state.
@@ -201,6 +203,19 @@ pub enum Spent {
     Discard,
 }
 
+/// `[breaker]`: see [`crate::breaker`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Breaker {
+    /// It opens when so great a share of the lanes that ran lately failed when they ran last; above 0, up to 1.
+    pub failures: f64,
+    /// What is lately; at least 1.
+    pub window_ms: u64,
+    /// How long it is open before a message is tried.
+    pub pause_ms: u64,
+    /// It opens for so many lanes that failed, at least; at least 1.
+    pub least_lanes: u32,
+}
+
 /// `[dedup]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dedup {
@@ -263,6 +278,7 @@ impl Default for Policy {
                 in_place_ms: None,
                 in_place_most: 1_000,
             },
+            breaker: None,
             dedup: None,
             state: false,
             expires_after_ms: None,

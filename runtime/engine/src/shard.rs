@@ -8,6 +8,7 @@ mod complete;
 mod inbox;
 mod lanes;
 mod parked;
+mod watch;
 
 pub use batch::{Delivery, Next, Plan};
 pub use complete::{CallFailure, Outcome, Report, Retried, Settled};
@@ -25,6 +26,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use lanes::{Item, LaneId, Lanes, Phase, Place, Trouble};
 use parked::Parking;
+use watch::Watch;
 
 /// See [`Shard::open`].
 pub const NOTHING_SEEN: i64 = i64::MIN;
@@ -76,6 +78,8 @@ pub struct Shard<M> {
     parking: Option<Parking>,
     /// See [`Shard::condemn`].
     condemned: BTreeMap<Partition, Vec<i64>>,
+    /// With a breaker.
+    watch: Option<Watch>,
 }
 
 /// How full a shard is: for metrics.
@@ -106,6 +110,7 @@ impl<M> Shard<M> {
         #[cfg(feature = "planted")]
         let state = state.map(|state| state.with_planted(policy.planted));
         let parking = policy.parks().then(|| Parking::new(seed));
+        let watch = Watch::new(&policy);
         Self {
             policy,
             epochs: BTreeMap::new(),
@@ -129,6 +134,7 @@ impl<M> Shard<M> {
             retried: None,
             parking,
             condemned: BTreeMap::new(),
+            watch,
         }
     }
 

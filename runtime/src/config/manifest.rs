@@ -7,11 +7,15 @@ use super::reader::{Reader, Text};
 use super::schema;
 use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Parked, Pattern, Pipeline, Seen, topic};
 use crate::nearest::nearest;
-use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Scope, Spent};
+use keyrail_engine::policy::{
+    Absent, Breaker, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Scope, Spent,
+};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+/// The breaker opens for so many order keys at least: below that a few messages that can't be processed would look like an outage.
+const BREAKER_LANES: u32 = 10;
 /// How many ids one shard remembers at most.
 const DEDUP_CAPACITY: usize = 1_000_000;
 
@@ -223,6 +227,7 @@ fn policy(reader: &mut Reader<'_, '_>) -> Policy {
     order(reader, &mut policy.order);
     batch(reader, &mut policy);
     retry(reader, &mut policy.retry);
+    policy.breaker = breaker(reader);
     if policy.order.scope == Scope::Inputs {
         policy.retry.in_place_ms = None;
     }
@@ -345,6 +350,17 @@ fn retry(reader: &mut Reader<'_, '_>, retry: &mut Retry) {
     }
     let ends = [("dead-letter", Spent::DeadLetter), ("discard", Spent::Discard), ("hold", Spent::Hold)];
     retry.then = reader.choice("retry.then", &ends);
+}
+
+fn breaker(reader: &mut Reader<'_, '_>) -> Option<Breaker> {
+    let failures = reader.number("breaker.failures");
+    let (window_ms, pause_ms) = (reader.duration("breaker.window"), reader.duration("breaker.pause"));
+    for key in ["breaker.window", "breaker.pause"] {
+        if failures == 0.0 && reader.has(key) {
+            reader.fault(key, "has no effect: breaker.failures = 0 turns it off", "remove it");
+        }
+    }
+    (failures > 0.0).then_some(Breaker { failures, window_ms, pause_ms, least_lanes: BREAKER_LANES })
 }
 
 fn dedup(reader: &mut Reader<'_, '_>) -> Option<Dedup> {

@@ -120,7 +120,7 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> String {
 }
 
 fn policy(page: &mut Page, policy: &Policy) {
-    let Policy { order, batch, retry, dedup, .. } = policy;
+    let Policy { order, batch, retry, breaker, dedup, .. } = policy;
     page.section("order");
     match &order.by {
         OrderBy::Key => page.text("by", "key"),
@@ -157,6 +157,15 @@ fn policy(page: &mut Page, policy: &Policy) {
             Spent::Hold => "hold",
         },
     );
+    page.section("breaker");
+    match breaker {
+        Some(breaker) => {
+            page.plain("failures", format!("{:?}", breaker.failures));
+            page.duration("window", breaker.window_ms);
+            page.duration("pause", breaker.pause_ms);
+        }
+        None => page.plain("failures", "0.0"),
+    }
 }
 
 fn section_dedup(page: &mut Page, dedup: &Dedup) {

@@ -1,8 +1,11 @@
 //! The committer thread: keeps the ledger, produces effects, commits.
 
 mod acting;
+mod breaking;
 mod commands;
+mod holding;
 mod keeping;
+mod releasing;
 mod writing;
 
 use super::clock::Clock;
@@ -17,12 +20,14 @@ use super::witness::{Told, Witness};
 use super::{Serving, Trouble, show};
 use crate::admin::health::Heartbeat;
 use crate::admin::metrics::{CommitResult, DeadLetterReason, LocalHistogram, PipelineMetrics};
-use crate::broker::{BrokerError, BrokerErrorKind, OffsetCommit, Refusal};
+use crate::broker::{BrokerError, OffsetCommit, Refusal};
 use crate::config::HeaderStyle;
 use crate::fail::{Point, pass};
-use crate::wasm::Effects;
+use crate::wasm::{Effects, LongCall};
 pub(super) use commands::Commands;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use keyrail_engine::breaker::Breaker;
+use keyrail_engine::guard::Guard;
 use keyrail_engine::handover::Gone;
 use keyrail_engine::message::{Fate, Now, Partition};
 use keyrail_engine::order::shard_of;
@@ -45,6 +50,7 @@ const SHOW: Duration = Duration::from_secs(1);
 /// What the committer thread works with.
 pub(super) struct Ledger {
     pub(super) engine: Pipeline<Payload>,
+    pub(super) breaker: Option<Breaker>,
     /// Which partitions are one task.
     pub(super) order: Order,
     pub(super) sink: Sink,
@@ -64,6 +70,8 @@ pub(super) struct Ledger {
     pub(super) witness: Option<Arc<dyn Witness>>,
     /// Commands from outside, where messages may be parked.
     pub(super) commands: Option<Commands>,
+    /// The call of each shard, while it takes long.
+    pub(super) long: Vec<LongCall>,
 }
 
 /// Names that records and logs carry.
@@ -117,6 +125,7 @@ struct Worker {
     next_sweep: Instant,
     /// What is parked with the present transaction.
     produced: Produced,
+    guard: Guard,
 }
 
 /// Runs until the other threads have dropped their ends of the channels, or something fails.
@@ -138,6 +147,7 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
         letters: Letters::default(),
         next_sweep: Instant::now(),
         produced: Produced::default(),
+        guard: Guard::new(),
     };
     let ended = loop {
         match worker.turn() {
@@ -148,6 +158,8 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
         }
     };
     worker.letters.end(&worker.ledger.names);
+    // Whoever starts anew starts closed.
+    worker.ledger.metrics.breaker_state.set(0);
     ended
 }
 
@@ -175,6 +187,7 @@ impl Worker {
         self.sweep()?;
         self.take_commands()?;
         self.ledger.engine.tick(self.ledger.clock.now(), &mut self.actions);
+        self.tick_breaker()?;
         self.act()?;
         self.take_held()?;
         self.ledger.consumer.flush().map_err(ended)?;
@@ -241,6 +254,7 @@ impl Worker {
                 self.ends.extend(ends.into_iter().map(|(kind, partition, end)| ((kind, partition), end)));
             }
             ToCommitter::Watermarks(ends) => ends.into_iter().for_each(|(at, end)| engine.watermark(at, end)),
+            ToCommitter::Breaker(shard, news) => self.hear_shard(shard, news, now)?,
         }
         self.act()
     }
@@ -441,33 +455,6 @@ impl Worker {
         Ok(())
     }
 
-    fn release(&mut self, offsets: &[CommitOffset]) -> Result<(), Trouble> {
-        pass(Point::BeforeLastCommit);
-        let bounds = self.ledger.bounds;
-        let late = self.revoked.elapsed() >= bounds.drain;
-        let mut unfinished = late.then(|| format!("messages or their records were under way for {:?}", bounds.drain));
-        let wait = bounds.left_for_commit(self.revoked);
-        let result = self.ledger.sink.commit_now(&broker_offsets(offsets), wait);
-        if !offsets.is_empty() {
-            self.note_commit(&result, true);
-            // What the group has given to others is not this process's to commit.
-            if let Err(error) = result
-                && error.kind != BrokerErrorKind::Superseded
-            {
-                unfinished = Some(format!("the last commit failed: {error}"));
-            }
-        }
-        self.released(unfinished)
-    }
-
-    fn released(&mut self, unfinished: Option<String>) -> Result<(), Trouble> {
-        pass(Point::AfterLastCommit);
-        self.revoking = false;
-        self.ledger.sink.disown();
-        self.ledger.engine.released();
-        self.tell_consumer(ToConsumer::Released { unfinished })
-    }
-
     fn show(&mut self) {
         self.letters.tell(&self.ledger.names, self.ledger.clock.now().steady_ms);
         self.latency.publish(&self.ledger.metrics.latency_micros);
@@ -476,6 +463,8 @@ impl Worker {
         }
         self.next_show = Instant::now() + SHOW;
         show::partitions(&self.ledger.metrics, &self.ledger.engine, self.ledger.clock.now());
+        let now = self.ledger.clock.now();
+        holding::look(&mut self.guard, &self.ledger, now);
     }
 }
 

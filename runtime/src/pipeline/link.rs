@@ -10,6 +10,7 @@ use super::kept::{Kept, Kind};
 use crate::record::{Record, TopicPartition};
 use crate::wasm::Effects;
 use crossbeam_channel::{Sender, TrySendError};
+use keyrail_engine::breaker;
 use keyrail_engine::handover::{self, Inbox, Refused};
 use keyrail_engine::inbox::{self, CommandId};
 use keyrail_engine::intake::Opened;
@@ -60,6 +61,8 @@ pub(super) enum ToShard {
     Parked { partition: Partition, epoch: Epoch, changes: Arc<[parking::Change]> },
     /// A command from outside; to be answered by [`ToCommitter::Obeyed`], if the partition is still there.
     Order(Command, Box<Order<Payload>>),
+    /// The breaker orders something.
+    Breaker(breaker::Order),
     /// A dead letter is written.
     LetterAcknowledged { partition: Partition, epoch: Epoch, offset: i64 },
 }
@@ -121,6 +124,8 @@ pub(super) enum ToCommitter {
     Ends(Vec<(Kind, Partition, i64)>),
     /// Where logs end now.
     Watermarks(Vec<(Partition, i64)>),
+    /// From the shard of this number, to the breaker.
+    Breaker(usize, breaker::News),
 }
 
 /// To the consumer.
@@ -192,7 +197,7 @@ impl Drop for RaiseOver {
     }
 }
 
-/// How many partitions were told to start or to go and a shard has not heard of. Meanwhile it takes in whatever comes: what
+/// How many partitions were told to start or to go, and how many orders the breaker gave, that a shard has not heard of. Meanwhile it takes in whatever comes: what
 /// stands before that in its inbox may be of no concern any more.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Attention(Arc<AtomicUsize>);

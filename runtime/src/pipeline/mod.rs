@@ -45,13 +45,14 @@ use crate::admin::metrics::{Metrics, PipelineMetrics};
 use crate::admin::stop::Stop;
 use crate::broker::{Broker, BrokerError, BrokerErrorKind, Consumer};
 use crate::config;
-use crate::wasm::{Limits, Setup};
+use crate::wasm::{Limits, LongCall, Setup};
 use clock::Clock;
 use committer::Commands;
 use crossbeam_channel::bounded;
 use grace::Bounds;
 use identity::Internals;
 use kept::Keeper;
+use keyrail_engine::breaker::Breaker;
 use keyrail_engine::intake::{From, Intake};
 use keyrail_engine::order::Router;
 use keyrail_engine::pipeline::{Pipeline, Timing};
@@ -336,33 +337,33 @@ fn build(
     lanes: u64,
 ) -> Built {
     let (manifest, policy) = (&parts.manifest, &parts.manifest.policy);
-    let (clock, shards) = (Clock::new(), shared.shards.max(1));
+    let (clock, shards, over) = (Clock::new(), shared.shards.max(1), Over::default());
     let bounds = Bounds::within(shared.grace);
-    let (revoke_ms, release_ms) = (clock::millis(bounds.drain), clock::millis(bounds.commit));
     let (to_committer, committer_inbox) = bounded(INBOX);
     let (to_consumer, consumer_inbox) = bounded(CONSUMER_INBOX);
     let (to_shards, shard_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(INBOX)).unzip();
-    let attention: Vec<Attention> = (0..shards).map(|_| Attention::default()).collect();
-    let shifts =
-        shard_inboxes.into_iter().zip(&attention).enumerate().map(|(number, (inbox, attention))| shard::Shift {
-            engine: shard_engine(policy.clone(), number, shards),
-            inbox,
-            attention: attention.clone(),
-            committer: to_committer.clone(),
-            serving: parts.serving.clone(),
-            witness: shared.witness.clone(),
-            setup: setup(manifest),
-            limits: limits(manifest),
-            clock,
-            budget: parts.budget.clone(),
-            metrics: metrics.clone(),
-            heartbeat: health.heartbeat(&format!("shard {number}"), shard::heartbeat_limit(policy.batch.max_time_ms)),
-        });
-    let shifts = shifts.collect();
-    let over = Over::default();
+    let shift = |(number, inbox)| shard::Shift {
+        number,
+        engine: shard_engine(policy.clone(), number, shards),
+        inbox,
+        attention: Attention::default(),
+        committer: to_committer.clone(),
+        serving: parts.serving.clone(),
+        witness: shared.witness.clone(),
+        setup: setup(manifest),
+        limits: limits(manifest),
+        clock,
+        budget: parts.budget.clone(),
+        metrics: metrics.clone(),
+        heartbeat: health.heartbeat(&format!("shard {number}"), shard::heartbeat_limit(policy.batch.max_time_ms)),
+        long: LongCall::default(),
+    };
+    let shifts: Vec<shard::Shift> = (0..).zip(shard_inboxes).map(shift).collect();
+    let attention: Vec<Attention> = shifts.iter().map(|shift| shift.attention.clone()).collect();
     let outlets = || to_shards.iter().cloned().map(Outlet);
     let ledger = committer::Ledger {
-        engine: Pipeline::new(policy.clone(), shards, Timing { revoke_ms, release_ms, ..Timing::default() }),
+        engine: Pipeline::new(policy.clone(), shards, timing(bounds)),
+        breaker: Breaker::new(policy, shards),
         order: policy.order.clone(),
         sink,
         inbox: committer_inbox,
@@ -378,6 +379,7 @@ fn build(
         clock,
         metrics: metrics.clone(),
         heartbeat: health.heartbeat("committer", Duration::from_secs(120)),
+        long: shifts.iter().map(|shift| shift.long.clone()).collect(),
     };
     let feed = consumer::Feed {
         consumer,
@@ -404,6 +406,11 @@ fn build(
         pipeline: manifest.name.clone(),
     };
     Built { shifts, ledger, feed }
+}
+
+fn timing(bounds: Bounds) -> Timing {
+    let (revoke_ms, release_ms) = (clock::millis(bounds.drain), clock::millis(bounds.commit));
+    Timing { revoke_ms, release_ms, ..Timing::default() }
 }
 
 fn shard_engine(mut policy: Policy, number: usize, shards: u32) -> Shard<Payload> {

@@ -10,7 +10,7 @@ use crate::admin::health::Heartbeat;
 use crate::admin::metrics::{ClosedReason, Failure as FailureKind, PipelineMetrics};
 use crate::fail::{Point, pass};
 use crate::record::Record;
-use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, Setup, State};
+use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, LongCall, Setup, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use keyrail_engine::message::{self, Fate};
 use keyrail_engine::shard::{self, Next, Order, Outcome, Plan, Settled, Shard};
@@ -28,6 +28,8 @@ const REOPEN: Duration = Duration::from_secs(1);
 
 /// What a shard calls, and where its results go.
 pub(super) struct Shift {
+    /// Counted from 0.
+    pub(super) number: usize,
     pub(super) engine: Shard<Payload>,
     pub(super) inbox: Receiver<ToShard>,
     pub(super) attention: Attention,
@@ -40,6 +42,8 @@ pub(super) struct Shift {
     pub(super) budget: Budget,
     pub(super) metrics: Arc<PipelineMetrics>,
     pub(super) heartbeat: Heartbeat,
+    /// Its call, while that takes long.
+    pub(super) long: LongCall,
 }
 
 /// The other threads are gone: the pipeline ends.
@@ -101,13 +105,23 @@ impl Worker {
         let next = self.shift.engine.next(self.shift.clock.now(), memory, memory, &mut self.settled);
         self.sound()?;
         self.hand_on(Effects::default())?;
+        self.tell_breaker()?;
         match next {
             Next::Run(plan) => {
                 self.call(plan)?;
+                self.tell_breaker()?;
                 self.refill()?;
                 self.show_load();
             }
             Next::Wait(until_ms) => self.wait(until_ms)?,
+        }
+        Ok(())
+    }
+
+    /// What the breaker is to hear.
+    fn tell_breaker(&mut self) -> Result<(), Ended> {
+        while let Some(news) = self.shift.engine.news(self.shift.clock.now()) {
+            self.shift.committer.send(ToCommitter::Breaker(self.shift.number, news)).map_err(|_| Ended)?;
         }
         Ok(())
     }
@@ -159,6 +173,10 @@ impl Worker {
             ToShard::Parked { partition, epoch, changes } => engine.parked(partition, epoch, &changes),
             ToShard::Marked { task, ids } => engine.marked(task, &ids),
             ToShard::Order(command, order) => return self.obey(command, *order),
+            ToShard::Breaker(order) => {
+                engine.heed(order);
+                self.shift.attention.heard();
+            }
             ToShard::Messages(messages) => {
                 let now = self.shift.clock.now();
                 for (ticket, payload) in messages {
@@ -261,7 +279,8 @@ impl Worker {
 
     fn open(&mut self) -> Option<Instance> {
         match self.handler.open(&self.shift.setup, &self.shift.limits) {
-            Ok(instance) => {
+            Ok(mut instance) => {
+                instance.show_long(self.shift.long.clone());
                 self.shift.metrics.instances_opened.add(1);
                 Some(instance)
             }

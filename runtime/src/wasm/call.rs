@@ -3,6 +3,7 @@
 use super::effects::{Effects, Room};
 use super::limits::{Limits, Meter};
 use super::logging::LogQuota;
+use super::long::LongCall;
 use super::message::{Delivery, Setup, State};
 use super::metrics::Handles;
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub(super) struct Ctx {
     pub(super) log: LogQuota,
     pub(super) metrics: Handles,
     pub(super) call: Call,
+    pub(super) long: Option<LongCall>,
 }
 
 /// The running call. Between calls it has no slots, so that a host call with a slot is refused then.
@@ -33,6 +35,10 @@ pub(super) struct Call {
     random: Vec<Option<u64>>,
     pub(super) now_ms: i64,
     pub(super) deadline_ms: i64,
+    /// What is left of its time when it counts as long, in ticks of the engine's clock.
+    pub(super) ticks_left: u64,
+    /// It has been told of there.
+    is_long: bool,
     host_calls: u64,
     host_calls_left: u64,
     pub(super) staged_bytes: u64,
@@ -81,8 +87,23 @@ impl Ctx {
         self.meter.begin();
     }
 
+    /// The call has used up what it was given of the engine's clock. Returns what it is given more; 0: its time is over.
+    pub(super) fn go_on(&mut self) -> u64 {
+        let ticks = std::mem::take(&mut self.call.ticks_left);
+        if let Some(long) = self.long.as_ref().filter(|_| ticks > 0) {
+            long.set(Some(Arc::clone(&self.call.batch)));
+            self.call.is_long = true;
+        }
+        ticks
+    }
+
     /// The call is over: the batch is let go. What was staged stays until the next call.
     pub(super) fn end(&mut self) {
+        if std::mem::take(&mut self.call.is_long)
+            && let Some(long) = &self.long
+        {
+            long.set(None);
+        }
         self.call.batch = Arc::default();
         self.log.end(&self.setup.handler);
     }

@@ -8,12 +8,13 @@ use super::handler::Handler;
 use super::host::ticks;
 use super::limits::{Limits, Meter};
 use super::logging::LogQuota;
+use super::long::{LONG, LongCall};
 use super::message::{Answer, Delivery, Failure, Outcome, Setup, State};
 use super::metrics::Handles;
 use super::text::{self, DETAIL_BYTES, clean};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 /// Component-model handles that a guest may hold: the contract has no resources, so it needs none.
 const HANDLES: usize = 1000;
@@ -91,6 +92,11 @@ impl Instance {
         self.store.data().meter.worn()
     }
 
+    /// From now on a call that takes long can be looked at there while it does.
+    pub fn show_long(&mut self, long: LongCall) {
+        self.store.data_mut().long = Some(long);
+    }
+
     /// The handler it was opened from.
     #[must_use]
     pub fn handler(&self) -> &Handler {
@@ -106,11 +112,16 @@ impl Instance {
             log: LogQuota::default(),
             metrics: Handles::new(Arc::clone(&inner.metrics)),
             call: Call::default(),
+            long: None,
         };
         let mut store = Store::new(&inner.host.engine, ctx);
         store.limiter(|ctx| &mut ctx.meter);
         store.set_hostcall_fuel(limits.effective_host_call_bytes());
         store.set_max_component_handles(HANDLES);
+        store.epoch_deadline_callback(|mut store| match store.data_mut().go_on() {
+            0 => Err(Trap::Interrupt.into()),
+            ticks => Ok(UpdateDeadline::Continue(ticks)),
+        });
         store.set_epoch_deadline(ticks(limits.open_timeout));
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         store.data_mut().begin(Arc::default(), now_ms, end_ms(now_ms, limits.open_timeout));
@@ -136,7 +147,9 @@ impl Instance {
     fn run(&mut self, batch: &Arc<Vec<Delivery>>, now_ms: i64, deadline: Duration) -> Result<Answer, CallFailure> {
         let mut messages = relend(std::mem::take(&mut self.messages));
         messages.extend(batch.iter().map(message));
-        self.store.set_epoch_deadline(ticks(deadline));
+        let (all, first) = (ticks(deadline), ticks(LONG));
+        self.store.set_epoch_deadline(all.min(first));
+        self.store.data_mut().call.ticks_left = all.saturating_sub(first);
         self.store.data_mut().begin(Arc::clone(batch), now_ms, end_ms(now_ms, deadline));
         let outcomes = self.guest.call_process(&mut self.store, &messages);
         self.messages = relend(messages);

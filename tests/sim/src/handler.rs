@@ -19,6 +19,8 @@ pub(crate) struct Call {
     pub(crate) took_us: u64,
     /// What comes of it.
     pub(crate) answer: Answer,
+    /// It is a breaker's probe.
+    pub(crate) probes: bool,
     slots: Vec<(Ticket, Rc<Rec>)>,
     /// Its state, where handlers have any.
     state: Option<Running>,
@@ -108,7 +110,7 @@ pub(crate) fn call(
     };
     let took_us = lasts_ms * 1_000 + env.rng.within(20, 900);
     let slots = slots.into_iter().map(|(ticket, rec, _)| (ticket, rec)).collect();
-    Call { ends_ms: now_ms + lasts_ms, took_us, answer, slots, state: None, touches: Vec::new() }
+    Call { ends_ms: now_ms + lasts_ms, took_us, answer, probes: false, slots, state: None, touches: Vec::new() }
 }
 
 fn outcome(rec: &Rec, attempt: u32, calls: u32) -> Outcome {
@@ -142,7 +144,10 @@ pub(crate) fn tell_oracle(call: &Call, mail: &Mail, env: &mut Env) {
                     broken.insert(lane);
                 }
                 let run = mail.run(ticket.partition, ticket.epoch);
-                env.oracle.answered(run, rec, outcome, now);
+                env.oracle.answered(run, rec, outcome, call.probes, now);
+                if !call.probes && matches!(outcome, Outcome::Retry { .. }) {
+                    env.oracle.lane_failed(mail.process, ticket, now);
+                }
                 if let Some(touch) = call.touches.get(slot).and_then(Option::as_ref) {
                     let (stands, latest_wall_ms) =
                         (matches!(outcome, Outcome::Done | Outcome::Skip), env.latest_wall());
@@ -153,7 +158,10 @@ pub(crate) fn tell_oracle(call: &Call, mail: &Mail, env: &mut Env) {
         Answer::Outcomes(_) | Answer::Failed { .. } => {
             let timeout = matches!(call.answer, Answer::Failed { timeout: true });
             if let [(ticket, rec)] = &call.slots[..] {
-                env.oracle.failed_alone(mail.run(ticket.partition, ticket.epoch), rec, timeout, now);
+                env.oracle.failed_alone(mail.run(ticket.partition, ticket.epoch), rec, timeout, call.probes, now);
+                if !call.probes {
+                    env.oracle.lane_failed(mail.process, ticket, now);
+                }
             }
         }
     }

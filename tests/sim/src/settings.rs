@@ -7,7 +7,7 @@ use keyrail_engine::intake::From;
 use keyrail_engine::pipeline::Timing;
 use keyrail_engine::planted::Bug;
 use keyrail_engine::policy::{
-    Absent, Batch, Commit, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Scope, Spent,
+    Absent, Batch, Breaker, Commit, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Scope, Spent,
 };
 
 /// Pairs of action and fault of one seed that come from the walk through all of them.
@@ -133,6 +133,16 @@ impl Settings {
         if guarantee == Guarantee::ExactlyOnce && seed / 2 % 3 != 2 {
             policy.retry.in_place_ms = Some([0, 20, 100, 300][(seed / 6 % 4) as usize]);
             policy.retry.in_place_most = [1, 4, 1_000][(seed / 14 % 3) as usize];
+        }
+        if seed / 2 % 7 < 3 {
+            policy.breaker = Some(Breaker {
+                failures: [0.4, 0.6][(seed / 28 % 2) as usize],
+                window_ms: 600,
+                pause_ms: [50, 100, 200][(seed / 42 % 3) as usize],
+                least_lanes: [3, 5][(seed / 14 % 2) as usize],
+            });
+            // Where all that is left never succeeds, this is what ends it.
+            policy.retry.max_age_ms = policy.retry.max_age_ms.min(3_000);
         }
         // A quarter has keys that several inputs share.
         let mut partitions = Self::quiet().partitions;

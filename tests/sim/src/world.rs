@@ -18,6 +18,10 @@ use std::collections::BTreeSet;
 const PROGRESS_MS: u64 = 6_000 + 10_000 + 20_000;
 /// Messages in flight that nobody works on for so long are forgotten.
 const IDLE_MS: u64 = 30_000;
+/// A breaker is open for so long at most when nothing harms the group, and for so many pauses more: where all that is left never
+/// succeeds, each message waits for one when it is too old.
+const OPEN_MS: u64 = 10_000;
+const OPEN_PAUSES: u64 = 100;
 /// How long the world goes on after all is done, so that what is late arrives.
 const AFTERGLOW_MS: u64 = 12_000;
 /// No seed needs more steps.
@@ -345,6 +349,7 @@ impl World {
         }
         self.next_watch_ms = self.env.now_ms + 500;
         self.watch_idle();
+        self.watch_breakers();
         let calm_since = self.calm_since_ms();
         // With hardly any room, partitions wait for each other's slow messages.
         let limit_ms = if self.env.settings.budget_bytes < 100_000 { 4 * PROGRESS_MS } else { PROGRESS_MS };
@@ -384,6 +389,21 @@ impl World {
         }
     }
 
+    /// A breaker does not stay open when nothing harms the group.
+    fn watch_breakers(&mut self) {
+        let breaker = self.env.settings.policy.breaker.as_ref();
+        let (Some(calm_ms), Some(breaker)) = (self.calm_since_ms(), breaker) else { return };
+        let most_ms = OPEN_MS + OPEN_PAUSES * breaker.pause_ms;
+        for worker in &self.workers {
+            let Some(since_ms) = worker.open_since_ms() else { continue };
+            let open_ms = self.env.now_ms.saturating_sub(since_ms.max(calm_ms));
+            if open_ms > most_ms {
+                let what = format!("it has been open for {open_ms} ms without a fault");
+                self.env.oracle.violated(name::BREAKER, None, what);
+            }
+        }
+    }
+
     /// Since when nothing harms the group.
     fn calm_since_ms(&self) -> Option<u64> {
         let faulty = self.unarmed > 0 || !self.env.armed.is_empty() || self.bystanders > 0;
@@ -413,6 +433,9 @@ impl World {
     /// All is done: nothing may be left over.
     pub fn end(&mut self) {
         for (number, worker) in self.workers.iter().enumerate() {
+            if worker.open_since_ms().is_some() {
+                self.env.oracle.violated(name::BREAKER, None, format!("worker {number}: it is open at the end"));
+            }
             if let Some(what) = worker.leftovers() {
                 self.env.oracle.violated(name::BOUNDS, None, format!("worker {number}: {what}"));
             }

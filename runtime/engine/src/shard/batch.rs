@@ -2,6 +2,7 @@
 
 use super::lanes::{Item, Phase, Place};
 use super::parked::{Arrival, Parking};
+use super::watch::Leave;
 use super::{Settled, Shard, Slot};
 use crate::dedup::Past;
 use crate::message::{Failure, Fate, MessageId, Now, Partition, Reason, Ticket};
@@ -77,12 +78,27 @@ impl<M> Shard<M> {
         if !self.running.is_empty() {
             return Next::Wait(None);
         }
+        let leave = self.leave(now);
+        if leave == Leave::None {
+            // Until the breaker orders something.
+            return Next::Wait(None);
+        }
         self.wake_due(now);
         self.wake_parked(now, parked);
-        if !self.is_worth_a_call(now) {
-            return Next::Wait(self.next_wake());
+        match leave {
+            Leave::One { fresh } => {
+                if !fresh || self.prefer_fresh() {
+                    self.fill(1, now, (past, parked), settled);
+                }
+                self.begin_probe();
+            }
+            Leave::All | Leave::None => {
+                if !self.is_worth_a_call(now) {
+                    return Next::Wait(self.next_wake());
+                }
+                self.fill(self.max_messages() as usize, now, (past, parked), settled);
+            }
         }
-        self.fill(now, past, parked, settled);
         self.fresh_messages = 0;
         self.fresh_bytes = 0;
         // A burst's memory goes back once it is over.
@@ -92,7 +108,7 @@ impl<M> Shard<M> {
         // What is left over has waited already.
         self.ready_since_ms = if self.ready.is_empty() { None } else { Some(0) };
         if self.running.is_empty() {
-            return Next::Wait(self.next_wake());
+            return Next::Wait(if leave == Leave::All { self.next_wake() } else { None });
         }
         let messages = self.running.len() as u32;
         let deadline_ms = self.policy.timeout_ms.saturating_mul(u64::from(messages)).min(self.policy.batch.max_time_ms);
@@ -138,7 +154,7 @@ impl<M> Shard<M> {
         let linger = self.ready_since_ms.map(|since| since.saturating_add(self.policy.batch.max_wait_ms));
         let retry = self.due.first().map(|(due, _)| *due);
         let parked = self.parking.as_ref().map(Parking::next_look_ms);
-        [linger, retry, parked].into_iter().flatten().min()
+        [linger, retry, parked, self.next_tally_ms()].into_iter().flatten().min()
     }
 
     /// As many messages as fit into the time a call is meant to last.
@@ -150,8 +166,13 @@ impl<M> Shard<M> {
         }
     }
 
-    fn fill(&mut self, now: Now, past: &dyn Past, parked: &dyn Parked<M>, settled: &mut Vec<Settled<M>>) {
-        let most = self.max_messages() as usize;
+    fn fill(
+        &mut self,
+        most: usize,
+        now: Now,
+        (past, parked): (&dyn Past, &dyn Parked<M>),
+        settled: &mut Vec<Settled<M>>,
+    ) {
         let mut bytes = 0;
         let mut again = VecDeque::new();
         while let Some(id) = self.ready.pop_front().or_else(|| again.pop_front()) {

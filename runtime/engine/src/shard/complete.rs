@@ -2,7 +2,9 @@
 
 use super::lanes::{Lane, Phase, Place};
 use super::parked::Parking;
+use super::watch::{self, Ran};
 use super::{Shard, Slot};
+use crate::breaker::Probed;
 use crate::message::{Failure, Fate, Now, Reason, Ticket};
 use crate::parking::HELD;
 use crate::planted::Bug;
@@ -112,6 +114,7 @@ impl<M> Shard<M> {
             let failure = Failure { code: "wrong-count".into(), detail };
             return self.fail(CallFailure { timeout: false, failure }, now, settled);
         }
+        let spared = self.end_probe(watch::probed(&outcomes));
         self.learn_cost(took_us);
         self.parking.as_mut().map(Parking::look_if_full);
         if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done | Outcome::Skip)) {
@@ -120,12 +123,13 @@ impl<M> Shard<M> {
         }
         let slots = core::mem::take(&mut self.running);
         let verdicts = self.judge(&slots, outcomes);
-        self.carry_out(slots, verdicts, now, settled)
+        self.carry_out(slots, verdicts, spared, now, settled)
     }
 
     /// The call failed as a whole. With several messages each is replayed alone, first of all; a single one is the
     /// culprit.
     pub fn fail(&mut self, call: CallFailure, now: Now, settled: &mut Vec<Settled<M>>) -> Report {
+        let spared = self.end_probe(Probed::Failed);
         self.staged = Staged::default();
         self.parking.as_mut().map(Parking::look_if_full);
         let slots = core::mem::take(&mut self.running);
@@ -142,11 +146,12 @@ impl<M> Shard<M> {
             finally: self.policy.has(Bug::CondemnBatch),
             alone: true,
         });
-        self.carry_out(slots, verdicts, now, settled)
+        self.carry_out(slots, verdicts, spared, now, settled)
     }
 
     /// The batch could not be called at all: it goes back as it was.
     pub fn put_off(&mut self) {
+        self.end_probe(Probed::Nothing);
         self.staged = Staged::default();
         let slots = core::mem::take(&mut self.running);
         self.back_to_lanes(slots);
@@ -194,6 +199,7 @@ impl<M> Shard<M> {
     }
 
     fn stand(&mut self, slot: Slot<M>, fate: Fate, index: usize, now: Now) -> Settled<M> {
+        self.note_run(&slot.item.ticket, Ran::Well, now);
         // Of an assignment that is over nothing will be published: it is not done.
         if self.seen.is_some() && self.lane_of(&slot).is_some() {
             self.mark_seen(&slot.item.ticket, now);
@@ -218,6 +224,7 @@ impl<M> Shard<M> {
         &mut self,
         slots: Vec<Slot<M>>,
         verdicts: Vec<Verdict>,
+        spared: bool,
         now: Now,
         settled: &mut Vec<Settled<M>>,
     ) -> Report {
@@ -237,9 +244,11 @@ impl<M> Shard<M> {
                 }
                 Verdict::Fails { reason, failure, delay_ms, outage, finally, alone } => {
                     let mut slot = slot;
+                    self.note_failed_run(&slot.item.ticket, ran(reason, finally), &failure, now);
                     slot.item.trouble.get_or_insert_default().failure = failure;
                     slot.item.alone = alone;
-                    let due = self.note_failure(&mut slot, reason, delay_ms, outage, finally, now);
+                    let cost = Cost::of(outage, spared && !finally);
+                    let due = self.note_failure(&mut slot, reason, delay_ms, cost, finally, now);
                     match due {
                         retry::Next::At(due) if !slot.item.stays && self.is_parked_until(due, now) => {
                             report.retried += 1;
@@ -306,13 +315,18 @@ impl<M> Shard<M> {
         slot: &mut Slot<M>,
         reason: Reason,
         delay_ms: Option<u64>,
-        outage: bool,
+        cost: Cost,
         finally: bool,
         now: Now,
     ) -> retry::Next {
         let history = &mut slot.item.trouble.get_or_insert_default().history;
-        history.attempts += u32::from(!outage || self.policy.has(Bug::OutageCosts));
-        history.failures = history.failures.saturating_add(1);
+        let costs = cost == Cost::Attempt || cost == Cost::Nothing && self.policy.has(Bug::OutageCosts);
+        history.attempts += u32::from(costs);
+        history.failures = match cost {
+            // The breaker's pause is its wait: the next one must not grow by how long the outage lasts.
+            Cost::Probe => history.failures.max(1),
+            Cost::Attempt | Cost::Nothing => history.failures.saturating_add(1),
+        };
         history.first_failed_ms.get_or_insert(now.wall_ms);
         if finally {
             return retry::Next::Spent(reason);
@@ -397,6 +411,35 @@ impl<M> Shard<M> {
     fn learn_cost(&mut self, took_us: u64) {
         let Some(each) = took_us.checked_div(self.running.len() as u64) else { return };
         self.cost_us = if self.cost_us == 0 { each } else { (self.cost_us * 3 + each) / 4 };
+    }
+}
+
+/// What a failure costs its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cost {
+    Attempt,
+    /// The handler said that a service is down.
+    Nothing,
+    /// It was a breaker's probe.
+    Probe,
+}
+
+impl Cost {
+    const fn of(outage: bool, spared: bool) -> Self {
+        match (outage, spared) {
+            (_, true) => Self::Probe,
+            (true, false) => Self::Nothing,
+            (false, false) => Self::Attempt,
+        }
+    }
+}
+
+/// What it says of a service. What the handler rejects it has understood.
+const fn ran(reason: Reason, finally: bool) -> Ran {
+    match reason {
+        _ if finally => Ran::Well,
+        Reason::Timeout => Ran::TimedOut,
+        _ => Ran::Failed,
     }
 }
 

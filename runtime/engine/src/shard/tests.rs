@@ -20,6 +20,8 @@
 //! | `release MESSAGE`, `drop MESSAGE`, `redrive MESSAGE` | a command to it: its fate, or why not |
 //! | `at MS`, `wall MS` | sets the clocks; `at` moves both |
 //! | `load` | lanes, waiting, letters, ids |
+//! | `order open`, `order close NUMBER`, `order probe NUMBER [fresh]` | the breaker's |
+//! | `news` | what it is to hear: `tally SINCE FAILED/TRIED [CODE]`, `probe NUMBER WHAT` |
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panic")]
 
@@ -33,6 +35,7 @@ mod repeats;
 mod state;
 mod together;
 mod told;
+mod watch;
 
 use super::*;
 use crate::dedup::{NoPast, Past};
@@ -125,6 +128,8 @@ impl Rig {
             "put" => return self.put(&words),
             "next" => return self.next(),
             "load" => return self.load(),
+            "order" => return self.order(&words),
+            "news" => return self.news(),
             "at" => self.set_clock(words[0].parse().unwrap()),
             "wall" => return self.quietly(|r| r.now.wall_ms = words[0].parse().unwrap()),
             "took" => return self.quietly(|r| r.took_us = words[0].parse().unwrap()),

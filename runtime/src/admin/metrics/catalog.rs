@@ -74,6 +74,7 @@ catalog! {
     Lag Gauge "keyrail_partition_lag_records" "Log end minus committed offset";
     Unsettled Gauge "keyrail_partition_unsettled_messages" "Messages received from the partition and not yet settled";
     OldestUnsettled Gauge "keyrail_partition_oldest_unsettled_age_seconds" "How long the oldest unsettled message is here";
+    SlowMessage Gauge "keyrail_partition_slow_message_age_seconds" "How long a message that runs has held up what its partition commits";
     MetadataBytes Gauge "keyrail_partition_commit_metadata_bytes" "Size of the last commit's metadata; the broker allows 4096";
     Blocked Gauge "keyrail_partition_blocked" "1 while the partition can't go on, with the reason";
     Produced Counter "keyrail_records_produced_total" "Records that the broker acknowledged, by what they are";
@@ -104,6 +105,9 @@ catalog! {
     RestoreBytes Counter "keyrail_restore_bytes_total" "Their bytes";
     RestoreEntries Counter "keyrail_restore_entries_total" "Message ids, changes of state and parked messages in them";
     RestoreSeconds Counter "keyrail_restore_seconds_total" "Time spent reading them";
+    BreakerState Gauge "keyrail_breaker_state" "How the breaker stands: 0 closed, 1 trying single messages, 2 open";
+    BreakerOpened Counter "keyrail_breaker_opened_total" "Times that the breaker opened";
+    BreakerProbes Counter "keyrail_breaker_probes_total" "Messages tried while it was open, by result";
     Rollouts Counter "keyrail_rollouts_total" "Changes of a pipeline's files, by what became of them";
     InstancesOpened Counter "keyrail_handler_instances_opened_total" "Instances of the handler opened";
     InstancesClosed Counter "keyrail_handler_instances_closed_total" "Instances of the handler closed, by reason";

@@ -76,6 +76,14 @@ labels! {
         Parked = "parked",
     }
 
+    /// What came of a message that was tried while the breaker was open.
+    Probe {
+        /// It succeeded, or the handler said that it never will.
+        Stood = "stood",
+        /// It failed.
+        Failed = "failed",
+    }
+
     /// Why a message became a dead letter: the same words as in the header `keyrail-reason`.
     DeadLetterReason {
         /// All its attempts failed.

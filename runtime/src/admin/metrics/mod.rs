@@ -16,7 +16,7 @@ mod value;
 pub use extra::{ExtraMetrics, Sample, SampleValue};
 pub use labels::{
     BlockReason, ClosedReason, CommandResult, CommitResult, CounterBy, DeadLetterReason, Failure, Fate,
-    ForgottenReason, Label, PauseReason, Produced, Rebalance, RefusedReason, Rollout,
+    ForgottenReason, Label, PauseReason, Probe, Produced, Rebalance, RefusedReason, Rollout,
 };
 pub use page::Format;
 pub use partitions::{PartitionTable, PartitionValues};
@@ -184,6 +184,12 @@ pub struct PipelineMetrics {
     pub unparked: Counter,
     /// Commands from outside.
     pub commands: CounterBy<CommandResult>,
+    /// How the breaker stands: 0 closed, 1 trying, 2 open; the committer thread owns it.
+    pub breaker_state: Gauge,
+    /// Times that it opened.
+    pub breaker_opened: Counter,
+    /// Messages tried while it was.
+    pub breaker_probes: CounterBy<Probe>,
     /// Offsets of internal topics still to be read; the restoring thread owns it.
     pub restore_remaining: Gauge,
     /// Records read from internal topics.
@@ -249,6 +255,9 @@ impl PipelineMetrics {
             parked: Counter::default(),
             unparked: Counter::default(),
             commands: CounterBy::default(),
+            breaker_state: Gauge::default(),
+            breaker_opened: Counter::default(),
+            breaker_probes: CounterBy::default(),
             restore_remaining: Gauge::default(),
             restore_records: Counter::default(),
             restore_bytes: Counter::default(),
@@ -321,6 +330,8 @@ impl PipelineMetrics {
             (Id::ParkedLanes, self.parked_lanes.get()),
             (Id::Parked, self.parked.get()),
             (Id::Unparked, self.unparked.get()),
+            (Id::BreakerState, self.breaker_state.get()),
+            (Id::BreakerOpened, self.breaker_opened.get()),
             (Id::RestoreRemaining, self.restore_remaining.get()),
             (Id::RestoreRecords, self.restore_records.get()),
             (Id::RestoreBytes, self.restore_bytes.get()),
@@ -342,6 +353,7 @@ impl PipelineMetrics {
         self.put_by(page, Id::Commits, "result", &self.commits);
         self.put_by(page, Id::Produced, "kind", &self.produced);
         self.put_by(page, Id::Refused, "reason", &self.refused);
+        self.put_by(page, Id::BreakerProbes, "result", &self.breaker_probes);
         self.put_by(page, Id::Rollouts, "result", &self.rollouts);
         self.put_by(page, Id::DedupForgotten, "reason", &self.dedup_forgotten);
         self.put_by(page, Id::InstancesClosed, "reason", &self.instances_closed);

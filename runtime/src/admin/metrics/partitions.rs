@@ -26,6 +26,8 @@ pub struct PartitionValues {
     pub paused: Option<PauseReason>,
     /// Why it can't go on; `None` while it can.
     pub blocked: Option<BlockReason>,
+    /// The message that runs for long and holds its commits up: offset and key, as they are shown.
+    pub slow: Option<(i64, String)>,
 }
 
 /// The assigned partitions of one pipeline.
@@ -93,6 +95,12 @@ impl PartitionValues {
         page.put(Id::Unsettled, labels, self.unsettled);
         let age_ms = self.oldest_unsettled_ms.map_or(0, |since| now_ms.saturating_sub(since));
         page.put_real(Id::OldestUnsettled, labels, age_ms as f64 / 1e3);
+        if let Some((at, key)) = &self.slow {
+            let [pipeline, topic, partition] = *labels;
+            let at = at.to_string();
+            let labels = [pipeline, topic, partition, ("offset", at.as_str()), ("key", key.as_str())];
+            page.put_real(Id::SlowMessage, &labels, age_ms as f64 / 1e3);
+        }
         page.put(Id::MetadataBytes, labels, self.commit_metadata_bytes);
         if let Some(reason) = self.blocked {
             let [pipeline, topic, partition] = *labels;

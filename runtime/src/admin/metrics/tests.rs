@@ -27,6 +27,7 @@ fn full() -> Metrics {
             commit_metadata_bytes: 12,
             paused: Some(PauseReason::Blocked),
             blocked: Some(BlockReason::DeadLetter),
+            slow: Some((40, "a \"key\"".to_owned())),
         };
     });
     metrics

@@ -154,7 +154,28 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         "which headers tell the origin: `keyrail-*` as text, or Spring's `kafka_dlt-*` with binary numbers",
     ),
     later("dead-letter.record", "dead letters carry the whole record; remove it"),
-    later("breaker", "a service that is down is met by retry.backoff for now; remove it"),
+    section(
+        "breaker",
+        "a service that is down: while failures are broad the messages wait, so that the outage costs no attempts",
+    ),
+    number(
+        "breaker.failures",
+        0.5,
+        0.0,
+        1.0,
+        "it opens when so great a share of the order keys that ran over `window` failed when they ran last, of at least ten that \
+         failed; `0` turns it off. While it is open neither new nor due messages run, but for single ones that show whether the \
+         service is back: these cost no attempt",
+    ),
+    duration(
+        "breaker.window",
+        15 * SECOND,
+        SECOND,
+        HOUR,
+        "what it looks back on. The share must hold for a tenth of it. A run that was out of time counts for ten `limits.timeout`, if \
+         that is longer",
+    ),
+    duration("breaker.pause", 30 * SECOND, 100, HOUR, "how long it is open before a message is tried; a failure opens it for as long again"),
     section("limits", "what a message and an instance may use"),
     duration("limits.timeout", 5 * SECOND, 1, HOUR, "one message's run").also("at most `batch.max-time`"),
     size("limits.memory", 64 * MIB, 64 * KIB, 4 * GIB, "linear memory of one instance"),

@@ -9,6 +9,7 @@
 //! | `done`, `skip` | that outcome |
 //! | `retry` | a retry, each time; code `scripted` |
 //! | `fail-times:N` | a retry while the attempt is at most N, then done |
+//! | `retry-until:MS` | a retry until the clock shows MS since the epoch, then done |
 //! | `delay:MS` | a retry after MS on the first attempt, then done |
 //! | `outage` | a retry that blames an outage, each time; code `scripted` |
 //! | `outage-until:MS` | the same until the clock shows MS since the epoch, then done |
@@ -46,6 +47,7 @@ enum Command {
     Delay(u64),
     Outage,
     OutageUntil(i64),
+    RetryUntil(i64),
     DeadLetter,
     Trap,
     TrapTimes(u32),
@@ -69,6 +71,7 @@ impl Command {
             ("delay", Some(ms)) => Command::Delay(ms.parse().ok()?),
             ("outage", None) => Command::Outage,
             ("outage-until", Some(ms)) => Command::OutageUntil(ms.parse().ok()?),
+            ("retry-until", Some(ms)) => Command::RetryUntil(ms.parse().ok()?),
             ("dead-letter", None) => Command::DeadLetter,
             ("trap", None) => Command::Trap,
             ("trap-times", Some(times)) => Command::TrapTimes(times.parse().ok()?),
@@ -107,10 +110,15 @@ fn run(command: Command, id: &str, attempt: u32, ctx: &Context) -> Outcome {
         Command::Delay(ms) if attempt == 1 => return Err(failed().after(Duration::from_millis(ms))),
         Command::Outage => return Err(failed().outage()),
         Command::OutageUntil(ms) if ctx.now_ms() < ms => return Err(failed().outage()),
+        Command::RetryUntil(ms) if ctx.now_ms() < ms => return Err(failed()),
         Command::DeadLetter => return Err(dead_letter("scripted", format_args!("{id}, attempt {attempt}"))),
         Command::Trap => trap(id),
         Command::TrapTimes(times) if attempt <= times => trap(id),
-        Command::FailTimes(_) | Command::Delay(_) | Command::OutageUntil(_) | Command::TrapTimes(_) => {}
+        Command::FailTimes(_)
+        | Command::Delay(_)
+        | Command::OutageUntil(_)
+        | Command::RetryUntil(_)
+        | Command::TrapTimes(_) => {}
         Command::Loop => loop {
             black_box(());
         },

@@ -2,10 +2,11 @@
 
 use crate::client::{Rec, committed, leader, read_all, send_all};
 use crate::feed::{Chance, Feed, plan};
-use crate::stage::{Setup, Stage, own_broker};
+use crate::stage::{Setup, Stage, broker, own_broker};
 use crate::worker::Worker;
 use keyrail_kafka_tests::{Kafka, Options};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const RETRY: &str = "[retry]\nbackoff = { first = \"50ms\" }";
@@ -105,6 +106,69 @@ fn brokers_that_are_away_for_a_minute_are_told_and_waited_for() {
     let (outputs, letters) = account.judge(&stage);
     outputs.must_hold(2000);
     letters.must_hold(20);
+}
+
+#[test]
+fn a_service_that_is_down_costs_no_attempts_and_the_breaker_closes_by_itself() {
+    let test = "a_service_that_is_down_costs_no_attempts_and_the_breaker_closes_by_itself";
+    let Some(kafka) = broker(test) else { return };
+    let tables = "[retry]\nattempts = 4\nbackoff = { first = \"300ms\", factor = 1.5, jitter = 0.0 }\n\
+                  [breaker]\nwindow = \"1s\"\npause = \"2s\"";
+    let stage = Stage::new(test, kafka, &Setup { tables, ..Setup::default() });
+    let mut all: Vec<Worker> = (0..2).map(|n| Worker::start(&stage, n)).collect();
+    all.iter().for_each(|w| w.wait_metric("keyrail_partitions_assigned", &[], |n| n == 3.0));
+    let back_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() + 15_000;
+    let command = format!("retry-until:{back_ms}");
+    let records: Vec<Rec> =
+        (0..2_000).map(|n| Rec::script(&format!("k{}", n % 1_000), &command, &format!("k{}-{n}", n % 1_000))).collect();
+    send_all(kafka, &stage.input, &records);
+    for worker in &all {
+        worker.wait_metric("keyrail_breaker_state", &[], |state| state > 0.0);
+        assert!(worker.log().contains("the breaker is open"), "{}", worker.tail());
+        // No other process would do better.
+        worker.wait_ready();
+    }
+    stage.say("both breakers are open");
+    stage.wait_settled(&all.iter().collect::<Vec<_>>(), 1, LIMIT);
+    for worker in &mut all {
+        worker.wait_metric("keyrail_breaker_state", &[], |state| state == 0.0);
+        worker.wait_metric("keyrail_breaker_opened_total", &[], |opened| opened == 1.0);
+        worker.wait_metric("keyrail_breaker_probes_total", &["result=\"stood\""], |stood| stood == 3.0);
+        assert!(worker.log().contains("the breaker is closed"), "{}", worker.tail());
+        worker.stop(Duration::from_secs(20));
+    }
+    assert_eq!(read_all(kafka, &stage.letters).len(), 0);
+    let outputs = read_all(kafka, &stage.output);
+    assert_eq!(outputs.len(), 2_000, "each once");
+    let mut last = BTreeMap::new();
+    for output in &outputs {
+        let number: u32 = output.text().rsplit('-').next().unwrap().parse().unwrap();
+        assert!(last.insert(output.key.clone(), number) < Some(number), "{output:?} came too early");
+        assert!(output.told("attempt").parse::<u32>().unwrap() <= 3, "{output:?}");
+    }
+}
+
+#[test]
+fn a_slow_message_that_holds_its_partition_is_named() {
+    let test = "a_slow_message_that_holds_its_partition_is_named";
+    let Some(kafka) = broker(test) else { return };
+    let tables = "[limits]\ntimeout = \"17s\"\n[batch]\nmax-time = \"17s\"\n[retry]\nattempts = 1";
+    let stage = Stage::new(test, kafka, &Setup { tables, partitions: 1, ..Setup::default() });
+    send_all(kafka, &stage.input, &[Rec::script("snail", "loop", "slow"), Rec::script("k", "done", "m")]);
+    let mut worker = Worker::start(&stage, 0);
+    let labels = ["offset=\"0\"", "key=\"snail\"", "partition=\"0\""];
+    worker.wait_metric("keyrail_partition_slow_message_age_seconds", &labels, |age| age >= 10.0);
+    let log = worker.log();
+    let line = log.lines().find(|line| line.contains("a slow message holds up"));
+    assert!(line.is_some_and(|line| line.contains("snail") && line.contains("\"offset\":0")), "{}", worker.tail());
+    stage.wait_settled(&[&worker], 1, LIMIT);
+    let until = Instant::now() + LIMIT;
+    while !worker.log().contains("does not hold its partition up any more") {
+        assert!(Instant::now() < until, "{}", worker.tail());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(worker.log().matches("a slow message holds up").count(), 1, "told once");
+    worker.stop(Duration::from_secs(20));
 }
 
 /// The broker that coordinates a group, of a cluster with four partitions of groups' offsets.

@@ -206,13 +206,13 @@ impl Oracle {
     }
 
     /// The handler answered for a message, in a batch that stands as a whole.
-    pub fn answered(&mut self, run: RunId, rec: &Rec, outcome: &Outcome, now: Now) {
+    pub fn answered(&mut self, run: RunId, rec: &Rec, outcome: &Outcome, probe: bool, now: Now) {
         let local = self.local(run, rec.offset);
         match outcome {
             Outcome::Done => local.done = true,
             Outcome::Skip => local.skipped = true,
             Outcome::Retry { delay_ms, outage, .. } => {
-                local.attempts += u32::from(!outage);
+                local.attempts += u32::from(!outage && !probe);
                 local.first_failed_ms.get_or_insert(now.wall_ms);
                 local.not_before_ms = now.steady_ms + delay_ms.unwrap_or(0);
             }
@@ -226,9 +226,9 @@ impl Oracle {
     }
 
     /// A call of one message failed as a whole.
-    pub fn failed_alone(&mut self, run: RunId, rec: &Rec, timeout: bool, now: Now) {
+    pub fn failed_alone(&mut self, run: RunId, rec: &Rec, timeout: bool, probe: bool, now: Now) {
         let local = self.local(run, rec.offset);
-        local.attempts += 1;
+        local.attempts += u32::from(!probe);
         local.first_failed_ms.get_or_insert(now.wall_ms);
         if timeout {
             local.timed_out_alone = true;

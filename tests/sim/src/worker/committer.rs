@@ -1,5 +1,6 @@
 //! The committer thread's shell around [`Pipeline`]: produces, commits, releases.
 
+mod breaker;
 mod inbox;
 mod offsets;
 mod parked;
@@ -16,6 +17,7 @@ use crate::settings::Settings;
 use crate::trace::Who;
 use inbox::Inboxes;
 use keyrail_engine::answers::Answers;
+use keyrail_engine::breaker::Breaker;
 use keyrail_engine::handover::Line;
 use keyrail_engine::message::{Epoch, Fate, Partition, Ticket};
 use keyrail_engine::order::shard_of;
@@ -64,6 +66,10 @@ pub(super) struct Committer {
     inboxes: Inboxes,
     /// Records that were sent to be parked, by token.
     parking: BTreeMap<u64, usize>,
+    /// When each shard counted last for the breaker.
+    tallied_ms: Vec<u64>,
+    breaker: Option<Breaker>,
+    open_since_ms: Option<u64>,
     /// The transactional id is another process's: this one ends.
     fenced: bool,
     planted: Option<Bug>,
@@ -90,6 +96,9 @@ impl Committer {
             known: Known::default(),
             inboxes: Inboxes::default(),
             parking: BTreeMap::new(),
+            tallied_ms: vec![0; settings.shards as usize],
+            breaker: Breaker::new(&settings.policy, settings.shards),
+            open_since_ms: None,
             fenced: false,
             planted: settings.policy.planted,
         }
@@ -154,6 +163,7 @@ impl Committer {
             }
             self.read_inboxes(mail, env);
             self.ledger.tick(env.now(), &mut actions);
+            self.tick_breaker(mail, env);
         } else {
             // What a thread waits for comes in any order, but for what is in one line.
             let first = env.rng.below(3);
@@ -290,6 +300,7 @@ impl Committer {
                 }
             }
             ToCommitter::Drained(partition, epoch) => self.ledger.drained(partition, epoch, now, actions),
+            ToCommitter::Breaker(shard, news, at_ms) => self.hear_shard(shard, news, at_ms, mail, env),
         }
     }
 

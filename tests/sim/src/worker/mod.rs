@@ -16,6 +16,7 @@ use crate::record::Payload;
 use committer::Committer;
 use consumer::Consumer;
 use inbox::Inbox;
+use keyrail_engine::breaker::{self, News};
 use keyrail_engine::dedup::Past;
 use keyrail_engine::inbox::{CommandId, Refused};
 use keyrail_engine::intake::Opened;
@@ -79,6 +80,8 @@ pub(crate) enum ToShard {
     Parked(Partition, Epoch, Arc<[parking::Change]>),
     /// Somebody wants something of a message.
     Order(Box<Order>),
+    /// The breaker orders something.
+    Breaker(breaker::Order),
 }
 
 /// The ids that a process knows to be committed.
@@ -132,6 +135,8 @@ pub(crate) enum ToCommitter {
     Obeyed(Box<Obeyed>),
     /// Where the logs of tasks' state end.
     StateEnds(Vec<(Partition, usize)>),
+    /// From a shard, to the breaker, and when that was so.
+    Breaker(usize, News, u64),
 }
 
 /// A command on its way to the shard of its message.
@@ -395,6 +400,12 @@ impl Worker {
             && !self.consumer.is_handing_over()
             && self.shards.iter().all(ShardActor::is_idle);
         if idle { self.committer.idles() } else { None }
+    }
+
+    /// Since when its breaker is open.
+    #[must_use]
+    pub const fn open_since_ms(&self) -> Option<u64> {
+        self.committer.open_since_ms()
     }
 
     /// What is left in it although all work is done.

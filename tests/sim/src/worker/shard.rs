@@ -8,6 +8,7 @@ use crate::invariants::{Whence, name};
 use crate::record::{Payload, Rec, index_of};
 use crate::settings::Settings;
 use crate::trace::Who;
+use keyrail_engine::breaker::{self, News};
 use keyrail_engine::handover::Line;
 use keyrail_engine::inbox::Deed;
 use keyrail_engine::message::{Epoch, Fate, Now, Partition, Ticket};
@@ -50,6 +51,12 @@ pub(super) struct ShardActor {
     planted: Option<Bug>,
     /// Committed while state was lent.
     kept: Vec<(Partition, Arc<[Change]>)>,
+    /// It was told that the breaker is open.
+    open: bool,
+    /// It may run a probe.
+    granted: bool,
+    /// The call under way is one.
+    probing: bool,
 }
 
 impl ShardActor {
@@ -71,6 +78,9 @@ impl ShardActor {
             early: Vec::new(),
             planted: settings.policy.planted,
             kept: Vec::new(),
+            open: false,
+            granted: false,
+            probing: false,
         }
     }
 
@@ -151,6 +161,7 @@ impl ShardActor {
             ToShard::Kept(partition, changes) => self.shard.kept(partition, &changes),
             ToShard::Parked(partition, epoch, changes) => self.shard.parked(partition, epoch, &changes),
             ToShard::Order(order) => self.obey(*order, mail, env),
+            ToShard::Breaker(order) => self.heed(order),
             ToShard::LetterAcknowledged { partition, epoch, offset } => {
                 self.shard.letter_acknowledged(partition, epoch, offset);
                 if let Some(fact) = env.oracle.look(index_of(partition), offset) {
@@ -159,6 +170,39 @@ impl ShardActor {
                 }
             }
         }
+    }
+
+    fn heed(&mut self, order: breaker::Order) {
+        match order {
+            breaker::Order::Close { .. } => (self.open, self.granted) = (false, false),
+            breaker::Order::Open => (self.open, self.granted) = (true, false),
+            breaker::Order::Probe { .. } => self.granted = true,
+        }
+        self.shard.heed(order);
+    }
+
+    /// Tells the breaker what it is to hear.
+    fn tell_breaker(&mut self, env: &Env) {
+        while let Some(news) = self.shard.news(env.now()) {
+            // It had nothing to try.
+            self.granted &= !matches!(news, News::Probed { .. });
+            self.tell(ToCommitter::Breaker(self.number, news, env.now_ms));
+        }
+    }
+
+    /// While the breaker is open nothing but single probes run.
+    fn check_breaker(&mut self, messages: usize, mail: &Mail, env: &mut Env) {
+        self.probing = self.open;
+        if !self.open {
+            return;
+        }
+        if !std::mem::take(&mut self.granted) {
+            env.oracle.violated(name::BREAKER, None, "messages run though the breaker is open".into());
+        }
+        if messages != 1 {
+            env.oracle.violated(name::BREAKER, None, format!("a probe is of {messages} messages"));
+        }
+        env.oracle.probe_begins(mail.process);
     }
 
     fn open(&mut self, partition: Partition, epoch: Epoch, seen_below: i64, settled: &Ranges) {
@@ -231,6 +275,7 @@ impl ShardActor {
             Next::Wait(at) => self.wake_ms = at,
             Next::Run(plan) => self.start_call(plan, mail, env),
         }
+        self.tell_breaker(env);
     }
 
     fn start_call(&mut self, plan: Plan, mail: &mut Mail, env: &mut Env) {
@@ -251,6 +296,7 @@ impl ShardActor {
             return;
         }
         self.check_twins(&slots, env);
+        self.check_breaker(slots.len(), mail, env);
         let mut calls_before = Vec::with_capacity(slots.len());
         for (ticket, rec, attempt) in &slots {
             let at = (rec.partition, rec.offset);
@@ -270,6 +316,7 @@ impl ShardActor {
             calls_before.push(calls);
         }
         let mut call = handler::call(slots, &calls_before, plan, mail.worker, env);
+        call.probes = self.probing;
         if let Some(lent) = self.shard.lend_state() {
             call.begin(lent, &mail.state, env);
         }
@@ -319,6 +366,9 @@ impl ShardActor {
             self.shard.kept(partition, &changes);
         }
         handler::tell_oracle(&call, mail, env);
+        if std::mem::take(&mut self.probing) {
+            env.oracle.probe_ends(mail.process);
+        }
         let (mut settled, now) = (Vec::new(), env.now());
         let report = match call.answer {
             Answer::Outcomes(outcomes) => self.shard.complete(outcomes, call.took_us, now, &mut settled),
@@ -329,6 +379,7 @@ impl ShardActor {
         };
         self.fresh = true;
         self.hand_on(settled, said, mail, env);
+        self.tell_breaker(env);
         if report.retried > 0 && env.reach(mail.worker, Action::RetryWait) {
             return;
         }

@@ -1,0 +1,70 @@
+//! The breaker, beside the ledger: shards tell it, it orders, and what it does is shown.
+
+use super::{Worker, ended};
+use crate::admin::metrics::Probe;
+use crate::pipeline::Trouble;
+use crate::pipeline::link::{Attention, ToShard};
+use keyrail_engine::breaker::{Act, Breaker, News, Phase, Probed};
+use keyrail_engine::message::Now;
+
+impl Worker {
+    pub(super) fn hear_shard(&mut self, shard: usize, news: News, now: Now) -> Result<(), Trouble> {
+        let probes = &self.ledger.metrics.breaker_probes;
+        match &news {
+            News::Probed { probed: Probed::Stood, .. } => probes.add(Probe::Stood, 1),
+            News::Probed { probed: Probed::Failed, .. } => probes.add(Probe::Failed, 1),
+            News::Probed { probed: Probed::Nothing, .. } | News::Tally(_) => {}
+        }
+        self.break_off(|breaker, acts| breaker.hear(shard, news, now, acts))
+    }
+
+    pub(super) fn tick_breaker(&mut self) -> Result<(), Trouble> {
+        let now = self.ledger.clock.now();
+        self.break_off(|breaker, acts| breaker.tick(now, acts))
+    }
+
+    fn break_off(&mut self, decide: impl FnOnce(&mut Breaker, &mut Vec<Act>)) -> Result<(), Trouble> {
+        let Some(breaker) = &mut self.ledger.breaker else { return Ok(()) };
+        let mut acts = Vec::new();
+        decide(breaker, &mut acts);
+        if acts.is_empty() {
+            return Ok(());
+        }
+        let state = match breaker.phase() {
+            Phase::Closed => 0,
+            Phase::Probing => 1,
+            Phase::Open => 2,
+        };
+        self.ledger.metrics.breaker_state.set(state);
+        acts.into_iter().try_for_each(|act| self.carry_out(act))
+    }
+
+    fn carry_out(&mut self, act: Act) -> Result<(), Trouble> {
+        let pipeline = &self.ledger.names.pipeline;
+        match act {
+            Act::Tell(shard, order) => {
+                self.ledger.attention.get(shard).into_iter().for_each(Attention::ask);
+                let line = self.ledger.shards.get_mut(shard);
+                return line.map_or(Ok(()), |line| line.push(ToShard::Breaker(order)).map_err(ended));
+            }
+            Act::Opened { tried, failed, failure } => {
+                self.ledger.metrics.breaker_opened.add(1);
+                let pause_s = self.ledger.breaker.as_ref().map_or(0.0, |breaker| breaker.pause_ms() as f64 / 1e3);
+                tracing::warn!(
+                    pipeline,
+                    failed,
+                    tried,
+                    code = failure.code,
+                    detail = failure.detail,
+                    "most order keys fail, as if a service were down: the breaker is open, and messages wait. One is tried in {pause_s} s"
+                );
+            }
+            Act::Closed { open_ms, probes, few } => {
+                let open_s = open_ms as f64 / 1e3;
+                let why = if few { "too few order keys are left to tell" } else { "messages that were tried succeed" };
+                tracing::info!(pipeline, open_s, probes, "{why}: the breaker is closed, and messages run again");
+            }
+        }
+        Ok(())
+    }
+}
