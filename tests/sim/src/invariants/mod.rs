@@ -15,7 +15,7 @@
 //! | I6, I10 | without transactions, where ids or state are kept: an id is written only when all outputs of its message are, or its dead letter, and its state; a commit covers a message only when its state and its id are written; of an assignment the state of a key is written in the order in which its messages left it, and nothing else but deletions of what has ended; in an assignment a message reads what the one before it left, and the first one what the log held; a message does not run within the window of an id that was written before its assignment began. What one wrote that had lost the partition is put aside, with its key | at each append, call and commit |
 //! | I12 | a commit says that a command is dealt with when a process has obeyed or refused it in that assignment, once; what it changes of what is parked, and its answer, are in the same transaction, and of no other command; what was dealt with stays so; commands of transactions that were not committed are none. What somebody lets run, or sends back, has all its attempts anew; what comes back is parked behind all that was parked of its key, and has one fate more for each time, with its id marked before; what is dropped has no effects, and leaves its id; what is spent is held where the policy says so, until a command; of a key what was parked first leaves first, but for what is dropped | at each command, decision and settling, and at the end |
 //! | I11 | a record, or offsets, of an earlier transaction or of a producer that was replaced are in no later one | at each decision |
-//! | I12 | while a shard knows that its breaker is open it runs nothing but probes, of one message each, one at a time in a process; none costs an attempt (I7). A breaker opens only for as many lanes as its policy says that failed within its window and since it closed last; once faults are over it closes | at each call, as it opens, as time goes on, and at the end |
+//! | I13 | while a shard knows that its breaker is open it runs nothing but probes, of one message each, one at a time in a process; none costs an attempt (I7). A breaker opens only for as many lanes as its policy says that failed within its window and since it closed last; once faults are over it closes | at each call, as it opens, as time goes on, and at the end |
 //!
 //! I1 and I2 are checked as they stand without transactions; with them I3 says more. Two remarks. Outputs of different partitions have no order among each other, as in Kafka. And a lane is a hash, so
 //! the order of a key is checked, never that of a lane.
@@ -98,8 +98,8 @@ pub mod name {
     pub const STATE: &str = "I10 state";
     /// I11.
     pub const ZOMBIES: &str = "I11 zombies";
-    /// I12.
-    pub const BREAKER: &str = "I12 breaker";
+    /// I13.
+    pub const BREAKER: &str = "I13 breaker";
 }
 
 /// How far the outputs of one key in one output partition have come.
