@@ -9,6 +9,7 @@ mod bytes;
 mod client;
 mod commands;
 mod feed;
+mod hands;
 mod identity;
 mod instances;
 mod joined;
