@@ -44,7 +44,7 @@ struct Row {
     until: Until,
 }
 
-const ROWS: [Row; 15] = [
+const ROWS: [Row; 18] = [
     row(
         "kill -9 at random: three workers, two, and by the new group protocol",
         RUN,
