@@ -3,7 +3,8 @@
 //! Each shard counts for itself, in [`Shard`](crate::shard::Shard), how many lanes ran lately and how many of them failed when they
 //! ran last, and tells it now and then as a [`Tally`]. The decision is one for the pipeline, and is made here.
 //!
-//! What counts is lanes and not runs: a message that fails again and again is one lane.
+//! What counts is lanes and not runs: a message that fails again and again is one lane. But where there is a backlog each lane runs
+//! until a message of it fails, and then waits: so of the last runs as large a share must have failed, too.
 
 use crate::message::{Failure, Now};
 use crate::planted::Bug;
@@ -13,6 +14,8 @@ use alloc::vec::Vec;
 
 /// So many parts of the window lie between two tallies of a shard.
 const TALLIES: u64 = 15;
+/// Runs are counted for so many of them: what ran well before a service went down must not hide that for a whole window.
+pub(crate) const RECENT: usize = 5;
 /// The share must hold for this part of the window: what passes by itself before most messages run again is no outage.
 const HOLDS: u64 = 10;
 /// So many probes that stand close it, if fewer have failed meanwhile.
@@ -27,6 +30,10 @@ pub struct Tally {
     pub tried: u32,
     /// Those that failed when they ran last.
     pub failed: u32,
+    /// Runs of the last third of the window.
+    pub runs: u64,
+    /// Those of them that failed.
+    pub failed_runs: u64,
     /// One of the failures, if there is a new one.
     pub failure: Option<Failure>,
 }
@@ -239,7 +246,11 @@ impl Breaker {
         *own = tally;
         let tried: u32 = self.tallies.iter().map(|t| t.tried).sum();
         let failed: u32 = self.tallies.iter().map(|t| t.failed).sum();
-        let share = f64::from(failed) >= self.breaker.failures * f64::from(tried);
+        let [runs, failed_runs] =
+            [|t: &Tally| t.runs, |t: &Tally| t.failed_runs].map(|of| self.tallies.iter().map(of).sum::<u64>());
+        let fails = |failed: f64, all: f64| failed >= self.breaker.failures * all;
+        let by_runs = fails(failed_runs as f64, runs as f64);
+        let share = fails(f64::from(failed), f64::from(tried)) && by_runs;
         if failed < self.breaker.least_lanes || !share {
             *suspected_since_ms = None;
             return;

@@ -84,6 +84,8 @@ struct Rig {
     took_us: u64,
     past: BTreeSet<(Partition, MessageId)>,
     parked: parked::Store,
+    /// Of the last tally: runs that failed, and all.
+    runs: (u64, u64),
 }
 
 impl Past for BTreeSet<(Partition, MessageId)> {
@@ -117,6 +119,7 @@ impl Rig {
             took_us: 0,
             past: BTreeSet::new(),
             parked: parked::Store::default(),
+            runs: (0, 0),
         }
     }
 

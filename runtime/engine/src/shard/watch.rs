@@ -6,7 +6,7 @@
 
 use super::lanes::Phase;
 use super::{Outcome, Shard};
-use crate::breaker::{News, Order, Probed, Tally, tally_ms};
+use crate::breaker::{News, Order, Probed, RECENT, Tally, tally_ms};
 use crate::message::{Failure, Now, Ticket};
 use crate::planted::Bug;
 use crate::policy::Policy;
@@ -47,6 +47,8 @@ pub(super) struct Watch {
     /// So long does a time-out count: as many lanes as it needs must be able to run into theirs, one after the other.
     slow_ms: u64,
     interval_ms: u64,
+    /// Runs, and those that failed, between the last tallies; the present place is the first.
+    runs: [(u64, u64); RECENT],
     /// When the next tally is due, if there is anything to tell.
     next_ms: u64,
     /// Something ran, or the last tally was not empty.
@@ -71,6 +73,7 @@ impl Watch {
             window_ms: breaker.window_ms,
             slow_ms: slow_ms.max(breaker.window_ms),
             interval_ms: tally_ms(breaker),
+            runs: [(0, 0); RECENT],
             next_ms: 0,
             live: false,
             since: 0,
@@ -92,6 +95,8 @@ impl Watch {
             Ran::Failed => (self.window_ms, 1),
             Ran::TimedOut => (self.slow_ms, 1),
         };
+        let [(runs, failed_runs), ..] = &mut self.runs;
+        (*runs, *failed_runs) = (*runs + 1, *failed_runs + failed);
         let task = ticket.task();
         let number = u64::from(task.topic) << 32 | u64::from(task.number.cast_unsigned());
         // The lane is a keyed hash; some of its bits, the same for all, chose the shard.
@@ -113,6 +118,11 @@ impl Watch {
                 *place = 0;
             }
         }
+        for (runs, failed) in &self.runs {
+            (tally.runs, tally.failed_runs) = (tally.runs + runs, tally.failed_runs + failed);
+        }
+        self.runs.rotate_right(1);
+        self.runs[0] = (0, 0);
         tally
     }
 
@@ -120,6 +130,7 @@ impl Watch {
         self.open = open;
         (self.granted, self.failure, self.live) = (None, None, false);
         self.places.fill(0);
+        self.runs = [(0, 0); RECENT];
     }
 }
 

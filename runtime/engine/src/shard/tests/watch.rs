@@ -23,6 +23,7 @@ impl Rig {
                 News::Tally(tally) => {
                     let code = tally.failure.map_or_else(String::new, |failure| format!(" {}", failure.code));
                     write!(text, " tally {} {}/{}{code}", tally.since, tally.failed, tally.tried).unwrap();
+                    self.runs = (tally.failed_runs, tally.runs);
                 }
                 News::Probed { number, probed, lanes } => {
                     write!(text, " probe {number} {probed:?} of {lanes}").unwrap()
@@ -282,4 +283,25 @@ fn parked_messages_stay_where_they_are_while_it_is_open_and_are_probed_one_by_on
          at 6000
          next => run a1x2 in 1000",
     );
+}
+
+#[test]
+fn runs_are_counted_for_a_third_of_the_window() {
+    let mut rig = Rig::new(watched(policy()));
+    let mut told = Vec::new();
+    for tenth in 0..8 {
+        rig.obey(&format!("at {}", tenth * 100));
+        if tenth < 2 {
+            rig.obey("put a1 b2");
+            rig.obey("next");
+            rig.obey(if tenth == 0 { "end done retry" } else { "end done done" });
+        }
+        rig.obey("news");
+        told.push(rig.runs);
+    }
+    // Two, one of which failed, then two more (and one of them is that one again); five tallies hold what ran.
+    assert_eq!(told[0], (1, 2));
+    assert!(told[1].0 == 1 && told[1].1 >= 4, "{told:?}");
+    assert!(told[4].1 >= 4 && told[5].0 == 0, "{told:?}");
+    assert_eq!(told[7], (0, 0), "{told:?}");
 }
