@@ -394,6 +394,10 @@ impl Env {
             let at = (index_of(offset.partition), offset.offset);
             self.note(Who::Broker, if stored { "commit stored" } else { "commit refused" }, Some((at.0, -1)), at.1);
             if stored {
+                // It is Keyrail's again.
+                self.moved.remove(&at.0);
+            }
+            if stored {
                 if self.group.owner(at.0).is_some_and(|owner| owner != request.member) {
                     self.oracle.violated(name::OFFSETS, Some(at), "is committed by one that does not own it".into());
                 }

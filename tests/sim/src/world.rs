@@ -22,6 +22,8 @@ const IDLE_MS: u64 = 30_000;
 /// succeeds, each message waits for one when it is too old.
 const OPEN_MS: u64 = 10_000;
 const OPEN_PAUSES: u64 = 100;
+/// And so many times longer where an operator retries what is spent.
+const OPEN_BY_HAND: u64 = 6;
 /// How long the world goes on after all is done, so that what is late arrives.
 const AFTERGLOW_MS: u64 = 12_000;
 /// No seed needs more steps.
@@ -393,7 +395,9 @@ impl World {
     fn watch_breakers(&mut self) {
         let breaker = self.env.settings.policy.breaker.as_ref();
         let (Some(calm_ms), Some(breaker)) = (self.calm_since_ms(), breaker) else { return };
-        let most_ms = OPEN_MS + OPEN_PAUSES * breaker.pause_ms;
+        // Who lets run by hand what never succeeds gives it all its attempts anew, and a time-out each.
+        let by_hand = if self.env.settings.operator_ms.is_some() { OPEN_BY_HAND } else { 1 };
+        let most_ms = (OPEN_MS + OPEN_PAUSES * breaker.pause_ms) * by_hand;
         for worker in &self.workers {
             let Some(since_ms) = worker.open_since_ms() else { continue };
             let open_ms = self.env.now_ms.saturating_sub(since_ms.max(calm_ms));

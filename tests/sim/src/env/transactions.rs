@@ -183,6 +183,7 @@ impl Env {
         for offset in marked.stored {
             let partition = index_of(offset.partition);
             self.note(Who::Broker, "commit stored", Some((partition, -1)), offset.offset);
+            self.moved.remove(&partition);
             let metadata = Rc::from(offset.metadata.as_str());
             self.group.store(partition, Committed { offset: offset.offset, metadata });
         }

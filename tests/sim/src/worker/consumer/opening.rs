@@ -91,10 +91,6 @@ impl Consumer {
                 if refused { "is refused, and nobody moved it" } else { "starts where nobody of Keyrail's put it" };
             env.oracle.violated(name::STATE, Some((number, opened.start)), what.into());
         }
-        if !refused && !again {
-            // There was nothing that could be applied twice.
-            env.moved.remove(&number);
-        }
         refused
     }
 
