@@ -124,10 +124,11 @@ pub(super) fn redrive(args: &RedriveArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::Fenced);
         }
     }
-    if stop.requested() {
+    let interrupted = stop.requested();
+    if interrupted {
         say("keyrail: interrupted before the end; the same command goes on behind what was sent back");
     }
-    tell(args, &wanted, &source, &plan, Some(&carried))
+    tell(args, &wanted, &source, &plan, Some((&carried, interrupted)))
 }
 
 /// The pipeline to whose lanes letters go back; its inboxes are there.
@@ -225,18 +226,21 @@ fn who() -> String {
     format!("{}@{}", cut(user), cut(host.unwrap_or_else(|| "?".to_owned())))
 }
 
-/// `carried`: it was not only counted.
+/// `carried`: it was not only counted; and whether that was interrupted.
 fn tell(
     args: &RedriveArgs,
     wanted: &Wanted,
     source: &Source,
     plan: &Plan,
-    carried: Option<&Carried>,
+    carried: Option<(&Carried, bool)>,
 ) -> anyhow::Result<Exit> {
+    let interrupted = carried.is_some_and(|(_, interrupted)| interrupted);
+    let carried = carried.map(|(carried, _)| carried);
     let redriven = carried.map_or(0, Carried::done);
     let acted = carried.is_some();
     let seconds = carried.map_or(0.0, Carried::seconds);
-    let ok = plan.too_often == 0 && (!acted || redriven >= plan.letters);
+    // What another redrive has sent back since the count need not be.
+    let ok = plan.too_often == 0 && !interrupted;
     let by = who();
     let from = source.topics.iter().map(|topic| topic.name.as_str()).collect();
     let at = place::utc(place::now_ms());
