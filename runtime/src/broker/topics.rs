@@ -190,11 +190,16 @@ pub fn unfit_state(settings: &[(String, String)]) -> Vec<Unfit> {
 /// What is parked of a message beside itself: what it failed with, and where it was read.
 const ENVELOPE_BYTES: i64 = 64 * 1024;
 
+/// The largest batch of a topic that what fits the input must fit with its envelope. `input_limit`: the input's.
+fn with_envelope(input_limit: Option<i64>) -> i64 {
+    input_limit.unwrap_or(SEEN_LARGEST).saturating_add(ENVELOPE_BYTES).min(i64::from(i32::MAX))
+}
+
 /// The settings of a retry topic, by Kafka's names. `input_limit` is the input's `max.message.bytes`, where known: what fits
 /// the input must fit with its envelope.
 #[must_use]
 pub fn parked_settings(input_limit: Option<i64>) -> Vec<(String, String)> {
-    let limit = input_limit.unwrap_or(SEEN_LARGEST).saturating_add(ENVELOPE_BYTES).min(i64::from(i32::MAX));
+    let limit = with_envelope(input_limit);
     let all = [
         ("cleanup.policy", "compact".to_owned()),
         ("delete.retention.ms", STATE_TOMBSTONES_MS.to_string()),
@@ -227,7 +232,7 @@ const INBOX_RETENTION_MS: i64 = 7 * 24 * 3_600_000;
 /// The settings of an inbox, by Kafka's names: a message that is to run again is in it with its envelope.
 #[must_use]
 pub fn inbox_settings(input_limit: Option<i64>) -> Vec<(String, String)> {
-    let limit = input_limit.unwrap_or(SEEN_LARGEST).saturating_add(ENVELOPE_BYTES).min(i64::from(i32::MAX));
+    let limit = with_envelope(input_limit);
     let all = [
         ("cleanup.policy", "delete".to_owned()),
         ("max.message.bytes", limit.to_string()),

@@ -1,6 +1,6 @@
 //! The client that a command speaks through, by the configuration.
 
-use super::{WrongUse, meant, terminal};
+use super::{WrongUse, lag, meant, terminal};
 use anyhow::Context as _;
 use keyrail::broker::client::{Client, Topic};
 use keyrail::broker::embedded::{self, Embedded};
@@ -51,6 +51,48 @@ pub(super) fn manifests(config: &super::Config) -> anyhow::Result<(Host, Found)>
     let found = find_manifests(&host.plugins_dir, &super::variable)
         .map_err(|faults| super::faulty("the configuration has faults", &faults))?;
     Ok((host, found))
+}
+
+/// One pipeline that an argument names, with the topics that its patterns stand for, and the broker to ask of it.
+pub(super) struct One {
+    pub(super) host: Host,
+    pub(super) pipeline: Pipeline,
+    pub(super) client: Box<dyn Client>,
+    /// All topics that are there.
+    pub(super) all: Vec<Topic>,
+}
+
+impl One {
+    /// `fits` refuses a pipeline by its manifest: wrong use is told before anybody is asked.
+    pub(super) fn open(
+        config: &super::Config,
+        name: &str,
+        fits: impl FnOnce(&Pipeline) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let (host, Found { fit: pipelines, unfit }) = manifests(config)?;
+        if let Some(faults) = unfit.get(name) {
+            anyhow::bail!("the manifest of {name} has faults\n{faults}");
+        }
+        fits(lag::choose(&pipelines, Some(name), &unfit)?.remove(0))?;
+        let mut client = open(&host, false)?;
+        let place = client.place();
+        let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
+        let pipelines = with_topics(pipelines, &all);
+        let pipeline = lag::choose(&pipelines, Some(name), &unfit)?.remove(0).clone();
+        Ok(Self { host, pipeline, client, all })
+    }
+
+    /// After an outage a reader goes on by itself.
+    pub(super) fn comes_back(&self) -> bool {
+        self.host.broker == BrokerKind::Kafka
+    }
+}
+
+/// Refuses inputs that an argument names and the pipeline does not have.
+pub(super) fn check_inputs(pipeline: &Pipeline, named: &[String]) -> Result<(), WrongUse> {
+    let Some(wrong) = named.iter().find(|input| !pipeline.input.contains(input)) else { return Ok(()) };
+    let known = pipeline.input.join(", ");
+    Err(WrongUse(format!("{wrong:?} is no input of {}: they are {known}", pipeline.name)))
 }
 
 /// Tells which pipelines were left out, and why. `all`: no other is there.

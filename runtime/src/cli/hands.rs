@@ -1,10 +1,11 @@
 //! Commands to whoever owns a partition, and the answers: through the inbox, so they work from anywhere, while the pipeline
 //! runs and while its partitions move.
 
-use super::{WrongUse, place, quiet::Quiet};
+use super::topics::largest;
+use super::{WrongUse, broker, place, quiet::Quiet};
 use anyhow::Context as _;
 use keyrail::broker::Produce;
-use keyrail::broker::client::{Client, NewTopic, Reader};
+use keyrail::broker::client::{Client, NewTopic, Reader, Topic};
 use keyrail::broker::topics::Kept;
 use keyrail::config::Pipeline;
 use keyrail::record::{Record, TopicPartition};
@@ -43,13 +44,7 @@ pub(super) fn message_at(written: &str, pipeline: &Pipeline) -> Result<MessageAt
         (None, [only]) => (only.clone(), place),
         (None, _) => return Err(wrong("names no topic, and there are several inputs")),
     };
-    if !pipeline.input.contains(&topic) {
-        return Err(WrongUse(format!(
-            "{topic:?} is no input of {}: they are {}",
-            pipeline.name,
-            pipeline.input.join(", ")
-        )));
-    }
+    broker::check_inputs(pipeline, std::slice::from_ref(&topic))?;
     let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0);
     let partition = number(partition).and_then(|n| i32::try_from(n).ok()).ok_or_else(|| wrong("has no partition"))?;
     let offset = number(offset).ok_or_else(|| wrong("has no offset"))?;
@@ -83,9 +78,9 @@ impl<'a> Hands<'a> {
     }
 
     /// Makes the inboxes that are missing, of these inputs, with as many partitions as the inputs have.
-    pub(super) fn make_inboxes(&mut self, inputs: &BTreeSet<&str>) -> anyhow::Result<()> {
+    /// `there`: all topics that are.
+    pub(super) fn make_inboxes(&mut self, inputs: &BTreeSet<&str>, there: &[Topic]) -> anyhow::Result<()> {
         let place = self.client.place();
-        let there = self.client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
         for input in inputs {
             let (_, name) = self.inbox(input)?;
             let of = |wanted: &str| there.iter().find(|topic| topic.name == wanted).map(|topic| topic.partitions);
@@ -97,10 +92,7 @@ impl<'a> Hands<'a> {
                      wanted, and this command makes it anew"
                 ),
                 None => {
-                    let limit = self.client.settings(input).ok().and_then(|all| {
-                        let found = all.into_iter().find(|(name, _)| name == "max.message.bytes");
-                        found.and_then(|(_, value)| value.parse::<i64>().ok())
-                    });
+                    let limit = largest(self.client, input)?;
                     let settings = Kept::Commands.settings(self.comes_back, limit);
                     let new = NewTopic { name: name.clone(), partitions: Some(partitions), settings };
                     self.client.create_topic(&new).with_context(|| format!("{name}, the inbox, can't be made"))?;
@@ -115,10 +107,11 @@ impl<'a> Hands<'a> {
         &mut self,
         deed: &Deed<(&Failure, &Record)>,
         messages: &[MessageAt],
+        there: &[Topic],
         wait: Duration,
     ) -> anyhow::Result<Vec<Answered>> {
         let inputs: BTreeSet<&str> = messages.iter().map(|at| at.topic.as_str()).collect();
-        self.make_inboxes(&inputs)?;
+        self.make_inboxes(&inputs, there)?;
         let mut reader = self.answers(messages)?;
         let mut waiting = BTreeMap::new();
         let mut records = Vec::with_capacity(messages.len());

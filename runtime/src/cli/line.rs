@@ -4,6 +4,7 @@
 //! `{"base64":"..."}`, nothing is `null`, a repeated header name has a list. Headers that an object can't hold (names that
 //! are not UTF-8, the same name twice with another between) are a list of pairs.
 
+use super::WrongUse;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -283,6 +284,14 @@ pub(super) fn headers(record: &Record, out: &mut Vec<u8>) {
 /// Bytes that an argument gives.
 pub(super) fn from_base64(text: &str) -> Result<Vec<u8>, String> {
     BASE64.decode(text).map_err(|why| format!("no base64: {why}"))
+}
+
+/// Bytes as an argument gives them: as text, or in base64.
+pub(super) fn argument(written: &str, base64: bool) -> Result<Vec<u8>, WrongUse> {
+    if !base64 {
+        return Ok(written.as_bytes().to_vec());
+    }
+    from_base64(written).map_err(|why| WrongUse(format!("{written:?} is {why}")))
 }
 
 /// What [`from_base64`] reads.

@@ -5,15 +5,15 @@ mod live;
 mod look;
 mod show;
 
+use super::broker::One;
 use super::hands::{self, Answered, Hands, MessageAt};
 use super::table::{Column, Table, Tone};
 use super::terminal::{self, say};
-use super::{Config, Exit, broker, lag};
-use anyhow::Context as _;
+use super::{Config, Exit};
 use clap::{Args, Subcommand};
-use keyrail::broker::client::Client;
-use keyrail::config::{BrokerKind, Found, Host, Pipeline};
+use keyrail::record::Record;
 use keyrail_engine::inbox::{Answer, Deed};
+use keyrail_engine::message::Failure;
 pub(super) use live::{Found as Standing, Live};
 pub(super) use look::retry_topics;
 use serde::Serialize;
@@ -72,34 +72,17 @@ pub(super) fn parked(args: &ParkedArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// A pipeline with the topics that its patterns stand for, and a client of its broker.
-pub(super) fn open(config: &Config, name: &str) -> anyhow::Result<(Host, Pipeline, Box<dyn Client>)> {
-    let (host, Found { fit: pipelines, unfit }) = broker::manifests(config)?;
-    if let Some(faults) = unfit.get(name) {
-        anyhow::bail!("the manifest of {name} has faults\n{faults}");
-    }
-    // Wrong use is told before anybody is asked.
-    lag::choose(&pipelines, Some(name), &unfit)?;
-    let mut client = broker::open(&host, false)?;
-    let place = client.place();
-    let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
-    let pipelines = broker::with_topics(pipelines, &all);
-    let pipeline = lag::choose(&pipelines, Some(name), &unfit)?.remove(0).clone();
-    Ok((host, pipeline, client))
-}
-
-fn act(
-    args: &ActArgs,
-    deed: &Deed<(&keyrail_engine::message::Failure, &keyrail::record::Record)>,
-) -> anyhow::Result<Exit> {
-    let (host, pipeline, mut client) = open(&args.config, &args.pipeline)?;
+fn act(args: &ActArgs, deed: &Deed<(&Failure, &Record)>) -> anyhow::Result<Exit> {
+    let mut one = One::open(&args.config, &args.pipeline, |_| Ok(()))?;
+    let comes_back = one.comes_back();
+    let One { pipeline, client, all, .. } = &mut one;
     let messages: Result<Vec<MessageAt>, _> =
-        args.message.iter().map(|written| hands::message_at(written, &pipeline)).collect();
+        args.message.iter().map(|written| hands::message_at(written, pipeline)).collect();
     let mut messages = messages?;
     messages.sort();
     messages.dedup();
-    let mut hands = Hands::of(client.as_mut(), host.broker == BrokerKind::Kafka, &pipeline)?;
-    let answered = hands.order(deed, &messages, Duration::from_secs(args.wait))?;
+    let mut hands = Hands::of(client.as_mut(), comes_back, pipeline)?;
+    let answered = hands.order(deed, &messages, all, Duration::from_secs(args.wait))?;
     let done = answered.iter().filter(|(_, answer)| *answer == Some(Answer::Obeyed)).count();
     let silent = answered.iter().filter(|(_, answer)| answer.is_none()).count();
     terminal::print(&told(&answered, args.json)?, "the answers")?;

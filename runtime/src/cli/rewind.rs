@@ -1,15 +1,16 @@
 //! `keyrail rewind`: moves a pipeline's group to another place in its input.
 
+use super::broker::{self, One};
 use super::place::{self, Place};
 use super::table::{Column, Table, Tone};
 use super::terminal::{self, grouped};
-use super::{Config, Exit, WrongUse, broker, lag};
+use super::{Config, Exit, WrongUse};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use keyrail::broker::client::{Client, Topic};
 use keyrail::broker::standing::{Ask, standing};
 use keyrail::broker::{BrokerError, Committed, LogBounds, OffsetCommit, Produce};
-use keyrail::config::{Found, From, Pipeline, retry_topics};
+use keyrail::config::{From, Pipeline, retry_topics};
 use keyrail::record::TopicPartition;
 use keyrail_engine::identity::order_mark;
 use keyrail_engine::metadata::{Kept as Said, Metadata};
@@ -97,16 +98,8 @@ struct Move {
 }
 
 pub(super) fn rewind(args: &RewindArgs) -> anyhow::Result<Exit> {
-    let (host, Found { fit: pipelines, unfit }) = broker::manifests(&args.config)?;
-    if let Some(faults) = unfit.get(&args.pipeline) {
-        anyhow::bail!("the manifest of {} has faults\n{faults}", args.pipeline);
-    }
-    lag::choose(&pipelines, Some(&args.pipeline), &unfit)?;
-    let mut client = broker::open(&host, false)?;
-    let place = client.place();
-    let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
-    let pipelines = broker::with_topics(pipelines, &all);
-    let pipeline = lag::choose(&pipelines, Some(&args.pipeline), &unfit)?.remove(0);
+    let One { pipeline, mut client, all, .. } = One::open(&args.config, &args.pipeline, |_| Ok(()))?;
+    let pipeline = &pipeline;
     check_ids(args, pipeline)?;
     check_whole(args, pipeline)?;
     let state = state_topics(pipeline, &all);
@@ -196,10 +189,7 @@ fn check_state(args: &RewindArgs, pipeline: &Pipeline, has_some: bool) -> Result
 }
 
 fn moves(client: &mut dyn Client, args: &RewindArgs, pipeline: &Pipeline, all: &[Topic]) -> anyhow::Result<Vec<Move>> {
-    if let Some(name) = args.topic.iter().find(|name| !pipeline.input.contains(name)) {
-        let inputs = pipeline.input.join(", ");
-        return Err(WrongUse(format!("{name:?} is no input of {}: they are {inputs}", pipeline.name)).into());
-    }
+    broker::check_inputs(pipeline, &args.topic)?;
     let mut moves = Vec::new();
     for (index, name) in (0_u32..).zip(&pipeline.input) {
         if !args.topic.is_empty() && !args.topic.contains(name) {

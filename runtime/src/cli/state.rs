@@ -94,17 +94,9 @@ pub(super) fn state(args: &StateArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// A key as an argument gives it.
-fn bytes(written: &str, place: &Place) -> Result<Vec<u8>, WrongUse> {
-    if !place.base64 {
-        return Ok(written.as_bytes().to_vec());
-    }
-    line::from_base64(written).map_err(|why| WrongUse(format!("{written:?} is {why}")))
-}
-
 fn get(args: &GetArgs) -> anyhow::Result<Exit> {
     let (whose, name) = match (&args.key, args.whole_partition) {
-        (Some(key), false) => (Whose::Key(bytes(key, &args.place)?), args.name.as_ref()),
+        (Some(key), false) => (Whose::Key(line::argument(key, args.place.base64)?), args.name.as_ref()),
         (name, true) if args.name.is_none() => (Whose::Partition, name.as_ref()),
         _ => return Err(WrongUse("what belongs to whole partitions has no key: leave KEY out".to_owned()).into()),
     };
@@ -161,7 +153,7 @@ fn get(args: &GetArgs) -> anyhow::Result<Exit> {
 }
 
 fn list(args: &ListArgs) -> anyhow::Result<Exit> {
-    let prefix = args.key_prefix.as_ref().map(|prefix| bytes(prefix, &args.place)).transpose()?;
+    let prefix = args.key_prefix.as_ref().map(|prefix| line::argument(prefix, args.place.base64)).transpose()?;
     let whose = Whose::Any(prefix.unwrap_or_default());
     let mut kept = Kept::open(&args.place.config, &args.pipeline, &args.place.topic)?;
     if args.key_prefix.is_some() {

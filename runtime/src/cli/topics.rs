@@ -10,6 +10,7 @@ use clap::Args;
 use commands::Commands;
 use keyrail::broker::client::{Client, NewTopic};
 use keyrail::config::{BrokerKind, Found};
+pub(super) use needs::largest;
 use needs::{Make, Need, State};
 use serde::Serialize;
 use std::collections::BTreeMap;

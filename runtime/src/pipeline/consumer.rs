@@ -40,6 +40,8 @@ const HAND_OVER_BYTES: u64 = 1 << 20;
 const KICKED: Duration = Duration::from_secs(5);
 /// Between two looks at the logs' ends.
 const LOOK: Duration = Duration::from_secs(1);
+/// While no broker answers one is asked for so long in each of those; there is nothing else to do.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(100);
 
 /// What the consumer thread works with.
 pub(super) struct Feed {
@@ -170,9 +172,6 @@ impl Worker {
                 }
             }
         }
-        if polled > 0 {
-            self.standing.read();
-        }
         self.hand_over()
     }
 
@@ -266,6 +265,9 @@ impl Worker {
             return Ok(());
         }
         self.next_look = Instant::now() + LOOK;
+        if self.standing.is_away() && self.feed.consumer.partition_count(0, SIGN_OF_LIFE).is_ok() {
+            self.standing.answered();
+        }
         self.standing.look();
         self.look_at_kept()?;
         let ends: Vec<_> = self.feed.consumer.watermarks().into_iter().map(|(at, end)| (to_engine(at), end)).collect();

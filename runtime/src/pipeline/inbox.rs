@@ -11,6 +11,7 @@ use crate::broker::client::{Client, Reader};
 use crate::broker::{Broker, BrokerError};
 use crate::record::{Record, RecordBuilder, TopicPartition};
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
+use keyrail_engine::identity::mark;
 use keyrail_engine::inbox::{self, CommandId, Deed, Returned};
 use keyrail_engine::message::{Epoch, Failure, Partition};
 use keyrail_engine::order::Router;
@@ -238,7 +239,7 @@ impl Reading {
         let mut logs = BTreeMap::new();
         for (input, name) in (0..).zip(&self.source.inboxes) {
             if there.iter().any(|topic| topic.name == *name) {
-                logs.insert(input, fold(client.log_of(name)?));
+                logs.insert(input, mark(client.log_of(name)?));
             }
         }
         let mut state = self.shared.lock();
@@ -318,9 +319,4 @@ impl Reading {
         tracing::warn!(topic, partition, offset, %why, "a record that is no command of Keyrail's is passed over");
         What::Other
     }
-}
-
-/// As a commit's metadata has room for it; 0 stays 0.
-fn fold(log: u64) -> u32 {
-    (log ^ log >> 32) as u32
 }

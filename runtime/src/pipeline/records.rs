@@ -127,24 +127,14 @@ pub(super) fn letter<'a>(topic: &'a str, record: &'a Record, headers: &'a [Heade
     Produce { topic, partition: None, key: record.key(), value: record.value(), headers, timestamp_ms: None }
 }
 
-/// The record of ids that a commit marks as seen.
-pub(super) fn mark<'a>(topic: &'a str, partition: i32, value: &'a [u8]) -> Produce<'a> {
-    Produce { topic, partition: Some(partition), key: None, value: Some(value), headers: &[], timestamp_ms: None }
-}
-
-/// The record of a key's state; without a value it is deleted.
-pub(super) fn state<'a>(topic: &'a str, partition: i32, key: &'a [u8], value: Option<&'a [u8]>) -> Produce<'a> {
-    Produce { topic, partition: Some(partition), key: Some(key), value, headers: &[], timestamp_ms: None }
-}
-
-/// The record of a parked message, by where it was read; without a value it is resolved.
-pub(super) fn parked<'a>(topic: &'a str, partition: i32, origin: &'a [u8], value: Option<&'a [u8]>) -> Produce<'a> {
-    Produce { topic, partition: Some(partition), key: Some(origin), value, headers: &[], timestamp_ms: None }
-}
-
-/// The record of an answer to a command.
-pub(super) fn answer<'a>(topic: &'a str, partition: i32, key: &'a [u8], value: &'a [u8]) -> Produce<'a> {
-    Produce { topic, partition: Some(partition), key: Some(key), value: Some(value), headers: &[], timestamp_ms: None }
+/// A record of an internal topic. Its partition is that of the input which it is of.
+pub(super) fn internal<'a>(
+    topic: &'a str,
+    partition: i32,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+) -> Produce<'a> {
+    Produce { topic, partition: Some(partition), key, value, headers: &[], timestamp_ms: None }
 }
 
 #[cfg(test)]

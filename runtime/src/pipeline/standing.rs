@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 
 /// Trouble that is not told again for this long is over; longer than the broker's client is silent about what lasts.
 const TROUBLE: Duration = Duration::from_secs(40);
-/// What is read so soon after an outage began was fetched before.
-const FETCHED: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -16,7 +14,7 @@ pub(super) struct Standing {
     health: Arc<PipelineHealth>,
     /// When a person was last told to act, or that no broker answers.
     troubled: Option<Instant>,
-    /// No broker answers: the next record shows that it is over.
+    /// No broker answers: the next answer shows that it is over. A record does not, for it may have been fetched before.
     away: bool,
 }
 
@@ -25,7 +23,7 @@ impl Standing {
         Self { health, troubled: None, away: false }
     }
 
-    /// Not ready, until nothing is heard of it any more; where no broker answers, until a record comes.
+    /// Not ready, until nothing is heard of it any more; where no broker answers, until one does.
     pub(super) fn trouble(&mut self, error: &BrokerError, away: bool) {
         (self.troubled, self.away) = (Some(Instant::now()), away);
         self.health.set(State::NotReady(error.message.clone()));
@@ -38,9 +36,14 @@ impl Standing {
         }
     }
 
-    /// Records came.
-    pub(super) fn read(&mut self) {
-        if self.away && self.troubled.is_none_or(|since| since.elapsed() > FETCHED) {
+    /// Whether a broker is to be asked for a sign of life.
+    pub(super) const fn is_away(&self) -> bool {
+        self.away
+    }
+
+    /// A broker gave one.
+    pub(super) fn answered(&mut self) {
+        if self.away {
             self.recovered();
         }
     }
@@ -70,26 +73,26 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_ends_with_the_first_record_that_was_not_fetched_before() {
+    fn an_outage_ends_with_the_first_answer() {
         let mut it = standing();
+        assert!(!it.is_away());
         it.trouble(&error("no broker answers"), true);
-        it.read();
-        assert_eq!(it.health.state(), State::NotReady("no broker answers".to_owned()));
-        later(&mut it, FETCHED * 2);
         it.look();
-        assert_ne!(it.health.state(), State::Ready);
-        it.read();
+        assert_eq!(it.health.state(), State::NotReady("no broker answers".to_owned()));
+        assert!(it.is_away());
+        it.answered();
         assert_eq!(it.health.state(), State::Ready);
+        assert!(!it.is_away());
     }
 
     #[test]
     fn other_trouble_ends_when_nothing_is_heard_of_it_any_more() {
         let mut it = standing();
         it.trouble(&error("no rights"), false);
-        later(&mut it, FETCHED * 2);
-        it.read();
+        later(&mut it, TROUBLE / 2);
+        it.answered();
         it.look();
-        assert_ne!(it.health.state(), State::Ready, "records of another topic may come");
+        assert_ne!(it.health.state(), State::Ready, "a broker answers all the while");
         later(&mut it, TROUBLE);
         it.look();
         assert_eq!(it.health.state(), State::Ready);

@@ -211,6 +211,8 @@ pub struct Env {
     pub members: BTreeMap<MemberId, u16>,
     /// Until when the broker does nothing.
     pub down_until_ms: u64,
+    /// Dead letters that were decided.
+    pub letters: u64,
     /// Knows all.
     pub oracle: Oracle,
     /// What happened.
@@ -287,6 +289,7 @@ impl Env {
             group: Group::of(settings.policy.order.scope),
             members: BTreeMap::new(),
             down_until_ms: 0,
+            letters: 0,
             oracle,
             trace: Trace::new(keep_trace),
             coverage: Coverage::default(),

@@ -18,8 +18,8 @@ use std::collections::BTreeSet;
 const PROGRESS_MS: u64 = 6_000 + 10_000 + 20_000;
 /// Messages in flight that nobody works on for so long are forgotten.
 const IDLE_MS: u64 = 30_000;
-/// A breaker is open for so long at most when nothing harms the group, and for so many pauses more: where all that is left never
-/// succeeds, each message waits for one when it is too old.
+/// A breaker is open for so long at most when nothing harms the group, and for so many pauses more, and one and a call for each
+/// message that becomes a dead letter meanwhile: where all that is left never succeeds, each waits for a probe when it is too old.
 const OPEN_MS: u64 = 10_000;
 const OPEN_PAUSES: u64 = 100;
 /// And so many times longer where an operator retries what is spent.
@@ -397,9 +397,11 @@ impl World {
         let (Some(calm_ms), Some(breaker)) = (self.calm_since_ms(), breaker) else { return };
         // Who lets run by hand what never succeeds gives it all its attempts anew, and a time-out each.
         let by_hand = if self.env.settings.operator_ms.is_some() { OPEN_BY_HAND } else { 1 };
-        let most_ms = (OPEN_MS + OPEN_PAUSES * breaker.pause_ms) * by_hand;
+        let most_ms = OPEN_MS + OPEN_PAUSES * breaker.pause_ms;
         for worker in &self.workers {
-            let Some(since_ms) = worker.open_since_ms() else { continue };
+            let Some((since_ms, letters)) = worker.breaker_opened() else { continue };
+            let each_ms = breaker.pause_ms + self.env.settings.policy.timeout_ms;
+            let most_ms = (most_ms + (self.env.letters - letters) * each_ms) * by_hand;
             let open_ms = self.env.now_ms.saturating_sub(since_ms.max(calm_ms));
             if open_ms > most_ms {
                 let what = format!("it has been open for {open_ms} ms without a fault");
@@ -437,7 +439,7 @@ impl World {
     /// All is done: nothing may be left over.
     pub fn end(&mut self) {
         for (number, worker) in self.workers.iter().enumerate() {
-            if worker.open_since_ms().is_some() {
+            if worker.breaker_opened().is_some() {
                 self.env.oracle.violated(name::BREAKER, None, format!("worker {number}: it is open at the end"));
             }
             if let Some(what) = worker.leftovers() {

@@ -42,6 +42,19 @@ pub(super) enum Phase {
     GivenUp,
 }
 
+/// A stall that lasts is told again after so many times its limit at most.
+const STALL_WAITS: u64 = 16;
+
+/// A stall that was reported.
+#[derive(Debug)]
+struct Stall {
+    position: i64,
+    /// It is told again then, if it lasts.
+    again_ms: u64,
+    /// After so long.
+    wait_ms: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) epoch: Epoch,
@@ -106,8 +119,8 @@ pub(super) struct Task {
     pub(super) refused_at: Option<i64>,
     pub(super) end: i64,
     pub(super) heard_ms: u64,
-    /// The position that was reported as stalled.
-    stalled_at: Option<i64>,
+    /// The last stall that was reported.
+    stall: Option<Stall>,
     /// Since when the commit point stands.
     pub(super) point_since_ms: u64,
     point: i64,
@@ -178,7 +191,7 @@ impl Task {
             refused_at: None,
             end: opened.start,
             heard_ms: now.steady_ms,
-            stalled_at: None,
+            stall: None,
             point_since_ms: now.steady_ms,
             point: opened.start,
         }
@@ -210,7 +223,7 @@ impl Task {
     /// Its silence counts from now on.
     pub(super) const fn hear(&mut self, now: Now) {
         self.heard_ms = now.steady_ms;
-        self.stalled_at = None;
+        self.stall = None;
     }
 
     pub(super) fn receive(&mut self, first: i64, last: i64, now: Now) {
@@ -407,7 +420,8 @@ impl Task {
         }
     }
 
-    /// Position and log end, when the partition delivers nothing though it should; told once for each position.
+    /// Position and log end, when the partition delivers nothing though it should. Told again while that lasts, later and later:
+    /// to fetch anew may be of no use, too, and where there are only markers left to read it never is.
     pub(super) fn stalled(&mut self, now: Now, stall_ms: u64) -> Option<(i64, i64)> {
         let next = self.tracker.next();
         if self.end <= next || self.is_paused() || self.phase != Phase::Active {
@@ -416,10 +430,13 @@ impl Task {
             return None;
         }
         let silent = now.steady_ms.saturating_sub(self.heard_ms) > stall_ms;
-        if !silent || self.stalled_at == Some(next) {
+        let before = self.stall.as_ref().filter(|stall| stall.position == next);
+        if !silent || before.is_some_and(|stall| now.steady_ms < stall.again_ms) {
             return None;
         }
-        self.stalled_at = Some(next);
+        let wait_ms =
+            before.map_or(stall_ms, |stall| stall.wait_ms.saturating_mul(2).min(stall_ms.saturating_mul(STALL_WAITS)));
+        self.stall = Some(Stall { position: next, again_ms: now.steady_ms.saturating_add(wait_ms), wait_ms });
         Some((next, self.end))
     }
 

@@ -138,7 +138,7 @@ fn lanes(source: &mut Source, dry_run: bool) -> anyhow::Result<Pipeline> {
     let inputs = pipeline.input.iter().map(String::as_str).collect();
     let mut hands = Hands::of(source.client.as_mut(), source.comes_back, &pipeline)?;
     if !dry_run {
-        hands.make_inboxes(&inputs)?;
+        hands.make_inboxes(&inputs, &source.all)?;
     }
     Ok(pipeline)
 }

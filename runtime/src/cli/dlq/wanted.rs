@@ -72,12 +72,9 @@ fn spot(written: &str) -> Result<(i32, i64), String> {
 impl Filters {
     /// `most`: letters that were sent back so often are not meant.
     pub(super) fn wanted(&self, most: Option<u32>) -> Result<Wanted, WrongUse> {
-        let key = |written: &String| match self.base64 {
-            false => Ok(written.as_bytes().to_vec()),
-            true => line::from_base64(written).map_err(|why| WrongUse(format!("{written:?} is {why}"))),
-        };
+        let key = |written: &String| line::argument(written, self.base64).map(Base64);
         Ok(Wanted {
-            keys: self.key.iter().map(key).map(|key| Ok(Base64(key?))).collect::<Result<_, WrongUse>>()?,
+            keys: self.key.iter().map(key).collect::<Result<_, _>>()?,
             since: self.since,
             until: self.until,
             codes: sorted(&self.code),

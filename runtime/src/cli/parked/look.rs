@@ -3,13 +3,13 @@
 use super::lanes::{Key, Lane, Lanes};
 use super::live::{Found, Live};
 use super::show::{Messages, Odd, Shown};
+use crate::cli::broker::{self, One};
 use crate::cli::decode::Decode;
 use crate::cli::terminal::{self, counted, say};
-use crate::cli::{Config, Exit, WrongUse, line, place};
-use anyhow::Context as _;
+use crate::cli::{Config, Exit, line, place};
 use clap::Args;
 use keyrail::broker::client::{Client, Topic};
-use keyrail::config::{BrokerKind, Pipeline};
+use keyrail::config::Pipeline;
 use keyrail::record::TopicPartition;
 
 /// Where parked messages are looked for.
@@ -93,15 +93,12 @@ struct Kept {
 
 impl Kept {
     fn open(name: &str, place: &Place) -> anyhow::Result<Self> {
-        let (host, pipeline, mut client) = super::open(&place.config, name)?;
-        let at = client.place();
-        let all = client.topics().with_context(|| format!("can't ask {at} for its topics"))?;
-        if let Some(wrong) = place.topic.iter().find(|input| !pipeline.input.contains(input)) {
-            let known = pipeline.input.join(", ");
-            return Err(WrongUse(format!("{wrong:?} is no input of {name}: they are {known}")).into());
-        }
+        let one = One::open(&place.config, name, |_| Ok(()))?;
+        let comes_back = one.comes_back();
+        let One { pipeline, client, all, .. } = one;
+        broker::check_inputs(&pipeline, &place.topic)?;
         let topics = retry_topics(&pipeline, &all, &place.topic);
-        Ok(Self { pipeline, client, comes_back: host.broker == BrokerKind::Kafka, topics })
+        Ok(Self { pipeline, client, comes_back, topics })
     }
 
     /// Hands over all that waits: where, and what.
@@ -134,16 +131,8 @@ pub(in crate::cli) fn retry_topics(pipeline: &Pipeline, all: &[Topic], inputs: &
     wanted.filter_map(there).collect()
 }
 
-/// A key as an argument gives it.
-fn bytes(written: &str, place: &Place) -> Result<Vec<u8>, WrongUse> {
-    if !place.base64 {
-        return Ok(written.as_bytes().to_vec());
-    }
-    line::from_base64(written).map_err(|why| WrongUse(format!("{written:?} is {why}")))
-}
-
 pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
-    let keys = args.key.iter().map(|key| bytes(key, &args.place)).collect::<Result<Vec<_>, _>>()?;
+    let keys = args.key.iter().map(|key| line::argument(key, args.place.base64)).collect::<Result<Vec<_>, _>>()?;
     let mut kept = Kept::open(&args.pipeline, &args.place)?;
     let (mut lanes, mut odd) = (Lanes::default(), Odd::default());
     let order = kept.pipeline.policy.order.clone();
@@ -184,7 +173,7 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
 
 pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
     let wanted = match (&args.key, args.offset) {
-        (Some(key), _) => Key::Of(bytes(key, &args.place)?),
+        (Some(key), _) => Key::Of(line::argument(key, args.place.base64)?),
         (None, Some(offset)) => Key::Alone(offset),
         (None, None) => Key::Partition,
     };

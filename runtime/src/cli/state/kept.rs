@@ -1,13 +1,13 @@
 //! The topics that a pipeline's state is in, and what they hold.
 
 use super::found::{Found, Id, Last};
+use crate::cli::broker::{self, One};
 use crate::cli::quiet::Quiet;
 use crate::cli::terminal::{Progress, counted, say};
-use crate::cli::{Config, WrongUse, broker, lag};
-use anyhow::Context as _;
+use crate::cli::{Config, WrongUse};
 use keyrail::broker::client::{Client, Topic};
 use keyrail::broker::partitioner::partition_of;
-use keyrail::config::{BrokerKind, Found as Manifests, Pipeline};
+use keyrail::config::Pipeline;
 use keyrail::pipeline::Code;
 use keyrail::record::TopicPartition;
 use std::time::Duration;
@@ -29,21 +29,10 @@ pub(super) struct Kept {
 impl Kept {
     /// Where the state of a pipeline is; with `inputs`, of these alone.
     pub(super) fn open(config: &Config, name: &str, inputs: &[String]) -> anyhow::Result<Self> {
-        let (host, Manifests { fit: pipelines, unfit }) = broker::manifests(config)?;
-        if let Some(faults) = unfit.get(name) {
-            anyhow::bail!("the manifest of {name} has faults\n{faults}");
-        }
-        // Wrong use is told before anybody is asked.
-        stateful(lag::choose(&pipelines, Some(name), &unfit)?.remove(0))?;
-        let mut client = broker::open(&host, false)?;
-        let place = client.place();
-        let all = client.topics().with_context(|| format!("can't ask {place} for its topics"))?;
-        let pipelines = broker::with_topics(pipelines, &all);
-        let pipeline = stateful(lag::choose(&pipelines, Some(name), &unfit)?.remove(0))?;
-        if let Some(wrong) = inputs.iter().find(|input| !pipeline.input.contains(input)) {
-            let known = pipeline.input.join(", ");
-            return Err(WrongUse(format!("{wrong:?} is no input of {name}: they are {known}")).into());
-        }
+        let one = One::open(config, name, |pipeline| stateful(pipeline).map(drop))?;
+        let (pipeline, comes_back, place) = (stateful(&one.pipeline)?, one.comes_back(), one.client.place());
+        let One { client, all, .. } = one;
+        broker::check_inputs(&pipeline, inputs)?;
         let own = pipeline.state.iter().flat_map(|state| &state.topics);
         // Where all inputs share their keys their state is one.
         let all_of_it = inputs.is_empty() || pipeline.owners().len() < pipeline.input.len();
@@ -62,7 +51,7 @@ impl Kept {
             say(&format!("keyrail: there is no topic {topic:?} at {place} yet, so nothing of its input is shown"));
         }
         let names = topics.iter().map(|(_, topic)| topic.name.clone()).collect();
-        Ok(Self { pipeline, client, comes_back: host.broker == BrokerKind::Kafka, topics, names })
+        Ok(Self { pipeline, client, comes_back, topics, names })
     }
 
     /// All partitions, or those that are wanted.

@@ -200,7 +200,7 @@ pub(super) fn examine(client: &mut dyn Client, needs: &mut [Need], make: Make) -
                 None => None,
             };
             let limit = match count(&input) {
-                Some(_) => number(&settings(client, &input)?, LARGEST),
+                Some(_) => largest(client, &input)?,
                 None => None,
             };
             let wanted = if let Some(kept) = need.kept() {
@@ -221,6 +221,11 @@ pub(super) fn examine(client: &mut dyn Client, needs: &mut [Need], make: Make) -
         };
     }
     Ok(())
+}
+
+/// The largest batch that a topic takes, where that is known.
+pub(in crate::cli) fn largest(client: &mut dyn Client, topic: &str) -> Result<Option<i64>, BrokerError> {
+    Ok(number(&settings(client, topic)?, LARGEST))
 }
 
 type Settings = Vec<(String, String)>;

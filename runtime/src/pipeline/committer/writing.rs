@@ -1,6 +1,6 @@
 //! How records get to the producer, and what it says of them.
 
-use super::Worker;
+use super::{Names, Worker};
 use crate::admin::metrics::{DeadLetterReason, Produced};
 use crate::broker::Refusal;
 use crate::fail::{Point, pass};
@@ -93,18 +93,32 @@ impl Worker {
         }
     }
 
-    /// The ids that a commit marks in one partition, packed as one record.
-    pub(super) fn produce_mark(&mut self, token: Token, partition: Partition, value: &[u8]) -> Result<(), Trouble> {
+    /// A record of an internal topic that the ledger waits for under a token of marks. `false`: neither it nor those behind it
+    /// are to be written any more, since one was refused, or what it is of was given up.
+    fn produce_internal(
+        &mut self,
+        token: Token,
+        topics: impl Fn(&Names) -> &[String],
+        partition: Partition,
+        (key, value): (Option<&[u8]>, Option<&[u8]>),
+    ) -> Result<bool, Trouble> {
         // It may be given up before it is handed over: with its transaction, or its partition.
         while self.ledger.engine.awaits(token) {
-            let topic = self.ledger.names.seen.get(partition.topic as usize).map_or("", String::as_str);
-            let produce = records::mark(topic, partition.number, value);
+            let topic = topics(&self.ledger.names).get(partition.topic as usize).map_or("", String::as_str);
+            let produce = records::internal(topic, partition.number, key, value);
             let sent = self.ledger.sink.producer().send(&produce, token.0);
-            if self.handed_over(token, sent, Point::AfterProduce)? != Handed::Later {
-                return Ok(());
+            match self.handed_over(token, sent, Point::AfterProduce)? {
+                Handed::Over => return Ok(true),
+                Handed::Later => {}
+                Handed::Back => return Ok(false),
             }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// The ids that a commit marks in one partition, packed as one record.
+    pub(super) fn produce_mark(&mut self, token: Token, partition: Partition, value: &[u8]) -> Result<(), Trouble> {
+        self.produce_internal(token, |names| &names.seen, partition, (None, Some(value))).map(drop)
     }
 
     /// The state that a commit changes in one partition, a record for each key.
@@ -114,18 +128,10 @@ impl Worker {
         partition: Partition,
         changes: &[Change],
     ) -> Result<(), Trouble> {
-        for change in changes {
-            let value = change.entry.as_ref().map(state::encode);
-            // As above, or another one of them was refused.
-            while self.ledger.engine.awaits(token) {
-                let topic = self.ledger.names.state.get(partition.topic as usize).map_or("", String::as_str);
-                let produce = records::state(topic, partition.number, &change.key, value.as_deref());
-                let sent = self.ledger.sink.producer().send(&produce, token.0);
-                match self.handed_over(token, sent, Point::AfterProduce)? {
-                    Handed::Over => break,
-                    Handed::Later => {}
-                    Handed::Back => return Ok(()),
-                }
+        for Change { key, entry, .. } in changes {
+            let value = entry.as_ref().map(state::encode);
+            if !self.produce_internal(token, |names| &names.state, partition, (Some(key), value.as_deref()))? {
+                break;
             }
         }
         Ok(())
@@ -147,7 +153,7 @@ impl Worker {
         // Its transaction may be given up before it is handed over.
         while self.ledger.engine.publication(token).is_some() {
             let topic = self.ledger.names.parked.get(input).map_or("", String::as_str);
-            let produce = records::parked(topic, number, &key, Some(&value));
+            let produce = records::internal(topic, number, Some(&key), Some(&value));
             let sent = self.ledger.sink.producer().send(&produce, token.0);
             if self.handed_over(token, sent, Point::AfterProduce)? != Handed::Later {
                 return Ok(());
@@ -170,16 +176,8 @@ impl Worker {
     ) -> Result<(), Trouble> {
         for offset in offsets {
             let key = self.origin(partition, *offset);
-            // Its transaction may be given up before all of them are handed over.
-            while self.ledger.engine.awaits(token) {
-                let topic = self.ledger.names.parked.get(partition.topic as usize).map_or("", String::as_str);
-                let produce = records::parked(topic, partition.number, &key, None);
-                let sent = self.ledger.sink.producer().send(&produce, token.0);
-                match self.handed_over(token, sent, Point::AfterProduce)? {
-                    Handed::Over => break,
-                    Handed::Later => {}
-                    Handed::Back => return Ok(()),
-                }
+            if !self.produce_internal(token, |names| &names.parked, partition, (Some(&key), None))? {
+                break;
             }
         }
         Ok(())
@@ -194,16 +192,8 @@ impl Worker {
     ) -> Result<(), Trouble> {
         for (id, answer) in answers {
             let (key, value) = (inbox::key(inbox::ANSWER, *id), inbox::encode_answer(answer));
-            // Its transaction may be given up before all of them are handed over.
-            while self.ledger.engine.awaits(token) {
-                let topic = self.ledger.names.inboxes.get(partition.topic as usize).map_or("", String::as_str);
-                let produce = records::answer(topic, partition.number, &key, &value);
-                let sent = self.ledger.sink.producer().send(&produce, token.0);
-                match self.handed_over(token, sent, Point::AfterProduce)? {
-                    Handed::Over => break,
-                    Handed::Later => {}
-                    Handed::Back => return Ok(()),
-                }
+            if !self.produce_internal(token, |names| &names.inboxes, partition, (Some(&key), Some(&value)))? {
+                break;
             }
         }
         Ok(())

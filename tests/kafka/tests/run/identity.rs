@@ -6,6 +6,7 @@ use crate::commands::run;
 use crate::parked::waiting;
 use crate::stage::{Setup, Stage, broker};
 use crate::worker::Worker;
+use keyrail_kafka_tests::Kafka;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -67,15 +68,21 @@ fn told(stage: &Stage<'_>, command: &str) {
     assert!(done.out.contains("it goes on from there at its next start"), "{}", done.out);
 }
 
-#[test]
-fn a_key_with_parked_messages_does_not_run_without_its_retry_topic() {
-    let test = "a_key_with_parked_messages_does_not_run_without_its_retry_topic";
-    let Some(kafka) = broker(test) else { return };
+/// A pipeline at rest of which one message is parked, and whose retry topic was deleted then; and that topic.
+fn robbed<'k>(test: &'static str, kafka: &'k Kafka) -> (Stage<'k>, String) {
     let stage = Stage::new(test, kafka, &Setup { guest: "tally", tables: FOR_LONG, ..Setup::default() });
     send_all(kafka, &stage.input, &[Rec::new("k", "fail 1 a"), Rec::new("l", "a")]);
     settled(&stage, 1);
     let topic = internal(&stage, "retry");
     delete_topic(kafka, &topic);
+    (stage, topic)
+}
+
+#[test]
+fn a_key_with_parked_messages_does_not_run_without_its_retry_topic() {
+    let test = "a_key_with_parked_messages_does_not_run_without_its_retry_topic";
+    let Some(kafka) = broker(test) else { return };
+    let (stage, topic) = robbed(test, kafka);
     send_all(kafka, &stage.input, &[Rec::new("k", "b"), Rec::new("l", "b")]);
     let cure = "keyrail rewind p --to here --state keep";
     refused(&stage, &[&topic, "there is none of that name", "would overtake them", cure]);
@@ -90,11 +97,7 @@ fn a_key_with_parked_messages_does_not_run_without_its_retry_topic() {
 fn a_retry_topic_that_was_made_anew_is_told_and_not_taken_for_the_old_one() {
     let test = "a_retry_topic_that_was_made_anew_is_told_and_not_taken_for_the_old_one";
     let Some(kafka) = broker(test) else { return };
-    let stage = Stage::new(test, kafka, &Setup { guest: "tally", tables: FOR_LONG, ..Setup::default() });
-    send_all(kafka, &stage.input, &[Rec::new("k", "fail 1 a"), Rec::new("l", "a")]);
-    settled(&stage, 1);
-    let topic = internal(&stage, "retry");
-    delete_topic(kafka, &topic);
+    let (stage, topic) = robbed(test, kafka);
     kafka.create_topic(&topic, 6, &[("cleanup.policy", "compact"), ("delete.retention.ms", "604800000")]).unwrap();
     send_all(kafka, &stage.input, &[Rec::new("k", "b")]);
     let cure = "keyrail rewind p --to here --state keep";

@@ -18,6 +18,8 @@ pub(super) struct Parks {
     now: BTreeMap<(u16, i64), (RunId, Waiting)>,
     /// Partitions that ever parked anything.
     ever: BTreeSet<u16>,
+    /// What had failed and was resolved, and by which assignment.
+    resolved: BTreeMap<(u16, i64), RunId>,
 }
 
 impl Parks {
@@ -68,6 +70,9 @@ impl Oracle {
                 Some(waiting) => self.judge_waiting(at, record.run, waiting, (before.contains(&at), want)),
                 None => match self.parks.now.remove(&at) {
                     Some((_, waiting)) => {
+                        if waiting.history.first_failed_ms.is_some() {
+                            self.parks.resolved.insert(at, record.run);
+                        }
                         fates.push((at, record.run));
                         gone.extend(want.is_none().then_some((at, waiting.number)));
                     }
@@ -126,10 +131,12 @@ impl Oracle {
         })
     }
 
-    /// Whether a message is parked, and has failed before, or became a dead letter.
+    /// Whether a message is parked and has failed before, as this assignment may know it: to one that has lost the partition it is
+    /// parked though another one has resolved it.
     #[must_use]
-    pub fn has_failed(&self, at: (u16, i64)) -> bool {
+    pub fn has_failed(&self, at: (u16, i64), run: RunId) -> bool {
         self.parks.of(at).is_some_and(|(_, waiting)| waiting.history.first_failed_ms.is_some())
+            || self.parks.resolved.get(&at).is_some_and(|by| *by != run)
     }
 
     /// Messages whose dead letters are committed, once for each.

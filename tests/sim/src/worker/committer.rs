@@ -69,7 +69,8 @@ pub(super) struct Committer {
     /// When each shard counted last for the breaker.
     tallied_ms: Vec<u64>,
     breaker: Option<Breaker>,
-    open_since_ms: Option<u64>,
+    /// Since when the breaker is open, and what had become a dead letter before.
+    opened: Option<(u64, u64)>,
     /// The transactional id is another process's: this one ends.
     fenced: bool,
     planted: Option<Bug>,
@@ -98,7 +99,7 @@ impl Committer {
             parking: BTreeMap::new(),
             tallied_ms: vec![0; settings.shards as usize],
             breaker: Breaker::new(&settings.policy, settings.shards),
-            open_since_ms: None,
+            opened: None,
             fenced: false,
             planted: settings.policy.planted,
         }

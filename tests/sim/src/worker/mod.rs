@@ -402,10 +402,10 @@ impl Worker {
         if idle { self.committer.idles() } else { None }
     }
 
-    /// Since when its breaker is open.
+    /// Since when its breaker is open, and how many dead letters there were before.
     #[must_use]
-    pub const fn open_since_ms(&self) -> Option<u64> {
-        self.committer.open_since_ms()
+    pub const fn breaker_opened(&self) -> Option<(u64, u64)> {
+        self.committer.opened()
     }
 
     /// What is left in it although all work is done.

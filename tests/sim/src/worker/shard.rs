@@ -343,8 +343,8 @@ impl ShardActor {
         // The ledger marks later, and a clock may go back between the two.
         let marked_ms = ticket.id.and_then(|id| mail.past.time_of(ticket.task(), id)).unwrap_or(mark.wall_ms);
         // What has failed was no duplicate, though somebody has dropped another one since.
-        let within =
-            !env.oracle.has_failed(at) && env.latest_wall() - mark.wall_ms.min(marked_ms) < dedup.window_ms as i64;
+        let failed = env.oracle.has_failed(at, mail.run(ticket.partition, ticket.epoch));
+        let within = !failed && env.latest_wall() - mark.wall_ms.min(marked_ms) < dedup.window_ms as i64;
         if roomy && within && (mark.partition, mark.offset) != at {
             let what =
                 format!("runs though offset {} of partition {} was the same message", mark.offset, mark.partition);
@@ -402,6 +402,7 @@ impl ShardActor {
                 Fate::ParkedBefore => ("parked before", false),
             };
             env.note(Who::Worker(mail.worker), what, Some(at), ticket.epoch.0 as i64);
+            env.letters += u64::from(matches!(settled.fate, Fate::DeadLetter(_)));
             let now = env.now();
             let whence = whence(&ticket, mail, env);
             env.oracle.settled(mail.run(ticket.partition, ticket.epoch), &ticket, whence, &settled.fate, now);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_stall_is_told_once_per_position() {
+fn a_stall_that_lasts_is_told_again_later_and_later() {
     check(
         "open 0 1 10 =>
          end 0 12 =>
@@ -11,17 +11,24 @@ fn a_stall_is_told_once_per_position() {
          tick =>
          at 501
          tick => stalled 0 at 10 of 12
-         at 4999
+         at 1000
          tick =>
-         at 5000
+         at 1001
+         tick => stalled 0 at 10 of 12
+         at 2000
+         tick =>
+         at 2001
+         tick => stalled 0 at 10 of 12
          recv 0 1 10 10 =>
-         at 5500
+         at 2500
          tick => commit 1: 0@10 s1
          commit 1 ok =>
-         at 5501
+         at 2502
          tick => stalled 0 at 11 of 12
-         at 9000
-         tick =>",
+         at 3001
+         tick =>
+         at 3002
+         tick => stalled 0 at 11 of 12",
     );
 }
 
@@ -32,13 +39,13 @@ fn what_had_to_wait_is_not_stalled_before_it_may_run_and_may_be_after() {
          end 0 12 =>
          at 501
          tick => stalled 0 at 10 of 12
-         at 5000
+         at 1000
          awaited 0 2
          tick =>
          awaited 0 1
-         at 5500
+         at 1500
          tick =>
-         at 5501
+         at 1501
          tick => stalled 0 at 10 of 12",
     );
 }

@@ -6,9 +6,9 @@ use crate::trace::Who;
 use keyrail_engine::breaker::{Act, News};
 
 impl Committer {
-    /// Since when it is open.
-    pub(in super::super) const fn open_since_ms(&self) -> Option<u64> {
-        self.open_since_ms
+    /// Since when it is open, and how many dead letters there were before.
+    pub(in super::super) const fn opened(&self) -> Option<(u64, u64)> {
+        self.opened
     }
 
     pub(super) fn hear_shard(&mut self, shard: usize, news: News, at_ms: u64, mail: &Mail, env: &mut Env) {
@@ -41,12 +41,12 @@ impl Committer {
                         None,
                         i64::from(failed) << 32 | i64::from(tried),
                     );
-                    self.open_since_ms = Some(env.now_ms);
+                    self.opened = Some((env.now_ms, env.letters));
                     env.oracle.breaker_opens(mail.process, &self.tallied_ms);
                 }
                 Act::Closed { open_ms, .. } => {
                     env.note(Who::Worker(mail.worker), "breaker closes", None, open_ms as i64);
-                    self.open_since_ms = None;
+                    self.opened = None;
                     env.oracle.breaker_closes(mail.process, env.now_ms);
                 }
             }
