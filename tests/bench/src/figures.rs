@@ -34,7 +34,7 @@ struct Run {
 /// What of a run is looked at.
 type Aspect = fn(&Run) -> f64;
 
-const RATE: u64 = 20_000;
+pub(crate) const RATE: u64 = 20_000;
 const BUDGET: &str = "64MiB";
 const BUDGET_BYTES: u64 = 64 << 20;
 const BESIDE_BUDGET: f64 = 100.0;
@@ -134,7 +134,7 @@ pub(crate) fn latency(rig: &Rig, amount: Amount, report: &mut Report) -> Result<
         // Two seconds more at the start are not counted.
         let count = RATE * (amount.seconds + 2);
         report.doing(&format!("{who:?}: {RATE} messages a second for {} s", amount.seconds + 2));
-        pace(&rig.bootstrap, &from, count)?;
+        pace(&rig.bootstrap, &from, count, |n| (key(n), value(n)))?;
         rig.wait(&mut process, &watch, count)?;
         if who == Who::Keyrail {
             process.stop()?;
@@ -162,14 +162,15 @@ pub(crate) fn latency(rig: &Rig, amount: Amount, report: &mut Report) -> Result<
 
 /// Sends at [`RATE`], a few each millisecond, in batches: 20,000 requests a second of one record each would measure the
 /// broker. What is measured begins at the broker, so the time in which a batch fills does not count.
-fn pace(bootstrap: &str, topic: &str, count: u64) -> Result<()> {
+pub(crate) fn pace(bootstrap: &str, topic: &str, count: u64, record: impl Fn(u64) -> (String, Vec<u8>)) -> Result<()> {
     let producer = producer(bootstrap, "5")?;
     let start = Instant::now();
     let mut sent = 0;
     while sent < count {
         let due = (start.elapsed().as_micros() as u64 * RATE / 1_000_000).min(count);
         while sent < due {
-            send(&producer, topic, &key(sent), &value(sent))?;
+            let (key, value) = record(sent);
+            send(&producer, topic, &key, &value)?;
             sent += 1;
         }
         producer.poll(Duration::from_millis(1));
@@ -266,7 +267,7 @@ pub(crate) fn failing(rig: &Rig, amount: Amount, report: &mut Report) -> Result<
     rig.retire(&sick)
 }
 
-fn script(command: &str, number: u64) -> Vec<u8> {
+pub(crate) fn script(command: &str, number: u64) -> Vec<u8> {
     // Padded to the usual size.
     let mut text = format!("{{\"do\":\"{command}\",\"id\":\"{number}-{:016x}\"", chance(number));
     text.extend(std::iter::repeat_n(' ', crate::topics::VALUE_BYTES.saturating_sub(text.len() + 1)));

@@ -2,6 +2,7 @@
 
 mod counts;
 mod figures;
+mod parked;
 mod process;
 #[allow(unsafe_code, reason = "the loop to compare with is written on librdkafka's C interface")]
 mod raw;
@@ -73,6 +74,12 @@ enum What {
     Budget,
     /// Throughput beside 1,000 failing keys
     Failing,
+    /// Healthy keys beside 1 % that are parked
+    Beside,
+    /// The followers of one parked key
+    Release,
+    /// A start with a million parked keys
+    Parked,
     /// A count per key and its restore, against Kafka Streams
     State,
 }
@@ -107,13 +114,16 @@ fn run(args: &Args) -> Result<ExitCode> {
     let mut report = Report::new();
     report.doing("starting Kafka");
     let rig = Rig::new(&args.properties)?;
-    let all: [(What, Measure); 7] = [
+    let all: [(What, Measure); 10] = [
         (What::Start, figures::start),
         (What::Throughput, figures::throughput),
         (What::Guarantees, figures::guarantees),
         (What::Latency, figures::latency),
         (What::Budget, figures::budget),
         (What::Failing, figures::failing),
+        (What::Beside, parked::beside),
+        (What::Release, parked::release),
+        (What::Parked, parked::restore),
         (What::State, state::state),
     ];
     let mut failed = false;
