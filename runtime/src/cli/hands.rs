@@ -2,7 +2,7 @@
 //! runs and while its partitions move.
 
 use super::topics::largest;
-use super::{WrongUse, broker, place, quiet::Quiet};
+use super::{WrongUse, broker, place, quiet::Quiet, variable};
 use anyhow::Context as _;
 use keyrail::broker::Produce;
 use keyrail::broker::client::{Client, NewTopic, Reader, Topic};
@@ -102,16 +102,13 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    /// Writes these commands, and waits until all are answered, or for so long.
+    /// Writes these commands, and waits until all are answered, or for so long. The inboxes are there: see [`Hands::make_inboxes`].
     pub(super) fn order(
         &mut self,
         deed: &Deed<(&Failure, &Record)>,
         messages: &[MessageAt],
-        there: &[Topic],
         wait: Duration,
     ) -> anyhow::Result<Vec<Answered>> {
-        let inputs: BTreeSet<&str> = messages.iter().map(|at| at.topic.as_str()).collect();
-        self.make_inboxes(&inputs, there)?;
         let mut reader = self.answers(messages)?;
         let mut waiting = BTreeMap::new();
         let mut records = Vec::with_capacity(messages.len());
@@ -184,4 +181,13 @@ pub(super) fn new_id() -> CommandId {
     id[..8].copy_from_slice(&half());
     id[8..].copy_from_slice(&half());
     CommandId(id)
+}
+
+/// Who does it, as the machine knows: the user's name, and the host's.
+pub(super) fn who() -> String {
+    let cut = |text: String| text.trim().chars().filter(|c| !c.is_control()).take(48).collect::<String>();
+    let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "?".to_owned());
+    // What is not told is not known; nothing depends on it.
+    let host = std::fs::read_to_string("/etc/hostname").ok().or_else(|| variable("HOSTNAME"));
+    format!("{}@{}", cut(user), cut(host.unwrap_or_else(|| "?".to_owned())))
 }

@@ -1,7 +1,8 @@
 //! What a terminal changes: width, colours, progress.
 
+use super::WrongUse;
 use anyhow::Context as _;
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -91,10 +92,22 @@ pub(super) fn say(text: &str) {
     drop(writeln!(std::io::stderr(), "{}", Clean(text)));
 }
 
-/// A question on standard error; what is typed follows on its line.
-pub(super) fn ask(question: &str) -> anyhow::Result<()> {
+/// Whether somebody can be asked before something is done.
+pub(super) fn can_ask(json: bool) -> Result<(), WrongUse> {
+    if json || !io::stdin().is_terminal() {
+        let why = "nobody can be asked here: say --yes, or --dry-run to see what would be done";
+        return Err(WrongUse(why.to_owned()));
+    }
+    Ok(())
+}
+
+/// Asks on standard error; what is typed follows on its line. Nothing but yes is yes.
+pub(super) fn confirmed(question: &str) -> anyhow::Result<bool> {
     let mut err = io::stderr().lock();
-    write!(err, "{}", Clean(question)).and_then(|()| err.flush()).context("can't ask")
+    write!(err, "{}", Clean(question)).and_then(|()| err.flush()).context("can't ask")?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).context("can't read the answer")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Text without control characters but line ends: words of brokers and records must not reach the terminal's controls.

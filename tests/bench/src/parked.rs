@@ -40,10 +40,15 @@ fn now_ms() -> Result<u64> {
     Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?)
 }
 
+/// Whether a message's key is one of those that fail.
+fn is_sick(number: u64) -> bool {
+    (chance(number) % KEYS).is_multiple_of(SICK)
+}
+
 /// A message's key and value: those of one key of [`SICK`] fail until then.
 fn message(number: u64, until_ms: Option<u64>) -> (String, Vec<u8>) {
-    let sick = chance(number) % KEYS % SICK == 0;
-    let command = until_ms.filter(|_| sick).map_or_else(|| "done".to_owned(), |ms| format!("retry-until:{ms}"));
+    let command =
+        until_ms.filter(|_| is_sick(number)).map_or_else(|| "done".to_owned(), |ms| format!("retry-until:{ms}"));
     (key(number), script(&command, number))
 }
 
@@ -111,7 +116,7 @@ fn lateness(rig: &Rig, amount: Amount, sick: bool, report: &mut Report) -> Resul
     read_all(&rig.bootstrap, &to, |record| {
         let number = number(record.payload())?;
         let at = record.timestamp().to_millis().context("no time")?;
-        let healthy = chance(number) % KEYS % SICK != 0;
+        let healthy = !is_sick(number);
         if healthy && number >= RATE * WARM {
             waits.push((at - appended.get(&number).context("an output without input")?) as f64);
         }

@@ -12,9 +12,9 @@ use super::position::{Last, Position};
 use super::source::{Place, Source, Span};
 use super::wanted::{Filters, Wanted};
 use super::{position_of, spans};
-use crate::cli::hands::Hands;
+use crate::cli::hands::{Hands, who};
 use crate::cli::terminal::{self, counted, say};
-use crate::cli::{Exit, WrongUse, place, signals, variable};
+use crate::cli::{Exit, WrongUse, place, signals};
 use anyhow::Context as _;
 use carry::{Carrier, End};
 use clap::Args;
@@ -23,7 +23,6 @@ use keyrail::config::Pipeline;
 use pace::Carried;
 use plan::Plan;
 use serde::Serialize;
-use std::io::{BufRead as _, IsTerminal as _};
 use target::{Targets, To};
 
 #[derive(Debug, Args)]
@@ -79,10 +78,8 @@ struct Summary<'a> {
 
 pub(super) fn redrive(args: &RedriveArgs) -> anyhow::Result<Exit> {
     let asks = !args.yes && !args.dry_run;
-    if asks && (args.place.json || !std::io::stdin().is_terminal()) {
-        return Err(
-            WrongUse("nobody can be asked here: say --yes, or --dry-run to see what would be done".to_owned()).into()
-        );
+    if asks {
+        terminal::can_ask(args.place.json)?;
     }
     let wanted = args.filters.wanted(Some(args.max_redrives))?;
     let mut source = Source::open(&args.place)?;
@@ -108,7 +105,8 @@ pub(super) fn redrive(args: &RedriveArgs) -> anyhow::Result<Exit> {
     let text =
         if args.place.json { String::new() } else { plan.table().render(terminal::width(), terminal::colours()) };
     terminal::print(text.as_bytes(), "what was counted")?;
-    if args.dry_run || plan.letters == 0 || (asks && !confirmed(&plan)?) {
+    let question = format!("Send {} back? [y/N] ", counted(plan.letters, "letter"));
+    if args.dry_run || plan.letters == 0 || (asks && !terminal::confirmed(&question)?) {
         return tell(args, &wanted, &source, &plan, None);
     }
     let stop = signals::interrupted()?;
@@ -207,23 +205,6 @@ fn room(topic: &Topic, positions: &[Position], spans: &[Span], wanted: &Wanted) 
         }
     }
     Ok(())
-}
-
-fn confirmed(plan: &Plan) -> anyhow::Result<bool> {
-    let question = format!("Send {} back? [y/N] ", counted(plan.letters, "letter"));
-    terminal::ask(&question)?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("can't read the answer")?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-/// Who does it, as the machine knows: the user's name, and the host's.
-fn who() -> String {
-    let cut = |text: String| text.trim().chars().filter(|c| !c.is_control()).take(48).collect::<String>();
-    let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "?".to_owned());
-    // What is not told is not known; nothing depends on it.
-    let host = std::fs::read_to_string("/etc/hostname").ok().or_else(|| variable("HOSTNAME"));
-    format!("{}@{}", cut(user), cut(host.unwrap_or_else(|| "?".to_owned())))
 }
 
 /// `carried`: it was not only counted; and whether that was interrupted.

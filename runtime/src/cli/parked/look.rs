@@ -11,30 +11,31 @@ use clap::Args;
 use keyrail::broker::client::{Client, Topic};
 use keyrail::config::Pipeline;
 use keyrail::record::TopicPartition;
+use keyrail_engine::parking::{Envelope, HELD};
+use serde::Serialize;
 
 /// Where parked messages are looked for.
 #[derive(Debug, Args)]
-struct Place {
+pub(super) struct Place {
     /// Only messages of this input topic; may be repeated
     #[arg(long, value_name = "TOPIC")]
-    topic: Vec<String>,
+    pub(super) topic: Vec<String>,
     /// Only this partition; may be repeated
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
-    partition: Vec<i32>,
+    pub(super) partition: Vec<i32>,
     /// Keys are given as base64
     #[arg(long)]
     base64: bool,
     #[command(flatten)]
-    config: Config,
+    pub(super) config: Config,
     /// Print JSON for programs
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct ListArgs {
-    /// The pipeline
-    pipeline: String,
+/// Options that choose keys. Of one kind any may hold, of different kinds all must.
+#[derive(Debug, Args, Serialize)]
+pub(super) struct Choice {
     /// Only this order key; may be repeated
     #[arg(long)]
     key: Vec<String>,
@@ -44,6 +45,26 @@ pub(super) struct ListArgs {
     /// Only keys of which something has waited for so long, as 15m (units: s, m, h, d)
     #[arg(long, value_name = "AGE", value_parser = age)]
     older: Option<i64>,
+    /// Only keys whose first message is held (retry.then = "hold")
+    #[arg(long)]
+    held: bool,
+}
+
+impl Choice {
+    /// The key's first message, and its age, are as wanted.
+    pub(super) fn wants(&self, lane: &Lane) -> bool {
+        (self.code.is_empty() || self.code.contains(&lane.code))
+            && self.older.is_none_or(|at| lane.since_ms <= at)
+            && (!self.held || lane.due_ms == HELD)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// The pipeline
+    pipeline: String,
+    #[command(flatten)]
+    choice: Choice,
     /// So many keys at most
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     limit: usize,
@@ -83,22 +104,24 @@ fn age(written: &str) -> Result<i64, String> {
 }
 
 /// The retry topics of a pipeline.
-struct Kept {
-    pipeline: Pipeline,
-    client: Box<dyn Client>,
-    comes_back: bool,
+pub(super) struct Kept {
+    pub(super) pipeline: Pipeline,
+    pub(super) client: Box<dyn Client>,
+    pub(super) comes_back: bool,
+    /// All topics that are there.
+    pub(super) all: Vec<Topic>,
     /// Inputs that are looked at, by their index, and their retry topics.
     topics: Vec<(u32, String, Topic)>,
 }
 
 impl Kept {
-    fn open(name: &str, place: &Place) -> anyhow::Result<Self> {
+    pub(super) fn open(name: &str, place: &Place) -> anyhow::Result<Self> {
         let one = One::open(&place.config, name, |_| Ok(()))?;
         let comes_back = one.comes_back();
         let One { pipeline, client, all, .. } = one;
         broker::check_inputs(&pipeline, &place.topic)?;
         let topics = retry_topics(&pipeline, &all, &place.topic);
-        Ok(Self { pipeline, client, comes_back, topics })
+        Ok(Self { pipeline, client, comes_back, all, topics })
     }
 
     /// Hands over all that waits: where, and what.
@@ -117,6 +140,36 @@ impl Kept {
         }
         Ok(())
     }
+
+    /// What waits, by key: of all keys, or of those that are chosen by name.
+    pub(super) fn lanes(&mut self, choice: &Choice, place: &Place, odd: &mut Odd) -> anyhow::Result<Lanes> {
+        let keys = choice.key.iter().map(|key| line::argument(key, place.base64)).collect::<Result<Vec<_>, _>>()?;
+        let mut lanes = Lanes::default();
+        let order = self.pipeline.policy.order.clone();
+        self.each(&place.partition, &mut |topic, at, record, found| match found {
+            Found::Message(offset, Ok(envelope)) => {
+                let key = Key::of(&order, &envelope, offset);
+                if keys.is_empty() || matches!(&key, Key::Of(key) if keys.contains(key)) {
+                    lanes.take(key, at, offset, &envelope, record.timestamp_ms);
+                }
+            }
+            other => odd.take(topic, record, &other),
+        })?;
+        Ok(lanes)
+    }
+
+    /// Hands over all messages that can be read: where each was read first, and what is kept of it.
+    pub(super) fn each_message(
+        &mut self,
+        partitions: &[i32],
+        each: &mut dyn FnMut(TopicPartition, i64, &Envelope<'_>),
+    ) -> anyhow::Result<()> {
+        self.each(partitions, &mut |_, at, _, found| {
+            if let Found::Message(offset, Ok(envelope)) = found {
+                each(at, offset, &envelope);
+            }
+        })
+    }
 }
 
 /// The retry topics that are there, with their inputs and these by their index; with `inputs`, of these alone.
@@ -132,23 +185,9 @@ pub(in crate::cli) fn retry_topics(pipeline: &Pipeline, all: &[Topic], inputs: &
 }
 
 pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
-    let keys = args.key.iter().map(|key| line::argument(key, args.place.base64)).collect::<Result<Vec<_>, _>>()?;
-    let mut kept = Kept::open(&args.pipeline, &args.place)?;
-    let (mut lanes, mut odd) = (Lanes::default(), Odd::default());
-    let order = kept.pipeline.policy.order.clone();
-    kept.each(&args.place.partition, &mut |topic, at, record, found| match found {
-        Found::Message(offset, Ok(envelope)) => {
-            let key = Key::of(&order, &envelope, offset);
-            if keys.is_empty() || matches!(&key, Key::Of(key) if keys.contains(key)) {
-                lanes.take(key, at, offset, &envelope, record.timestamp_ms);
-            }
-        }
-        other => odd.take(topic, record, &other),
-    })?;
-    let wanted = |lane: &Lane| {
-        (args.code.is_empty() || args.code.contains(&lane.code)) && args.older.is_none_or(|at| lane.since_ms <= at)
-    };
-    let mut all = lanes.by_due(&wanted);
+    let (mut kept, mut odd) = (Kept::open(&args.pipeline, &args.place)?, Odd::default());
+    let lanes = kept.lanes(&args.choice, &args.place, &mut odd)?;
+    let mut all = lanes.by_due(&|lane| args.choice.wants(lane));
     let found = all.len();
     all.truncate(args.limit);
     let more = found > all.len() || lanes.is_cut();

@@ -10,7 +10,7 @@ use keyrail::broker::client::Client;
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
-const HOLD: &str = "commit.interval = \"20ms\"\n\
+const HOLD: &str = "commit.interval = \"20ms\"\nbreaker = { failures = 0 }\n\
      retry = { attempts = 2, in-place = \"0s\", then = \"hold\", backoff = { first = \"20ms\", max = \"20ms\" } }\n";
 
 fn until(what: &str, mut is: impl FnMut() -> bool) {
@@ -181,6 +181,61 @@ fn dead_letters_go_back_to_their_lanes_and_run_again_once() {
     }
     let (code, _, err) = run(&play.folder, &["dlq", "redrive", "p", "--lane", "--yes"], "");
     assert!(code == 0 && err.contains("no such letter"), "{err}");
+    drop(client);
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn keys_are_chosen_by_what_is_known_of_them_and_counted_before_anything_is_done() {
+    let test = "keys_are_chosen_by_what_is_known_of_them_and_counted_before_anything_is_done";
+    let Some(mut counting) = Counting::new_with(test, HOLD) else { return };
+    let play = &mut counting.play;
+    let mut child = play.start();
+    let mut client = beside(&play.folder, &child);
+    let keys: Vec<String> = (0..30).map(|n| format!("k{n}")).collect();
+    let each = |key: &String| ["fail 9 ", "b ", "c "].map(|what| (key.clone(), format!("{what}{key}")));
+    play.send_plain(client.as_mut(), &keys.iter().flat_map(each).collect::<Vec<_>>());
+    let held = |play: &Play| {
+        let (_, out, _) = run(&play.folder, &["parked", "list", "p", "--held", "--json"], "");
+        out.matches("\"held\":true").count()
+    };
+    until("all are held", || held(play) == 30);
+    for (args, words) in [
+        (&["--held"][..], "--yes"),
+        (&[][..], "MESSAGE"),
+        (&["0:1", "--held"][..], "cannot be used with"),
+        (&["--code", "scripted", "--topic", "nowhere", "--yes"][..], "is no input of p"),
+    ] {
+        let (code, _, err) = run(&play.folder, &[&["parked", "retry", "p"][..], args].concat(), "");
+        assert!(code == 2 && err.contains(words), "{args:?}: {code} {err}");
+    }
+    let (code, out, err) = run(&play.folder, &["parked", "retry", "p", "--older", "0s", "--dry-run"], "");
+    assert!(
+        code == 0 && out.contains("30") && out.contains("90") && err.contains("it would be 30 messages"),
+        "{out}{err}"
+    );
+    let (code, _, err) = run(&play.folder, &["parked", "retry", "p", "--code", "none", "--yes"], "");
+    assert!(code == 0 && err.contains("nothing that waits is chosen"), "{err}");
+    assert_eq!(parked(client.as_mut()), 90);
+    let both = ["--key", "k1", "--key", "k2"];
+    let args = [&["parked", "drop", "p"][..], &both, &["--followers", "--yes", "--json"]].concat();
+    let (code, out, err) = run(&play.folder, &args, "");
+    assert!(code == 0 && out.contains("\"messages\":6,\"done\":6,\"gone\":0"), "{out}{err}");
+    assert!(err.contains("audit: {\"action\":\"drop\""), "{err}");
+    assert_eq!(parked(client.as_mut()), 84);
+    // What was dropped with all behind it has left nothing; the others' followers run.
+    let (code, _, err) = run(&play.folder, &["parked", "drop", "p", "--all", "--yes", "--rate", "100"], "");
+    assert!(code == 0 && err.contains("dropped: 28 messages, 0 gone before, 0 refused"), "{err}");
+    until("what was behind them", || parked(client.as_mut()) == 0);
+    for key in &keys {
+        let wanted = if ["k1", "k2"].contains(&key.as_str()) {
+            Vec::new()
+        } else {
+            vec![format!("1 b {key}"), format!("2 c {key}")]
+        };
+        assert_eq!(of_key(client.as_mut(), key), wanted, "{key}");
+    }
     drop(client);
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
