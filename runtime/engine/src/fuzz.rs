@@ -67,10 +67,11 @@ fn gap_map_write(input: &[u8]) {
     let partitions = input.number(4) as u32;
     let log = input.number(8);
     let held = (input.number(1) & 1 == 1).then(|| input.number(4) as u32);
-    let (parked, inbox_at) = (input.number(1) & 1 == 1, (input.number(8) >> 1) as i64);
+    let (flags, inbox_at) = (input.number(1), (input.number(8) >> 1) as i64);
+    let (parked, breaker) = (flags & 1 == 1, flags & 2 == 2);
     let inbox_done = input.number(8);
     let [seen, state, retry, order, inbox] = core::array::from_fn(|_| input.number(4) as u32);
-    let kept = Kept { parked, seen, state, retry, order, inbox, inbox_at, inbox_done };
+    let kept = Kept { parked, breaker, seen, state, retry, order, inbox, inbox_at, inbox_done };
     let mut settled = Ranges::new();
     let mut at = offset;
     while !input.0.is_empty() {

@@ -31,6 +31,8 @@ const PARKED: u64 = 1;
 const INBOX: u64 = 1 << 1;
 const INBOX_DONE: u64 = 1 << 2;
 const FIRST_MARK: u32 = 3;
+/// And behind them.
+const BREAKER: u64 = 1 << (FIRST_MARK + MARKS as u32);
 
 /// Whether a map of so many runs within so many offsets above the commit fits into the metadata for sure.
 pub(crate) fn fits(runs: usize, span: u64) -> bool {
@@ -67,6 +69,8 @@ pub struct Kept {
     /// Messages of the partition were parked, if the retry topic of that mark is the present one: it does not start without that
     /// topic.
     pub parked: bool,
+    /// The breaker was not closed. Nothing depends on it: it is for people.
+    pub breaker: bool,
     /// Of the topic of seen ids.
     pub seen: u32,
     /// Of the topic of state.
@@ -91,7 +95,7 @@ impl Kept {
     fn encode(&self, data: &mut Vec<u8>) {
         let marks = self.marks();
         let mut bits = u64::from(self.parked) * PARKED + u64::from(self.inbox_at > 0) * INBOX;
-        bits |= u64::from(self.inbox_done > 0) * INBOX_DONE;
+        bits |= u64::from(self.inbox_done > 0) * INBOX_DONE + u64::from(self.breaker) * BREAKER;
         for (index, mark) in (FIRST_MARK..).zip(marks) {
             bits |= u64::from(mark != 0) << index;
         }
@@ -106,7 +110,7 @@ impl Kept {
     }
 
     fn decode(data: &mut &[u8]) -> Option<Self> {
-        let bits = take(data).filter(|bits| *bits < 1 << (FIRST_MARK + MARKS as u32))?;
+        let bits = take(data).filter(|bits| *bits < BREAKER << 1)?;
         let inbox_at = if bits & INBOX == 0 { 0 } else { i64::try_from(take(data)?).ok()? };
         let inbox_done = if bits & INBOX_DONE == 0 { 0 } else { take(data)? };
         let mut marks = [0; MARKS];
@@ -116,7 +120,8 @@ impl Kept {
             }
         }
         let [seen, state, retry, order, inbox] = marks;
-        Some(Self { parked: bits & PARKED != 0, seen, state, retry, order, inbox, inbox_at, inbox_done })
+        let (parked, breaker) = (bits & PARKED != 0, bits & BREAKER != 0);
+        Some(Self { parked, breaker, seen, state, retry, order, inbox, inbox_at, inbox_done })
     }
 }
 

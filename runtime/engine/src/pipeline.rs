@@ -283,6 +283,8 @@ pub struct Pipeline<M> {
     inboxes: Inboxes,
     /// Fetching is paused by the byte budget: silence is no stall.
     gated: bool,
+    /// The breaker is open.
+    breaker: bool,
 }
 
 impl<M> Pipeline<M> {
@@ -304,6 +306,15 @@ impl<M> Pipeline<M> {
             commits: 0,
             revoke: None,
             gated: false,
+            breaker: false,
+        }
+    }
+
+    /// The breaker has opened, or closed: the next commit of each partition says so, whatever else it has to say.
+    pub fn breaker(&mut self, open: bool) {
+        self.breaker = open;
+        for task in self.tasks.values_mut() {
+            task.set_breaker(open);
         }
     }
 
@@ -335,6 +346,7 @@ impl<M> Pipeline<M> {
                 task.continue_after(old);
             }
         }
+        task.set_breaker(self.breaker);
         self.tasks.insert(partition, task);
     }
 

@@ -3,7 +3,7 @@
 mod waiting;
 
 use super::table::{Column, Table, Tone};
-use super::terminal::{self, grouped, say};
+use super::terminal::{self, counted, grouped, say};
 use super::{Config, Exit, WrongUse, broker, meant, place};
 use anyhow::Context as _;
 use clap::Args;
@@ -11,6 +11,7 @@ use keyrail::broker::client::{ANSWER_WAIT, Client, Topic};
 use keyrail::broker::{BrokerError, BrokerErrorKind, Committed, LogBounds};
 use keyrail::config::{Faults, Found, From, Pipeline};
 use keyrail::record::TopicPartition;
+use keyrail_engine::metadata::Metadata;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -54,6 +55,8 @@ struct PipelineLag {
     parked: Option<u64>,
     /// How long the oldest of them has waited. `None`: there is none, or it was not counted.
     parked_seconds: Option<f64>,
+    /// Partitions whose owner's breaker was open when it committed last.
+    breaker_open: usize,
     partitions: Vec<PartitionLag>,
     /// Input topics that are not there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -75,6 +78,8 @@ struct PartitionLag {
     /// See [`PipelineLag::parked`].
     parked: Option<u64>,
     parked_seconds: Option<f64>,
+    /// Its owner's breaker was open when it committed last.
+    breaker_open: bool,
 }
 
 pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
@@ -108,6 +113,15 @@ pub(super) fn lag(args: &LagArgs) -> anyhow::Result<Exit> {
     };
     terminal::print(text.as_bytes(), "the lag")?;
     for lag in &lags {
+        if lag.breaker_open > 0 {
+            say(&format!(
+                "keyrail: {}: the breaker is open for {} of {}: most order keys fail, as if a service were down, and messages wait; \
+                 the log says with what",
+                lag.pipeline,
+                lag.breaker_open,
+                counted(lag.partitions.len() as u64, "partition")
+            ));
+        }
         for name in &lag.missing {
             say(&format!("keyrail: {}: {}", lag.pipeline, broker::missing(name, &place, &all)));
         }
@@ -139,6 +153,7 @@ fn lag_of(client: &mut dyn Client, pipeline: &Pipeline, all: &[Topic]) -> Result
         lag_seconds: None,
         parked: None,
         parked_seconds: None,
+        breaker_open: 0,
         partitions: Vec::new(),
         missing: Vec::new(),
     };
@@ -156,6 +171,9 @@ fn lag_of(client: &mut dyn Client, pipeline: &Pipeline, all: &[Topic]) -> Result
         let bounds = client.bounds(name, &partitions)?;
         let ever = committed.iter().any(|committed| committed.offset.is_some());
         for ((at, committed), bounds) in places.into_iter().zip(committed).zip(bounds) {
+            let said = |offset| Metadata::decode(&committed.metadata, offset, i64::MAX).ok();
+            let breaker_open = committed.offset.and_then(said).is_some_and(|said| said.kept.breaker);
+            lag.breaker_open += usize::from(breaker_open);
             let first = first_waiting(&committed, bounds, ever || pipeline.from == From::Earliest);
             if let Some(first) = first.filter(|first| *first < bounds.end) {
                 waiting.push((lag.partitions.len(), at, first, bounds.end));
@@ -170,6 +188,7 @@ fn lag_of(client: &mut dyn Client, pipeline: &Pipeline, all: &[Topic]) -> Result
                 lag_seconds: first.map(|_| 0.0),
                 parked: None,
                 parked_seconds: None,
+                breaker_open,
             });
         }
     }
@@ -353,6 +372,7 @@ mod tests {
             lag_seconds: Some(90_061.5),
             parked: Some(12),
             parked_seconds: Some(200.0),
+            breaker_open: false,
         };
         let lag = PipelineLag {
             pipeline: "payments".to_owned(),
@@ -361,6 +381,7 @@ mod tests {
             lag_seconds: Some(90_061.5),
             parked: None,
             parked_seconds: None,
+            breaker_open: 0,
             partitions: vec![row],
             missing: vec!["ordres".to_owned()],
         };

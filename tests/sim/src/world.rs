@@ -10,6 +10,7 @@ use crate::settings::Settings;
 use crate::touch::Use;
 use crate::trace::Who;
 use crate::worker::{Actor, State, Step, Worker};
+use keyrail_engine::metadata::Metadata;
 use keyrail_engine::policy::Scope;
 use std::collections::BTreeSet;
 
@@ -446,6 +447,7 @@ impl World {
                 self.env.oracle.violated(name::BOUNDS, None, format!("worker {number}: {what}"));
             }
         }
+        self.breaker_at_the_end();
         let (records, transactions) = self.env.coordinator.unresolved();
         if records + transactions > 0 {
             let what = format!("{transactions} transactions are never done, and {records} records never visible");
@@ -455,6 +457,17 @@ impl World {
         self.env.oracle.parked_at_the_end();
         if self.env.settings.policy.keeps_state() {
             self.state_at_the_end();
+        }
+    }
+
+    /// Whoever asks is told that no breaker is open.
+    fn breaker_at_the_end(&mut self) {
+        for partition in self.env.group.partitions().collect::<Vec<_>>() {
+            let Some(stored) = self.env.group.committed(partition) else { continue };
+            if Metadata::decode(&stored.metadata, stored.offset, i64::MAX).is_ok_and(|said| said.kept.breaker) {
+                let what = "its commit says at the end that the breaker is open".to_owned();
+                self.env.oracle.violated(name::BREAKER, Some((partition, -1)), what);
+            }
         }
     }
 

@@ -168,7 +168,7 @@ fn foreign_damaged_and_hostile_text_is_refused() {
         ("a holder with more than a u32", forged(&[1, 1, (1 << 32) + 1]), Unusable::Damaged),
         ("no log", forged(&[1, 1, 0]), Unusable::Damaged),
         ("nothing of what is kept", forged(&[1, 1, 0, 5]), Unusable::Damaged),
-        ("what is kept, of a later version", forged(&[1, 1, 0, 5, 1 << 8]), Unusable::Damaged),
+        ("what is kept, of a later version", forged(&[1, 1, 0, 5, 1 << 9]), Unusable::Damaged),
         ("no place in the inbox", forged(&[1, 1, 0, 5, 2]), Unusable::Damaged),
         ("a place in the inbox that is none", forged(&[1, 1, 0, 5, 2, 1 << 63]), Unusable::Damaged),
         ("a mark of more than 32 bits", forged(&[1, 1, 0, 5, 8, 1 << 32]), Unusable::Damaged),
@@ -197,6 +197,7 @@ fn foreign_damaged_and_hostile_text_is_refused() {
 fn what_is_kept_is_read_back_whatever_of_it_there_is() {
     let whole = Kept {
         parked: true,
+        breaker: true,
         seen: 1,
         state: 300,
         retry: u32::MAX,
@@ -205,10 +206,11 @@ fn what_is_kept_is_read_back_whatever_of_it_there_is() {
         inbox_at: i64::MAX,
         inbox_done: u64::MAX,
     };
-    for bits in 0..256u32 {
+    for bits in 0..512u32 {
         let mark = |index: u32, mark: u32| if bits & 1 << index == 0 { 0 } else { mark };
         let kept = Kept {
             parked: bits & 1 != 0,
+            breaker: bits & 256 != 0,
             inbox_at: if bits & 2 == 0 { 0 } else { whole.inbox_at },
             inbox_done: if bits & 4 == 0 { 0 } else { whole.inbox_done },
             seen: mark(3, whole.seen),

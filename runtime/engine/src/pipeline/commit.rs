@@ -92,13 +92,17 @@ impl<M> Pipeline<M> {
             let in_good_order = *last && task.is_drained() && written;
             let omitted =
                 self.policy.has(Bug::OmitUnmoved) && task.committed.as_ref().is_some_and(|c| c.point == progress.point);
-            let unmoved = task.committed.as_ref() == Some(&progress) && !task.touched;
+            let told = task.kept.breaker == task.said;
+            let unmoved = task.committed.as_ref() == Some(&progress) && !task.touched && told;
             if (unmoved || omitted) && !in_good_order {
                 continue;
             }
             let held = if in_good_order { None } else { task.held(&progress) };
             let (sequence, known, log) = (task.sequence.saturating_add(1), task.partitions, task.log);
             let mut kept = task.kept;
+            // Whoever is given it next begins with one that is closed.
+            kept.breaker &= !in_good_order;
+            task.saying = kept.breaker;
             if self.policy.has(Bug::OmitInbox) {
                 (kept.inbox_at, kept.inbox_done) = (0, 0);
             }
@@ -134,6 +138,9 @@ impl<M> Pipeline<M> {
                 task.committed = Some(progress);
                 task.sequence = task.sequence.saturating_add(1);
                 task.touched = false;
+                task.said = task.saying;
+                // It may have closed meanwhile.
+                task.dirty |= task.said != task.kept.breaker;
                 task.unstarted = None;
             }
         }

@@ -165,9 +165,10 @@ impl Task {
         self.round.step == Step::None && news && now.steady_ms >= self.round.retry_ms
     }
 
-    /// All effects of something are written, and its offset is not known to be committed.
+    /// All effects of something are written, and its offset is not known to be committed; or the commit is to say something else.
     pub(super) fn has_news(&self) -> bool {
-        self.round.durable.is_some() && self.round.durable != self.committed
+        let told = self.kept.breaker == self.said;
+        self.round.durable.is_some() && (self.round.durable != self.committed || !told)
     }
 
     fn pass(&mut self, held: Held, now: Now) -> bool {

@@ -68,6 +68,9 @@ pub(super) struct Task {
     pub(super) partitions: u32,
     pub(super) log: u64,
     pub(super) kept: Kept,
+    /// What is committed says so of the breaker, and what is about to be.
+    pub(super) said: bool,
+    pub(super) saying: bool,
     /// What runs alone first, since the partition was not given up in good order.
     careful: Careful,
     /// Something changed since the last commit was planned.
@@ -165,6 +168,8 @@ impl Task {
             partitions: opened.partitions,
             log: opened.log,
             kept: opened.kept,
+            said: opened.kept.breaker,
+            saying: opened.kept.breaker,
             careful: opened.careful,
             dirty: opened.fresh || opened.unmarked,
             touched: false,
@@ -218,6 +223,12 @@ impl Task {
         self.marks_stuck = old.marks_stuck;
         self.blocked = old.blocked;
         self.end = self.end.max(old.end);
+    }
+
+    /// The breaker stands like this. Others are to know.
+    pub(super) const fn set_breaker(&mut self, open: bool) {
+        self.dirty |= open != self.said;
+        self.kept.breaker = open;
     }
 
     /// Its silence counts from now on.

@@ -72,6 +72,8 @@ struct Rig {
     actions: Vec<Action>,
     /// For each commit, which of its partitions it says to park.
     say_parked: Vec<Vec<bool>>,
+    /// The same of the breaker.
+    say_breaker: Vec<Vec<bool>>,
     /// What the last commit says of the inbox of its first partition.
     kept: (u32, i64, u64),
 }
@@ -88,6 +90,7 @@ fn rig() -> Rig {
         tokens: Vec::new(),
         actions: Vec::new(),
         say_parked: Vec::new(),
+        say_breaker: Vec::new(),
         kept: (0, 0, 0),
     }
 }
@@ -187,6 +190,7 @@ impl Rig {
             ["takes"] => answer = format!("{}", self.pipeline.takes_settled()),
             ["staged", bytes] => self.pipeline.staged(number(bytes)),
             ["gate", state] => self.pipeline.gate(*state == "on", now),
+            ["breaker", state] => self.pipeline.breaker(*state == "open"),
             ["status", p] => answer = self.status(partition(p)),
             ["count"] => answer = format!("{}", self.pipeline.publications()),
             _ => panic!("no such command: {command}"),
@@ -272,8 +276,9 @@ impl Rig {
             Action::Marked { partition, ids, .. } => format!("marked {}{}", named(*partition), ids_of(ids)),
             Action::Commit { number, offsets } => {
                 let read = Metadata::decode(&offsets[0].metadata, offsets[0].offset, i64::MAX).unwrap();
-                let says = |c: &CommitOffset| Metadata::decode(&c.metadata, c.offset, i64::MAX).unwrap().kept.parked;
-                self.say_parked.push(offsets.iter().map(says).collect());
+                let says = |c: &CommitOffset| Metadata::decode(&c.metadata, c.offset, i64::MAX).unwrap().kept;
+                self.say_parked.push(offsets.iter().map(|c| says(c).parked).collect());
+                self.say_breaker.push(offsets.iter().map(|c| says(c).breaker).collect());
                 self.kept = (read.kept.inbox, read.kept.inbox_at, read.kept.inbox_done);
                 format!("commit {number}:{}", offsets_of(offsets))
             }

@@ -48,6 +48,7 @@ impl Worker {
                 return line.map_or(Ok(()), |line| line.push(ToShard::Breaker(order)).map_err(ended));
             }
             Act::Opened { tried, failed, failure } => {
+                self.ledger.engine.breaker(true);
                 self.ledger.metrics.breaker_opened.add(1);
                 let pause_s = self.ledger.breaker.as_ref().map_or(0.0, |breaker| breaker.pause_ms() as f64 / 1e3);
                 tracing::warn!(
@@ -60,6 +61,7 @@ impl Worker {
                 );
             }
             Act::Closed { open_ms, probes, few } => {
+                self.ledger.engine.breaker(false);
                 let open_s = open_ms as f64 / 1e3;
                 let why = if few { "too few order keys are left to tell" } else { "messages that were tried succeed" };
                 tracing::info!(pipeline, open_s, probes, "{why}: the breaker is closed, and messages run again");

@@ -1,5 +1,6 @@
 //! A service that is down for a while: nothing of it is held against the messages.
 
+use crate::commands::run;
 use crate::play::Play;
 use crate::run::beside;
 use crate::support::{all, text};
@@ -39,8 +40,22 @@ fn outage_costs_nothing(test: &str, top: &str) {
     let poison: Vec<_> = (0..3).map(|n| (format!("bad{n}"), "retry", format!("bad{n}"))).collect();
     play.send(play.client().as_mut(), &poison);
     let child = play.start();
+    let shown = |words: &str| {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let (_, out, err) = run(&play.folder, &["lag", "--json"], "");
+            if out.contains(words) {
+                return err;
+            }
+            assert!(Instant::now() < until, "no {words}: {out}{err}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    assert!(shown("\"breaker_open\":true").contains("the breaker is open for"));
     // With exactly-once what fails is parked, and committed so.
     wait_for_letters(&play, &mut *beside(&play.folder, &child), 3);
+    let told = shown("\"breaker_open\":0,");
+    assert!(!told.contains("breaker"), "{told}");
     play.settle(child);
     let mut client = play.client();
     assert_eq!(play.judge(client.as_mut()), (0, 0), "all are done, each once and in its key's order");

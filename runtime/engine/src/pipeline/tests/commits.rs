@@ -290,3 +290,31 @@ fn a_duplicate_settles_with_the_message_that_it_repeats() {
     rig.obey("ack t1");
     assert_eq!(rig.obey("status 0"), "@1 point 14 committed 10 next 14 unsettled 0");
 }
+
+#[test]
+fn commits_say_that_the_breaker_is_open_though_nothing_else_is_new() {
+    let rig = check(
+        "open 0 1 10 =>
+         tick =>
+         breaker open =>
+         at 100
+         tick => commit 1: 0@10 s1
+         commit 1 lost =>
+         at 200
+         tick => commit 2: 0@10 s1
+         commit 2 ok =>
+         at 300
+         tick =>
+         open 1 1 5 =>
+         at 400
+         tick => commit 3: 1@5 s1
+         breaker closed =>
+         commit 3 ok =>
+         at 500
+         tick => commit 4: 0@10 s2 1@5 s2
+         commit 4 ok =>
+         at 600
+         tick =>",
+    );
+    assert_eq!(rig.say_breaker, [&[true][..], &[true], &[true], &[false, false]]);
+}

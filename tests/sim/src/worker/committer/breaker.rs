@@ -42,11 +42,13 @@ impl Committer {
                         i64::from(failed) << 32 | i64::from(tried),
                     );
                     self.opened = Some((env.now_ms, env.letters));
+                    self.ledger.breaker(true);
                     env.oracle.breaker_opens(mail.process, &self.tallied_ms);
                 }
                 Act::Closed { open_ms, .. } => {
                     env.note(Who::Worker(mail.worker), "breaker closes", None, open_ms as i64);
                     self.opened = None;
+                    self.ledger.breaker(false);
                     env.oracle.breaker_closes(mail.process, env.now_ms);
                 }
             }
