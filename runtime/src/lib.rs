@@ -5,6 +5,7 @@
 extern crate self as keyrail;
 
 pub mod admin;
+pub mod alerts;
 pub mod broker;
 pub mod config;
 pub mod fail;

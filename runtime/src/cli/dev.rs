@@ -14,6 +14,7 @@ use keyrail::admin::http::{AdminServer, check_address};
 use keyrail::admin::logging::{self, LogFormat, TimeOfDay};
 use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
+use keyrail::alerts::Alerts;
 use keyrail::config::{BrokerKind, Host, find_pipelines, load_host};
 use keyrail::pipeline::witness::{Event, Told, Witness};
 use keyrail::pipeline::{self, Surroundings};
@@ -82,7 +83,10 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
     }
     welcome(&host, &config, &admin)?;
     let (screen, printer) = Screen::new()?;
-    let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: Some(screen), claim };
+    // Whoever tries something out has it before his eyes: nobody else is to be woken by it.
+    let alerts = Alerts::default();
+    let surroundings =
+        Surroundings { health, metrics, stop, variables: variable, witness: Some(screen), alerts, claim };
     let ended = pipeline::run(&host, Vec::new(), surroundings);
     drop(admin);
     // The screen went with the pipelines, so the printer has an end.

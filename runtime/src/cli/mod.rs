@@ -1,5 +1,6 @@
 //! The command line: parses, dispatches, and turns results into exit codes.
 
+mod alerts;
 mod broker;
 mod check;
 mod decode;
@@ -128,6 +129,10 @@ enum Command {
     ///
     /// From the brokers alone, workers or not. Also those of Spring, Kafka Streams, Kafka Connect and share groups.
     Dlq(dlq::DlqArgs),
+    /// Send a test alert, and say what the receivers answer
+    ///
+    /// To the webhook and the mail server of [alerts]. Exits 1 if one does not take it.
+    Alerts(alerts::AlertsArgs),
     /// Print a script that completes commands, options and file names in a shell
     ///
     /// Bash: keyrail completions bash > ~/.local/share/bash-completion/completions/keyrail
@@ -247,6 +252,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::State(args) => state::state(&args).map(ExitCode::from),
         Command::Parked(args) => parked::parked(&args).map(ExitCode::from),
         Command::Dlq(args) => dlq::dlq(&args).map(ExitCode::from),
+        Command::Alerts(args) => alerts::alerts(&args).map(ExitCode::from),
         Command::Completions(args) => manual::completions(&args).map(ExitCode::from),
         Command::Man(args) => manual::man(&args).map(ExitCode::from),
         Command::Schema(args) => manual::schema(&args).map(ExitCode::from),

@@ -8,11 +8,16 @@ use keyrail::admin::http::AdminServer;
 use keyrail::admin::logging::{self, LogFormat, LogLevel};
 use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
+use keyrail::alerts::Alerts;
 use keyrail::broker::embedded::Claim;
 use keyrail::config::{BrokerKind, Format, Host, Logging, load};
 use keyrail::pipeline::{self, Ended, Surroundings};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Beyond `shutdown-grace` the last alerts may take this: less than what a forced stop grants.
+const LAST_ALERTS: Duration = Duration::from_secs(1);
 
 pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let (host, pipelines) = load(config.file(), &config.set, &variable)
@@ -27,8 +32,16 @@ pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let admin = AdminServer::start(host.admin_listen, health.clone(), metrics.clone(), &Deployment::of(config.file()))?;
     signals::listen(stop.clone(), health.clone(), host.shutdown_grace)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pipelines = pipelines.len(), "keyrail starts");
-    let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: None, claim };
+    let asked: Arc<OnceLock<Instant>> = Arc::default();
+    let noted = asked.clone();
+    let _noted = stop.child(move || {
+        noted.get_or_init(Instant::now);
+    });
+    let (alerts, couriers) = Alerts::start(&host.alerts, &metrics, config.file()).map_err(anyhow::Error::msg)?;
+    let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: None, alerts, claim };
     let ended = pipeline::run(&host, pipelines, surroundings);
+    let used = asked.get().map_or(Duration::ZERO, Instant::elapsed);
+    couriers.finish((host.shutdown_grace + LAST_ALERTS).saturating_sub(used).min(host.alerts.timeout + LAST_ALERTS));
     drop(admin);
     let ended = ended?;
     match ended {

@@ -1,5 +1,6 @@
 //! keyrail.toml: from the table as written to [`Host`].
 
+use super::alerts;
 use super::catalogue::{Absent, HOST, Kind};
 use super::client;
 use super::document::{Table, Value, Variables, entry, parse, set};
@@ -67,6 +68,7 @@ fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host 
         admin_listen: admin_listen(&mut reader),
         logging: logging(&mut reader),
         shutdown_grace: Duration::from_millis(reader.duration("shutdown-grace")),
+        alerts: alerts::read(&mut reader),
     }
 }
 

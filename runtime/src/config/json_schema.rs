@@ -8,6 +8,7 @@ use super::client::{self, is_secret};
 use super::properties::{self, PROPERTIES};
 use super::units::{duration_pattern, show_duration, show_size, size_pattern};
 use super::{tell, topic};
+use crate::alerts::Kind as AlertKind;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// A string that holds a variable of the environment may stand for any other.
@@ -87,7 +88,9 @@ fn section(catalogue: &Catalogue, path: &str) -> Vec<(&'static str, Json)> {
 }
 
 fn is_required(key: &Key) -> bool {
-    let (Kind::Text { default, .. } | Kind::Origin { default, .. }) = key.kind else { return key.kind == Kind::Topics };
+    let (Kind::Text { default, .. } | Kind::Origin { default, .. } | Kind::List { default, .. }) = key.kind else {
+        return key.kind == Kind::Topics;
+    };
     default == Absent::Required
 }
 
@@ -127,6 +130,13 @@ fn property(catalogue: &Catalogue, key: &Key) -> Json {
         Kind::Text { default, form } => {
             members.extend(string(&pattern(form)));
             members.extend(of_absent(default));
+        }
+        Kind::List { form, .. } => {
+            let item = match form {
+                Form::AlertKind => any(vec![one_of(AlertKind::ALL.iter().map(|kind| kind.as_str())), variable()]),
+                form => object(string(&pattern(form))),
+            };
+            members.extend([("type", text("array")), ("items", item), ("minItems", whole(1))]);
         }
         Kind::Topics => {
             members.extend([
@@ -169,6 +179,10 @@ fn pattern(form: Form) -> String {
         Form::Digest => "^[0-9A-Fa-f]{64}$".to_owned(),
         Form::Group => "^[A-Za-z0-9._-]+$".to_owned(),
         Form::Topic => format!("^[A-Za-z0-9._-]{{1,{}}}$", topic::LONGEST),
+        Form::Url => "^[Hh][Tt][Tt][Pp][Ss]?://[^@\\s]+$".to_owned(),
+        Form::Server => "^[^\\s]+$".to_owned(),
+        Form::Mailbox => "@".to_owned(),
+        Form::AlertKind | Form::Secret | Form::Any => ".".to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! [`load`] reads keyrail.toml and the folder of manifests. Both formats are told in
 //! `CONFIGURATION.md`.
 
+mod alerts;
 mod catalogue;
 mod client;
 mod document;
@@ -43,6 +44,7 @@ pub(crate) fn for_tests(name: &str, text: &str) -> Pipeline {
 }
 
 pub use crate::nearest::nearest_file;
+pub use alerts::{Alerts, Mail, MailSecurity, Webhook, WebhookFormat};
 pub use client::{against_range, is_secret};
 pub use document::check_set;
 pub use fault::{Fault, Faults};
@@ -80,6 +82,8 @@ pub struct Host {
     pub logging: Logging,
     /// How long a stop may take before it is forced.
     pub shutdown_grace: Duration,
+    /// Who is told of what a person should know.
+    pub alerts: Alerts,
 }
 
 /// `broker`.

@@ -2,7 +2,8 @@
 
 use super::document::{join, quote};
 use super::units::{show_duration, show_size};
-use super::{BrokerKind, Format, From, HeaderStyle, Host, OnLoss, Pattern, Pipeline, is_secret};
+use super::{Alerts, BrokerKind, Format, From, HeaderStyle, Host, OnLoss, Pattern, Pipeline, WebhookFormat, is_secret};
+use crate::alerts::shown_url;
 use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, OrderBy, Policy, Scope, Spent};
 use std::fmt::Display;
 use std::path::Path;
@@ -74,7 +75,41 @@ pub(super) fn host(host: &Host) -> String {
         Format::Json => "json",
     };
     page.text("format", format);
+    alerts(&mut page, &host.alerts);
     page.0
+}
+
+fn alerts(page: &mut Page, alerts: &Alerts) {
+    let list = |all: &mut dyn Iterator<Item = &str>| {
+        format!("[{}]", all.map(|text| quote(&literal(text))).collect::<Vec<_>>().join(", "))
+    };
+    page.section("alerts");
+    page.plain("kinds", list(&mut alerts.kinds.iter().map(|kind| kind.as_str())));
+    page.duration("parked-age", ms(alerts.parked_age));
+    page.text("keys", if alerts.shows_keys { "shown" } else { "hidden" });
+    page.duration("group-wait", alerts.timing.group_wait_ms);
+    page.duration("group-interval", alerts.timing.group_interval_ms);
+    page.duration("repeat-interval", alerts.timing.repeat_interval_ms);
+    page.duration("timeout", ms(alerts.timeout));
+    if let Some(webhook) = &alerts.webhook {
+        page.section("alerts.webhook");
+        page.text("url", &format!("{}/{HIDDEN}", shown_url(&webhook.url)));
+        page.text("format", if webhook.format == WebhookFormat::Keyrail { "keyrail" } else { "alertmanager" });
+        webhook.secret.iter().for_each(|_| page.text("secret", HIDDEN));
+        webhook.authorization.iter().for_each(|_| page.text("authorization", HIDDEN));
+    }
+    if let Some(mail) = &alerts.mail {
+        page.section("alerts.mail");
+        let host = if mail.host.contains(':') { format!("[{}]", mail.host) } else { mail.host.clone() };
+        page.text("server", &format!("{host}:{}", mail.port));
+        page.text("security", mail.security.as_str());
+        page.text("from", &literal(&mail.from));
+        page.plain("to", list(&mut mail.to.iter().map(String::as_str)));
+        if let Some((user, _)) = &mail.login {
+            page.text("user", &literal(user));
+            page.text("password", HIDDEN);
+        }
+    }
 }
 
 pub(super) fn pipeline(pipeline: &Pipeline) -> String {

@@ -2,6 +2,7 @@
 
 use super::catalogue::{Absent, Amount, Form, Key, Kind, Values, Word};
 use super::units::{show_duration, show_size};
+use crate::alerts::Kind as AlertKind;
 
 /// What holds where a key is not written, in Markdown. Empty where there is nothing to say.
 pub(super) fn default(key: &Key) -> String {
@@ -15,7 +16,7 @@ pub(super) fn default(key: &Key) -> String {
         Kind::Whole { default, .. } => format!("`{default}`"),
         Kind::Number { default, .. } => format!("`{default}`"),
         Kind::Choice { default, .. } => quoted(default),
-        Kind::Origin { default, .. } | Kind::Text { default, .. } => match default {
+        Kind::Origin { default, .. } | Kind::Text { default, .. } | Kind::List { default, .. } => match default {
             Absent::Is(value) => quoted(value),
             Absent::Told(words) => words.to_owned(),
             Absent::Required => "required".to_owned(),
@@ -39,20 +40,33 @@ pub(super) fn accepted(key: &Key) -> String {
         Kind::Origin { words, .. } => {
             words.iter().copied().chain(["header:NAME"]).map(quoted).collect::<Vec<_>>().join(", ")
         }
-        Kind::Text { form, .. } => match form {
-            Form::Path => "a path",
-            Form::Address => "IP:PORT or localhost:PORT",
-            Form::Digest => "64 hexadecimal digits",
-            Form::Group => "letters, digits and `. _ -`",
-            Form::Topic => "a topic",
+        Kind::List { form: Form::AlertKind, .. } => {
+            format!("a list of {}", AlertKind::ALL.map(|kind| quoted(kind.as_str())).join(", "))
         }
-        .to_owned(),
+        Kind::List { form, .. } => format!("a list, of each {}", of_form(form)),
+        Kind::Text { form, .. } => of_form(form).to_owned(),
     };
     if !key.also.is_empty() {
         told += ", ";
         told += key.also;
     }
     told
+}
+
+fn of_form(form: Form) -> &'static str {
+    match form {
+        Form::Path => "a path",
+        Form::Address => "IP:PORT or localhost:PORT",
+        Form::Digest => "64 hexadecimal digits",
+        Form::Group => "letters, digits and `. _ -`",
+        Form::Topic => "a topic",
+        Form::Url => "`https://HOST/PATH` or `http://HOST/PATH`",
+        Form::Server => "HOST:PORT or HOST",
+        Form::Mailbox => "`NAME@HOST` or `Words <NAME@HOST>`",
+        Form::AlertKind => "a kind of alert",
+        Form::Secret => "a string, mostly `\"${NAME}\"`",
+        Form::Any => "a string",
+    }
 }
 
 fn choice(words: &[Word]) -> String {

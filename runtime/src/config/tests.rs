@@ -179,6 +179,9 @@ fn secrets_are_never_shown() {
         "[kafka]\n\"sasl.password\"=hunter2\n",
         "kafka.\"sasl.password\"=\"hunter2\"\nkafka.\"sasl.password\"=\"hunter2\"",
         "kafka=\"hunter2\"",
+        "broker=\"embedded\"\n[alerts.webhook]\nurl=\"https://a/hunter2?hunter2\"\nsecret=\"hunter2\"\nauthorization=\"hunter2\"\n\
+         [alerts.mail]\nserver=\"a\"\nfrom=\"a@b.c\"\nto=[\"a@b.c\"]\nuser=\"me\"\npassword=\"hunter2\"",
+        "[alerts.webhook]\nurl=\"https://u:hunter2@a/\"\nsecret=[\"hunter2\"]\nauthorization=\"\\nhunter2\"",
     ];
     let sets = ["kafka.\"sasl.password\"=hunter2", "kafka.sasl.password=hunter2", "kafka.pass=hunter2", "hunter2"];
     for text in files {

@@ -20,10 +20,12 @@ use super::witness::{Told, Witness};
 use super::{Serving, Trouble, show};
 use crate::admin::health::Heartbeat;
 use crate::admin::metrics::{CommitResult, DeadLetterReason, LocalHistogram, PipelineMetrics};
+use crate::alerts::Alerts;
 use crate::broker::{BrokerError, OffsetCommit, Refusal};
 use crate::config::HeaderStyle;
 use crate::fail::{Point, pass};
 use crate::wasm::{Effects, LongCall};
+use breaking::Outage;
 pub(super) use commands::Commands;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use keyrail_engine::breaker::Breaker;
@@ -68,6 +70,7 @@ pub(super) struct Ledger {
     pub(super) metrics: Arc<PipelineMetrics>,
     pub(super) heartbeat: Heartbeat,
     pub(super) witness: Option<Arc<dyn Witness>>,
+    pub(super) alerts: Alerts,
     /// Commands from outside, where messages may be parked.
     pub(super) commands: Option<Commands>,
     /// The call of each shard, while it takes long.
@@ -121,6 +124,7 @@ struct Worker {
     /// Those that were asked before the commit of this number was sent.
     ends_before: Option<(u64, Ends)>,
     letters: Letters,
+    outage: Outage,
     /// When state that has ended is looked for again.
     next_sweep: Instant,
     /// What is parked with the present transaction.
@@ -145,6 +149,7 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
         ends: BTreeMap::new(),
         ends_before: None,
         letters: Letters::default(),
+        outage: Outage::default(),
         next_sweep: Instant::now(),
         produced: Produced::default(),
         guard: Guard::new(),
@@ -157,9 +162,10 @@ pub(super) fn run(ledger: Ledger) -> Result<(), Trouble> {
             Err(other) => break Err(other),
         }
     };
-    worker.letters.end(&worker.ledger.names);
+    worker.letters.end(&worker.ledger.names, &worker.ledger.alerts);
     // Whoever starts anew starts closed.
     worker.ledger.metrics.breaker_state.set(0);
+    worker.outage.end(&worker.ledger);
     ended
 }
 
@@ -269,7 +275,7 @@ impl Worker {
                 Fate::Done => done += 1,
                 fate => {
                     self.count_fate(fate);
-                    self.letters.note(&self.ledger.names, &message, now.steady_ms);
+                    self.letters.note(&self.ledger.names, &self.ledger.alerts, &message, now.steady_ms);
                 }
             }
             let timestamp_ms = message.ticket.timestamp_ms;
@@ -456,7 +462,7 @@ impl Worker {
     }
 
     fn show(&mut self) {
-        self.letters.tell(&self.ledger.names, self.ledger.clock.now().steady_ms);
+        self.letters.tell(&self.ledger.names, &self.ledger.alerts, self.ledger.clock.now().steady_ms);
         self.latency.publish(&self.ledger.metrics.latency_micros);
         if Instant::now() < self.next_show {
             return;
@@ -465,6 +471,7 @@ impl Worker {
         show::partitions(&self.ledger.metrics, &self.ledger.engine, self.ledger.clock.now());
         let now = self.ledger.clock.now();
         holding::look(&mut self.guard, &self.ledger, now);
+        self.outage.tell(&self.ledger);
     }
 }
 

@@ -18,6 +18,7 @@ use super::{Stopped, Trouble};
 use crate::admin::health::{Heartbeat, PipelineHealth, State};
 use crate::admin::metrics::{PauseReason, PipelineMetrics, Rebalance};
 use crate::admin::stop::Stop;
+use crate::alerts::Alerts;
 use crate::broker::{BrokerErrorKind, Consumer, Polled};
 use crate::config::OnLoss;
 use crate::fail::{Point, pass};
@@ -70,6 +71,7 @@ pub(super) struct Feed {
     pub(super) attention: Vec<Attention>,
     pub(super) inbox: Receiver<ToConsumer>,
     pub(super) metrics: Arc<PipelineMetrics>,
+    pub(super) alerts: Alerts,
     pub(super) health: Arc<PipelineHealth>,
     pub(super) heartbeat: Heartbeat,
     pub(super) stop: Stop,

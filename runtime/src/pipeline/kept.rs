@@ -223,7 +223,7 @@ impl Keeper {
                 let (group, inputs, topics) = (group.clone(), inputs.to_vec(), own.topics.clone());
                 let (store, router) = (shared.naming.state()?, Router::new(manifest.policy.clone(), seed));
                 let place = parked::Place { store, group, inputs, topics, router, seed, budget: parts.budget.clone() };
-                Some(Parkeds::new(place, metrics.clone()))
+                Some(Parkeds::new(place, metrics.clone(), shared.alerts.clone()))
             }
         };
         if topics.is_empty() {

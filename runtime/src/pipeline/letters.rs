@@ -1,15 +1,18 @@
-//! The log's line for dead letters: one a second at most, however many there are, with the number of those that it
-//! stands for. A message that is discarded has a line of its own in any case: nothing else is left of it.
+//! The log's line for dead letters, and what alerts are told of them: one a second at most, however many there are, with
+//! the number of those that it stands for. A message that is discarded has a line of its own in any case: nothing else is left of it.
 
 use super::committer::Names;
 use super::link::Payload;
+use super::show::readable;
+use crate::alerts::{Alerts, Example, Kind, Place, What};
 use keyrail_engine::message::Fate;
 use keyrail_engine::shard::Settled;
+use std::collections::BTreeMap;
 
 /// Between two lines of a pipeline.
 const EVERY_MS: u64 = 1_000;
 
-/// Where a message stands and why it is given up. Nothing of what it says: a log has other readers than a topic.
+/// Where a message stands and why it is given up. The log is told nothing of what it says: it has other readers than a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Letter {
     topic: u32,
@@ -18,10 +21,12 @@ struct Letter {
     reason: &'static str,
     code: String,
     attempts: u32,
+    /// Of the message and of its failure, for alerts alone.
+    said: Option<(Option<String>, String)>,
 }
 
 impl Letter {
-    fn of<M>(message: &Settled<M>) -> Option<Self> {
+    fn of(message: &Settled<Payload>, alerts: &Alerts) -> Option<Self> {
         let Fate::DeadLetter(epitaph) = &message.fate else { return None };
         let at = message.ticket.partition;
         Some(Self {
@@ -31,7 +36,29 @@ impl Letter {
             reason: epitaph.reason.as_str(),
             code: epitaph.failure.code.clone(),
             attempts: epitaph.attempts,
+            said: alerts
+                .wants(Kind::DeadLetters)
+                .then(|| (message.message.record.key().map(|key| readable(Some(key))), epitaph.failure.detail.clone())),
         })
+    }
+
+    /// It, and so many at these places.
+    fn alert(self, names: &Names, alerts: &Alerts, places: BTreeMap<(u32, i32), u64>) {
+        let topic = |number: u32| names.inputs.get(number as usize).map_or("?", String::as_str).to_owned();
+        let Some((key, detail)) = self.said else { return };
+        let example = Example {
+            topic: Some(topic(self.topic)),
+            partition: Some(self.partition),
+            offset: Some(self.offset),
+            key,
+            reason: Some(self.reason),
+            code: Some(self.code),
+            detail: Some(detail).filter(|detail| !detail.is_empty()),
+        };
+        let count = places.values().sum();
+        let place = |((number, partition), count)| (Place { topic: topic(number), partition: Some(partition) }, count);
+        let places = places.into_iter().map(place).collect();
+        alerts.tell(&names.pipeline, Kind::DeadLetters, What::Happened { count, places, example });
     }
 
     fn tell(&self, names: &Names, not_shown: u64) {
@@ -55,31 +82,35 @@ impl Letter {
 pub(super) struct Letters {
     /// The last one, and how many before it have no line.
     waiting: Option<(Letter, u64)>,
+    /// How many wait of each topic and partition.
+    places: BTreeMap<(u32, i32), u64>,
     next_ms: u64,
 }
 
 impl Letters {
     /// A message settled: if it is a dead letter, that is told now or later.
-    pub(super) fn note(&mut self, names: &Names, message: &Settled<Payload>, now_ms: u64) {
-        if let Some(letter) = Letter::of(message) {
+    pub(super) fn note(&mut self, names: &Names, alerts: &Alerts, message: &Settled<Payload>, now_ms: u64) {
+        if let Some(letter) = Letter::of(message, alerts) {
             self.add(letter);
-            self.tell(names, now_ms);
+            self.tell(names, alerts, now_ms);
         }
     }
 
     /// Tells what waits, if it is time.
-    pub(super) fn tell(&mut self, names: &Names, now_ms: u64) {
+    pub(super) fn tell(&mut self, names: &Names, alerts: &Alerts, now_ms: u64) {
         if let Some((letter, not_shown)) = self.due(now_ms) {
             letter.tell(names, not_shown);
+            letter.alert(names, alerts, std::mem::take(&mut self.places));
         }
     }
 
     /// Tells what waits: nothing more comes.
-    pub(super) fn end(&mut self, names: &Names) {
-        self.tell(names, u64::MAX);
+    pub(super) fn end(&mut self, names: &Names, alerts: &Alerts) {
+        self.tell(names, alerts, u64::MAX);
     }
 
     fn add(&mut self, letter: Letter) {
+        *self.places.entry((letter.topic, letter.partition)).or_insert(0) += 1;
         let not_shown = self.waiting.take().map_or(0, |(_, before)| before + 1);
         self.waiting = Some((letter, not_shown));
     }
@@ -100,7 +131,7 @@ mod tests {
 
     fn letter(offset: i64) -> Letter {
         let code = "bad".to_owned();
-        Letter { topic: 0, partition: 0, offset, reason: "rejected", code, attempts: 1 }
+        Letter { topic: 0, partition: 0, offset, reason: "rejected", code, attempts: 1, said: None }
     }
 
     /// Offset and number of those not shown of each line.

@@ -3,6 +3,7 @@
 //! A pipeline is a consumer thread, a committer thread and one shard thread for each core. When one of them ends, the
 //! channels close and all end; the supervisor starts the pipeline anew, unless a person must act first.
 
+mod alerting;
 mod budget;
 mod clock;
 mod committer;
@@ -32,6 +33,7 @@ mod state;
 mod waiting;
 pub mod witness;
 
+pub(crate) use alerting::supervised;
 pub use budget::{Budget, Pool};
 pub use instance::{Instance, Naming, NoInstance, SeenIds};
 pub use load::{Code, Unfit, completed, load};
@@ -43,6 +45,7 @@ pub(crate) use serving::short;
 use crate::admin::health::{Health, PipelineHealth, State};
 use crate::admin::metrics::{Metrics, PipelineMetrics};
 use crate::admin::stop::Stop;
+use crate::alerts::Alerts;
 use crate::broker::{Broker, BrokerError, BrokerErrorKind, Consumer};
 use crate::config;
 use crate::wasm::{Limits, LongCall, Setup};
@@ -109,6 +112,8 @@ pub struct Shared {
     pub stop: Stop,
     /// Is told of every message's fate, if anybody.
     pub witness: Option<Arc<dyn Witness>>,
+    /// Where a person is told of what matters.
+    pub alerts: Alerts,
     /// The process's name, for who writes in transactions.
     pub naming: Naming,
 }
@@ -337,10 +342,8 @@ fn build(
     lanes: u64,
 ) -> Built {
     let (manifest, policy) = (&parts.manifest, &parts.manifest.policy);
-    let (clock, shards, over) = (Clock::new(), shared.shards.max(1), Over::default());
-    let bounds = Bounds::within(shared.grace);
-    let (to_committer, committer_inbox) = bounded(INBOX);
-    let (to_consumer, consumer_inbox) = bounded(CONSUMER_INBOX);
+    let (clock, over, shards) = (Clock::new(), Over::default(), shared.shards.max(1));
+    let ((to_committer, committer_inbox), (to_consumer, consumer_inbox)) = (bounded(INBOX), bounded(CONSUMER_INBOX));
     let (to_shards, shard_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(INBOX)).unzip();
     let shift = |(number, inbox)| shard::Shift {
         number,
@@ -360,7 +363,7 @@ fn build(
     };
     let shifts: Vec<shard::Shift> = (0..).zip(shard_inboxes).map(shift).collect();
     let attention: Vec<Attention> = shifts.iter().map(|shift| shift.attention.clone()).collect();
-    let outlets = || to_shards.iter().cloned().map(Outlet);
+    let (bounds, outlets) = (Bounds::within(shared.grace), || to_shards.iter().cloned().map(Outlet));
     let ledger = committer::Ledger {
         engine: Pipeline::new(policy.clone(), shards, timing(bounds)),
         breaker: Breaker::new(policy, shards),
@@ -375,6 +378,7 @@ fn build(
         call_ms: policy.batch.max_time_ms,
         names: names(manifest, parts.serving.clone()),
         witness: shared.witness.clone(),
+        alerts: shared.alerts.clone(),
         commands: None,
         clock,
         metrics: metrics.clone(),
@@ -399,6 +403,7 @@ fn build(
         over: RaiseOver(over),
         inbox: consumer_inbox,
         metrics: metrics.clone(),
+        alerts: shared.alerts.clone(),
         health: health.clone(),
         heartbeat: health.heartbeat("consumer", bounds.silence()),
         stop: shared.stop.clone(),

@@ -1,10 +1,12 @@
 //! How partitions start: where the group left off, what was lost meanwhile.
 
 use super::Trouble;
+use super::alerting::lost;
 use super::consumer::Worker;
 use super::link::{to_broker, to_engine};
 use crate::admin::health::State;
 use crate::admin::metrics::Rebalance;
+use crate::alerts::Kind as AlertKind;
 use crate::broker::{BrokerError, BrokerErrorKind, Committed, LogBounds};
 use crate::config::OnLoss;
 use crate::fail::{Point, pass};
@@ -260,6 +262,7 @@ impl Worker {
     fn report_anew(&self, topic: u32) -> Result<(), Trouble> {
         let topic = self.topic(Partition { topic, number: 0 });
         self.feed.metrics.loss_intervals.add(1);
+        self.feed.alerts.tell(&self.feed.pipeline, AlertKind::Loss, lost(topic, None, None));
         tracing::error!(
             pipeline = self.feed.pipeline,
             topic,
@@ -281,6 +284,8 @@ impl Worker {
         let (topic, number) = (self.topic(partition).to_owned(), partition.number);
         self.feed.metrics.loss_intervals.add(1);
         self.feed.metrics.records_lost.add(to.saturating_sub(from).unsigned_abs());
+        let what = lost(&topic, Some(number), Some((from, to)));
+        self.feed.alerts.tell(&self.feed.pipeline, AlertKind::Loss, what);
         let told = format!(
             "{topic}/{number}: offsets {from} to {} are not in the log any more (retention, truncation, or the topic was \
              made anew)",

@@ -3,6 +3,7 @@
 
 mod index;
 mod lanes;
+mod old;
 
 use super::Trouble;
 use super::budget::Budget;
@@ -12,6 +13,7 @@ use super::kept::{Memory, Shelf};
 use super::link::{MESSAGE_BYTES, Payload, to_broker};
 use super::restore::{Failed, Fill};
 use crate::admin::metrics::PipelineMetrics;
+use crate::alerts::Alerts;
 use crate::record::{Record, RecordBuilder, TopicPartition};
 use index::{Index, Item, Read, Stand};
 use keyrail_engine::message::{Failure, Partition, Reason};
@@ -380,12 +382,13 @@ pub(super) struct Parkeds {
     place: Arc<Place>,
     pub(super) shelf: Shelf<Lanes>,
     metrics: Arc<PipelineMetrics>,
+    alerts: Alerts,
     next_look: Instant,
 }
 
 impl Parkeds {
-    pub(super) fn new(place: Place, metrics: Arc<PipelineMetrics>) -> Self {
-        Self { place: Arc::new(place), shelf: Shelf::new(), metrics, next_look: Instant::now() }
+    pub(super) fn new(place: Place, metrics: Arc<PipelineMetrics>, alerts: Alerts) -> Self {
+        Self { place: Arc::new(place), shelf: Shelf::new(), metrics, alerts, next_look: Instant::now() }
     }
 
     pub(super) fn take(&mut self, partition: Partition) -> Arc<Lanes> {
@@ -405,6 +408,7 @@ impl Parkeds {
         if Instant::now() >= self.next_look || messages == 0 {
             let oldest = indexes().filter_map(Index::oldest_ms).min().unwrap_or(0);
             self.metrics.parked_oldest_ms.set(u64::try_from(oldest).unwrap_or(0));
+            self.alert(&self.alerts);
             self.next_look = Instant::now() + LOOK;
         }
     }

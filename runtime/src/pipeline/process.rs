@@ -5,6 +5,7 @@ use super::{Failure, Naming, Shared, load};
 use crate::admin::health::{Health, State};
 use crate::admin::metrics::Metrics;
 use crate::admin::stop::Stop;
+use crate::alerts::Alerts;
 use crate::broker::embedded::{self, Embedded};
 use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole};
 use crate::broker::{Broker, BrokerError, BrokerErrorKind};
@@ -70,6 +71,8 @@ pub struct Surroundings {
     /// Is told of every message's fate, if anybody. Who watches also waits for the folder to be mended where `run` would
     /// end.
     pub witness: Option<Arc<dyn Witness>>,
+    /// Where a person is told of what matters, if anywhere.
+    pub alerts: Alerts,
     /// The embedded broker's folder, if it is taken already.
     pub claim: Option<embedded::Claim>,
 }
@@ -83,7 +86,7 @@ pub fn run(
     pipelines: Vec<config::Pipeline>,
     surroundings: Surroundings,
 ) -> Result<Ended, StartError> {
-    let Surroundings { health, metrics, stop, variables, witness, claim } = surroundings;
+    let Surroundings { health, metrics, stop, variables, witness, alerts, claim } = surroundings;
     let broker = match claim {
         Some(claim) => opened(claim.open())?,
         None => broker(host)?,
@@ -106,6 +109,7 @@ pub fn run(
         metrics,
         stop,
         witness,
+        alerts,
         naming: Naming::new(&host.store_dir),
     };
     let mut fleet = Fleet::new(rollout::Setup {

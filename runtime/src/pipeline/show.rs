@@ -9,6 +9,9 @@ use crate::broker::{BrokerError, BrokerErrorKind};
 use keyrail_engine::message::{Fate, Now, Partition};
 use keyrail_engine::pipeline::Pipeline;
 
+/// So many characters of a key are shown.
+const KEY_CHARS: usize = 60;
+
 /// Writes how each partition stands.
 pub(super) fn partitions<M>(metrics: &PipelineMetrics, engine: &Pipeline<M>, now: Now) {
     let mut in_flight = 0;
@@ -117,6 +120,17 @@ const fn commit_words(kind: BrokerErrorKind, last: bool) -> (bool, &'static str)
     }
 }
 
+/// A key as text where it is text, else in hexadecimal digits; cut where it is long.
+pub(super) fn readable(key: Option<&[u8]>) -> String {
+    let Some(key) = key else { return String::new() };
+    let text = match std::str::from_utf8(key) {
+        Ok(text) if !text.contains(char::is_control) => text.to_owned(),
+        _ => key.iter().take(KEY_CHARS).fold(String::from("0x"), |text, byte| text + &format!("{byte:02x}")),
+    };
+    let short: String = text.chars().take(KEY_CHARS).collect();
+    if short.len() < text.len() { short + "..." } else { short }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +148,16 @@ mod tests {
         }
         // After the last commit there is no next one.
         assert!(commit_words(Retry, false).1.contains("next") && !commit_words(Retry, true).1.contains("next"));
+    }
+
+    #[test]
+    fn keys_are_shown_as_text_or_digits_and_cut() {
+        assert_eq!(readable(Some(b"customer-7")), "customer-7");
+        assert_eq!(readable(None), "");
+        assert_eq!(readable(Some(&[0xff, 0x00, 0x1b])), "0xff001b");
+        assert_eq!(readable(Some(b"two\nlines")), "0x74776f0a6c696e6573");
+        assert_eq!(readable(Some("\u{e9}".repeat(61).as_bytes())), "\u{e9}".repeat(60) + "...");
+        let long = readable(Some(&[0xff; 1_000]));
+        assert!(long.len() == KEY_CHARS + 3 && long.ends_with("ff..."), "{long}");
     }
 }

@@ -9,8 +9,9 @@ use super::{Known, Present, Runner, Step, Version, rival, steps};
 use crate::admin::health::State;
 use crate::admin::logging::Lines;
 use crate::admin::metrics::Rollout;
+use crate::alerts::{Kind, What};
 use crate::config;
-use crate::pipeline::{Budget, Ended, Failure, Parts, Pool, Serving, Shared, ensure_topics, short, supervise};
+use crate::pipeline::{Budget, Ended, Failure, Parts, Pool, Serving, Shared, ensure_topics, short, supervised};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -201,6 +202,7 @@ impl Fleet {
         let there = |name: &str| content.fit.contains_key(name) || content.unfit.contains_key(name);
         for name in self.refused.keys().filter(|name| !there(name) && !entries.contains_key(*name)) {
             self.setup.shared.metrics.remove(name);
+            self.setup.shared.alerts.tell(name, Kind::Stopped, What::Over);
         }
         self.setup.shared.health.retain(|name| there(name) || entries.contains_key(name));
         self.refused.retain(|name, _| there(name));
@@ -392,7 +394,7 @@ impl Fleet {
         let run = move || {
             // All of it moves in here, so that its end is told from this thread.
             let mut last = last;
-            last.result = Some(supervise(&parts, &shared));
+            last.result = Some(supervised(&parts, &shared));
         };
         let spawned = std::thread::Builder::new().name(name.clone()).spawn(run);
         let failed = spawned.is_err();

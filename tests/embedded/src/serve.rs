@@ -5,6 +5,7 @@ use keyrail::admin::health::Health;
 use keyrail::admin::logging::{self, LogFormat};
 use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
+use keyrail::alerts::Alerts;
 use keyrail::broker::Produce;
 use keyrail::broker::client::NewTopic;
 use keyrail::broker::embedded;
@@ -36,7 +37,8 @@ pub(super) fn run(file: &Path) -> Result<()> {
 fn pipelines(file: &Path, stop: Stop) -> Result<()> {
     let (host, pipelines) = config::load(file, &[], &|_| None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
     let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
-    let surroundings = Surroundings { health, metrics, stop, variables: |_| None, witness: None, claim: None };
+    let alerts = Alerts::default();
+    let surroundings = Surroundings { health, metrics, stop, variables: |_| None, witness: None, alerts, claim: None };
     let ended = pipeline::run(&host, pipelines, surroundings)?;
     ensure!(ended == Ended::Stopped, "a pipeline could not go on");
     Ok(())

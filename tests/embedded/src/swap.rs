@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use keyrail::admin::health::Health;
 use keyrail::admin::metrics::{Metrics, Rollout};
 use keyrail::admin::stop::Stop;
+use keyrail::alerts::Alerts;
 use keyrail::broker::Produce;
 use keyrail::broker::client::{Client, NewTopic};
 use keyrail::broker::embedded;
@@ -42,6 +43,7 @@ pub(super) fn bench(dir: &str, guest: &Path) -> Result<()> {
         stop: stop.clone(),
         variables: |_| None,
         witness: None,
+        alerts: Alerts::default(),
         claim: None,
     };
     let running = std::thread::spawn(move || pipeline::run(&host, pipelines, surroundings));

@@ -112,6 +112,9 @@ catalog! {
     InstancesOpened Counter "keyrail_handler_instances_opened_total" "Instances of the handler opened";
     InstancesClosed Counter "keyrail_handler_instances_closed_total" "Instances of the handler closed, by reason";
     HandlerSeriesDropped Gauge "keyrail_handler_series_dropped" "Series of handlers' own metrics left out of this page";
+    AlertMessages Counter "keyrail_alert_messages_total" "Messages to receivers of alerts, by what became of them";
+    AlertsPending Gauge "keyrail_alerts_pending" "Alerts that have something that a receiver is not told yet";
+    AlertEventsDropped Counter "keyrail_alert_events_dropped_total" "Events that found no room before a receiver's thread heard of them";
     ProcessStart Gauge "process_start_time_seconds" "Start time of the process since the Unix epoch";
     ProcessMemory Gauge "process_resident_memory_bytes" "Resident memory of the process";
     ProcessCpu Counter "process_cpu_seconds_total" "User and system CPU time spent";

@@ -4,7 +4,9 @@
 //! batch in variables of its own and publishes the sums once per batch; no lock, no label look-up, no allocation. What
 //! holds per partition changes once per commit and lies in one table behind a mutex.
 
+mod alerts;
 pub mod catalog;
+
 mod extra;
 mod from;
 mod labels;
@@ -13,6 +15,7 @@ mod partitions;
 mod process;
 mod value;
 
+pub use alerts::{AlertMetrics, ReceiverMetrics};
 pub use extra::{ExtraMetrics, Sample, SampleValue};
 pub use labels::{
     BlockReason, ClosedReason, CommandResult, CommitResult, CounterBy, DeadLetterReason, Failure, Fate,
@@ -33,6 +36,8 @@ use value::{BATCH_MESSAGES, CALL_MICROS, LATENCY_MICROS};
 pub struct Metrics {
     /// The limit of `[memory] records`, in bytes.
     pub budget_limit_bytes: Gauge,
+    /// Of the receivers of alerts.
+    pub alerts: AlertMetrics,
     started_s: f64,
     pipelines: Mutex<Vec<Arc<PipelineMetrics>>>,
 }
@@ -49,6 +54,7 @@ impl Metrics {
     pub fn new() -> Self {
         Self {
             budget_limit_bytes: Gauge::default(),
+            alerts: AlertMetrics::default(),
             started_s: now_ms() as f64 / 1e3,
             pipelines: Mutex::new(Vec::new()),
         }
@@ -85,6 +91,7 @@ impl Metrics {
             extra.collect(&pipeline.name, pipeline.handler().as_ref());
         }
         page.put(Id::HandlerSeriesDropped, &[], extra.dropped());
+        self.alerts.render(&mut page);
         page.put_real(Id::ProcessStart, &[], self.started_s);
         if let Some(bytes) = process::resident_bytes() {
             page.put(Id::ProcessMemory, &[], bytes);

@@ -1,8 +1,8 @@
 //! The keys of keyrail.toml.
 
 use super::{
-    Absent, Catalogue, Form, GIB, HOUR, KIB, Key, Kind, MIB, SECOND, Values, choice, duration, section, size, text,
-    whole, word,
+    Absent, Catalogue, DAY, Form, GIB, HOUR, KIB, Key, Kind, MIB, MINUTE, SECOND, Values, choice, duration, list,
+    section, size, text, whole, word,
 };
 
 /// More would be rows and wake-ups without use on one machine; Kafka is for that.
@@ -105,4 +105,91 @@ pub(in super::super) static HOST: &Catalogue = &[
         &[word("auto"), word("text"), word("json")],
         "how a line looks; `\"auto\"` is text on a terminal and JSON elsewhere",
     ),
+    section("alerts", "what a person should know of, told to a webhook or by mail; off without either"),
+    list(
+        "alerts.kinds",
+        Absent::Told("all"),
+        Form::AlertKind,
+        "what is told of: dead letters, an open breaker, messages parked for long, messages held, input lost, a pipeline \
+         that can't go on",
+    ),
+    duration(
+        "alerts.parked-age",
+        HOUR,
+        SECOND,
+        365 * DAY,
+        "a parked message is told of when it failed for the first time so long ago",
+    ),
+    choice(
+        "alerts.keys",
+        "shown",
+        &[word("shown"), word("hidden")],
+        "whether an alert's example shows the message's key; `\"hidden\"` where keys are personal data",
+    ),
+    duration(
+        "alerts.group-wait",
+        10 * SECOND,
+        100,
+        HOUR,
+        "how long the first news wait for others, so that one message holds them; the least time between two messages",
+    ),
+    duration(
+        "alerts.group-interval",
+        5 * MINUTE,
+        100,
+        30 * DAY,
+        "between two messages of the same pipeline and kind. What happens meanwhile is counted, and told by the next one",
+    ),
+    duration("alerts.repeat-interval", 4 * HOUR, SECOND, 30 * DAY, "what still stands is told again after this time"),
+    duration(
+        "alerts.timeout",
+        10 * SECOND,
+        100,
+        5 * MINUTE,
+        "how long a receiver may take for a message, with mail for each step of one. One that takes longer is tried again",
+    ),
+    section("alerts.webhook", "alerts by HTTP"),
+    text(
+        "alerts.webhook.url",
+        Absent::Required,
+        Form::Url,
+        "where each message is sent by POST. Never logged: with many services it is a secret. Redirects are not followed",
+    ),
+    choice(
+        "alerts.webhook.format",
+        "keyrail",
+        &[word("keyrail"), word("alertmanager")],
+        "the body: see [ALERTS.md](ALERTS.md). `\"keyrail\"` does for Slack and its likes, too; `\"alertmanager\"` is what \
+         `/api/v2/alerts` takes",
+    ),
+    text(
+        "alerts.webhook.secret",
+        Absent::Told("none"),
+        Form::Secret,
+        "signs each body: `X-Hub-Signature-256`, as GitHub does. Never shown",
+    ),
+    text(
+        "alerts.webhook.authorization",
+        Absent::Told("none"),
+        Form::Secret,
+        "the header `Authorization`, as `\"Bearer ${TOKEN}\"`. Never shown",
+    ),
+    section("alerts.mail", "alerts by mail"),
+    text(
+        "alerts.mail.server",
+        Absent::Required,
+        Form::Server,
+        "the SMTP server. Without a port it is 587, 465 with `security = \"tls\"`, 25 with `\"none\"`",
+    ),
+    choice(
+        "alerts.mail.security",
+        "starttls",
+        &[word("starttls"), word("tls"), word("none")],
+        "`\"starttls\"`: the server must offer it. `\"tls\"` from the first byte. `\"none\"`: in the clear, and with a password to this \
+         machine alone",
+    ),
+    text("alerts.mail.from", Absent::Required, Form::Mailbox, "the sender"),
+    list("alerts.mail.to", Absent::Required, Form::Mailbox, "the recipients; all of them see each other"),
+    text("alerts.mail.user", Absent::Told("none"), Form::Any, "who logs in. With it stands `password`"),
+    text("alerts.mail.password", Absent::Told("none"), Form::Secret, "never shown"),
 ];

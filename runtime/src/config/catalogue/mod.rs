@@ -77,6 +77,13 @@ pub(super) enum Kind {
     },
     /// A list of topics.
     Topics,
+    /// A list of strings.
+    List {
+        /// Where it is not written.
+        default: Absent,
+        /// What each must be.
+        form: Form,
+    },
 }
 
 /// An amount's default and limits.
@@ -123,6 +130,18 @@ pub(super) enum Form {
     Group,
     /// A topic.
     Topic,
+    /// Where to send a POST to. It may be a secret.
+    Url,
+    /// HOST:PORT, or HOST alone.
+    Server,
+    /// Somebody's mail.
+    Mailbox,
+    /// What an alert is about.
+    AlertKind,
+    /// Anything, and never shown.
+    Secret,
+    /// Anything.
+    Any,
 }
 
 /// What stands in a table of the user's own keys.
@@ -213,6 +232,10 @@ const fn choice(path: &'static str, default: &'static str, words: &'static [Word
 
 const fn text(path: &'static str, default: Absent, form: Form, meaning: &'static str) -> Key {
     Key::new(path, Kind::Text { default, form }, meaning)
+}
+
+const fn list(path: &'static str, default: Absent, form: Form, meaning: &'static str) -> Key {
+    Key::new(path, Kind::List { default, form }, meaning)
 }
 
 const fn word(name: &'static str) -> Word {

@@ -19,6 +19,12 @@ fn file(catalogue: &'static Catalogue, key: &Key, value: &str) -> String {
     if key.path.starts_with("dedup.") {
         text += "dedup.id = \"key\"\n";
     }
+    if key.path.starts_with("alerts.webhook.") {
+        text += "alerts.webhook.url = \"https://a/b\"\n";
+    }
+    if key.path.starts_with("alerts.mail.") {
+        text += "alerts.mail.server = \"a\"\nalerts.mail.from = \"a@b.c\"\nalerts.mail.to = [\"d@e.f\"]\n";
+    }
     if value.is_empty() { text } else { text + &format!("{} = {value}\n", key.path) }
 }
 

@@ -1,11 +1,39 @@
 //! The breaker, beside the ledger: shards tell it, it orders, and what it does is shown.
 
-use super::{Worker, ended};
+use super::{Ledger, Worker, ended};
 use crate::admin::metrics::Probe;
+use crate::alerts::{Example, Kind, What};
 use crate::pipeline::Trouble;
+use crate::pipeline::clock::wall_ms;
 use crate::pipeline::link::{Attention, ToShard};
 use keyrail_engine::breaker::{Act, Breaker, News, Phase, Probed};
-use keyrail_engine::message::Now;
+use keyrail_engine::message::{Failure, Now};
+
+/// The breaker is open, as alerts are told of it: each second, so that one that is lost does no harm.
+#[derive(Debug, Default)]
+pub(super) struct Outage(Option<What>);
+
+impl Outage {
+    fn begin(&mut self, failed: u32, tried: u32, failure: &Failure) {
+        let detail = format!("{failed} of {tried} order keys failed: {}", failure.detail);
+        let example = Example { code: Some(failure.code.clone()), detail: Some(detail), ..Example::default() };
+        // One that opens anew while it tries is the same outage.
+        if self.0.is_none() {
+            self.0 = Some(What::Stands { count: u64::from(failed), since_ms: Some(wall_ms()), example });
+        }
+    }
+
+    pub(super) fn tell(&self, ledger: &Ledger) {
+        if ledger.breaker.is_some() {
+            ledger.alerts.tell(&ledger.names.pipeline, Kind::Breaker, self.0.clone().unwrap_or(What::Over));
+        }
+    }
+
+    pub(super) fn end(&mut self, ledger: &Ledger) {
+        self.0 = None;
+        self.tell(ledger);
+    }
+}
 
 impl Worker {
     pub(super) fn hear_shard(&mut self, shard: usize, news: News, now: Now) -> Result<(), Trouble> {
@@ -50,6 +78,8 @@ impl Worker {
             Act::Opened { tried, failed, failure } => {
                 self.ledger.engine.breaker(true);
                 self.ledger.metrics.breaker_opened.add(1);
+                self.outage.begin(failed, tried, &failure);
+                self.outage.tell(&self.ledger);
                 let pause_s = self.ledger.breaker.as_ref().map_or(0.0, |breaker| breaker.pause_ms() as f64 / 1e3);
                 tracing::warn!(
                     pipeline,
@@ -62,6 +92,7 @@ impl Worker {
             }
             Act::Closed { open_ms, probes, few } => {
                 self.ledger.engine.breaker(false);
+                self.outage.end(&self.ledger);
                 let open_s = open_ms as f64 / 1e3;
                 let why = if few { "too few order keys are left to tell" } else { "messages that were tried succeed" };
                 tracing::info!(pipeline, open_s, probes, "{why}: the breaker is closed, and messages run again");

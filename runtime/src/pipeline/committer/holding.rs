@@ -2,11 +2,9 @@
 
 use super::Ledger;
 use crate::pipeline::link::to_broker;
+use crate::pipeline::show::readable;
 use keyrail_engine::guard::{Guard, Point, Told};
 use keyrail_engine::message::Now;
-
-/// So many characters of a key are shown.
-const KEY_CHARS: usize = 60;
 
 /// Looks for messages that hold their partitions up.
 pub(super) fn look(guard: &mut Guard, ledger: &Ledger, now: Now) {
@@ -67,31 +65,4 @@ fn ends(ledger: &Ledger, point: &Point, age_ms: u64) {
         "the slow message does not hold its partition up any more"
     );
     ledger.metrics.partitions(|table| table.update(to_broker(point.partition), |row| row.slow = None));
-}
-
-/// A key as text where it is text, else in hexadecimal digits; cut where it is long.
-fn readable(key: Option<&[u8]>) -> String {
-    let Some(key) = key else { return String::new() };
-    let text = match std::str::from_utf8(key) {
-        Ok(text) if !text.contains(char::is_control) => text.to_owned(),
-        _ => key.iter().take(KEY_CHARS).fold(String::from("0x"), |text, byte| text + &format!("{byte:02x}")),
-    };
-    let short: String = text.chars().take(KEY_CHARS).collect();
-    if short.len() < text.len() { short + "..." } else { short }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_shown_as_text_or_digits_and_cut() {
-        assert_eq!(readable(Some(b"customer-7")), "customer-7");
-        assert_eq!(readable(None), "");
-        assert_eq!(readable(Some(&[0xff, 0x00, 0x1b])), "0xff001b");
-        assert_eq!(readable(Some(b"two\nlines")), "0x74776f0a6c696e6573");
-        assert_eq!(readable(Some("\u{e9}".repeat(61).as_bytes())), "\u{e9}".repeat(60) + "...");
-        let long = readable(Some(&[0xff; 1_000]));
-        assert!(long.len() == KEY_CHARS + 3 && long.ends_with("ff..."), "{long}");
-    }
 }

@@ -222,7 +222,7 @@ impl Worker {
     pub(super) fn undeliverable(&mut self, token: Option<Token>, now: Now) {
         self.ledger.metrics.dead_letters.add(DeadLetterReason::Undeliverable, 1);
         if let Some(message) = token.and_then(|token| self.ledger.engine.publication(token)) {
-            self.letters.note(&self.ledger.names, message, now.steady_ms);
+            self.letters.note(&self.ledger.names, &self.ledger.alerts, message, now.steady_ms);
         }
     }
 

@@ -114,6 +114,7 @@ fn bench_with(shards: u32, polls: Vec<Polled>, limit_bytes: u64) -> Bench {
         over: RaiseOver(Over::default()),
         inbox,
         metrics: Metrics::new().pipeline("t"),
+        alerts: Default::default(),
         heartbeat: health.heartbeat("consumer", Duration::from_secs(600)),
         health,
         stop: Stop::new(),

@@ -12,6 +12,7 @@
 //! to know the lanes again.
 
 use super::lanes::{Line, Summary};
+use super::old::Oldest;
 use keyrail_engine::parking::{Due, First, HELD};
 use keyrail_store::{Change, Entry, Error, StateIndex};
 use std::collections::BTreeMap;
@@ -254,6 +255,11 @@ impl<I: StateIndex> Index<I> {
         }
         let summary = self.summary();
         (summary.messages, summary.lanes())
+    }
+
+    /// Lanes whose first message failed before this time, and lanes that are held. Looks at all lanes.
+    pub(super) fn oldest(&self, before_ms: i64) -> (Oldest, Oldest) {
+        if self.is_empty() { Default::default() } else { self.summary().oldest(before_ms) }
     }
 
     /// When the first message of a lane failed that failed longest ago. Looks at all lanes.

@@ -1,6 +1,7 @@
 //! What memory holds of the lanes of one partition that have parked messages: about 100 bytes each.
 
 use super::index::{Stand, is_timed};
+use super::old::{self, Oldest};
 use keyrail_engine::parking::Due;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
@@ -75,6 +76,11 @@ impl Summary {
     pub(super) fn next_due(&self, after_ms: i64) -> Option<i64> {
         let later = (Bound::Excluded((after_ms, u64::MAX)), Bound::Unbounded);
         self.due.range(later).next().map(|(due_ms, _)| *due_ms)
+    }
+
+    /// Lanes whose first message failed before this time, and lanes that are held. Looks at all of them.
+    pub(super) fn oldest(&self, before_ms: i64) -> (Oldest, Oldest) {
+        old::of(&self.lanes, before_ms)
     }
 
     /// When the first message of a lane failed that failed longest ago. Looks at all of them.

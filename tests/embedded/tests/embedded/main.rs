@@ -1,6 +1,7 @@
 //! The embedded broker: what it promises, under kills, full disks, damage and second processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
+mod alerts;
 mod bad;
 mod breaker;
 mod cases;
@@ -16,6 +17,7 @@ mod log;
 mod parked;
 mod play;
 mod points;
+mod receivers;
 mod rewind;
 mod run;
 mod shown;

@@ -43,7 +43,7 @@ pub(crate) const FILE_LINES: usize = 500;
 pub(crate) const FUNCTION_LINES: usize = 70;
 
 /// Who may import what. Everyone else goes through the types of the module named.
-const IMPORTS: [(&str, &[&str]); 18] = [
+const IMPORTS: [(&str, &[&str]); 21] = [
     ("rdkafka", &["runtime/src/broker/kafka", "tests/kafka/", "tests/bench/"]),
     ("rdkafka_sys", &["runtime/src/broker/kafka"]),
     ("rusqlite", &["runtime/src/broker/embedded/sqlite/", "runtime/store/src/state/sqlite.rs", "tests/bench/stores/"]),
@@ -55,6 +55,9 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("toml", &["runtime/src/config/"]),
     ("regex_lite", &["runtime/src/config/pattern.rs", "plugins/"]),
     ("notify", &["runtime/src/rollout/watch.rs"]),
+    ("ureq", &["runtime/src/alerts/webhook.rs"]),
+    ("lettre", &["runtime/src/alerts/mail.rs"]),
+    ("hmac", &["runtime/src/alerts/webhook.rs", "tests/embedded/"]),
     ("tokio", &["runtime/src/admin/", "runtime/src/cli/signals"]),
     ("hyper", &["runtime/src/admin/"]),
     ("tracing_subscriber", &["runtime/src/admin/", "runtime/src/wasm/tests/"]),
