@@ -1,6 +1,6 @@
 //! What the catalogue says of a key, in the words of the reference and of the JSON Schemas.
 
-use super::catalogue::{Absent, Amount, Form, Key, Kind, Values, Word};
+use super::catalogue::{Absent, Amount, Form, Key, Kind, Values};
 use super::units::{show_duration, show_size};
 
 /// What holds where a key is not written, in Markdown. Empty where there is nothing to say.
@@ -55,18 +55,8 @@ pub(super) fn accepted(key: &Key) -> String {
     told
 }
 
-fn choice(words: &[Word]) -> String {
-    let named = |later: bool| {
-        let names = words.iter().filter(move |word| word.later.is_some() == later).map(|word| quoted(word.name));
-        names.collect::<Vec<_>>()
-    };
-    let mut told = named(false).join(", ");
-    match named(true).as_slice() {
-        [] => {}
-        [one] => told += &format!("; {one} is not there yet"),
-        more => told += &format!("; {} are not there yet", more.join(" and ")),
-    }
-    told
+fn choice(words: &[&str]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ")
 }
 
 fn quoted(value: &str) -> String {

@@ -59,7 +59,7 @@ pub(super) enum Kind {
         /// Where it is not written.
         default: &'static str,
         /// All of them.
-        words: &'static [Word],
+        words: &'static [&'static str],
     },
     /// `header:NAME`, or one of a few words.
     Origin {
@@ -88,15 +88,6 @@ pub(super) struct Amount {
     pub(super) least: u64,
     /// The most that is taken.
     pub(super) most: u64,
-}
-
-/// A word of a choice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Word {
-    /// The word.
-    pub(super) name: &'static str,
-    /// If it is not there yet: what to write instead.
-    pub(super) later: Option<&'static str>,
 }
 
 /// What holds where a key is not written.
@@ -207,18 +198,15 @@ const fn number(path: &'static str, default: f64, least: f64, most: f64, meaning
     Key::new(path, Kind::Number { default, least, most }, meaning)
 }
 
-const fn choice(path: &'static str, default: &'static str, words: &'static [Word], meaning: &'static str) -> Key {
+const fn choice(
+    path: &'static str,
+    default: &'static str,
+    words: &'static [&'static str],
+    meaning: &'static str,
+) -> Key {
     Key::new(path, Kind::Choice { default, words }, meaning)
 }
 
 const fn text(path: &'static str, default: Absent, form: Form, meaning: &'static str) -> Key {
     Key::new(path, Kind::Text { default, form }, meaning)
-}
-
-const fn word(name: &'static str) -> Word {
-    Word { name, later: None }
-}
-
-const fn not_yet(name: &'static str, instead: &'static str) -> Word {
-    Word { name, later: Some(instead) }
 }
