@@ -3,6 +3,7 @@
 
 mod bad;
 mod breaker;
+mod burial;
 mod cases;
 mod commands;
 mod folder;
