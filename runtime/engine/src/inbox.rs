@@ -90,6 +90,8 @@ pub enum Refused {
     Runs,
     /// Another message of its key waits before it, which was first read at this offset.
     Behind(i64),
+    /// It is given up with the message of its key that was first read at this offset, or is that one.
+    GivenUp(i64),
     /// What waits is not parked in this pipeline.
     NoParking,
 }
@@ -104,6 +106,12 @@ impl fmt::Display for Refused {
                 write!(
                     f,
                     "the message of offset {offset} of the same key waits before it: retry or drop that one first"
+                )
+            }
+            Self::GivenUp(offset) => {
+                write!(
+                    f,
+                    "it goes to the dead letters, with the message of offset {offset} of the same key, which is spent"
                 )
             }
             Self::NoParking => f.write_str(
@@ -141,7 +149,7 @@ pub fn key(kind: u8, id: CommandId) -> [u8; 17] {
 pub fn returned(number: u64, failure: Failure, now_ms: i64) -> Waiting {
     // IMPORTANT: it has failed, so it is no duplicate of itself, and not too old.
     let history = History { attempts: 0, failures: 0, first_failed_ms: Some(now_ms) };
-    Waiting { number, due_ms: AT_ONCE, history, failure }
+    Waiting { number, due_ms: AT_ONCE, history, failure, given_up: None }
 }
 
 /// A command's value. `deed` holds the message that is to run again, with what it was dead-lettered with.

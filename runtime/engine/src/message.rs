@@ -107,6 +107,8 @@ pub enum Reason {
     Undecodable,
     /// The broker will never take what it sends.
     Undeliverable,
+    /// An earlier message of its order key was given up, and it with that one: it did not run.
+    Follows,
     /// Somebody dropped it by hand.
     Dropped,
 }
@@ -131,6 +133,7 @@ impl Reason {
             Self::Oversized => "oversized",
             Self::Undecodable => "undecodable",
             Self::Undeliverable => "undeliverable",
+            Self::Follows => "follows",
             Self::Dropped => "dropped",
         }
     }
@@ -159,6 +162,20 @@ pub struct Epitaph {
     /// The handler's version that failed it, as [`Shard::serve`](crate::shard::Shard::serve) was told; `None` where no
     /// version is to blame.
     pub version: Option<u32>,
+    /// Whom it is given up with.
+    pub company: Company,
+}
+
+/// Whom a message is given up with: `retry.then = "dead-letter-key"`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Company {
+    /// With nobody.
+    #[default]
+    Alone,
+    /// With what is parked behind it: with its dead letter its record in the retry topic is written anew, as their mark.
+    Leads(Box<Waiting>),
+    /// With the message of this offset of the same partition.
+    Follows(i64),
 }
 
 /// How a message ended.
@@ -181,4 +198,6 @@ pub enum Fate {
     Parked(Box<Waiting>),
     /// It is in the retry topic already; it did not run.
     ParkedBefore,
+    /// It was a dead letter before, and so is all by now that was given up with it: its mark leaves the retry topic.
+    Buried,
 }

@@ -8,10 +8,11 @@
 //! # Records
 //! A record's key says where the message was first read, never its own key: compaction would take all but the last of a key.
 //! [`ORIGIN`], the topic's length (two bytes, big-endian), the topic, partition and offset (big-endian). Its value
-//! ([`encode`]) begins with [`ENVELOPE`], and is never null: the message itself may be a tombstone. All other numbers are
-//! little-endian. The formats are frozen: another one gets another first byte.
+//! ([`encode`]) begins with [`ENVELOPE`], and is never null: the message itself may be a tombstone. That of a message that is
+//! given up with what is behind it ([`GivenUp`]) begins with [`GIVEN_UP`], why (a byte), and the number up to which. All other
+//! numbers are little-endian. The formats are frozen: another one gets another first byte.
 
-use crate::message::{Failure, Message, MessageId, Partition, Reason};
+use crate::message::{Company, Failure, Fate, Message, MessageId, Partition, Reason};
 use crate::retry::History;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -21,6 +22,8 @@ use core::fmt;
 pub const ORIGIN: u8 = 1;
 /// First byte of a record's value.
 pub const ENVELOPE: u8 = 1;
+/// First byte of a record's value, where the message is given up with what is behind it.
+pub const GIVEN_UP: u8 = 2;
 /// [`Waiting::due_ms`] of what waits until somebody acts.
 pub const HELD: i64 = i64::MAX;
 /// [`Waiting::due_ms`] of what may run as soon as nothing of its lane is before it.
@@ -42,6 +45,18 @@ pub struct Waiting {
     pub history: History,
     /// What it failed with last.
     pub failure: Failure,
+    /// It is given up, and what is behind it with it.
+    pub given_up: Option<GivenUp>,
+}
+
+/// The first message of a lane is given up, and what is parked behind it with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Why; a reason [of retries](Reason::is_of_retries).
+    pub reason: Reason,
+    /// Its dead letter is written, and all of its lane up to this number goes with it, and nothing above. 0: neither is
+    /// so yet.
+    pub until: u64,
 }
 
 /// The first of the messages of a lane.
@@ -53,6 +68,8 @@ pub struct First {
     pub offset: i64,
     /// See [`Waiting::due_ms`].
     pub due_ms: i64,
+    /// See [`GivenUp::until`]; 0 where it is not given up.
+    pub until: u64,
 }
 
 /// A parked message, read back.
@@ -128,6 +145,19 @@ impl<M> Parked<M> for NothingParked {
 
     fn read(&self, _: Partition, _: u64, _: u64, _: usize, _: u64) -> Vec<Loaded<M>> {
         Vec::new()
+    }
+}
+
+/// What is written to the retry topic of a message that comes to this.
+#[must_use]
+pub fn written(fate: &Fate) -> Option<&Waiting> {
+    match fate {
+        Fate::Parked(waiting) => Some(waiting),
+        Fate::DeadLetter(epitaph) => match &epitaph.company {
+            Company::Leads(mark) => Some(mark),
+            Company::Alone | Company::Follows(_) => None,
+        },
+        _ => None,
     }
 }
 
@@ -223,9 +253,15 @@ pub struct Envelope<'a> {
 /// A record's value: this message, with what is known of it.
 #[must_use]
 pub fn encode<M: Message>(waiting: &Waiting, message: &M) -> Vec<u8> {
-    let Waiting { number, due_ms, history, failure } = waiting;
-    let mut out = Vec::with_capacity(message.size() + 64 + failure.code.len() + failure.detail.len().min(MAX_DETAIL));
-    out.push(ENVELOPE);
+    let Waiting { number, due_ms, history, failure, given_up } = waiting;
+    let mut out = Vec::with_capacity(message.size() + 80 + failure.code.len() + failure.detail.len().min(MAX_DETAIL));
+    match given_up {
+        None => out.push(ENVELOPE),
+        Some(GivenUp { reason, until }) => {
+            out.extend_from_slice(&[GIVEN_UP, code_of(*reason)]);
+            out.extend_from_slice(&until.to_le_bytes());
+        }
+    }
     out.extend_from_slice(&number.to_le_bytes());
     out.extend_from_slice(&due_ms.to_le_bytes());
     out.extend_from_slice(&history.attempts.to_le_bytes());
@@ -254,9 +290,15 @@ pub fn encode<M: Message>(waiting: &Waiting, message: &M) -> Vec<u8> {
 /// When it is none. Nothing of it may be used then.
 pub fn decode(value: &[u8]) -> Result<Envelope<'_>, Unusable> {
     let mut rest = Bytes(value);
-    if rest.take(1).map_err(|_| Unusable::Foreign)? != [ENVELOPE] {
-        return Err(Unusable::Foreign);
-    }
+    let given_up = match rest.take(1).map_err(|_| Unusable::Foreign)? {
+        [ENVELOPE] => None,
+        [GIVEN_UP] => {
+            let [code] = rest.array()?;
+            let reason = reason_of(code).ok_or(Unusable::Torn)?;
+            Some(GivenUp { reason, until: u64::from_le_bytes(rest.array()?) })
+        }
+        _ => return Err(Unusable::Foreign),
+    };
     let number = u64::from_le_bytes(rest.array()?);
     let due_ms = i64::from_le_bytes(rest.array()?);
     let attempts = u32::from_le_bytes(rest.array()?);
@@ -275,11 +317,33 @@ pub fn decode(value: &[u8]) -> Result<Envelope<'_>, Unusable> {
         headers.push((name, rest.field()?));
     }
     let history = History { attempts, failures, first_failed_ms: (first != i64::MIN).then_some(first) };
-    let waiting = Waiting { number, due_ms, history, failure: Failure { code, detail } };
+    let waiting = Waiting { number, due_ms, history, failure: Failure { code, detail }, given_up };
     if waiting.number == 0 {
         return Err(Unusable::Torn);
     }
     rest.end(Envelope { waiting, timestamp_ms, key, value: message_value, headers })
+}
+
+/// The byte that stands for why a message is given up. A further one would need another first byte of the envelope.
+const fn code_of(reason: Reason) -> u8 {
+    match reason {
+        Reason::Age => 2,
+        Reason::Trap => 3,
+        Reason::Timeout => 4,
+        Reason::Oversized => 5,
+        _ => 1,
+    }
+}
+
+const fn reason_of(code: u8) -> Option<Reason> {
+    match code {
+        1 => Some(Reason::Attempts),
+        2 => Some(Reason::Age),
+        3 => Some(Reason::Trap),
+        4 => Some(Reason::Timeout),
+        5 => Some(Reason::Oversized),
+        _ => None,
+    }
 }
 
 /// Its first bytes, whole characters only.

@@ -216,6 +216,20 @@ bugs! {
     InboxOnceOnly,
     /// A shell's: obeys commands of transactions that were not committed, too.
     InboxUncommitted,
+    /// Writes no mark where a message is given up with what is parked behind it.
+    LoseMark,
+    /// Runs what was given up with a message.
+    RunFollowers,
+    /// Gives up what was parked after a message of its key was given up, too.
+    BuryNewer,
+    /// Writes dead letters of what was given up with a message in reverse order.
+    BuryBackwards,
+    /// Writes the dead letter of a message that was given up with others once more when its lane is loaded again.
+    LetterAgain,
+    /// Gives a number that was given up to what is parked later.
+    NumberOfGivenUp,
+    /// Gives up only what is known to be committed behind a message, and not what is decided.
+    GiveUpKnown,
     /// Forgets how often a parked message has failed.
     ForgetAttempts,
     /// Writes no tombstones.

@@ -197,6 +197,8 @@ pub struct Retry {
 pub enum Spent {
     /// To the dead-letter topic; its followers go on.
     DeadLetter,
+    /// To the dead-letter topic, and its followers behind it, unrun. Needs parking ([`Policy::parks`]).
+    DeadLetterKey,
     /// Parked, with its followers behind it, until somebody acts. Needs parking ([`Policy::parks`]).
     Hold,
     /// Logged, counted, dropped; its followers go on.

@@ -4,6 +4,7 @@
 //! acknowledged; what is behind it waits. One call of the handler is under way at a time.
 
 mod batch;
+mod burial;
 mod complete;
 mod inbox;
 mod lanes;
@@ -15,7 +16,7 @@ pub use complete::{CallFailure, Outcome, Report, Retried, Settled};
 pub use inbox::Order;
 
 use crate::dedup::Seen;
-use crate::message::{Epitaph, Epoch, Failure, Fate, MessageId, Now, Partition, Reason, Ticket};
+use crate::message::{Company, Epitaph, Epoch, Failure, Fate, MessageId, Now, Partition, Reason, Ticket};
 use crate::planted::Bug;
 use crate::policy::{Policy, Spent};
 use crate::ranges::Ranges;
@@ -328,15 +329,9 @@ impl<M> Shard<M> {
     /// Settles a message as failed for good: the lane stays shut until its dead letter is acknowledged.
     fn bury(&mut self, place: Place, item: Item<M>, reason: Reason, now: Now) -> Settled<M> {
         let Item { ticket, message, trouble, .. } = item;
-        let Trouble { history, failure } = trouble.map(|t| *t).unwrap_or_default();
-        let first_failed_ms = history.first_failed_ms.unwrap_or(now.wall_ms);
-        let epitaph = Box::new(Epitaph {
-            reason,
-            failure,
-            attempts: history.attempts,
-            first_failed_ms,
-            version: Some(self.version),
-        });
+        let trouble = trouble.map(|t| *t).unwrap_or_default();
+        let attempts = trouble.history.attempts;
+        let epitaph = self.epitaph(reason, trouble, now);
         self.mark_seen(&ticket, now);
         self.resolve(&ticket);
         let discard = self.policy.retry.then == Spent::Discard && reason.is_of_retries();
@@ -353,7 +348,15 @@ impl<M> Shard<M> {
             }
         }
         let fate = if discard { Fate::Discarded(epitaph) } else { Fate::DeadLetter(epitaph) };
-        Settled::bare(ticket, message, fate, history.attempts)
+        Settled::bare(ticket, message, fate, attempts)
+    }
+
+    /// What the dead letter of a message tells that goes alone.
+    fn epitaph(&self, reason: Reason, trouble: Trouble, now: Now) -> Box<Epitaph> {
+        let Trouble { history, failure, .. } = trouble;
+        let first_failed_ms = history.first_failed_ms.unwrap_or(now.wall_ms);
+        let (attempts, version, company) = (history.attempts, Some(self.version), Company::Alone);
+        Box::new(Epitaph { reason, failure, attempts, first_failed_ms, version, company })
     }
 
     /// Why an unrun message must not run, if so.

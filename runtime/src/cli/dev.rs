@@ -209,6 +209,8 @@ fn fate(event: &Event<'_>) -> (&'static str, &'static str, String) {
         }
         Event::ParkedBehind => ("parked", DIM, " behind an earlier message of its key".to_owned()),
         Event::LetRun => ("parked", DIM, ", and may run again: by hand".to_owned()),
+        Event::GivenUp => ("given up", RED, " with what waits behind it of its key".to_owned()),
+        Event::Buried => ("given up", DIM, ": all that waited behind it is a dead letter".to_owned()),
         Event::ParkedBefore => ("parked", DIM, " before: not run".to_owned()),
         Event::DeadLetter { epitaph, topic } => ("dead letter", RED, format!(" -> {topic}, {}", reason(epitaph))),
         Event::Discarded(epitaph) => ("discarded", RED, format!(", {}", reason(epitaph))),
@@ -264,7 +266,7 @@ fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keyrail_engine::message::{Failure, Reason};
+    use keyrail_engine::message::{Company, Failure, Reason};
 
     fn shown(event: Event<'_>, key: Option<&[u8]>, colours: bool) -> String {
         let told = Told { pipeline: "pay", topic: "orders", partition: 3, offset: 17, key, event };
@@ -280,6 +282,7 @@ mod tests {
             attempts: 1,
             first_failed_ms: 0,
             version: None,
+            company: Company::Alone,
         };
         let failure = Failure { code: "trap".into(), detail: "panic: no such cup, in barista::serve".into() };
         let trap = Epitaph { reason: Reason::Trap, failure, ..epitaph.clone() };

@@ -118,8 +118,7 @@ fn property(catalogue: &Catalogue, key: &Key) -> Json {
             members.extend(numbers.map(|(name, number)| (name, Json::Number(number))));
         }
         Kind::Choice { default, words } => {
-            let usable = words.iter().filter(|word| word.later.is_none()).map(|word| word.name);
-            members.push(("anyOf", Json::List(vec![one_of(usable), variable()])));
+            members.push(("anyOf", Json::List(vec![one_of(words.iter().copied()), variable()])));
             members.push(("default", text(default)));
         }
         Kind::Origin { default, words } => {

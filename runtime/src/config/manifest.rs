@@ -231,8 +231,11 @@ fn policy(reader: &mut Reader<'_, '_>) -> Policy {
     if policy.order.scope == Scope::Inputs {
         policy.retry.in_place_ms = None;
     }
-    if policy.retry.then == Spent::Hold && !policy.parks() {
-        let problem = "what is held is parked, and this pipeline parks nothing";
+    if matches!(policy.retry.then, Spent::Hold | Spent::DeadLetterKey) && !policy.parks() {
+        let problem = match policy.retry.then {
+            Spent::Hold => "what is held is parked, and this pipeline parks nothing",
+            _ => "what waits behind a message given up is parked, and this pipeline parks nothing",
+        };
         let cure =
             "set guarantee = \"exactly-once\" and order.scope = \"topic\", or write \"dead-letter\" or \"discard\"";
         reader.fault("retry.then", problem, cure);
@@ -348,7 +351,12 @@ fn retry(reader: &mut Reader<'_, '_>, retry: &mut Retry) {
         let path = if reader.has(FIRST) { FIRST } else { "retry.backoff.max" };
         reader.fault(path, "the first wait is longer than the longest", "keep `first` at or below `max`");
     }
-    let ends = [("dead-letter", Spent::DeadLetter), ("discard", Spent::Discard), ("hold", Spent::Hold)];
+    let ends = [
+        ("dead-letter", Spent::DeadLetter),
+        ("dead-letter-key", Spent::DeadLetterKey),
+        ("discard", Spent::Discard),
+        ("hold", Spent::Hold),
+    ];
     retry.then = reader.choice("retry.then", &ends);
 }
 

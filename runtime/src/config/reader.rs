@@ -122,17 +122,11 @@ impl<'t, 'f> Reader<'t, 'f> {
             None => key.misread(),
         };
         let Some(text) = self.text(path, default) else { return meaning(default) };
-        match words.iter().find(|word| word.name == text.text) {
-            Some(word) => match word.later {
-                None => return meaning(word.name),
-                Some(cure) => self.fault(path, format!("{:?} is not there yet", word.name), cure),
-            },
-            None => {
-                let usable = words.iter().filter(|word| word.later.is_none()).map(|word| word.name);
-                let cure = cure_of_choice(&text.text, usable);
-                self.fault(path, format!("{:?} is not known", text.text), cure);
-            }
+        if let Some(word) = words.iter().find(|word| **word == text.text) {
+            return meaning(word);
         }
+        let cure = cure_of_choice(&text.text, words.iter().copied());
+        self.fault(path, format!("{:?} is not known", text.text), cure);
         meaning(default)
     }
 

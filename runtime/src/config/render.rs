@@ -188,6 +188,7 @@ fn policy(page: &mut Page, policy: &Policy) {
         "then",
         match retry.then {
             Spent::DeadLetter => "dead-letter",
+            Spent::DeadLetterKey => "dead-letter-key",
             Spent::Discard => "discard",
             Spent::Hold => "hold",
         },

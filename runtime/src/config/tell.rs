@@ -1,6 +1,6 @@
 //! What the catalogue says of a key, in the words of the reference and of the JSON Schemas.
 
-use super::catalogue::{Absent, Amount, Form, Key, Kind, Values, Word};
+use super::catalogue::{Absent, Amount, Form, Key, Kind, Values};
 use super::units::{show_duration, show_size};
 use crate::alerts::Kind as AlertKind;
 
@@ -69,18 +69,8 @@ fn of_form(form: Form) -> &'static str {
     }
 }
 
-fn choice(words: &[Word]) -> String {
-    let named = |later: bool| {
-        let names = words.iter().filter(move |word| word.later.is_some() == later).map(|word| quoted(word.name));
-        names.collect::<Vec<_>>()
-    };
-    let mut told = named(false).join(", ");
-    match named(true).as_slice() {
-        [] => {}
-        [one] => told += &format!("; {one} is not there yet"),
-        more => told += &format!("; {} are not there yet", more.join(" and ")),
-    }
-    told
+fn choice(words: &[&str]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ")
 }
 
 fn quoted(value: &str) -> String {

@@ -273,6 +273,8 @@ impl Worker {
         {
             match &message.fate {
                 Fate::Done => done += 1,
+                // It was counted with its dead letter.
+                Fate::Buried => {}
                 fate => {
                     self.count_fate(fate);
                     self.letters.note(&self.ledger.names, &self.ledger.alerts, &message, now.steady_ms);
@@ -280,7 +282,7 @@ impl Worker {
             }
             let timestamp_ms = message.ticket.timestamp_ms;
             // One that is parked is not dealt with.
-            if timestamp_ms >= 0 && !matches!(message.fate, Fate::Parked(_) | Fate::ParkedBefore) {
+            if timestamp_ms >= 0 && !matches!(message.fate, Fate::Parked(_) | Fate::ParkedBefore | Fate::Buried) {
                 let age_ms = u64::try_from(now.wall_ms.saturating_sub(timestamp_ms)).unwrap_or(0);
                 self.latency.observe(age_ms.saturating_mul(1000));
             }

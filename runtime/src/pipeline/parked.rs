@@ -28,7 +28,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// First bytes of envelopes that later versions may write.
-const LATER: RangeInclusive<u8> = 2..=15;
+const LATER: RangeInclusive<u8> = 3..=15;
 /// Room for so many is kept.
 const SPARE: usize = 1024;
 /// Between two looks for the oldest, which goes through all lanes.
@@ -99,7 +99,8 @@ impl Produced {
 
 fn stand(lane: u64, waiting: &Waiting) -> Stand {
     let since_ms = waiting.history.first_failed_ms.unwrap_or(i64::MAX);
-    Stand { lane, number: waiting.number, due_ms: waiting.due_ms, since_ms }
+    let given_up = waiting.given_up.map(|given_up| given_up.until);
+    Stand { lane, number: waiting.number, due_ms: waiting.due_ms, since_ms, given_up }
 }
 
 /// What is parked of one partition. One thread at a time changes it: whoever restores it, and then the committer.
@@ -188,7 +189,7 @@ impl Lanes {
     fn unreadable(&self, read: &Read) -> (Record, Waiting, Papers) {
         let record = RecordBuilder::new(None, Some(read.envelope())).build(self.at, read.offset, wall_ms());
         let (history, failure) = (History::default(), Failure::default());
-        let waiting = Waiting { number: read.number, due_ms: AT_ONCE, history, failure };
+        let waiting = Waiting { number: read.number, due_ms: AT_ONCE, history, failure, given_up: None };
         let papers =
             Papers { lane: self.lane_of_unreadable(read.offset), id: None, refused: Some(Reason::Undecodable) };
         (record, waiting, papers)
@@ -286,7 +287,7 @@ impl Lanes {
                 let (topic, partition) = (self.place.topic(self.at), self.at.partition);
                 tracing::error!(topic, partition, offset, %why, "a parked message can't be read: somebody else has written over it. It becomes a dead letter");
                 let (lane, number, due_ms) = (self.lane_of_unreadable(offset), 1, AT_ONCE);
-                let stand = Stand { lane, number, due_ms, since_ms: wall_ms() };
+                let stand = Stand { lane, number, due_ms, since_ms: wall_ms(), given_up: None };
                 return Ok(Item::Put { offset, stand, envelope: value.to_vec() });
             }
         };

@@ -4,10 +4,13 @@ use crate::broker::Produce;
 use crate::config::HeaderStyle;
 use crate::record::Record;
 use crate::wasm::Send;
-use keyrail_engine::message::Epitaph;
+use keyrail_engine::message::{Company, Epitaph};
 
 /// A header as the broker takes it.
 pub(super) type Header<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Of a dead letter that was given up with another message: where that one was read, TOPIC:PARTITION:OFFSET.
+const FOLLOWS: &str = "keyrail-follows";
 
 /// Headers that follow a message wherever it goes (W3C Trace Context).
 const TRACE: [&[u8]; 2] = [b"traceparent", b"tracestate"];
@@ -80,6 +83,9 @@ fn keyrail_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> V
         headers.push(("keyrail-timestamp", text(record.timestamp_ms)));
     }
     headers.push(("keyrail-reason", epitaph.reason.as_str().into()));
+    if let Company::Follows(offset) = epitaph.company {
+        headers.push((FOLLOWS, format!("{}:{}:{offset}", origin.topic, record.at.partition).into_bytes()));
+    }
     if !origin.short {
         headers.push(("keyrail-group", origin.group.as_bytes().to_vec()));
         headers.push(("keyrail-handler", origin.handler.as_bytes().to_vec()));
@@ -116,7 +122,7 @@ fn text(number: impl ToString) -> Vec<u8> {
 /// All headers of a dead letter: the message's own, without what an earlier dead-lettering wrote and this one writes
 /// anew, then ours.
 pub(super) fn all_letter_headers<'a>(record: &'a Record, ours: &'a [(&'static str, Vec<u8>)]) -> Vec<Header<'a>> {
-    let again = |name: &[u8]| ours.iter().any(|(own, _)| own.as_bytes() == name);
+    let again = |name: &[u8]| name == FOLLOWS.as_bytes() || ours.iter().any(|(own, _)| own.as_bytes() == name);
     let kept = record.headers().filter(|(name, _)| !again(name));
     kept.chain(ours.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_slice())))).collect()
 }

@@ -64,6 +64,10 @@ pub enum Event<'a> {
     },
     /// Somebody lets it run, with its attempts anew.
     LetRun,
+    /// It is given up, and what waits behind it with it: it is parked until all of that is.
+    GivenUp,
+    /// All that was given up with it is a dead letter.
+    Buried,
     /// It waits in the retry topic, behind another one of its order key.
     ParkedBehind,
     /// It is in the retry topic already: it was read again.
@@ -97,6 +101,7 @@ impl<'a> Told<'a> {
             Fate::DeadLetter(epitaph) => Event::DeadLetter { epitaph, topic: text(&names.letters, input) },
             Fate::Discarded(epitaph) => Event::Discarded(epitaph),
             Fate::Parked(waiting) if waiting.history.first_failed_ms.is_none() => Event::ParkedBehind,
+            Fate::Parked(waiting) if waiting.given_up.is_some() => Event::GivenUp,
             Fate::Parked(waiting) if waiting.due_ms == parking::AT_ONCE => Event::LetRun,
             Fate::Parked(waiting) => Event::Parked {
                 code: &waiting.failure.code,
@@ -105,6 +110,7 @@ impl<'a> Told<'a> {
                 due_ms: (waiting.due_ms != parking::HELD).then_some(waiting.due_ms),
             },
             Fate::ParkedBefore => Event::ParkedBefore,
+            Fate::Buried => Event::Buried,
         };
         Self::of(&names.pipeline, text(&names.inputs, input), record, event)
     }

@@ -154,6 +154,8 @@ impl Settings {
         let operated = policy.parks() && seed / 2 % 11 < 9;
         if operated && seed / 2 % 7 < 3 {
             policy.retry.then = Spent::Hold;
+        } else if policy.parks() && seed / 2 % 7 < 5 {
+            policy.retry.then = Spent::DeadLetterKey;
         }
         if let Some(dedup) = &mut policy.dedup {
             dedup.kept = keeps;

@@ -28,7 +28,7 @@ const WITHOUT_TRANSACTIONS: [Bug; 16] = [
 ];
 
 /// What only transactions can do wrong.
-const WITH_TRANSACTIONS: [Bug; 61] = [
+const WITH_TRANSACTIONS: [Bug; 68] = [
     Bug::MarksOfInput,
     Bug::RestartOneInput,
     Bug::PublishWhileEnding,
@@ -75,6 +75,13 @@ const WITH_TRANSACTIONS: [Bug; 61] = [
     Bug::InboxFromEnd,
     Bug::InboxOnceOnly,
     Bug::InboxUncommitted,
+    Bug::LoseMark,
+    Bug::RunFollowers,
+    Bug::BuryNewer,
+    Bug::BuryBackwards,
+    Bug::LetterAgain,
+    Bug::NumberOfGivenUp,
+    Bug::GiveUpKnown,
     Bug::ForgetAttempts,
     Bug::OmitTombstones,
     Bug::ParkedBeforeCommit,
@@ -110,6 +117,6 @@ fn every_planted_bug_is_found() {
             }
         }
     }
-    assert!(Bug::ALL.len() >= 122, "only {} bugs are planted", Bug::ALL.len());
+    assert!(Bug::ALL.len() >= 129, "only {} bugs are planted", Bug::ALL.len());
     assert!(survivors.is_empty(), "not found in {SEEDS} seeds: {survivors:?}");
 }

@@ -9,6 +9,7 @@ fn waiting() -> Waiting {
         due_ms: 258,
         history: History { attempts: 3, failures: 4, first_failed_ms: Some(-1) },
         failure: Failure { code: "no".into(), detail: "it did not".into() },
+        given_up: None,
     }
 }
 
@@ -46,6 +47,24 @@ fn the_formats_are_frozen() {
 }
 
 #[test]
+fn what_is_given_up_says_why_and_up_to_which_number_and_another_first_byte_so() {
+    for reason in [Reason::Attempts, Reason::Age, Reason::Trap, Reason::Timeout, Reason::Oversized] {
+        let given_up = Waiting { given_up: Some(GivenUp { reason, until: 258 }), ..waiting() };
+        let value = encode(&given_up, &MSG);
+        assert_eq!(decode(&value).unwrap().waiting, given_up);
+        for end in 0..value.len() {
+            assert!(decode(&value[..end]).is_err(), "{end}");
+        }
+    }
+    let trap = Waiting { given_up: Some(GivenUp { reason: Reason::Trap, until: 258 }), ..waiting() };
+    let (value, plain) = (encode(&trap, &MSG), encode(&waiting(), &MSG));
+    assert_eq!(value[..10], *b"\x02\x03\x02\x01\0\0\0\0\0\0");
+    assert_eq!(value[10..], plain[1..]);
+    let unknown = [&[GIVEN_UP, 99], &value[2..]].concat();
+    assert_eq!(decode(&unknown).unwrap_err(), Unusable::Torn);
+}
+
+#[test]
 fn what_is_cut_or_goes_on_is_refused() {
     let (key, value) = (Origin { topic: "in", partition: 0, offset: 1 }.encode(), encode(&waiting(), &MSG));
     for end in 0..value.len() {
@@ -56,7 +75,7 @@ fn what_is_cut_or_goes_on_is_refused() {
     }
     assert_eq!(decode(&[&value[..], b"x"].concat()).unwrap_err(), Unusable::Torn);
     assert_eq!(Origin::decode(&[&key[..], b"x"].concat()).unwrap_err(), Unusable::Torn);
-    assert_eq!(decode(b"\x02").unwrap_err(), Unusable::Foreign);
+    assert_eq!(decode(b"\x03").unwrap_err(), Unusable::Foreign);
     assert_eq!(decode(b"").unwrap_err(), Unusable::Foreign);
     assert_eq!(Origin::decode(b"\x02\0\0").unwrap_err(), Unusable::Foreign);
 }

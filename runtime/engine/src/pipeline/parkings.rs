@@ -3,8 +3,7 @@
 
 use super::outbox::Token;
 use super::{Action, Pipeline};
-use crate::message::Fate;
-use crate::parking::Change;
+use crate::parking::{self, Change};
 use crate::planted::Bug;
 use crate::shard::Settled;
 use alloc::sync::Arc;
@@ -17,7 +16,7 @@ impl<M> Pipeline<M> {
     /// A message is published: if it came from the retry topic, it leaves it with the present transaction.
     pub(super) fn unpark(&mut self, settled: &Settled<M>) {
         let ticket = &settled.ticket;
-        if ticket.parked == 0 || matches!(settled.fate, Fate::Parked(_)) {
+        if ticket.parked == 0 || parking::written(&settled.fate).is_some() {
             return;
         }
         self.staged(TOMBSTONE_BYTES);
@@ -34,7 +33,7 @@ impl<M> Pipeline<M> {
 
     /// The record of a message is acknowledged: if it is that of a parked one, that is parked once the transaction is committed.
     pub(super) fn note_parked(&mut self, token: Token, settled: &Settled<M>, actions: &mut Vec<Action>) {
-        let (ticket, Fate::Parked(waiting)) = (settled.ticket, &settled.fate) else { return };
+        let (ticket, Some(waiting)) = (settled.ticket, parking::written(&settled.fate)) else { return };
         let early = self.policy.has(Bug::ParkedBeforeCommit);
         let Some(task) = self.tasks.get_mut(&ticket.partition).filter(|task| task.epoch == ticket.epoch) else {
             return;

@@ -3,7 +3,8 @@
 use super::outbox::{Publication, Token};
 use super::task::Phase;
 use super::{Action, Pipeline};
-use crate::message::{Epitaph, Epoch, Failure, Fate, Now, Partition, Reason, Ticket};
+use crate::message::{Company, Epitaph, Epoch, Failure, Fate, Now, Partition, Reason, Ticket};
+use crate::parking;
 use crate::planted::Bug;
 use crate::shard::Settled;
 use alloc::boxed::Box;
@@ -63,7 +64,8 @@ impl<M> Pipeline<M> {
         }
         let letter = matches!(settled.fate, Fate::DeadLetter(_));
         let parks = matches!(settled.fate, Fate::Parked(_));
-        let remaining = if letter || parks { 1 } else { records };
+        let leads = parking::written(&settled.fate).is_some() && letter;
+        let remaining = if letter || parks { 1 + u32::from(leads) } else { records };
         if remaining == 0 {
             let known = match settled.fate {
                 _ if ticket.parked > 0 => true,
@@ -84,13 +86,11 @@ impl<M> Pipeline<M> {
         let token = self.outbox.insert(settled, remaining, letter, short);
         if letter {
             actions.push(Action::DeadLetter { token, short });
-            return None;
         }
-        if parks {
+        if parks || leads {
             actions.push(Action::Park { token });
-            return None;
         }
-        Some(token)
+        (!letter && !parks).then_some(token)
     }
 
     /// The message of a publication, for building its dead letter.
@@ -99,15 +99,16 @@ impl<M> Pipeline<M> {
         self.outbox.get(token).map(|p| &p.settled)
     }
 
-    /// One record of this publication is written. Tells whether it was a dead letter.
+    /// One record of this publication is written. Tells whether it was a dead letter; of one that is written with a mark, at
+    /// the last of both.
     pub fn acknowledged(&mut self, token: Token, now: Now, actions: &mut Vec<Action>) -> bool {
         if token.is_mark() {
             self.mark_acknowledged(token, now, actions);
             return false;
         }
         let Some(publication) = self.outbox.get_mut(token) else { return false };
-        let letter = publication.letter;
         publication.remaining = publication.remaining.saturating_sub(1);
+        let letter = publication.letter && publication.remaining == 0;
         if publication.remaining == 0 || self.policy.has(Bug::SettleAtFirstAck) {
             self.reported(token, now, actions);
         }
@@ -337,5 +338,6 @@ pub(super) fn undeliverable(detail: String, attempts: u32, now: Now) -> Fate {
         attempts,
         first_failed_ms,
         version: None,
+        company: Company::Alone,
     }))
 }

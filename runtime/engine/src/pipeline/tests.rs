@@ -154,13 +154,8 @@ impl Rig {
                 let settled = settled(offset, more, Fate::DeadLetter(epitaph()));
                 assert_eq!(self.pipeline.publish(settled, 3, now, actions), None);
             }
-            ["park" | "known", ..] => self.park(&words),
+            ["park" | "known" | "lead" | "buried", ..] => self.park(&words),
             ["inbox" | "cmd" | "note" | "obeyed" | "denied", ..] => answer = self.command(&words),
-            ["ack", token] => {
-                let token = token_of(&self.tokens, token);
-                let letter = self.pipeline.publication(token).is_some_and(|s| matches!(s.fate, Fate::DeadLetter(_)));
-                assert_eq!(self.pipeline.acknowledged(token, now, actions), letter);
-            }
             ["busy", token, why] => {
                 self.pipeline.refused(token_of(&self.tokens, token), Refusal::Blocked((*why).into()), now, actions);
             }
@@ -183,7 +178,7 @@ impl Rig {
             [kind @ ("exactly-once" | "dedup" | "state" | "rounds" | "inputs" | "inputs-apart")] => {
                 self.pipeline = Pipeline::new(policy_of(kind), 2, TIMING);
             }
-            ["renewed" | "done" | "doubt" | "old" | "fenced", ..] => self.come_of_it(&words),
+            ["ack" | "renewed" | "done" | "doubt" | "old" | "fenced", ..] => self.come_of_it(&words),
             ["another"] => self.pipeline.follows_another(),
             ["writing", p] => answer = format!("{}", self.pipeline.is_writing(partition(p))),
             ["awaits", token] => answer = format!("{}", self.pipeline.awaits(token_of(&self.tokens, token))),
@@ -207,19 +202,35 @@ impl Rig {
         let settled = match words {
             ["park", offset, place, more @ ..] => {
                 let (history, failure) = (crate::retry::History::default(), Failure::default());
-                let waiting = parking::Waiting { number: number(place), due_ms: 0, history, failure };
+                let waiting = parking::Waiting { number: number(place), due_ms: 0, history, failure, given_up: None };
                 settled(offset, more, Fate::Parked(Box::new(waiting)))
             }
+            ["lead", offset, place, until, more @ ..] => {
+                let (history, failure) = (crate::retry::History::default(), Failure::default());
+                let given_up = Some(parking::GivenUp { reason: Reason::Attempts, until: number(until) });
+                let mark = parking::Waiting { number: number(place), due_ms: 0, history, failure, given_up };
+                let company = crate::message::Company::Leads(Box::new(mark));
+                let fate = Fate::DeadLetter(Box::new(Epitaph { company, ..*epitaph() }));
+                settled(offset, &[more, &[&format!("q={place}")]].concat(), fate)
+            }
+            ["buried", offset, more @ ..] => settled(offset, more, Fate::Buried),
             [_, offset, more @ ..] => settled(offset, more, Fate::ParkedBefore),
             _ => panic!("which? {words:?}"),
         };
         assert_eq!(self.pipeline.publish(settled, 0, self.now, &mut self.actions), None);
     }
 
-    /// What came of the producer, or of a transaction.
+    /// What came of a record, of the producer, or of a transaction.
     fn come_of_it(&mut self, words: &[&str]) {
         let (now, actions) = (self.now, &mut self.actions);
         match words {
+            ["ack", token] => {
+                let token = token_of(&self.tokens, token);
+                let letter = self.pipeline.publication(token).is_some_and(|s| matches!(s.fate, Fate::DeadLetter(_)));
+                // Of a letter and its mark the last one tells.
+                let told = self.pipeline.acknowledged(token, now, actions);
+                assert_eq!(told, letter && self.pipeline.publication(token).is_none());
+            }
             ["renewed", "ok"] => self.pipeline.renewed(Ok(()), now, actions),
             ["renewed", "failed"] => self.pipeline.renewed(Err(Trouble::Failed("away".into())), now, actions),
             ["renewed", _] => self.pipeline.renewed(Err(Trouble::Fenced("taken".into())), now, actions),
@@ -446,6 +457,7 @@ fn epitaph() -> Box<Epitaph> {
         attempts: 3,
         first_failed_ms: 5,
         version: None,
+        company: crate::message::Company::Alone,
     })
 }
 

@@ -11,6 +11,7 @@ use super::task::{self, Task};
 use super::verdicts::Verdict;
 use super::{Action, Pipeline, Refusal};
 use crate::message::{Now, Partition};
+use crate::parking;
 use crate::planted::Bug;
 use crate::policy::Guarantee;
 use alloc::collections::BTreeMap;
@@ -424,7 +425,11 @@ impl<M> Pipeline<M> {
         actions: &mut Vec<Action>,
     ) {
         let Some(publication) = self.outbox.get(token) else { return };
-        let (ticket, letter, short) = (publication.settled.ticket, publication.letter, publication.short);
+        let leads = publication.letter && parking::written(&publication.settled.fate).is_some();
+        let ticket = publication.settled.ticket;
+        // Which of both it is nobody tells: where the letter is short already, it is taken for the mark.
+        let letter = publication.letter && !(leads && publication.short);
+        let short = publication.short;
         let (attempts, number) = (publication.settled.attempts, publication.number);
         let (partition, offset) = (ticket.partition, ticket.offset);
         if matches!(refusal, Refusal::Blocked(_))

@@ -50,8 +50,11 @@ pub struct Delivery<'a, M> {
     pub follows_dead_letter: bool,
 }
 
+/// Who is asked for what is committed: of seen ids, and of what is parked.
+pub(super) type Ask<'a, M> = (&'a dyn Past, &'a dyn Parked<M>);
+
 /// How a lane's turn ended.
-enum Turn {
+pub(super) enum Turn {
     /// It has nothing more to give to this batch.
     Over,
     /// It has more, after the others' turns.
@@ -61,7 +64,7 @@ enum Turn {
 }
 
 /// What becomes of a message before it runs.
-enum Unrun {
+pub(super) enum Unrun {
     Run,
     Duplicate(Option<(Partition, i64)>),
     /// Behind others of its lane, with this number.
@@ -212,6 +215,11 @@ impl<M> Shard<M> {
             if lane.drained.is_some() && lane.queue.front().is_none_or(|head| head.ticket.parked == 0) {
                 self.load_parked(id, now, parked);
             }
+            match self.bury_key(id, now, (past, parked), settled) {
+                None => {}
+                Some(Turn::More) => continue,
+                Some(turn) => return turn,
+            }
             let Some(lane) = self.lanes.get(id) else { return Turn::Over };
             let runs = lane.phase == Phase::Running;
             let Some(head) = lane.queue.front() else {
@@ -267,13 +275,13 @@ impl<M> Shard<M> {
             && self.running.iter().any(|s| s.lane == lane && s.item.ticket.id == id)
     }
 
-    fn decide_unrun(
+    pub(super) fn decide_unrun(
         &mut self,
         lane: Place,
         ticket: &Ticket,
         failed: bool,
         now: Now,
-        (past, parked): (&dyn Past, &dyn Parked<M>),
+        (past, parked): Ask<'_, M>,
     ) -> Unrun {
         if ticket.parked == 0 && self.parking.is_some() {
             match self.arrival(lane, ticket, parked) {
@@ -304,7 +312,7 @@ impl<M> Shard<M> {
     }
 
     /// Settles a lane's first message, which does not run.
-    fn settle_head(&mut self, id: Place, fate: Fate, settled: &mut Vec<Settled<M>>) {
+    pub(super) fn settle_head(&mut self, id: Place, fate: Fate, settled: &mut Vec<Settled<M>>) {
         if let Some(Item { ticket, message, .. }) = self.lanes.get(id).and_then(|l| l.queue.pop_front()) {
             self.resolve(&ticket);
             settled.push(Settled::bare(ticket, message, fate, 0));

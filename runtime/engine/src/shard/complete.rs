@@ -6,7 +6,7 @@ use super::watch::{self, Ran};
 use super::{Shard, Slot};
 use crate::breaker::Probed;
 use crate::message::{Failure, Fate, Now, Reason, Ticket};
-use crate::parking::HELD;
+use crate::parking::{GivenUp, HELD};
 use crate::planted::Bug;
 use crate::policy::Spent;
 use crate::retry::{self, split_mix};
@@ -275,6 +275,13 @@ impl<M> Shard<M> {
                                 let due_ms = if self.policy.has(Bug::RunHeld) { now.wall_ms } else { HELD };
                                 settled.push(self.park(slot.lane, slot.item, due_ms));
                             }
+                        }
+                        retry::Next::Spent(reason) if self.takes_key_along(reason) => {
+                            // What becomes of it is decided in its lane's turn.
+                            let trouble = slot.item.trouble.get_or_insert_default();
+                            trouble.spent = true;
+                            trouble.given_up = Some(GivenUp { reason, until: 0 });
+                            undone.push(slot);
                         }
                         retry::Next::Spent(reason) => {
                             // A partition that is gone by now: unsettled, the next owner runs it.

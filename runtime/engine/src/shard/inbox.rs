@@ -7,7 +7,7 @@ use super::lanes::LaneId;
 use super::parked::ticket;
 use super::{Settled, Shard};
 use crate::inbox::{Deed, Refused, Returned, returned};
-use crate::message::{Epitaph, Epoch, Fate, Now, Partition, Reason, Ticket};
+use crate::message::{Company, Epitaph, Epoch, Fate, Now, Partition, Reason, Ticket};
 use crate::order::Papers;
 use crate::parking::{Loaded, Parked};
 use crate::planted::Bug;
@@ -67,6 +67,11 @@ impl<M> Shard<M> {
         let (lane, number) = parked.stands(partition, offset).ok_or(Refused::NotParked)?;
         let id = LaneId { task: partition, hash: lane };
         let drained = self.drained(id).unwrap_or(0);
+        if let Some(first) = parked.first(partition, lane, 0)
+            && number <= first.until
+        {
+            return Err(Refused::GivenUp(first.offset));
+        }
         let parking = self.parking.as_ref().ok_or(Refused::NoParking)?;
         let pending = parking.pending(id);
         if number <= pending.resolved || parking.dropped.contains(&(id, number)) {
@@ -97,6 +102,8 @@ impl<M> Shard<M> {
         match first {
             Some(first) if first.number == number => {}
             Some(first) if parking.dropped.contains(&(id, first.number)) => return Err(Refused::Runs),
+            // What is given up with that one is gone soon.
+            Some(first) if first.until > 0 => return Err(Refused::Runs),
             Some(first) => return Err(Refused::Behind(first.offset)),
             None => return Err(Refused::NotParked),
         }
@@ -144,6 +151,7 @@ impl<M> Shard<M> {
             attempts: history.attempts,
             first_failed_ms: history.first_failed_ms.unwrap_or(now.wall_ms),
             version: None,
+            company: Company::Alone,
         };
         let fate = Fate::Discarded(Box::new(epitaph));
         Ok(Settled::bare(ticket, loaded.message, fate, history.attempts))

@@ -4,9 +4,10 @@
 //! table when it comes and one when its lane closes, and none in between.
 
 use crate::message::{Failure, Partition, Ticket};
+use crate::parking::GivenUp;
 use crate::retry::History;
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use hashbrown::HashTable;
 
@@ -63,6 +64,10 @@ pub(super) struct Trouble {
     pub(super) history: History,
     /// The last failure's words.
     pub(super) failure: Failure,
+    /// It is given up with what is behind it.
+    pub(super) given_up: Option<GivenUp>,
+    /// It is so since its last run, and nothing is written of it.
+    pub(super) spent: bool,
 }
 
 #[derive(Debug)]
@@ -107,13 +112,22 @@ pub(super) struct Lanes<M> {
     lanes: Vec<Lane<M>>,
     free: Vec<u32>,
     spare: Vec<VecDeque<Item<M>>>,
+    /// Of open lanes, few of which have one: the mark of a message that was given up with what is behind it.
+    marks: BTreeMap<u32, Item<M>>,
     /// Counts lanes that were opened: no two in one place are taken for each other.
     opened: u32,
 }
 
 impl<M> Lanes<M> {
     pub(super) fn new() -> Self {
-        Self { table: HashTable::new(), lanes: Vec::new(), free: Vec::new(), spare: Vec::new(), opened: 0 }
+        Self {
+            table: HashTable::new(),
+            lanes: Vec::new(),
+            free: Vec::new(),
+            spare: Vec::new(),
+            marks: BTreeMap::new(),
+            opened: 0,
+        }
     }
 
     /// The lane, opened if need be.
@@ -165,6 +179,25 @@ impl<M> Lanes<M> {
         self.lanes.get_mut(place.index as usize).filter(|lane| lane.open && lane.generation == place.generation)
     }
 
+    /// The mark of an open lane.
+    pub(super) fn mark(&self, place: Place) -> Option<&Item<M>> {
+        let open = |lane: &&Lane<M>| lane.open && lane.generation == place.generation;
+        let mark = if self.marks.is_empty() { None } else { self.marks.get(&place.index) };
+        mark.filter(|_| self.lanes.get(place.index as usize).is_some_and(|lane| open(&lane)))
+    }
+
+    /// The first message of a lane is its mark from now on.
+    pub(super) fn set_mark(&mut self, place: Place) {
+        if let Some(item) = self.get(place).and_then(|lane| lane.queue.pop_front()) {
+            self.marks.insert(place.index, item);
+        }
+    }
+
+    pub(super) fn take_mark(&mut self, place: Place) -> Option<Item<M>> {
+        self.mark(place)?;
+        self.marks.remove(&place.index)
+    }
+
     /// How many messages wait in a lane.
     pub(super) fn waiting(&self, place: Place) -> usize {
         let lane = self.lanes.get(place.index as usize).filter(|lane| lane.open && lane.generation == place.generation);
@@ -187,6 +220,7 @@ impl<M> Lanes<M> {
         if let Ok(entry) = self.table.find_entry(id.place(), |at| *at == place.index) {
             entry.remove();
         }
+        self.marks.remove(&place.index);
         self.free.push(place.index);
         self.give_back();
     }

@@ -37,7 +37,7 @@ pub(super) struct Pending {
     /// Numbers up to this one are resolved.
     pub(super) resolved: u64,
     /// The highest number that was given; 0: none.
-    last: u64,
+    pub(super) last: u64,
     /// From this number on nothing is known to be committed; 0: all is. Another thread may have made it known to [`Parked`]
     /// already.
     unknown: u64,
@@ -302,10 +302,10 @@ impl<M> Shard<M> {
             if condemned.is_some_and(|all| all.binary_search(&ticket.offset).is_ok()) {
                 ticket.refused = Some(Reason::Undeliverable);
             }
-            let Loaded { waiting: Waiting { history, failure, .. }, message, .. } = loaded;
+            let Loaded { waiting: Waiting { history, failure, given_up, .. }, message, .. } = loaded;
             let forgets = self.policy.has(Bug::ForgetAttempts);
-            let trouble =
-                (history.first_failed_ms.is_some() && !forgets).then(|| Box::new(Trouble { history, failure }));
+            let trouble = (history.first_failed_ms.is_some() && !forgets)
+                .then(|| Box::new(Trouble { history, failure, given_up, spent: false }));
             lane.queue.push_front(Item { ticket, message, trouble, alone: false, stays: false });
         }
     }
@@ -336,6 +336,9 @@ impl<M> Shard<M> {
         let Some(parking) = &self.parking else { return 1 };
         let pending = parking.pending(id);
         let taken = self.drained(id).unwrap_or(0).max(pending.resolved);
+        // What is given up with the first one may be gone already, and its number must not come again while that one is there.
+        let first = parked.first(id.task, id.hash, 0).filter(|_| !self.policy.has(Bug::NumberOfGivenUp));
+        let taken = taken.max(first.map_or(0, |first| first.until));
         parked.last(id.task, id.hash).unwrap_or(0).max(pending.last).max(taken) + 1
     }
 
@@ -355,7 +358,7 @@ impl<M> Shard<M> {
     /// The same, until this time by the wall clock, or [`HELD`].
     pub(super) fn park(&mut self, place: Place, item: Item<M>, due_ms: i64) -> Settled<M> {
         let Item { ticket, message, trouble, .. } = item;
-        let Trouble { history, failure } = trouble.map(|t| *t).unwrap_or_default();
+        let Trouble { history, failure, given_up, .. } = trouble.map(|t| *t).unwrap_or_default();
         let id = LaneId { task: ticket.task(), hash: ticket.lane };
         let mut taken = 0;
         if let Some(lane) = self.lanes.get(place) {
@@ -377,7 +380,7 @@ impl<M> Shard<M> {
             pending.open += 1;
         }
         let attempts = history.attempts;
-        let waiting = Waiting { number: given, due_ms, history, failure };
+        let waiting = Waiting { number: given, due_ms, history, failure, given_up };
         let fate = Fate::Parked(Box::new(waiting));
         Settled::bare(ticket, message, fate, attempts)
     }
@@ -389,8 +392,9 @@ impl<M> Shard<M> {
             return;
         }
         let most = self.policy.retry.in_place_most;
+        let marked = self.lanes.mark(place).is_some();
         let Some(lane) = self.lanes.get(place) else { return };
-        if lane.queue.len() > most && !lane.queue.front().is_some_and(|head| head.stays) {
+        if lane.queue.len() > most && !marked && !lane.queue.front().is_some_and(|head| head.stays) {
             lane.phase = Phase::Crowded(due_ms);
             self.due.remove(&(due_ms, place));
             self.ready.push_back(place);
@@ -416,7 +420,8 @@ impl<M> Shard<M> {
             pending.give(number);
             pending.open += 1;
         }
-        let waiting = Waiting { number, due_ms: AT_ONCE, history: History::default(), failure: Failure::default() };
+        let (history, failure) = (History::default(), Failure::default());
+        let waiting = Waiting { number, due_ms: AT_ONCE, history, failure, given_up: None };
         let fate = Fate::Parked(Box::new(waiting));
         settled.push(Settled::bare(ticket, message, fate, 0));
     }

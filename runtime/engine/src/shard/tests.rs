@@ -26,6 +26,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panic")]
 
 mod batches;
+mod burial;
 mod failures;
 mod inbox;
 mod lanes;
@@ -299,14 +300,21 @@ fn fates(settled: &[Settled<String>]) -> String {
             Fate::Duplicate { .. } => ("duplicate", None),
             Fate::DeadLetter(epitaph) => ("dead", Some(epitaph)),
             Fate::Discarded(epitaph) => ("discarded", Some(epitaph)),
+            Fate::Parked(waiting) if waiting.given_up.is_some() => ("given up", None),
             Fate::Parked(_) => ("parked", None),
             Fate::ParkedBefore => ("known", None),
+            Fate::Buried => ("buried", None),
         };
         write!(text, " {} {fate}", s.message).unwrap();
         match (epitaph, s.slot) {
             (Some(epitaph), slot) => {
                 assert_eq!((epitaph.attempts, slot), (s.attempts, None));
                 write!(text, ":{}", epitaph.reason.as_str()).unwrap();
+                match &epitaph.company {
+                    Company::Alone => {}
+                    Company::Leads(mark) => write!(text, " up to {}", mark.given_up.unwrap().until).unwrap(),
+                    Company::Follows(head) => write!(text, " with {head}").unwrap(),
+                }
             }
             (None, Some(slot)) => write!(text, "/{slot}").unwrap(),
             (None, None) => {}

@@ -20,6 +20,7 @@ impl DeadLetterReason {
             message::Reason::Oversized => Some(Self::Oversized),
             message::Reason::Undecodable => Some(Self::Undecodable),
             message::Reason::Undeliverable => Some(Self::Undeliverable),
+            message::Reason::Follows => Some(Self::Follows),
             message::Reason::Dropped => None,
         }
     }
@@ -33,7 +34,7 @@ impl From<&message::Fate> for Fate {
             message::Fate::Duplicate { .. } => Self::Duplicate,
             message::Fate::DeadLetter(_) => Self::DeadLettered,
             message::Fate::Discarded(_) => Self::Discarded,
-            message::Fate::Parked(_) | message::Fate::ParkedBefore => Self::Parked,
+            message::Fate::Parked(_) | message::Fate::ParkedBefore | message::Fate::Buried => Self::Parked,
         }
     }
 }

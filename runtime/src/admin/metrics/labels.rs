@@ -104,6 +104,8 @@ labels! {
         Undecodable = "undecodable",
         /// The broker refuses for good what it sent.
         Undeliverable = "undeliverable",
+        /// An earlier message of its order key was given up, and it with that one.
+        Follows = "follows",
     }
 
     /// How one run of a message failed.

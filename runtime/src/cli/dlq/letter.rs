@@ -35,13 +35,15 @@ enum Tells {
     Code,
     Detail,
     Redrives,
+    Follows,
     /// Something of a failure that has no place in the one form.
     Other,
 }
 
 use Family::{Connect, Keyrail, ShareGroup, Spring, Streams};
 use Tells::{
-    Attempts, Code, Detail, FirstFailed, Group, Handler, Offset, Other, Partition, Reason, Redrives, Timestamp, Topic,
+    Attempts, Code, Detail, FirstFailed, Follows, Group, Handler, Offset, Other, Partition, Reason, Redrives,
+    Timestamp, Topic,
 };
 
 const KEYRAIL: &str = "keyrail-";
@@ -71,6 +73,7 @@ const FAMILIES: [(&str, Family, Names); 6] = [
             ("code", Code),
             ("detail", Detail),
             ("redrives", Redrives),
+            ("follows", Follows),
         ],
     ),
     (
@@ -127,8 +130,18 @@ const FAMILIES: [(&str, Family, Names); 6] = [
 const SHARE_GROUP_REASONS: [(&str, &str); 2] =
     [("Offset rejected by client.", "rejected"), ("Offset delivery count exceeded the threshold.", "attempts")];
 /// Keyrail's own reasons, by which its letters with Spring's headers are known.
-const REASONS: [&str; 9] =
-    ["attempts", "age", "rejected", "expired", "trap", "timeout", "oversized", "undecodable", "undeliverable"];
+const REASONS: [&str; 10] = [
+    "attempts",
+    "age",
+    "rejected",
+    "expired",
+    "trap",
+    "timeout",
+    "oversized",
+    "undecodable",
+    "undeliverable",
+    "follows",
+];
 
 /// Where a message was first read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -164,6 +177,9 @@ pub(super) struct Cause {
     pub(super) attempts: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) first_failed: Option<i64>,
+    /// The message with which it was given up: `TOPIC:PARTITION:OFFSET`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) follows: Option<String>,
 }
 
 /// See the module.
@@ -216,6 +232,7 @@ struct Told {
     code: Option<String>,
     detail: Option<String>,
     redrives: Option<i64>,
+    follows: Option<String>,
 }
 
 impl Told {
@@ -235,6 +252,7 @@ impl Told {
             Code => self.code = text(),
             Detail => self.detail = text(),
             Redrives => self.redrives = number(),
+            Follows => self.follows = text(),
             Other => {}
         }
     }
@@ -250,7 +268,7 @@ impl Told {
     }
 
     fn cause(self, by: Family) -> Cause {
-        let Self { group, handler, attempts, first_failed, mut reason, mut code, mut detail, .. } = self;
+        let Self { group, handler, attempts, first_failed, follows, mut reason, mut code, mut detail, .. } = self;
         match by {
             // With Keyrail's own letters in Spring's form the words begin with the code.
             Spring if reason.as_deref().is_some_and(|reason| REASONS.contains(&reason)) => {
@@ -267,7 +285,7 @@ impl Told {
             }
             Keyrail | Streams | Connect => {}
         }
-        Cause { by, reason, code, detail, handler, group, attempts, first_failed }
+        Cause { by, reason, code, detail, handler, group, attempts, first_failed, follows }
     }
 }
 

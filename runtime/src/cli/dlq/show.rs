@@ -52,6 +52,7 @@ impl Shown {
             add("reason", &text(&cause.reason));
             add("code", &text(&cause.code));
             add("detail", &text(&cause.detail));
+            add("follows", &text(&cause.follows));
             add("handler", &text(&cause.handler));
             add("group", &text(&cause.group));
             add("attempts", &cause.attempts.map_or_else(String::new, |n| n.to_string()));

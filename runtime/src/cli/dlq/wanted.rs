@@ -27,7 +27,8 @@ pub(super) struct Filters {
     /// Only letters with this code; of Spring, Streams and Connect the exception's class
     #[arg(long)]
     code: Vec<String>,
-    /// Only letters with this reason: attempts, age, rejected, expired, trap, timeout, oversized, undeliverable
+    /// Only letters with this reason: attempts, age, rejected, expired, trap, timeout, oversized, undeliverable,
+    /// undecodable, follows
     #[arg(long)]
     reason: Vec<String>,
     /// Only letters of this handler: NAME, or NAME@DIGEST, whose digest may be cut

@@ -47,6 +47,8 @@ pub(super) struct Lane {
     /// Where it was first read.
     pub(super) offset: i64,
     pub(super) due_ms: i64,
+    /// It is given up, and what waits behind it becomes dead letters with it.
+    pub(super) given_up: bool,
     pub(super) attempts: u32,
     pub(super) code: String,
     /// Of all its messages: when the first failed or was parked, -1 if it is not known.
@@ -85,11 +87,13 @@ impl Lanes {
             if waiting.number < lane.number {
                 self.bytes = self.bytes + waiting.failure.code.len() - lane.code.len();
                 (lane.number, lane.offset, lane.due_ms) = (waiting.number, offset, due_ms);
+                lane.given_up = waiting.given_up.is_some();
                 (lane.attempts, lane.code) = (attempts, code());
             }
         } else {
             let (number, code) = (waiting.number, code());
-            let lane = Lane { number, offset, due_ms, attempts, code, since_ms, waiting: 1 };
+            let given_up = waiting.given_up.is_some();
+            let lane = Lane { number, offset, due_ms, given_up, attempts, code, since_ms, waiting: 1 };
             self.bytes += size(&place, &lane);
             self.held.insert(place, lane);
         }
@@ -136,7 +140,7 @@ mod tests {
     fn envelope(number: u64, due_ms: i64, key: Option<&'static [u8]>) -> Envelope<'static> {
         let history = History { attempts: 3, failures: 1, first_failed_ms: (number == 1).then_some(7) };
         let failure = Failure { code: format!("code {number}"), detail: String::new() };
-        let waiting = Waiting { number, due_ms, history, failure };
+        let waiting = Waiting { number, due_ms, history, failure, given_up: None };
         Envelope { waiting, timestamp_ms: 1, key, value: None, headers: vec![(b"h", Some(b"a")), (b"h", None)] }
     }
 

@@ -114,7 +114,7 @@ mod tests {
 
     fn envelope(number: u64) -> Vec<u8> {
         let history = History { attempts: 1, failures: 1, first_failed_ms: None };
-        let waiting = Waiting { number, due_ms: 5, history, failure: Failure::default() };
+        let waiting = Waiting { number, due_ms: 5, history, failure: Failure::default(), given_up: None };
         let at = TopicPartition { topic: 0, partition: 0 };
         parking::encode(&waiting, &RecordBuilder::new(Some(b"k"), None).build(at, 0, 0))
     }

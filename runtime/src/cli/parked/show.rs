@@ -85,8 +85,9 @@ fn envelope(record: &Record) -> Option<Envelope<'_>> {
 }
 
 /// When, for people.
-fn due(due_ms: i64) -> (String, Tone) {
+fn due(due_ms: i64, given_up: bool) -> (String, Tone) {
     match due_ms {
+        _ if given_up => ("given up".to_owned(), Tone::Bad),
         AT_ONCE => ("behind the first".to_owned(), Tone::Plain),
         HELD => ("held".to_owned(), Tone::Bad),
         ms if ms <= place::now_ms() => (format!("{} (due)", place::utc(ms)), Tone::Warning),
@@ -125,7 +126,7 @@ impl Shown<'_> {
             table.row([
                 plain(key),
                 plain(format!("{}:{}:{}", self.input(*at), at.partition, lane.offset)),
-                due(lane.due_ms),
+                due(lane.due_ms, lane.given_up),
                 plain(lane.attempts.to_string()),
                 plain(lane.code.replace('\n', " ")),
                 plain(place::utc(lane.since_ms)),
@@ -148,6 +149,7 @@ impl Shown<'_> {
             line::blob(key, &mut out);
             drop(write!(out, ",\"offset\":{}", lane.offset));
             drop(write!(out, ",\"due_ms\":{},\"held\":{}", due_json(lane.due_ms), lane.due_ms == HELD));
+            drop(write!(out, ",\"given_up\":{}", lane.given_up));
             drop(write!(out, ",\"attempts\":{},\"code\":", lane.attempts));
             line::text(&lane.code, &mut out);
             drop(write!(out, ",\"since_ms\":{},\"waiting\":{}}}", lane.since_ms, lane.waiting));
@@ -171,7 +173,7 @@ impl Shown<'_> {
                 }
             };
             add("place", &format!("{} of those that wait", n + 1));
-            add("due", &due(waiting.due_ms).0);
+            add("due", &due(waiting.due_ms, waiting.given_up.is_some()).0);
             if waiting.history.failures > 0 || waiting.history.attempts > 0 {
                 add("attempts", &waiting.history.attempts.to_string());
                 add("code", &waiting.failure.code);
@@ -215,6 +217,7 @@ impl Shown<'_> {
                 out.push(b']');
             }
             drop(write!(out, "],\"due_ms\":{},\"held\":{}", due_json(waiting.due_ms), waiting.due_ms == HELD));
+            drop(write!(out, ",\"given_up\":{}", waiting.given_up.is_some()));
             drop(write!(out, ",\"attempts\":{},\"code\":", waiting.history.attempts));
             line::text(&waiting.failure.code, &mut out);
             out.extend_from_slice(b",\"detail\":");

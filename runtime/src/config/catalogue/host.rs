@@ -2,7 +2,7 @@
 
 use super::{
     Absent, Catalogue, DAY, Form, GIB, HOUR, KIB, Key, Kind, MIB, MINUTE, SECOND, Values, choice, duration, list,
-    section, size, text, whole, word,
+    section, size, text, whole,
 };
 
 /// More would be rows and wake-ups without use on one machine; Kafka is for that.
@@ -13,7 +13,7 @@ pub(in super::super) static HOST: &Catalogue = &[
     choice(
         "broker",
         "kafka",
-        &[word("kafka"), word("embedded")],
+        &["kafka", "embedded"],
         "what stands behind the topics: Apache Kafka, or one folder of this machine, for one process",
     ),
     duration(
@@ -47,7 +47,7 @@ pub(in super::super) static HOST: &Catalogue = &[
     choice(
         "embedded.sync",
         "full",
-        &[word("full"), word("normal")],
+        &["full", "normal"],
         "`\"full\"`: what is acknowledged survives a loss of power. `\"normal\"`: it survives the end of the process, \
          however it ends; a loss of power may take the last moments",
     ),
@@ -93,16 +93,11 @@ pub(in super::super) static HOST: &Catalogue = &[
         "where `/livez`, `/readyz` and `/metrics` are served. Port 0 picks a free one and logs it",
     ),
     section("logging", "what is logged, and how"),
-    choice(
-        "logging.level",
-        "info",
-        &[word("error"), word("warn"), word("info"), word("debug"), word("trace")],
-        "the least level that is logged",
-    ),
+    choice("logging.level", "info", &["error", "warn", "info", "debug", "trace"], "the least level that is logged"),
     choice(
         "logging.format",
         "auto",
-        &[word("auto"), word("text"), word("json")],
+        &["auto", "text", "json"],
         "how a line looks; `\"auto\"` is text on a terminal and JSON elsewhere",
     ),
     section("alerts", "what a person should know of, told to a webhook or by mail; off without either"),
@@ -123,7 +118,7 @@ pub(in super::super) static HOST: &Catalogue = &[
     choice(
         "alerts.keys",
         "shown",
-        &[word("shown"), word("hidden")],
+        &["shown", "hidden"],
         "whether an alert's example shows the message's key; `\"hidden\"` where keys are personal data",
     ),
     duration(
@@ -158,7 +153,7 @@ pub(in super::super) static HOST: &Catalogue = &[
     choice(
         "alerts.webhook.format",
         "keyrail",
-        &[word("keyrail"), word("alertmanager")],
+        &["keyrail", "alertmanager"],
         "the body: see [ALERTS.md](ALERTS.md). `\"keyrail\"` does for Slack and its likes, too; `\"alertmanager\"` is what \
          `/api/v2/alerts` takes",
     ),
@@ -184,7 +179,7 @@ pub(in super::super) static HOST: &Catalogue = &[
     choice(
         "alerts.mail.security",
         "starttls",
-        &[word("starttls"), word("tls"), word("none")],
+        &["starttls", "tls", "none"],
         "`\"starttls\"`: the server must offer it. `\"tls\"` from the first byte. `\"none\"`: in the clear, and with a password to this \
          machine alone",
     ),

@@ -59,7 +59,7 @@ pub(super) enum Kind {
         /// Where it is not written.
         default: &'static str,
         /// All of them.
-        words: &'static [Word],
+        words: &'static [&'static str],
     },
     /// `header:NAME`, or one of a few words.
     Origin {
@@ -95,15 +95,6 @@ pub(super) struct Amount {
     pub(super) least: u64,
     /// The most that is taken.
     pub(super) most: u64,
-}
-
-/// A word of a choice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Word {
-    /// The word.
-    pub(super) name: &'static str,
-    /// If it is not there yet: what to write instead.
-    pub(super) later: Option<&'static str>,
 }
 
 /// What holds where a key is not written.
@@ -226,7 +217,12 @@ const fn number(path: &'static str, default: f64, least: f64, most: f64, meaning
     Key::new(path, Kind::Number { default, least, most }, meaning)
 }
 
-const fn choice(path: &'static str, default: &'static str, words: &'static [Word], meaning: &'static str) -> Key {
+const fn choice(
+    path: &'static str,
+    default: &'static str,
+    words: &'static [&'static str],
+    meaning: &'static str,
+) -> Key {
     Key::new(path, Kind::Choice { default, words }, meaning)
 }
 
@@ -236,12 +232,4 @@ const fn text(path: &'static str, default: Absent, form: Form, meaning: &'static
 
 const fn list(path: &'static str, default: Absent, form: Form, meaning: &'static str) -> Key {
     Key::new(path, Kind::List { default, form }, meaning)
-}
-
-const fn word(name: &'static str) -> Word {
-    Word { name, later: None }
-}
-
-const fn not_yet(name: &'static str, instead: &'static str) -> Word {
-    Word { name, later: Some(instead) }
 }

@@ -2,10 +2,8 @@
 
 use super::{
     Absent, Amount, Catalogue, DAY, Form, GIB, HOUR, KIB, Key, Kind, MIB, MINUTE, SECOND, Values, choice, duration,
-    later, not_yet, number, section, size, text, whole, word,
+    later, number, section, size, text, whole,
 };
-
-const SPENT: &str = "write \"dead-letter\", \"discard\" or \"hold\"";
 
 /// Keys of a pipeline's NAME.toml.
 pub(in super::super) static PIPELINE: &Catalogue = &[
@@ -25,7 +23,7 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     choice(
         "guarantee",
         "exactly-once",
-        &[word("exactly-once"), word("at-least-once")],
+        &["exactly-once", "at-least-once"],
         "what holds after a crash. `\"exactly-once\"`: outputs, dead letters and offsets are written in one transaction, so \
          who reads `read_committed` sees the effects of each message once; outputs become visible with the commit, \
          `commit.interval` apart. `\"at-least-once\"`: outputs are visible at once, and what was not committed is repeated",
@@ -33,13 +31,13 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     choice(
         "from",
         "earliest",
-        &[word("earliest"), word("latest")],
+        &["earliest", "latest"],
         "where a group without committed offsets starts: at the first record there is, or at the next to come",
     ),
     choice(
         "on-loss",
         "stop",
-        &[word("stop"), word("continue")],
+        &["stop", "continue"],
         "when input was lost to retention or truncation, or with a topic that was deleted and made anew: stop the pipeline \
          or go on behind the gap. It is reported either way",
     ),
@@ -65,14 +63,14 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     choice(
         "order.null-key",
         "none",
-        &[word("none"), word("partition")],
+        &["none", "partition"],
         "a message without that key or header waits for none, or for the others of its partition without one",
     )
     .also("only where `order.by` is `\"key\"` or `\"header:NAME\"`"),
     choice(
         "order.scope",
         "topic",
-        &[word("topic"), word("inputs")],
+        &["topic", "inputs"],
         "where a key is the same key: in one topic, or in all inputs, whose partitions of the same number then share keys, seen \
          ids and state; they must have equally many",
     ),
@@ -104,7 +102,7 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     choice(
         "dedup.absent",
         "process",
-        &[word("process"), word("digest"), word("dead-letter")],
+        &["process", "digest", "dead-letter"],
         "a message without an id: run it, take its digest, or send it to the dead letters",
     )
     .also("not with `id = \"digest\"`"),
@@ -134,10 +132,11 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     choice(
         "retry.then",
         "dead-letter",
-        &[word("dead-letter"), word("discard"), word("hold"), not_yet("dead-letter-key", SPENT)],
-        "what becomes of a message given up. One discarded is logged and counted; one held stays parked, with all that comes \
-         behind it with its order key, until `keyrail parked retry` or `drop`: it needs `guarantee = \"exactly-once\"` and \
-         `order.scope = \"topic\"`",
+        &["dead-letter", "dead-letter-key", "discard", "hold"],
+        "what becomes of a message given up. With `\"dead-letter-key\"` all that waits behind it with its order key becomes dead \
+         letters with it, in order and unrun, and what comes later runs; one discarded is logged and counted; one held stays \
+         parked, with all that comes behind it with its order key, until `keyrail parked retry` or `drop`. The key's dead letters \
+         and holding need `guarantee = \"exactly-once\"` and `order.scope = \"topic\"`",
     ),
     section("dead-letter", "what can't be processed"),
     text(
@@ -150,7 +149,7 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     choice(
         "dead-letter.headers",
         "keyrail",
-        &[word("keyrail"), word("spring")],
+        &["keyrail", "spring"],
         "which headers tell the origin: `keyrail-*` as text, or Spring's `kafka_dlt-*` with binary numbers",
     ),
     later("dead-letter.record", "dead letters carry the whole record; remove it"),

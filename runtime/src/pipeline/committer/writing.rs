@@ -139,7 +139,9 @@ impl Worker {
 
     /// A message that is to wait in the retry topic.
     pub(super) fn produce_parked(&mut self, token: Token) -> Result<(), Trouble> {
-        let Some(Settled { ticket, message, fate: Fate::Parked(waiting), .. }) = self.ledger.engine.publication(token)
+        let publication = self.ledger.engine.publication(token);
+        let Some((Settled { ticket, message, .. }, waiting)) =
+            publication.and_then(|settled| Some((settled, parking::written(&settled.fate)?)))
         else {
             return Ok(());
         };
@@ -242,7 +244,7 @@ impl Worker {
     }
 
     fn is_parked(&self, token: Token) -> bool {
-        self.ledger.engine.publication(token).is_some_and(|p| matches!(p.fate, Fate::Parked(_)))
+        self.ledger.engine.publication(token).is_some_and(|p| parking::written(&p.fate).is_some())
     }
 
     pub(super) fn collect_reports(&mut self, wait: Duration) -> Result<(), Trouble> {

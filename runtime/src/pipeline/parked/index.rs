@@ -5,7 +5,7 @@
 //! | key | value |
 //! |---|---|
 //! | `L`, lane, number | the message: its offset, then the record's value as it is in the retry topic |
-//! | `O`, offset | lane, number, due, first failure |
+//! | `O`, offset | lane, number, due, first failure; where it is given up, up to which number |
 //! | `S` | the seed that lanes are of |
 //!
 //! What was read of a message tells its offset alone; `O` tells where it stands here. When an index is opened, `O` is enough
@@ -35,6 +35,8 @@ pub(super) struct Stand {
     pub(super) due_ms: i64,
     /// When it failed first; [`i64::MAX`] for one that waits behind another.
     pub(super) since_ms: i64,
+    /// See [`GivenUp::until`](keyrail_engine::parking::GivenUp::until); `None`: it is not given up.
+    pub(super) given_up: Option<u64>,
 }
 
 /// What becomes of a message.
@@ -179,6 +181,7 @@ impl<I: StateIndex> Index<I> {
             due_ms: stand.due_ms,
             since_ms: stand.since_ms,
             last: stand.number,
+            until: stand.given_up.unwrap_or(0),
         }))
     }
 
@@ -202,7 +205,7 @@ impl<I: StateIndex> Index<I> {
             false if line.last < from => None,
             false => self.look(lane, from - 1)?,
         };
-        Ok(line.map(|line| First { number: line.number, offset: line.offset, due_ms: line.due_ms }))
+        Ok(line.map(|line| First { number: line.number, offset: line.offset, due_ms: line.due_ms, until: line.until }))
     }
 
     pub(super) fn last(&self, lane: u64) -> Option<u64> {
@@ -295,12 +298,13 @@ impl Touched {
     }
 
     fn comes(&mut self, offset: i64, stand: &Stand) {
-        let Stand { number, due_ms, since_ms, .. } = *stand;
+        let Stand { number, due_ms, since_ms, given_up, .. } = *stand;
+        let until = given_up.unwrap_or(0);
         self.least = self.least.min(number);
         let last = self.line.map_or(number, |line| line.last.max(number));
         match &mut self.line {
             Some(line) if line.number < number => line.last = last,
-            line => *line = Some(Line { number, offset, due_ms, since_ms, last }),
+            line => *line = Some(Line { number, offset, due_ms, since_ms, last, until }),
         }
     }
 }
@@ -401,29 +405,30 @@ fn offset_in(value: &[u8]) -> Option<i64> {
     Some(unordered(*value.first_chunk()?))
 }
 
-fn encode_stand(stand: &Stand) -> [u8; 32] {
-    let mut bytes = [0; 32];
+/// What is given up has a field more: a version that can't read its envelope reads the topic again, and stops there.
+fn encode_stand(stand: &Stand) -> Vec<u8> {
     let fields = [
         stand.lane.to_be_bytes(),
         stand.number.to_be_bytes(),
         stand.due_ms.to_be_bytes(),
         stand.since_ms.to_be_bytes(),
     ];
-    for (at, field) in bytes.chunks_exact_mut(8).zip(fields) {
-        at.copy_from_slice(&field);
-    }
+    let mut bytes = fields.concat();
+    bytes.extend(stand.given_up.into_iter().flat_map(u64::to_be_bytes));
     bytes
 }
 
 fn decode_stand(bytes: &[u8]) -> Option<Stand> {
-    let ([lane, number, due, since], []) = bytes.as_chunks::<8>().0.split_first_chunk::<4>()? else { return None };
+    let (chunks, []) = bytes.as_chunks::<8>() else { return None };
+    let ([lane, number, due, since], given_up) = chunks.split_first_chunk::<4>()?;
     let stand = Stand {
         lane: u64::from_be_bytes(*lane),
         number: u64::from_be_bytes(*number),
         due_ms: i64::from_be_bytes(*due),
         since_ms: i64::from_be_bytes(*since),
+        given_up: given_up.first().map(|until| u64::from_be_bytes(*until)),
     };
-    (bytes.len() == 32).then_some(stand)
+    (given_up.len() <= 1).then_some(stand)
 }
 
 /// Whether it is due by itself, some time.

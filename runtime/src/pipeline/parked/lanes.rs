@@ -17,6 +17,8 @@ pub(super) struct Line {
     pub(super) due_ms: i64,
     pub(super) since_ms: i64,
     pub(super) last: u64,
+    /// All up to this number goes with the first; 0: nothing does.
+    pub(super) until: u64,
 }
 
 /// All lanes.
@@ -38,13 +40,14 @@ impl Summary {
 
     /// One that was not there before.
     pub(super) fn add(&mut self, offset: i64, stand: &Stand) {
-        let Stand { lane, number, due_ms, since_ms } = *stand;
+        let Stand { lane, number, due_ms, since_ms, given_up } = *stand;
         self.messages += 1;
         match self.lanes.get_mut(&lane) {
             Some(line) if line.number < number => line.last = line.last.max(number),
             known => {
                 let last = known.map_or(number, |line| line.last);
-                self.set(lane, Some(Line { number, offset, due_ms, since_ms, last }));
+                let until = given_up.unwrap_or(0);
+                self.set(lane, Some(Line { number, offset, due_ms, since_ms, last, until }));
             }
         }
     }

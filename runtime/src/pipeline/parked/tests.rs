@@ -93,7 +93,13 @@ fn message(key: &str, offset: i64) -> Record {
 fn waiting(number: u64, due_ms: i64, attempts: u32) -> Waiting {
     let first_failed_ms = (attempts > 0).then_some(900);
     let history = History { attempts, failures: attempts, first_failed_ms };
-    Waiting { number, due_ms, history, failure: Failure { code: "busy".to_owned(), detail: "later".to_owned() } }
+    Waiting {
+        number,
+        due_ms,
+        history,
+        failure: Failure { code: "busy".to_owned(), detail: "later".to_owned() },
+        given_up: None,
+    }
 }
 
 fn origin(offset: i64) -> Vec<u8> {
@@ -115,9 +121,9 @@ fn what_is_read_is_loaded_as_it_was_and_a_tombstone_resolves_it() {
     assert_eq!((memory.first(partition, lane, 1), memory.next_due(partition, 0)), (None, None));
     assert_eq!(open.take(10, written("k", 5, &waiting(1, 2_000, 2))), 1);
     assert_eq!(open.take(11, written("k", 8, &waiting(2, AT_ONCE, 0))), 1);
-    let first = First { number: 1, offset: 5, due_ms: 2_000 };
+    let first = First { number: 1, offset: 5, due_ms: 2_000, until: 0 };
     assert_eq!(memory.first(partition, lane, 1), Some(first));
-    assert_eq!(memory.first(partition, lane, 2), Some(First { number: 2, offset: 8, due_ms: AT_ONCE }));
+    assert_eq!(memory.first(partition, lane, 2), Some(First { number: 2, offset: 8, due_ms: AT_ONCE, until: 0 }));
     assert_eq!((memory.first(partition, lane, 3), memory.last(partition, lane)), (None, Some(2)));
     assert!([5, 8].iter().all(|at| memory.stands(partition, *at).is_some()) && memory.stands(partition, 6).is_none());
     assert_eq!(memory.due(partition, None, 1_999, 9), []);
@@ -129,7 +135,7 @@ fn what_is_read_is_loaded_as_it_was_and_a_tombstone_resolves_it() {
     assert_eq!((loaded[0].timestamp_ms, &loaded[0].waiting), (1_234, &waiting(1, 2_000, 2)));
     assert_eq!(memory.read(partition, lane, 1, 64, 1).len(), 1, "the first in any case");
     assert_eq!(open.take(12, (origin(5), None)), 1);
-    assert_eq!(memory.first(partition, lane, 1), Some(First { number: 2, offset: 8, due_ms: AT_ONCE }));
+    assert_eq!(memory.first(partition, lane, 1), Some(First { number: 2, offset: 8, due_ms: AT_ONCE, until: 0 }));
     assert_eq!(memory.due(partition, None, 0, 9), [(AT_ONCE, lane)]);
     assert_eq!(open.take(13, (origin(8), None)), 1);
     assert_eq!((memory.first(partition, lane, 1), memory.last(partition, lane)), (None, None));
@@ -146,7 +152,7 @@ fn what_is_committed_is_there_at_once_and_what_was_not_produced_here_is_an_error
     assert_eq!(written("k", 5, &waiting(1, 2_000, 1)).1, Some(value));
     let change = Change { lane, offset: 5, number: 1, written: Some(token) };
     open.lanes().add(&[change], &mut produced).unwrap();
-    assert_eq!(memory.first(partition, lane, 1), Some(First { number: 1, offset: 5, due_ms: 2_000 }));
+    assert_eq!(memory.first(partition, lane, 1), Some(First { number: 1, offset: 5, due_ms: 2_000, until: 0 }));
     assert!(open.lanes().add(&[change], &mut produced).is_err());
     // Written anew and resolved in one transaction: the last word counts.
     produced.add(token, lane, &waiting(1, 9_000, 2), &message("k", 5));
@@ -243,6 +249,7 @@ impl Model {
                 number: *number,
                 offset: *offset,
                 due_ms: stand.due_ms,
+                until: stand.given_up.unwrap_or(0),
             });
             assert_eq!(index.first(lane, from).unwrap(), first);
             let last = self.0.range((lane, 0)..=(lane, u64::MAX)).next_back().map(|((_, number), _)| *number);
@@ -279,7 +286,8 @@ fn any_item(model: &Model, chance: &mut u64) -> Item {
     let free = |stand: &Stand| !model.0.contains_key(&(stand.lane, stand.number));
     let stand = loop {
         let (lane, number) = (split_mix(chance) % 5, split_mix(chance) % 40 + 1);
-        let stand = Stand { lane, number, due_ms, since_ms: i64::MAX };
+        let given_up = split_mix(chance).is_multiple_of(4).then(|| split_mix(chance) % 40);
+        let stand = Stand { lane, number, due_ms, since_ms: i64::MAX, given_up };
         if free(&stand) {
             break stand;
         }

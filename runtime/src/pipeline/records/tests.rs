@@ -2,7 +2,7 @@
 use super::*;
 use crate::record::{RecordBuilder, TopicPartition};
 use crate::wasm::Effects;
-use keyrail_engine::message::{Failure, Reason};
+use keyrail_engine::message::{Company, Failure, Reason};
 
 fn record(headers: &[(&[u8], Option<&[u8]>)]) -> Record {
     let mut builder = RecordBuilder::new(Some(b"k"), None);
@@ -22,7 +22,14 @@ fn output_of(headers: &[(&[u8], &[u8])], forward: bool, record: &Record) -> Vec<
 
 fn epitaph() -> Epitaph {
     let failure = Failure { code: "bad".into(), detail: "no amount".into() };
-    Epitaph { reason: Reason::Attempts, failure, attempts: 16, first_failed_ms: 99, version: None }
+    Epitaph {
+        reason: Reason::Attempts,
+        failure,
+        attempts: 16,
+        first_failed_ms: 99,
+        version: None,
+        company: Company::Alone,
+    }
 }
 
 fn origin(style: HeaderStyle, short: bool) -> Origin<'static> {
@@ -82,6 +89,21 @@ fn a_dead_letter_keeps_every_byte_and_tells_its_origin() {
     );
     let letter = letter("dlq", &r, &all);
     assert_eq!((letter.key, letter.value, letter.timestamp_ms), (Some(&b"k"[..]), None, None));
+}
+
+#[test]
+fn a_letter_that_goes_with_another_names_that_one_and_an_older_name_is_gone() {
+    let follows = |offset| Epitaph { reason: Reason::Follows, company: Company::Follows(offset), ..epitaph() };
+    let r = record(&[(b"keyrail-follows", Some(b"first:1:2"))]);
+    let ours = letter_headers(&origin(HeaderStyle::Keyrail, true), &r, &follows(17));
+    let all = names(&all_letter_headers(&r, &ours));
+    assert!(
+        all.contains(&"keyrail-reason=follows".to_owned()) && all.contains(&"keyrail-follows=orders:3:17".to_owned())
+    );
+    assert_eq!(all.iter().filter(|header| header.starts_with("keyrail-follows")).count(), 1, "{all:?}");
+    let ours = letter_headers(&origin(HeaderStyle::Keyrail, false), &r, &epitaph());
+    let all = names(&all_letter_headers(&r, &ours));
+    assert!(!all.iter().any(|header| header.starts_with("keyrail-follows")), "{all:?}");
 }
 
 #[test]

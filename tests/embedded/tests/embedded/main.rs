@@ -4,6 +4,7 @@
 mod alerts;
 mod bad;
 mod breaker;
+mod burial;
 mod cases;
 mod commands;
 mod folder;

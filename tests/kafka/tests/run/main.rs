@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
 mod blocked;
+mod burial;
 mod bytes;
 mod client;
 mod commands;

@@ -46,6 +46,7 @@ impl Oracle {
         beside: &Beside<'_>,
     ) {
         let mut pieces = self.pieces(records);
+        self.judge_letters(records);
         let mut covered = Vec::new();
         for commit in offsets {
             self.newly_covered(commit, &mut covered);
@@ -183,7 +184,7 @@ impl Oracle {
             Some(End::Done) => whole || letter && undeliverable,
             Some(End::Letter) => letter,
             Some(End::Skipped | End::Discarded) => nothing,
-            Some(End::Parked | End::Known) => false,
+            Some(End::Parked | End::Known | End::Buried) => false,
             Some(End::Duplicate) => nothing && (excused || self.has_ended_twin(at) || self.is_marked(at, run)),
         };
         if !lawful {

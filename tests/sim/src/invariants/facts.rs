@@ -86,6 +86,8 @@ pub(super) enum End {
     Parked,
     /// It did already.
     Known,
+    /// All that was given up with it is a dead letter.
+    Buried,
 }
 
 impl Fact {

@@ -173,6 +173,7 @@ impl Oracle {
             Refused::NotParked => !stands || local.calls > 0,
             Refused::IsParked => self.parks.of(at).is_some() || self.locals.contains_key(&(run, at.1)),
             Refused::Behind(offset) => self.is_behind(at, offset),
+            Refused::GivenUp(offset) => self.is_given_up(at, (at.0, offset)),
             Refused::Runs => true,
             Refused::NoParking => false,
         };

@@ -27,6 +27,11 @@ impl Parks {
     pub(super) fn of(&self, at: (u16, i64)) -> Option<&(RunId, Waiting)> {
         self.now.get(&at)
     }
+
+    /// It is parked so from now on.
+    pub(super) fn put(&mut self, at: (u16, i64), run: RunId, waiting: Waiting) -> Option<Waiting> {
+        self.now.insert(at, (run, waiting)).map(|(_, stood)| stood)
+    }
 }
 
 /// Messages with a fate, and the commands that change what is parked, each with its message.
@@ -60,15 +65,25 @@ impl Oracle {
                 _ => fates.push((at, run)),
             }
         }
-        let (mut changed, mut gone) = (BTreeMap::new(), Vec::new());
+        let (mut changed, mut gone, mut unmarked) = (BTreeMap::new(), Vec::new(), Vec::new());
         self.judge_places(&written);
+        let ends: Vec<((u16, i64), RunId)> = written.iter().map(|(at, record)| (*at, record.run)).collect();
+        ends.into_iter().for_each(|(at, run)| self.judge_follower(at, run));
         for (at, record) in written {
             let command = self.take_command(record.run, at);
             changed.extend(command.map(|(id, _)| (id, at)));
             let want = command.map(|(_, want)| want);
             match &record.waiting {
+                Some(waiting) if waiting.given_up.is_some_and(|given_up| given_up.until > 0) => {
+                    self.judge_mark(at, record.run, waiting);
+                    fates.push((at, record.run));
+                }
                 Some(waiting) => self.judge_waiting(at, record.run, waiting, (before.contains(&at), want)),
                 None => match self.parks.now.remove(&at) {
+                    Some((_, waiting)) if waiting.given_up.is_some_and(|given_up| given_up.until > 0) => {
+                        self.parks.resolved.insert(at, record.run);
+                        unmarked.push((at, record.run, waiting));
+                    }
                     Some((_, waiting)) => {
                         if waiting.history.first_failed_ms.is_some() {
                             self.parks.resolved.insert(at, record.run);
@@ -81,17 +96,19 @@ impl Oracle {
             }
         }
         for (at, number) in gone {
-            if self.places_of(at).any(|(_, other)| other < number) {
+            let marks = |other: i64| self.until_of((at.0, other)) >= number;
+            if self.places_of(at).any(|(offset, other)| other < number && !marks(offset)) {
                 let what = "leaves a retry topic before one of its key that was parked before it".into();
                 self.violated(name::ORDER, Some(at), what);
             }
         }
+        unmarked.into_iter().for_each(|(at, run, waiting)| self.judge_unmarked(at, run, &waiting));
         fates.sort_unstable_by_key(|(at, _)| *at);
         (fates, changed)
     }
 
     /// What is parked of a message's key: where, and in which places.
-    fn places_of(&self, at: (u16, i64)) -> impl Iterator<Item = (i64, u64)> {
+    pub(super) fn places_of(&self, at: (u16, i64)) -> impl Iterator<Item = (i64, u64)> {
         let scope = self.look(at.0, at.1).map(|fact| fact.scope).filter(|scope| scope.is_ordered());
         let all = self.parks.now.range((at.0, i64::MIN)..=(at.0, i64::MAX));
         let own = move |at: (u16, i64)| {
@@ -103,9 +120,14 @@ impl Oracle {
     /// What is parked newly stands behind all that was parked of its key, in the order in which it was decided.
     fn judge_places(&mut self, written: &BTreeMap<(u16, i64), &ParkRecord>) {
         let mut news: Vec<(u32, (u16, i64), u64)> = Vec::new();
-        for (at, record) in written.iter().filter(|(at, _)| self.parks.of(**at).is_none()) {
+        for (at, record) in written {
             let order = self.locals.get(&(record.run, at.1)).map_or(0, |local| local.order);
-            news.extend(record.waiting.as_ref().map(|waiting| (order, *at, waiting.number)));
+            let mark =
+                record.waiting.as_ref().and_then(|waiting| waiting.given_up).map_or(0, |given_up| given_up.until);
+            if mark > 0 || self.parks.of(*at).is_none() {
+                let number = |waiting: &Waiting| if mark > 0 { mark } else { waiting.number };
+                news.extend(record.waiting.as_ref().map(|waiting| (order, *at, number(waiting))));
+            }
         }
         news.sort_unstable();
         let mut last: BTreeMap<(u16, Scope), u64> = BTreeMap::new();
@@ -113,8 +135,15 @@ impl Oracle {
             let Some(scope) = self.look(at.0, at.1).map(|fact| fact.scope).filter(|scope| scope.is_ordered()) else {
                 continue;
             };
-            let stood = self.places_of(at).map(|(_, other)| other).max();
+            let stood = self.places_of(at).map(|(offset, other)| other.max(self.until_of((at.0, offset)))).max();
             let before = last.insert((at.0, scope), number).max(stood);
+            if self.parks.of(at).is_some() {
+                if before > Some(number) {
+                    let what = format!("is given up with all up to number {number}, and there is number {before:?}");
+                    self.violated(name::LOST, Some(at), what);
+                }
+                continue;
+            }
             if before.is_some_and(|before| before >= number) {
                 let what =
                     format!("is parked as number {number} of its key, and there is number {}", before.unwrap_or(0));
@@ -187,15 +216,17 @@ impl Oracle {
     }
 
     /// What is spent waits until somebody acts, and nothing else does.
-    fn judge_held(&mut self, at: (u16, i64), waiting: &Waiting, oversized: bool) {
+    pub(super) fn judge_held(&mut self, at: (u16, i64), waiting: &Waiting, oversized: bool) {
         let (retry, held) = (&self.policy.retry, waiting.due_ms == HELD);
         let spent = waiting.history.attempts >= retry.attempts || oversized;
         let lawful = match retry.then {
             Spent::Hold if spent => held,
             // Its age may have been too high.
             Spent::Hold => !held || waiting.history.failures > 0,
+            Spent::DeadLetterKey => !held && (waiting.given_up.is_some() || !spent),
             Spent::DeadLetter | Spent::Discard => !held,
         };
+        let lawful = lawful && (waiting.given_up.is_none() || retry.then == Spent::DeadLetterKey);
         if !lawful {
             let what = format!("is parked until {} after {} attempts", waiting.due_ms, waiting.history.attempts);
             self.violated(name::FATE, Some(at), what);

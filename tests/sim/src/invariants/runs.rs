@@ -175,6 +175,9 @@ impl Oracle {
             // It was due by the wall clock.
             self.local(run, at.1).not_before_ms = 0;
         }
+        if whence == Whence::Parked {
+            self.runs_marked(at);
+        }
         let info = self.run(run);
         if whence == Whence::Input && (rec.offset < info.start || info.settled.contains(rec.offset)) {
             self.violated(name::TWICE, Some(at), "runs again though its settling was committed".into());
@@ -240,7 +243,7 @@ impl Oracle {
     /// A shard decided a message's fate.
     pub fn settled(&mut self, run: RunId, ticket: &Ticket, whence: Whence, fate: &Fate, now: Now) {
         let at = (index_of(ticket.partition), ticket.offset);
-        let waits = matches!(fate, Fate::Parked(_) | Fate::ParkedBefore);
+        let waits = matches!(fate, Fate::Parked(_) | Fate::ParkedBefore | Fate::Buried);
         if whence != Whence::Input {
             self.released(run, at, whence, None);
         }
@@ -270,7 +273,7 @@ impl Oracle {
         match fate {
             Fate::Done if !done => self.violated(name::FATE, Some(at), "is settled as done, and never was".into()),
             Fate::Skipped if !skipped => self.violated(name::FATE, Some(at), "is skipped by nobody".into()),
-            Fate::Done | Fate::Skipped | Fate::Parked(_) | Fate::ParkedBefore => {}
+            Fate::Done | Fate::Skipped | Fate::Parked(_) | Fate::ParkedBefore | Fate::Buried => {}
             Fate::Duplicate { .. } => {
                 if whence == Whence::Parked
                     && self.parks.of(at).is_some_and(|(_, waiting)| waiting.history.first_failed_ms.is_some())
@@ -342,10 +345,14 @@ impl Oracle {
             Reason::Timeout => fact.timed_out_alone && fact.attempts >= retry.attempts,
             Reason::Oversized => fact.oversized,
             Reason::Undeliverable => undeliverable,
+            Reason::Follows => self.mark_of(at).is_some(),
             Reason::Undecodable | Reason::Dropped => false,
         };
+        // Another assignment may have written that it is.
+        let lawful = lawful || self.is_written_as(at, epitaph.reason);
         // A final answer is an attempt as well.
         let finally = u32::from(fact.rejected || fact.oversized);
+        self.judge_company(at, epitaph, whence);
         let counted = epitaph.attempts == fact.attempts + finally;
         if !lawful || !counted {
             let what = format!(
@@ -368,6 +375,7 @@ const fn end_of(fate: &Fate) -> End {
         Fate::Discarded(_) => End::Discarded,
         Fate::Parked(_) => End::Parked,
         Fate::ParkedBefore => End::Known,
+        Fate::Buried => End::Buried,
     }
 }
 
@@ -380,5 +388,6 @@ const fn fate_name(fate: &Fate) -> &'static str {
         Fate::Discarded(_) => "discarded",
         Fate::Parked(_) => "parked",
         Fate::ParkedBefore => "parked before",
+        Fate::Buried => "buried",
     }
 }

@@ -116,8 +116,9 @@ impl Parked<Payload> for ParkStore {
     fn first(&self, partition: Partition, lane: u64, from: u64) -> Option<First> {
         self.with(partition, |task| {
             let entry = task.lane(lane, from).next()?;
-            let Waiting { number, due_ms, .. } = entry.waiting;
-            Some(First { number, offset: entry.rec.offset, due_ms })
+            let Waiting { number, due_ms, given_up, .. } = entry.waiting;
+            let until = given_up.map_or(0, |given_up| given_up.until);
+            Some(First { number, offset: entry.rec.offset, due_ms, until })
         })?
     }
 

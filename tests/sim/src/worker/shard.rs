@@ -400,6 +400,7 @@ impl ShardActor {
                 Fate::Discarded(_) => ("discarded", false),
                 Fate::Parked(_) => ("parked", false),
                 Fate::ParkedBefore => ("parked before", false),
+                Fate::Buried => ("buried", false),
             };
             env.note(Who::Worker(mail.worker), what, Some(at), ticket.epoch.0 as i64);
             env.letters += u64::from(matches!(settled.fate, Fate::DeadLetter(_)));
@@ -410,7 +411,7 @@ impl ShardActor {
                 if env.reach(mail.worker, Action::Duplicate) {
                     return;
                 }
-            } else if !matches!(settled.fate, Fate::Parked(_) | Fate::ParkedBefore)
+            } else if !matches!(settled.fate, Fate::Parked(_) | Fate::ParkedBefore | Fate::Buried)
                 && self.epochs.get(&ticket.partition) == Some(&ticket.epoch)
                 && let Some(twin) = env.oracle.twin(at)
             {

@@ -1,6 +1,7 @@
 //! Interleavings that concern transactions, each on its own. That nothing is lost, visible twice, by halves or out of
 //! order is checked by the oracle at each step of all of them.
 
+mod burial;
 mod ids;
 mod inbox;
 mod parked;

@@ -30,8 +30,13 @@ impl Rig {
                 let wanted = more.first() == Some(&"wanted");
                 let [offset, place, what, ..] = more[usize::from(wanted)..] else { panic!("which? {words:?}") };
                 let history = crate::retry::History::default();
-                let waiting =
-                    parking::Waiting { number: number(place), due_ms: 0, history, failure: Failure::default() };
+                let waiting = parking::Waiting {
+                    number: number(place),
+                    due_ms: 0,
+                    history,
+                    failure: Failure::default(),
+                    given_up: None,
+                };
                 let fate = if what == "drop" { Fate::Discarded(epitaph()) } else { Fate::Parked(Box::new(waiting)) };
                 let marks = [format!("q={place}"), format!("e={}", epoch.0)];
                 let settled = settled(offset, &[&marks[0], &marks[1]], fate);

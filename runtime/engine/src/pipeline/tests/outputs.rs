@@ -238,8 +238,14 @@ fn an_undeliverable_output_makes_a_dead_letter_of_its_message() {
     );
     let letter = rig.pipeline.publication(rig.tokens[0]).map(|s| s.fate.clone());
     let failure = Failure { code: "undeliverable".into(), detail: "too-large".into() };
-    let expected =
-        Epitaph { reason: Reason::Undeliverable, failure, attempts: 2, first_failed_ms: 1_000_000, version: None };
+    let expected = Epitaph {
+        reason: Reason::Undeliverable,
+        failure,
+        attempts: 2,
+        first_failed_ms: 1_000_000,
+        version: None,
+        company: crate::message::Company::Alone,
+    };
     assert_eq!(letter, Some(Fate::DeadLetter(expected.into())));
     check(
         "open 0 1 10 =>

@@ -162,3 +162,44 @@ fn a_commit_says_that_its_partition_parks_from_the_first_parked_message_on() {
     );
     assert_eq!(rig.say_parked, [[true, false], [true, false]]);
 }
+
+#[test]
+fn a_dead_letter_and_its_mark_are_in_one_transaction_and_the_mark_leaves_without_effects() {
+    check_ready(
+        "lead 4 1 3 #a => letter t1, park t1
+        ack t1
+        at 100
+        tick => mark t2 of 0 a
+        ack t2
+        ack t1 => free 0@1:4, commit 1: 0@10 s1 1@10 s1
+        done 1 => marked 0 a, parked 0@1 4:1
+        dead 5 q=2 => letter t3
+        buried 4 q=1 #a
+        ack t3 => free 0@1:5
+        at 200
+        tick => unpark t4 of 0 5 4
+        ack t4
+        ack t4 => commit 2: 0@10 s2
+        done 2 => parked 0@1 5:2- 4:1-",
+    );
+}
+
+#[test]
+fn a_letter_with_a_mark_that_is_too_large_goes_short_and_then_alone() {
+    check_ready(
+        "lead 4 1 3 => letter t1, park t1
+        never t1 large
+        at 100
+        tick => given up: the message at offset 4 can't be written, pause 0
+        tick => renew
+        renewed ok => restart 0 or 10
+        open 0 2 10 => resume 0
+        recv 0 2 10 14
+        lead 4 1 3 e=2 => short letter t2, park t2
+        never t2 large
+        at 200
+        tick => given up: the message at offset 4 can't be written, pause 0
+        tick => renew
+        renewed ok => condemn 0 4, restart 0 or 10",
+    );
+}

@@ -421,8 +421,8 @@ fn the_epitaph_tells_first_failure_last_words_and_attempts() {
         shard.complete(alloc::vec![Outcome::Retry { failure, delay_ms: None, outage: false }], 0, now, &mut settled);
     }
     let failure = Failure { code: "third".into(), detail: "why".into() };
-    let epitaph =
-        Epitaph { reason: Reason::Attempts, failure, attempts: 3, first_failed_ms: 7_000, version: Some(0) }.into();
+    let (reason, company) = (Reason::Attempts, Company::Alone);
+    let epitaph = Epitaph { reason, failure, attempts: 3, first_failed_ms: 7_000, version: Some(0), company }.into();
     assert_eq!(settled.pop().map(|s| (s.fate, s.attempts)), Some((Fate::DeadLetter(epitaph), 3)));
 }
 

@@ -22,6 +22,7 @@ impl Rig {
             Some(Err(Refused::IsParked)) => "is parked".into(),
             Some(Err(Refused::Runs)) => "runs".into(),
             Some(Err(Refused::Behind(offset))) => format!("behind {offset}"),
+            Some(Err(Refused::GivenUp(offset))) => format!("given up with {offset}"),
             Some(Err(Refused::NoParking)) => "no parking".into(),
             Some(Ok(settled)) => {
                 let all = [settled];

@@ -1,7 +1,7 @@
 //! Lanes whose messages wait in the retry topic.
 
 use super::*;
-use crate::parking::{Change, Due, First, Loaded, Parked};
+use crate::parking::{self, Change, Due, First, Loaded, Parked};
 
 /// What is committed, and what is not yet. Numbers stand in for the lanes' order only.
 #[derive(Debug, Default)]
@@ -13,15 +13,15 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn stage(&mut self, settled: &[Settled<String>]) {
         for Settled { ticket, message, fate, .. } in settled {
-            let (written, number, loaded) = match fate {
-                Fate::Parked(waiting) => {
+            let (written, number, loaded) = match parking::written(fate) {
+                Some(waiting) => {
                     let loaded = Loaded {
                         offset: ticket.offset,
                         id: ticket.id,
                         refused: None,
                         size: ticket.size,
                         timestamp_ms: ticket.timestamp_ms,
-                        waiting: (**waiting).clone(),
+                        waiting: waiting.clone(),
                         message: message.clone(),
                     };
                     (Some(crate::pipeline::Token(1)), waiting.number, Some(loaded))
@@ -53,7 +53,12 @@ impl Store {
 impl Parked<String> for Store {
     fn first(&self, partition: Partition, lane: u64, from: u64) -> Option<First> {
         let first = self.lane(partition, lane, from).next()?;
-        Some(First { number: first.waiting.number, offset: first.offset, due_ms: first.waiting.due_ms })
+        Some(First {
+            number: first.waiting.number,
+            offset: first.offset,
+            due_ms: first.waiting.due_ms,
+            until: first.waiting.given_up.map_or(0, |given_up| given_up.until),
+        })
     }
 
     fn last(&self, partition: Partition, lane: u64) -> Option<u64> {

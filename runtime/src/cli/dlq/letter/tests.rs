@@ -30,6 +30,7 @@ fn cause(by: Family, reason: Option<&str>, code: Option<&str>, detail: Option<&s
         group: None,
         attempts: None,
         first_failed: None,
+        follows: None,
     }
 }
 

@@ -7,8 +7,8 @@ use crate::model::outputs::Report;
 use crate::record::index_of;
 use crate::trace::Who;
 use crate::worker::{Mail, ToShard};
-use keyrail_engine::message::{Epoch, Fate, Partition};
-use keyrail_engine::parking::Change;
+use keyrail_engine::message::{Epoch, Partition};
+use keyrail_engine::parking::{self, Change};
 use keyrail_engine::pipeline::{Action, Token};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,10 +38,9 @@ impl Committer {
 
     fn park(&mut self, token: Token, more: &mut Vec<Action>, mail: &mut Mail, env: &mut Env) -> bool {
         let Some(settled) = self.ledger.publication(token) else { return true };
-        let Fate::Parked(waiting) = &settled.fate else { return true };
+        let Some(waiting) = parking::written(&settled.fate) else { return true };
         let (ticket, rec) = (settled.ticket, Rc::clone(&settled.message.rec));
-        let record =
-            ParkRecord { run: mail.run(ticket.partition, ticket.epoch), rec, waiting: Some((**waiting).clone()) };
+        let record = ParkRecord { run: mail.run(ticket.partition, ticket.epoch), rec, waiting: Some(waiting.clone()) };
         if env.reach(mail.worker, Point::Park) {
             return false;
         }
