@@ -1,5 +1,7 @@
 //! The whole: workers, broker, producers outside, and the scheduler that picks who has the next step.
 
+mod breakers;
+
 use crate::coverage::{Action, Coverage, Fault};
 use crate::env::{Armed, Due, Env};
 use crate::faults;
@@ -10,7 +12,6 @@ use crate::settings::Settings;
 use crate::touch::Use;
 use crate::trace::Who;
 use crate::worker::{Actor, State, Step, Worker};
-use keyrail_engine::metadata::Metadata;
 use keyrail_engine::policy::Scope;
 use std::collections::BTreeSet;
 
@@ -19,12 +20,6 @@ use std::collections::BTreeSet;
 const PROGRESS_MS: u64 = 6_000 + 10_000 + 20_000;
 /// Messages in flight that nobody works on for so long are forgotten.
 const IDLE_MS: u64 = 30_000;
-/// A breaker is open for so long at most when nothing harms the group, and for so many pauses more, and one and a call for each
-/// message that becomes a dead letter meanwhile: where all that is left never succeeds, each waits for a probe when it is too old.
-const OPEN_MS: u64 = 10_000;
-const OPEN_PAUSES: u64 = 100;
-/// And so many times longer where an operator retries what is spent.
-const OPEN_BY_HAND: u64 = 6;
 /// How long the world goes on after all is done, so that what is late arrives.
 const AFTERGLOW_MS: u64 = 12_000;
 /// No seed needs more steps.
@@ -392,25 +387,6 @@ impl World {
         }
     }
 
-    /// A breaker does not stay open when nothing harms the group.
-    fn watch_breakers(&mut self) {
-        let breaker = self.env.settings.policy.breaker.as_ref();
-        let (Some(calm_ms), Some(breaker)) = (self.calm_since_ms(), breaker) else { return };
-        // Who lets run by hand what never succeeds gives it all its attempts anew, and a time-out each.
-        let by_hand = if self.env.settings.operator_ms.is_some() { OPEN_BY_HAND } else { 1 };
-        let most_ms = OPEN_MS + OPEN_PAUSES * breaker.pause_ms;
-        for worker in &self.workers {
-            let Some((since_ms, letters)) = worker.breaker_opened() else { continue };
-            let each_ms = breaker.pause_ms + self.env.settings.policy.timeout_ms;
-            let most_ms = (most_ms + (self.env.letters - letters) * each_ms) * by_hand;
-            let open_ms = self.env.now_ms.saturating_sub(since_ms.max(calm_ms));
-            if open_ms > most_ms {
-                let what = format!("it has been open for {open_ms} ms without a fault");
-                self.env.oracle.violated(name::BREAKER, None, what);
-            }
-        }
-    }
-
     /// Since when nothing harms the group.
     fn calm_since_ms(&self) -> Option<u64> {
         let faulty = self.unarmed > 0 || !self.env.armed.is_empty() || self.bystanders > 0;
@@ -457,17 +433,6 @@ impl World {
         self.env.oracle.parked_at_the_end();
         if self.env.settings.policy.keeps_state() {
             self.state_at_the_end();
-        }
-    }
-
-    /// Whoever asks is told that no breaker is open.
-    fn breaker_at_the_end(&mut self) {
-        for partition in self.env.group.partitions().collect::<Vec<_>>() {
-            let Some(stored) = self.env.group.committed(partition) else { continue };
-            if Metadata::decode(&stored.metadata, stored.offset, i64::MAX).is_ok_and(|said| said.kept.breaker) {
-                let what = "its commit says at the end that the breaker is open".to_owned();
-                self.env.oracle.violated(name::BREAKER, Some((partition, -1)), what);
-            }
         }
     }
 
