@@ -63,6 +63,13 @@ impl Policy {
         self.retry.in_place_ms.is_some() && apart && matches!(self.guarantee, Guarantee::ExactlyOnce)
     }
 
+    /// Whether handlers have timers: they are state that is committed with what set them, and lanes are of one input.
+    #[must_use]
+    pub const fn has_timers(&self) -> bool {
+        let apart = matches!(self.order.scope, Scope::Topic);
+        self.keeps_state() && apart && matches!(self.guarantee, Guarantee::ExactlyOnce)
+    }
+
     /// Whether this run carries the planted bug; always `false` outside the simulator's own tests.
     #[cfg(feature = "planted")]
     pub(crate) fn has(&self, bug: crate::planted::Bug) -> bool {

@@ -206,7 +206,10 @@ impl<M> Shard<M> {
         }
         let item = slot.item;
         let attempts = item.history().attempts.saturating_add(1);
-        let changes = self.changes(&item.ticket, index as u32);
+        let mut changes = self.changes(&item.ticket, index as u32);
+        if let Some(key) = &slot.timer {
+            self.timer_settled(key, &item.ticket, &mut changes);
+        }
         self.resolve(&item.ticket);
         Settled { ticket: item.ticket, message: item.message, fate, slot: Some(index as u32), attempts, changes }
     }

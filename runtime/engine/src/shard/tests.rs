@@ -35,6 +35,7 @@ mod parked;
 mod repeats;
 mod state;
 mod together;
+mod timers;
 mod told;
 mod watch;
 
