@@ -91,7 +91,8 @@ impl Letters {
     /// A message settled: if it is a dead letter, that is told now or later.
     pub(super) fn note(&mut self, names: &Names, alerts: &Alerts, message: &Settled<Payload>, now_ms: u64) {
         if let Some(letter) = Letter::of(message, alerts) {
-            self.add(letter);
+            // A timer has no place in the input: it is told by the message that set it.
+            self.add(Letter { offset: message.message.record.offset, ..letter });
             self.tell(names, alerts, now_ms);
         }
     }

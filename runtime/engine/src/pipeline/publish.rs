@@ -47,7 +47,8 @@ impl<M> Pipeline<M> {
         let short = self.apply_verdict(&mut settled, records, now);
         let duplicate_of = if let Fate::Duplicate { of } = settled.fate { of } else { None };
         // One that was parked has settled in the input, and a timer was never there.
-        let admitted = self.transactions.is_none() || ticket.is_detached() || self.admits(&ticket, duplicate_of, actions);
+        let admitted =
+            self.transactions.is_none() || ticket.is_detached() || self.admits(&ticket, duplicate_of, actions);
         if !admitted {
             return None;
         }

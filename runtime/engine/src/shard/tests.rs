@@ -34,8 +34,8 @@ mod ownership;
 mod parked;
 mod repeats;
 mod state;
-mod together;
 mod timers;
+mod together;
 mod told;
 mod watch;
 

@@ -122,17 +122,17 @@ impl<M> Shard<M> {
     ) -> bool {
         let Some(timing) = &mut self.timing else { return true };
         let mut look = timing.looks.remove(&task).unwrap_or_default();
-        let early_ms = if self.policy.has(Bug::FireEarly) { 1_000 } else { 0 };
+        let until_ms = self.timers_until_ms(now);
         let mut ended = false;
         'look: for _ in 0..PAGES {
-            let page = timers.due(task, look.after.as_ref(), now.wall_ms.saturating_add(early_ms), PAGE);
+            let page = timers.due(task, look.after.as_ref(), until_ms, PAGE);
             let whole = page.len() < PAGE;
             for due in page {
                 let lane = timers.lane(task, &due.1);
                 if self.timing.as_ref().is_none_or(|timing| timing.loaded.len() >= LOADED) {
                     break 'look;
                 }
-                if !look.shut.contains(&lane) && !self.wake_timer((task, epoch), lane, &due.1, (timers, parked)) {
+                if !look.shut.contains(&lane) && !self.wake_timer((task, epoch), lane, &due.1, now, (timers, parked)) {
                     look.shut.insert(lane);
                 }
                 look.after = Some(due);
@@ -158,6 +158,7 @@ impl<M> Shard<M> {
         (task, epoch): (Partition, Epoch),
         lane: u64,
         key: &Arc<[u8]>,
+        now: Now,
         (timers, parked): (&dyn Timers<M>, &dyn Parked<M>),
     ) -> bool {
         let Some(timing) = &self.timing else { return true };
@@ -170,6 +171,10 @@ impl<M> Shard<M> {
             return false;
         }
         let Some(Loaded { number, lane: _, size, at_ms, message }) = timers.load(task, key) else { return true };
+        if at_ms > self.timers_until_ms(now) {
+            // It has been replaced meanwhile.
+            return true;
+        }
         let condemned = self.condemned.get(&task).is_some_and(|all| all.binary_search(&number).is_ok());
         let ticket = Ticket {
             partition: task,
@@ -201,6 +206,10 @@ impl<M> Shard<M> {
         // It has waited long enough.
         self.ready_since_ms = Some(0);
         true
+    }
+
+    fn timers_until_ms(&self, now: Now) -> i64 {
+        now.wall_ms.saturating_add(if self.policy.has(Bug::FireEarly) { 1_000 } else { 0 })
     }
 
     /// Whether something is decided of what stands under this key, and not known to be committed.
@@ -252,7 +261,8 @@ impl<M> Shard<M> {
                 && !self.policy.has(Bug::KeepFired)
             {
                 // Names in keys were checked when they were set.
-                let staged = call.write(slot as u32, (running.item.ticket.partition, owner), name, crate::state::Write::Delete);
+                let staged =
+                    call.write(slot as u32, (running.item.ticket.partition, owner), name, crate::state::Write::Delete);
                 debug_assert!(staged.is_ok());
             }
         }

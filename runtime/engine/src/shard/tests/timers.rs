@@ -89,7 +89,7 @@ fn value(at_ms: i64) -> Vec<u8> {
 impl Clock {
     fn new() -> Self {
         let retry = Retry { in_place_ms: Some(50), ..policy().retry };
-        let rig = Rig::new(Policy { state: true, retry, ..policy() });
+        let rig = Rig::new(Policy { state: true, timers: true, retry, ..policy() });
         Self { rig, table: Table::default(), wall: Wall(false), open: Vec::new() }
     }
 
