@@ -207,9 +207,7 @@ impl<M> Shard<M> {
         let item = slot.item;
         let attempts = item.history().attempts.saturating_add(1);
         let mut changes = self.changes(&item.ticket, index as u32);
-        if let Some(key) = &slot.timer {
-            self.timer_settled(key, &item.ticket, &mut changes);
-        }
+        self.timers_changed(&item.ticket, slot.timer.as_ref(), &mut changes);
         self.resolve(&item.ticket);
         Settled { ticket: item.ticket, message: item.message, fate, slot: Some(index as u32), attempts, changes }
     }

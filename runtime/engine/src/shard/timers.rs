@@ -70,10 +70,16 @@ impl Timing {
     }
 
     /// These changes are committed.
-    pub(super) fn kept(&mut self, task: Partition, changes: &[Change]) {
+    pub(super) fn kept(&mut self, changes: &[Change]) {
+        if changes.iter().any(|change| timers::is_timer(&change.key)) {
+            self.look_ms = 0;
+        }
+    }
+
+    /// These changes stand: what is loaded of the same timers does not any more.
+    pub(super) fn changed(&mut self, task: Partition, changes: &[Change]) {
         for change in changes.iter().filter(|change| timers::is_timer(&change.key)) {
             self.forget(task, &change.key);
-            self.look_ms = 0;
         }
     }
 
@@ -268,11 +274,12 @@ impl<M> Shard<M> {
         }
     }
 
-    /// A timer's fate is decided, and these are its changes: its own comes first.
-    pub(super) fn timer_settled(&mut self, key: &Arc<[u8]>, ticket: &Ticket, changes: &mut Vec<Change>) {
-        if let Some(timing) = &mut self.timing {
-            timing.forget(ticket.partition, key);
-        }
+    /// A message, or a timer with this key, is done with, and these are its changes: a timer's own comes first.
+    pub(super) fn timers_changed(&mut self, ticket: &Ticket, key: Option<&Arc<[u8]>>, changes: &mut [Change]) {
+        let Some(timing) = &mut self.timing else { return };
+        timing.changed(ticket.partition, changes);
+        let Some(key) = key else { return };
+        timing.forget(ticket.partition, key);
         if let Some(own) = changes.iter().position(|change| change.key == *key) {
             changes.swap(0, own);
         }
@@ -282,7 +289,7 @@ impl<M> Shard<M> {
     pub(super) fn bury_timer(&mut self, settled: &mut Settled<M>) {
         let ticket = settled.ticket;
         let Some(key) = self.timer_key(&ticket) else { return };
-        self.timer_settled(&key, &ticket, &mut settled.changes);
+        self.timers_changed(&ticket, Some(&key), &mut []);
         if let Some(state) = &mut self.state {
             settled.changes.extend(state.delete(ticket.partition, &key));
         }
