@@ -163,6 +163,7 @@ pub trait Timers<M>: fmt::Debug {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
     use crate::order::OrderKey;
 

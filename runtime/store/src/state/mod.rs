@@ -43,6 +43,9 @@ pub struct Change {
     pub entry: Option<Entry>,
 }
 
+/// When a key expires, and which.
+pub type Ending = (i64, Arc<[u8]>);
+
 /// A key and what it has.
 pub type Pair = (Arc<[u8]>, Entry);
 
@@ -109,12 +112,7 @@ pub trait StateIndex: Send + Sync {
     ///
     /// # Errors
     /// As of [`StateIndex::get`].
-    fn expiring(
-        &self,
-        after: Option<(i64, &[u8])>,
-        until_ms: i64,
-        limit: usize,
-    ) -> Result<Vec<(i64, Arc<[u8]>)>, Error>;
+    fn expiring(&self, after: Option<(i64, &[u8])>, until_ms: i64, limit: usize) -> Result<Vec<Ending>, Error>;
 
     /// The same from the first on, without the times.
     ///

@@ -7,7 +7,7 @@ use super::layer::{Layer, hint_of, size};
 use super::record::Record;
 use super::sqlite::{Failure, Reader, disk_bytes};
 use super::store::{Running, Shared};
-use super::{Change, Entry, Pair, StateIdentity, StateIndex, StateStats, fits};
+use super::{Change, Ending, Entry, Pair, StateIdentity, StateIndex, StateStats, fits};
 use crate::Error;
 use crate::task::locked;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -374,12 +374,7 @@ impl StateIndex for DiskState {
         Ok(())
     }
 
-    fn expiring(
-        &self,
-        after: Option<(i64, &[u8])>,
-        until_ms: i64,
-        limit: usize,
-    ) -> Result<Vec<(i64, Arc<[u8]>)>, Error> {
+    fn expiring(&self, after: Option<(i64, &[u8])>, until_ms: i64, limit: usize) -> Result<Vec<Ending>, Error> {
         let task = &self.task;
         task.database.undamaged()?;
         let mut found: BTreeSet<(i64, Arc<[u8]>)> = BTreeSet::new();
