@@ -32,7 +32,8 @@ impl Letter {
         Some(Self {
             topic: at.topic,
             partition: at.number,
-            offset: message.ticket.offset,
+            // A timer has no place in the input: it is told by the message that set it.
+            offset: message.message.record.offset,
             reason: epitaph.reason.as_str(),
             code: epitaph.failure.code.clone(),
             attempts: epitaph.attempts,
@@ -91,8 +92,7 @@ impl Letters {
     /// A message settled: if it is a dead letter, that is told now or later.
     pub(super) fn note(&mut self, names: &Names, alerts: &Alerts, message: &Settled<Payload>, now_ms: u64) {
         if let Some(letter) = Letter::of(message, alerts) {
-            // A timer has no place in the input: it is told by the message that set it.
-            self.add(Letter { offset: message.message.record.offset, ..letter });
+            self.add(letter);
             self.tell(names, alerts, now_ms);
         }
     }
