@@ -57,6 +57,7 @@ fn setup(pipeline: &Pipeline) -> Setup {
         config: pipeline.config.clone(),
         max_batch: 256,
         order: keyrail_engine::policy::Order::default(),
+        timers: false,
     }
 }
 
@@ -80,7 +81,7 @@ fn run(instance: &mut Instance, values: &[&str], header: Option<&str>, timestamp
             builder.header(b"type", Some(header.as_bytes()));
         }
         let record = builder.build(TopicPartition { topic: 0, partition: 0 }, offset, timestamp_ms);
-        batch.push(Delivery { record, attempt: 1, follows_dead_letter: false });
+        batch.push(Delivery { record, timer: None, attempt: 1, follows_dead_letter: false });
     }
     let answer = instance.process(&mut batch, NOW_MS, DEADLINE).unwrap();
     let fate = |(slot, outcome): (u32, &Outcome)| match outcome {

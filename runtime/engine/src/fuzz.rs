@@ -7,6 +7,7 @@ use crate::order::OrderKey;
 use crate::ranges::Ranges;
 use crate::seen::{self, Seen};
 use crate::state::{self, Entry, Key, MAX_OWNER, Owner};
+use crate::timers::{self, Timer};
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -162,8 +163,13 @@ fn state_record(input: &[u8]) {
     if let Ok(read) = Key::decode(key) {
         // No order key that is written is as long as the longest that can be read.
         if read.owner.is_none_or(|owner| owner.len() <= MAX_OWNER) {
-            assert_eq!(owner(read.owner).key(read.name), key);
+            let owner = owner(read.owner);
+            let owner = if read.timer { timers::owner(&owner) } else { owner };
+            assert_eq!(owner.key(read.name), key);
         }
+    }
+    if let Ok(timer) = Timer::decode(value) {
+        assert_eq!(timer.encode(), value);
     }
     if let Ok(entry) = state::decode(value) {
         assert_eq!(state::encode(&entry), value);
@@ -184,7 +190,7 @@ fn state_write(input: &[u8]) {
     let order_key = (kinds & 2 == 2).then_some(order_key);
     let owner = owner(order_key);
     let key = owner.key(name);
-    assert_eq!(Key::decode(&key), Ok(Key { owner: order_key, name }));
+    assert_eq!(Key::decode(&key), Ok(Key { owner: order_key, name, timer: false }));
     assert!(key.starts_with(owner.prefix()));
     let entry = Entry { value: Arc::from(value), expires_ms };
     assert_eq!(state::decode(&state::encode(&entry)), Ok(entry));

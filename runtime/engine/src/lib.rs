@@ -8,6 +8,8 @@ extern crate alloc;
 
 pub mod policy;
 
+mod bytes;
+
 pub mod message;
 pub mod ranges;
 
@@ -24,6 +26,7 @@ pub mod retry;
 pub mod seen;
 pub mod shard;
 pub mod state;
+pub mod timers;
 
 pub mod answers;
 pub mod breaker;

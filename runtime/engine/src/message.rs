@@ -55,7 +55,7 @@ pub trait Message {
 pub struct Ticket {
     /// Where it was read.
     pub partition: Partition,
-    /// Its offset there.
+    /// Its offset there; of a timer what stands for one.
     pub offset: i64,
     /// The assignment it belongs to.
     pub epoch: Epoch,
@@ -79,6 +79,18 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// It is a timer's: its offset is a [`number`](crate::timers::number).
+    #[must_use]
+    pub const fn is_timer(&self) -> bool {
+        self.offset < -1
+    }
+
+    /// Whether no offset of the input waits for it: it was settled when it was parked, or a timer was set.
+    #[must_use]
+    pub const fn is_detached(&self) -> bool {
+        self.parked > 0 || self.is_timer()
+    }
+
     /// The task whose lanes, seen ids and state it shares; see [`Order::task`](crate::policy::Order::task).
     #[must_use]
     pub const fn task(&self) -> Partition {

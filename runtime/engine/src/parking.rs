@@ -12,6 +12,7 @@
 //! given up with what is behind it ([`GivenUp`]) begins with [`GIVEN_UP`], why (a byte), and the number up to which. All other
 //! numbers are little-endian. The formats are frozen: another one gets another first byte.
 
+use crate::bytes::{Bytes, Torn, put};
 use crate::message::{Company, Failure, Fate, Message, MessageId, Partition, Reason};
 use crate::retry::History;
 use alloc::string::String;
@@ -213,7 +214,7 @@ impl<'a> Origin<'a> {
         let topic = core::str::from_utf8(rest.take(usize::from(length))?).map_err(|_| Unusable::Foreign)?;
         let partition = i32::from_be_bytes(rest.array()?);
         let offset = i64::from_be_bytes(rest.array()?);
-        rest.end(Self { topic, partition, offset })
+        end(&rest, Self { topic, partition, offset })
     }
 }
 
@@ -304,8 +305,8 @@ pub fn decode(value: &[u8]) -> Result<Envelope<'_>, Unusable> {
     let attempts = u32::from_le_bytes(rest.array()?);
     let failures = u32::from_le_bytes(rest.array()?);
     let first = i64::from_le_bytes(rest.array()?);
-    let code = rest.text()?;
-    let detail = rest.text()?;
+    let code = text(&mut rest)?;
+    let detail = text(&mut rest)?;
     let timestamp_ms = i64::from_le_bytes(rest.array()?);
     let key = rest.field()?;
     let message_value = rest.field()?;
@@ -321,7 +322,7 @@ pub fn decode(value: &[u8]) -> Result<Envelope<'_>, Unusable> {
     if waiting.number == 0 {
         return Err(Unusable::Torn);
     }
-    rest.end(Envelope { waiting, timestamp_ms, key, value: message_value, headers })
+    end(&rest, Envelope { waiting, timestamp_ms, key, value: message_value, headers })
 }
 
 /// The byte that stands for why a message is given up. A further one would need another first byte of the envelope.
@@ -352,44 +353,19 @@ fn cut(text: &str, most: usize) -> &[u8] {
     &text.as_bytes()[..end]
 }
 
-fn put(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
-    // No record has more than 2 GiB.
-    let length = bytes.map_or(-1, |bytes| i32::try_from(bytes.len()).unwrap_or(i32::MAX));
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(bytes.unwrap_or_default());
+impl From<Torn> for Unusable {
+    fn from(_: Torn) -> Self {
+        Self::Torn
+    }
 }
 
-/// What is left of a record.
-struct Bytes<'a>(&'a [u8]);
+fn text(rest: &mut Bytes<'_>) -> Result<String, Unusable> {
+    let bytes = rest.field()?.ok_or(Unusable::Torn)?;
+    core::str::from_utf8(bytes).map(String::from).map_err(|_| Unusable::Torn)
+}
 
-impl<'a> Bytes<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Unusable> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Unusable::Torn)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unusable> {
-        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(Unusable::Torn)?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
-    fn field(&mut self) -> Result<Option<&'a [u8]>, Unusable> {
-        match i32::from_le_bytes(self.array()?) {
-            -1 => Ok(None),
-            length => self.take(usize::try_from(length).map_err(|_| Unusable::Torn)?).map(Some),
-        }
-    }
-
-    fn text(&mut self) -> Result<String, Unusable> {
-        let bytes = self.field()?.ok_or(Unusable::Torn)?;
-        core::str::from_utf8(bytes).map(String::from).map_err(|_| Unusable::Torn)
-    }
-
-    fn end<T>(&self, read: T) -> Result<T, Unusable> {
-        if self.0.is_empty() { Ok(read) } else { Err(Unusable::Torn) }
-    }
+fn end<T>(rest: &Bytes<'_>, read: T) -> Result<T, Unusable> {
+    if rest.0.is_empty() { Ok(read) } else { Err(Unusable::Torn) }
 }
 
 #[cfg(test)]

@@ -292,6 +292,18 @@ bugs! {
     UnstableOffsets,
     /// A shell's: tells what waited for the end of a transaction in reverse order.
     HoldReversed,
+    /// Lets timers run a second before they are due.
+    FireEarly,
+    /// Does not delete a timer that has run.
+    KeepFired,
+    /// Runs timers though what was decided of them is not committed.
+    FireUndone,
+    /// Puts a timer before what waits in its lane.
+    TimerOvertakes,
+    /// Runs a timer in one call with messages of its key that may cancel it.
+    TimerTogether,
+    /// Looks for timers once: what could not join its lane then never does.
+    LookOnce,
     /// A shell's: forgets what waits for the end of a transaction when that is given up.
     DropHeld,
 }

@@ -20,6 +20,8 @@ pub struct Policy {
     pub dedup: Option<Dedup>,
     /// The handler has state.
     pub state: bool,
+    /// The handler may set timers.
+    pub timers: bool,
     /// Messages older than this when they would run go to the dead letters unrun.
     pub expires_after_ms: Option<u64>,
     /// How offsets are committed.
@@ -61,6 +63,13 @@ impl Policy {
     pub const fn parks(&self) -> bool {
         let apart = matches!(self.order.scope, Scope::Topic);
         self.retry.in_place_ms.is_some() && apart && matches!(self.guarantee, Guarantee::ExactlyOnce)
+    }
+
+    /// Whether handlers have timers: they are state that is committed with what set them, and lanes are of one input.
+    #[must_use]
+    pub const fn has_timers(&self) -> bool {
+        let apart = matches!(self.order.scope, Scope::Topic);
+        self.timers && self.keeps_state() && apart && matches!(self.guarantee, Guarantee::ExactlyOnce)
     }
 
     /// Whether this run carries the planted bug; always `false` outside the simulator's own tests.
@@ -283,6 +292,7 @@ impl Default for Policy {
             breaker: None,
             dedup: None,
             state: false,
+            timers: false,
             expires_after_ms: None,
             commit: Commit { interval_ms: 100 },
             timeout_ms: 5_000,

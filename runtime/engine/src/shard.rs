@@ -9,6 +9,7 @@ mod complete;
 mod inbox;
 mod lanes;
 mod parked;
+mod timers;
 mod watch;
 
 pub use batch::{Delivery, Next, Plan};
@@ -24,9 +25,11 @@ use crate::state::{self, Change, Overlay, Staged};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use lanes::{Item, LaneId, Lanes, Phase, Place, Trouble};
 use parked::Parking;
+use timers::Timing;
 use watch::Watch;
 
 /// See [`Shard::open`].
@@ -37,6 +40,8 @@ pub const NOTHING_SEEN: i64 = i64::MIN;
 struct Slot<M> {
     lane: Place,
     item: Item<M>,
+    /// It is a timer, with this key of its record.
+    timer: Option<Arc<[u8]>>,
 }
 
 /// Decides for the lanes of one shard. `M` is the payload, which the engine only hands on.
@@ -77,6 +82,8 @@ pub struct Shard<M> {
     retried: Option<Vec<Retried>>,
     /// With parking.
     parking: Option<Parking>,
+    /// With timers.
+    timing: Option<Timing>,
     /// See [`Shard::condemn`].
     condemned: BTreeMap<Partition, Vec<i64>>,
     /// With a breaker.
@@ -111,6 +118,7 @@ impl<M> Shard<M> {
         #[cfg(feature = "planted")]
         let state = state.map(|state| state.with_planted(policy.planted));
         let parking = policy.parks().then(|| Parking::new(seed));
+        let timing = policy.has_timers().then(Timing::new);
         let watch = Watch::new(&policy);
         Self {
             policy,
@@ -134,6 +142,7 @@ impl<M> Shard<M> {
             version: 0,
             retried: None,
             parking,
+            timing,
             condemned: BTreeMap::new(),
             watch,
         }
@@ -213,6 +222,9 @@ impl<M> Shard<M> {
         if let Some(parking) = &mut self.parking {
             parking.purge(task);
         }
+        if let Some(timing) = &mut self.timing {
+            timing.purge(task);
+        }
         match &mut self.state {
             _ if self.policy.has(Bug::KeepUncommittedState) => {}
             Some(state) => state.drop_task(task),
@@ -263,7 +275,9 @@ impl<M> Shard<M> {
     /// State as the call that is about to begin sees it; [`Shard::return_state`] takes it back, before anything is said of
     /// the call's end. `None`: handlers have none, or it is lent already.
     pub fn lend_state(&mut self) -> Option<state::Call> {
-        self.state.take().map(state::Call::new)
+        let mut call = state::Call::new(self.state.take()?);
+        self.stage_gone(&mut call);
+        Some(call)
     }
 
     /// The call has ended: what its slots staged counts for those that stand.
@@ -275,6 +289,9 @@ impl<M> Shard<M> {
 
     /// These changes are committed, and [`Kept`](state::Kept) answers for them from now on. Not while state is lent.
     pub fn kept(&mut self, task: Partition, changes: &[Change]) {
+        if let Some(timing) = &mut self.timing {
+            timing.kept(changes);
+        }
         let Some(state) = &mut self.state else { return };
         if self.policy.has(Bug::PassOnNewer) {
             let newer = |change: &Change| Change { number: u64::MAX, ..change.clone() };
@@ -348,7 +365,9 @@ impl<M> Shard<M> {
             }
         }
         let fate = if discard { Fate::Discarded(epitaph) } else { Fate::DeadLetter(epitaph) };
-        Settled::bare(ticket, message, fate, attempts)
+        let mut settled = Settled::bare(ticket, message, fate, attempts);
+        self.bury_timer(&mut settled);
+        settled
     }
 
     /// What the dead letter of a message tells that goes alone.
@@ -374,7 +393,8 @@ impl<M> Shard<M> {
             let detail = "it has no id, and dedup.absent is \"dead-letter\"".to_string();
             return Some((reason, Failure { code: "no-id".to_string(), detail }));
         }
-        let limit = self.policy.expires_after_ms?;
+        // A timer is as young as it is due.
+        let limit = self.policy.expires_after_ms.filter(|_| !ticket.is_timer())?;
         let age = u64::try_from(now.wall_ms.saturating_sub(ticket.timestamp_ms)).unwrap_or(0);
         (ticket.timestamp_ms >= 0 && age > limit).then(|| {
             let detail = alloc::format!("{age} ms old, and expires-after is {limit} ms");

@@ -19,6 +19,7 @@ pub use overlay::Overlay;
 
 use crate::message::Partition;
 use crate::order::OrderKey;
+use crate::timers;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -133,6 +134,21 @@ impl Owner {
         &self.0
     }
 
+    /// The same owner's records of another kind, by the first byte of their keys.
+    pub(crate) fn with_kind(&self, kind: impl FnOnce(u8) -> u8) -> Self {
+        let mut prefix = self.0.clone();
+        if let Some(first) = prefix.first_mut() {
+            *first = kind(*first);
+        }
+        Self(prefix)
+    }
+
+    /// The owner in a record's key, and the name behind it.
+    pub(crate) fn split(key: &[u8]) -> Option<(Self, &str)> {
+        let (owner, name) = overlay::split(key)?;
+        Some((Self(owner.to_vec()), core::str::from_utf8(name).ok()?))
+    }
+
     /// The key of the record with this name.
     #[must_use]
     pub fn key(&self, name: &str) -> Vec<u8> {
@@ -168,6 +184,8 @@ pub struct Key<'a> {
     pub owner: Option<&'a [u8]>,
     /// The name.
     pub name: &'a str,
+    /// It is a timer's, not state's; see [`timers`](crate::timers).
+    pub timer: bool,
 }
 
 impl<'a> Key<'a> {
@@ -178,8 +196,8 @@ impl<'a> Key<'a> {
     pub fn decode(key: &'a [u8]) -> Result<Self, Unusable> {
         let (kind, rest) = key.split_first().ok_or(Unusable::Foreign)?;
         let (owner, name) = match *kind {
-            OF_TASK => (None, rest),
-            OF_KEY => {
+            OF_TASK | timers::OF_TASK => (None, rest),
+            OF_KEY | timers::OF_KEY => {
                 let (length, rest) = rest.split_first_chunk::<2>().ok_or(Unusable::Torn)?;
                 let at = usize::from(u16::from_be_bytes(*length));
                 let (owner, name) = rest.split_at_checked(at).ok_or(Unusable::Torn)?;
@@ -187,7 +205,8 @@ impl<'a> Key<'a> {
             }
             _ => return Err(Unusable::Foreign),
         };
-        Ok(Self { owner, name: core::str::from_utf8(name).map_err(|_| Unusable::Name)? })
+        let name = core::str::from_utf8(name).map_err(|_| Unusable::Name)?;
+        Ok(Self { owner, name, timer: timers::is_timer(key) })
     }
 }
 

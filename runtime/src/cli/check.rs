@@ -157,9 +157,14 @@ fn unsupported(handler: &Handler, pipeline: &Pipeline, name: &str, report: &mut 
         let message = format!("imports state, which {why}: each call of it answers with an error");
         report.add(Verdict::Warning, "handler", name, message).cure = format!("{cure}{}", never("state"));
     }
-    if facts.uses_timers() {
-        let message = "imports timers, which are not there yet: each call of them answers with an error".to_owned();
-        report.add(Verdict::Warning, "handler", name, message).cure = never("timers");
+    if facts.uses_timers() && !pipeline.policy.has_timers() {
+        let (why, cure) = if pipeline.policy.order.by == OrderBy::None {
+            ("need an order key, and order.by is \"none\"", "set another, or ")
+        } else {
+            ("need guarantee = \"exactly-once\" and order.scope = \"topic\"", "set those, or ")
+        };
+        let message = format!("imports timers, which {why}: each call of them answers with an error");
+        report.add(Verdict::Warning, "handler", name, message).cure = format!("{cure}{}", never("timers"));
     }
 }
 

@@ -115,6 +115,16 @@ impl Pipeline {
         self.state = Some(State { topics });
         Ok(self)
     }
+
+    /// The same with timers, which lie where state does; without, where there can't be any.
+    pub(crate) fn with_timers(self) -> Result<Self, String> {
+        if self.policy.order.scope != Scope::Topic || self.policy.guarantee != Guarantee::ExactlyOnce {
+            return Ok(self);
+        }
+        let mut with_state = self.with_state()?;
+        with_state.policy.timers = with_state.policy.state;
+        Ok(with_state)
+    }
 }
 
 #[cfg(test)]

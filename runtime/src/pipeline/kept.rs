@@ -95,7 +95,7 @@ impl Memory {
         self.open.values().find_map(|(_, kept)| kept.broken())
     }
 
-    fn state(&self, partition: Partition) -> Option<&Held> {
+    pub(super) fn state(&self, partition: Partition) -> Option<&Held> {
         self.get(partition).and_then(|kept| kept.state.as_deref())
     }
 }
@@ -212,7 +212,8 @@ impl Keeper {
             Some(own) => {
                 topics.extend(own.topics.iter().cloned());
                 let (store, topics) = (shared.naming.state()?, own.topics.clone());
-                let place = handlers::Place { store, group: group.clone(), inputs: inputs.to_vec(), topics };
+                let timers = handlers::Makings::new(&manifest.policy.order, seed, parts.budget.clone());
+                let place = handlers::Place { store, group: group.clone(), inputs: inputs.to_vec(), topics, timers };
                 Some(States::new(place, metrics.clone()))
             }
         };

@@ -32,7 +32,8 @@ impl Letter {
         Some(Self {
             topic: at.topic,
             partition: at.number,
-            offset: message.ticket.offset,
+            // A timer has no place in the input: it is told by the message that set it.
+            offset: message.message.record.offset,
             reason: epitaph.reason.as_str(),
             code: epitaph.failure.code.clone(),
             attempts: epitaph.attempts,

@@ -8,7 +8,7 @@
 use super::budget::Charge;
 use super::kept::{Kept, Kind};
 use crate::record::{Record, TopicPartition};
-use crate::wasm::Effects;
+use crate::wasm::{Effects, Fired};
 use crossbeam_channel::{Sender, TrySendError};
 use keyrail_engine::breaker;
 use keyrail_engine::handover::{self, Inbox, Refused};
@@ -32,6 +32,8 @@ pub(super) const MESSAGE_BYTES: usize = 512;
 #[derive(Debug)]
 pub(super) struct Payload {
     pub(super) record: Record,
+    /// It is a timer's: the record is made of that.
+    pub(super) timer: Option<Arc<Fired>>,
     pub(super) _charge: Charge,
 }
 

@@ -57,15 +57,20 @@ impl Code {
         &self.digest
     }
 
-    /// The manifest with what only the handler's file shows: whether it asks for state.
+    /// The manifest with what only the handler's file shows: whether it asks for state, or for timers.
     ///
     /// # Errors
     /// Its topics can't have their names.
     pub fn complete(&self, manifest: config::Pipeline) -> Result<config::Pipeline, Unfit> {
-        if !crate::wasm::uses_state(&self.bytes) {
-            return Ok(manifest);
+        let unfit = |problem| Unfit { problem, cure: String::new() };
+        let manifest = match crate::wasm::uses_state(&self.bytes) {
+            true => manifest.with_state().map_err(unfit)?,
+            false => manifest,
+        };
+        match crate::wasm::uses_timers(&self.bytes) {
+            true => manifest.with_timers().map_err(unfit),
+            false => Ok(manifest),
         }
-        manifest.with_state().map_err(|problem| Unfit { problem, cure: String::new() })
     }
 
     /// Verifies, compiles and opens the handler; the instance opened as a probe is thrown away.

@@ -445,6 +445,7 @@ pub fn setup(manifest: &config::Pipeline) -> Setup {
         config: manifest.config.clone(),
         max_batch: manifest.policy.batch.max_messages,
         order: manifest.policy.order.clone(),
+        timers: manifest.policy.has_timers(),
     }
 }
 

@@ -3,17 +3,17 @@
 use crate::broker::Produce;
 use crate::config::HeaderStyle;
 use crate::record::Record;
-use crate::wasm::Send;
+use crate::wasm::{Send, TRACE};
 use keyrail_engine::message::{Company, Epitaph};
+
+/// The header that tells a timer's name.
+const TIMER: &str = "keyrail-timer";
 
 /// A header as the broker takes it.
 pub(super) type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// Of a dead letter that was given up with another message: where that one was read, TOPIC:PARTITION:OFFSET.
 const FOLLOWS: &str = "keyrail-follows";
-
-/// Headers that follow a message wherever it goes (W3C Trace Context).
-const TRACE: [&[u8]; 2] = [b"traceparent", b"tracestate"];
 
 /// What an output takes from the message it is made of.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ pub(super) struct Origin<'a> {
     /// Name and digest.
     pub(super) handler: &'a str,
     pub(super) style: HeaderStyle,
+    /// The message was this timer, which the one at the place that the letter tells has set.
+    pub(super) timer: Option<&'a str>,
     /// Only what tells origin and reason: the full set was too large.
     pub(super) short: bool,
 }
@@ -68,10 +70,12 @@ pub(super) struct Origin<'a> {
 /// The headers that a dead letter gets beside the message's own. Where the message was a dead letter before, its first
 /// origin is kept.
 pub(super) fn letter_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> Vec<(&'static str, Vec<u8>)> {
-    match origin.style {
+    let mut headers = match origin.style {
         HeaderStyle::Keyrail => keyrail_headers(origin, record, epitaph),
         HeaderStyle::Spring => spring_headers(origin, record, epitaph),
-    }
+    };
+    headers.extend(origin.timer.map(|name| (TIMER, name.as_bytes().to_vec())));
+    headers
 }
 
 fn keyrail_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> Vec<(&'static str, Vec<u8>)> {

@@ -102,7 +102,9 @@ impl Worker {
     fn turn(&mut self) -> Result<(), Ended> {
         self.shift.heartbeat.beat();
         let memory = self.memory.as_ref();
-        let next = self.shift.engine.next(self.shift.clock.now(), memory, memory, &mut self.settled);
+        let now = self.shift.clock.now();
+        self.shift.engine.wake_timers(now, memory, memory);
+        let next = self.shift.engine.next(now, memory, memory, &mut self.settled);
         self.sound()?;
         self.hand_on(Effects::default())?;
         self.tell_breaker()?;
@@ -231,6 +233,7 @@ impl Worker {
         self.deliveries.clear();
         self.deliveries.extend(self.shift.engine.batch().map(|d| Delivery {
             record: d.message.record.clone(),
+            timer: d.message.timer.clone(),
             attempt: d.attempt,
             follows_dead_letter: d.follows_dead_letter,
         }));
@@ -350,7 +353,8 @@ impl Worker {
                 continue;
             }
             let (at, offset) = (to_broker(retried.ticket.partition), retried.ticket.offset);
-            if let Some(record) = records.iter().find(|record| record.at == at && record.offset == offset) {
+            let is_it = |record: &&Record| record.at == at && record.offset == offset;
+            if let Some(record) = records.iter().find(is_it) {
                 witness.tell(&Told::retried(&self.shift.setup, record, &retried, now_ms));
             }
         }
@@ -415,7 +419,7 @@ fn words(failure: &CallFailure) -> message::Failure {
 fn log_discarded(pipeline: &str, settled: &Settled<Payload>) {
     if let Fate::Discarded(epitaph) = &settled.fate {
         let message::Epitaph { reason, failure, attempts, .. } = &**epitaph;
-        let (at, offset) = (settled.ticket.partition, settled.ticket.offset);
+        let (at, offset) = (settled.ticket.partition, settled.message.record.offset);
         tracing::warn!(
             pipeline,
             topic = at.topic,

@@ -1,6 +1,8 @@
 //! The state of partitions: read before a partition runs, read by handlers, changed by the committer once a change is
 //! committed.
 
+mod timers;
+
 use super::Trouble;
 use super::clock::wall_ms;
 use super::ids::{LETTING_GO, PAUSE};
@@ -15,6 +17,7 @@ use keyrail_store::{self as store, DiskState, Error, OpenedState, StateIdentity,
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
+pub(super) use timers::Makings;
 
 /// No key of a record is longer.
 const LONGEST: usize = 3 + MAX_OWNER + MAX_NAME;
@@ -29,6 +32,8 @@ pub(super) struct Place {
     pub(super) inputs: Vec<String>,
     /// The topic of state of each.
     pub(super) topics: Vec<String>,
+    /// What timers need.
+    pub(super) timers: timers::Makings,
 }
 
 impl Place {
@@ -184,7 +189,10 @@ impl Held {
 }
 
 fn to_store(change: &Change) -> store::Change {
-    let entry = change.entry.clone().map(|Entry { value, expires_ms }| store::Entry { value, expires_ms });
+    let entry = change.entry.clone().map(|Entry { value, expires_ms }| {
+        let expires_ms = timers::expires_ms(&change.key, &value).or(expires_ms);
+        store::Entry { value, expires_ms }
+    });
     store::Change { key: change.key.clone(), entry }
 }
 
@@ -235,6 +243,10 @@ impl Fill for Held {
             return Ok(0);
         }
         let entry = match record.value().map(state::decode).transpose() {
+            Ok(Some(entry)) if timers::is_unreadable(key, &entry.value) => Err(Unusable::Foreign),
+            other => other,
+        };
+        let entry = match entry {
             Ok(entry) => entry,
             Err(why) => {
                 let why = format!("{topic}/{partition} holds at offset {offset} what Keyrail did not write ({why})");

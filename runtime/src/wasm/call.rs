@@ -164,13 +164,16 @@ impl Call {
     }
 }
 
-/// Writes a delivery's id: `TOPIC/PARTITION/OFFSET`.
+/// Writes a delivery's id: `TOPIC/PARTITION/OFFSET`; a timer's goes on with `/timer/NAME/TIME/HOPS`.
 pub(super) fn write_id(out: &mut impl Write, delivery: &Delivery, setup: &Setup) -> wasmtime::Result<()> {
     let record = &delivery.record;
     let topic = setup.topics.get(record.at.topic as usize).ok_or_else(|| {
         wasmtime::format_err!("the host delivered topic {} of {}", record.at.topic, setup.topics.len())
     })?;
     write!(out, "{topic}/{}/{}", record.at.partition, record.offset)?;
+    if let Some(timer) = &delivery.timer {
+        write!(out, "/timer/{}/{}/{}", timer.name, record.timestamp_ms, timer.hops)?;
+    }
     Ok(())
 }
 
@@ -204,7 +207,7 @@ mod tests {
         // Each has two lengths before it.
         builder.header(b"h", Some(&vec![0; header_bytes - 9]));
         let record = builder.build(TopicPartition { topic: 0, partition: 0 }, 0, 0);
-        let delivery = Delivery { record, attempt: 1, follows_dead_letter: false };
+        let delivery = Delivery { record, timer: None, attempt: 1, follows_dead_letter: false };
         Call { batch: Arc::new(vec![delivery]), host_calls, host_calls_left: host_calls, ..Call::default() }
     }
 

@@ -81,7 +81,16 @@ pub(super) fn look(bytes: &[u8]) -> Result<Shape, LoadErrorKind> {
 /// Whether a file asks for state, by the names of what it imports. One that can't be read asks for nothing; whoever loads it
 /// says why.
 pub(crate) fn uses_state(bytes: &[u8]) -> bool {
-    let is_state = |name: &str| interface(plain(name)).is_some_and(|(interface, _)| interface == "state");
+    imports(bytes, "state")
+}
+
+/// The same for timers.
+pub(crate) fn uses_timers(bytes: &[u8]) -> bool {
+    imports(bytes, "timers")
+}
+
+fn imports(bytes: &[u8], wanted: &str) -> bool {
+    let is_wanted = |name: &str| interface(plain(name)).is_some_and(|(interface, _)| interface == wanted);
     let mut depth = 0;
     let mut outermost = None;
     for payload in Parser::new(0).parse_all(bytes) {
@@ -92,12 +101,12 @@ pub(crate) fn uses_state(bytes: &[u8]) -> bool {
             }
             Ok(Payload::End(_)) => depth -= 1,
             Ok(Payload::ComponentImportSection(section)) if depth == 1 => {
-                if section.into_iter().filter_map(Result::ok).any(|import| is_state(import.name.name)) {
+                if section.into_iter().filter_map(Result::ok).any(|import| is_wanted(import.name.name)) {
                     return true;
                 }
             }
             Ok(Payload::ImportSection(section)) if outermost == Some(Encoding::Module) => {
-                if section.into_imports().filter_map(Result::ok).any(|import| is_state(import.module)) {
+                if section.into_imports().filter_map(Result::ok).any(|import| is_wanted(import.module)) {
                     return true;
                 }
             }

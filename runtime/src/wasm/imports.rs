@@ -1,4 +1,4 @@
-//! The imports `context`, `emit` and `timers`.
+//! The imports `context` and `emit`.
 
 use super::call::{Ctx, Quota, write_id};
 use super::contract::{WireError, WireHeader, WireOutput};
@@ -22,7 +22,7 @@ pub(super) fn link(linker: &mut Linker<Ctx>) -> Result<()> {
         Ok((send(&mut store, index, output)?,))
     })?;
     super::state::link(linker)?;
-    timers(linker)
+    super::timers::link(linker)
 }
 
 fn context(linker: &mut Linker<Ctx>) -> Result<()> {
@@ -81,7 +81,9 @@ fn send(store: &mut Store<'_>, index: usize, output: WireOutput) -> Result<std::
         return Ok(Err(WireError::UnknownOutput));
     };
     if output.delay_ms.is_some_and(|delay| delay > 0) {
-        return Ok(Err(WireError::Other("delay-ms needs timers, which are not there yet: send without it".to_owned())));
+        return Ok(Err(WireError::Other(
+            "delay-ms is not there yet: send without it, or set a timer and send from there".to_owned(),
+        )));
     }
     let mut bytes = size(output.key.as_ref()) + size(output.value.as_ref());
     let mut headers = Vec::with_capacity(output.headers.len());
@@ -118,23 +120,4 @@ fn send(store: &mut Store<'_>, index: usize, output: WireOutput) -> Result<std::
 
 fn size(list: Option<&WasmList<u8>>) -> u64 {
     list.map_or(0, |list| list.len() as u64)
-}
-
-/// What a function gives, or an error.
-type Answer<T> = Result<(std::result::Result<T, WireError>,)>;
-
-fn absent<T>(store: &mut Store<'_>, slot: u32, what: &str) -> Answer<T> {
-    store.data_mut().call.enter(slot)?;
-    Ok((Err(WireError::Other(format!("{what} not there yet: this version of Keyrail runs handlers without"))),))
-}
-
-fn timers(linker: &mut Linker<Ctx>) -> Result<()> {
-    let mut timers = linker.instance("keyrail:handler/timers@0.1.0")?;
-    const TIMERS: &str = "timers are";
-    type Set = (u32, WasmStr, i64, WasmList<u8>);
-    timers
-        .func_wrap("set", |mut store: Store<'_>, (slot, ..): Set| -> Answer<()> { absent(&mut store, slot, TIMERS) })?;
-    timers.func_wrap("cancel", |mut store: Store<'_>, (slot, _): (u32, WasmStr)| -> Answer<()> {
-        absent(&mut store, slot, TIMERS)
-    })
 }

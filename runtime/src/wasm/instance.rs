@@ -202,7 +202,10 @@ fn relend<'a>(mut messages: Vec<Message<'_>>) -> Vec<Message<'a>> {
 fn message(delivery: &Delivery) -> Message<'_> {
     let record = &delivery.record;
     Message {
-        source: Source::Topic(record.at.topic),
+        source: match &delivery.timer {
+            Some(timer) => Source::Timer(&timer.name),
+            None => Source::Topic(record.at.topic),
+        },
         partition: record.at.partition.cast_unsigned(),
         offset: record.offset.cast_unsigned(),
         timestamp_ms: record.timestamp_ms,

@@ -23,6 +23,8 @@ pub struct Setup {
     pub max_batch: u32,
     /// Which key a message's state belongs to.
     pub order: Order,
+    /// It may set timers.
+    pub timers: bool,
 }
 
 /// State of handlers, lent to a call; see [`keyrail_engine::state`].
@@ -34,11 +36,23 @@ pub struct State {
     pub kept: Arc<dyn Kept + Send + Sync>,
 }
 
+/// A timer that is delivered. The delivery's record has its payload as value, and place, key and tracing of the message that
+/// set it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fired {
+    /// What the handler called it.
+    pub name: String,
+    /// How many timers fired before it since that message, each of which set the next.
+    pub hops: u32,
+}
+
 /// One message of a batch. Its index in the batch is its slot.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// The record, shared with whoever holds it until it is settled.
     pub record: Record,
+    /// It is a timer.
+    pub timer: Option<Arc<Fired>>,
     /// 1 on the first run.
     pub attempt: u32,
     /// An earlier message of this key was dead-lettered or discarded.

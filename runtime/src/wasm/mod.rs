@@ -23,6 +23,7 @@ mod message;
 mod metrics;
 mod state;
 mod text;
+mod timers;
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,8 @@ pub(crate) use format::fuzz as format_fuzz;
 
 pub use contract::CONTRACT_VERSION;
 pub use effects::{Effects, Send, SendHeaders};
-pub(crate) use format::uses_state;
+pub(crate) use format::{uses_state, uses_timers};
+pub(crate) use timers::TRACE;
 
 pub use error::{CallFailure, LoadError, LoadErrorKind, OpenError, OpenErrorKind};
 pub use handler::{Facts, Handler};
@@ -41,5 +43,5 @@ pub use host::{Host, HostOptions};
 pub use instance::Instance;
 pub use limits::Limits;
 pub use long::LongCall;
-pub use message::{Answer, Delivery, Failure, Outcome, Setup, State};
+pub use message::{Answer, Delivery, Failure, Fired, Outcome, Setup, State};
 pub use metrics::{HandlerMetrics, MetricKind, MetricSnapshot, MetricValue};

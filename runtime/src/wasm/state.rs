@@ -9,9 +9,9 @@ use keyrail_engine::state::{MAX_VALUE, Owner, Refused, Write};
 use wasmtime::component::{Linker, WasmList, WasmStr};
 use wasmtime::{Result, StoreContextMut};
 
-type Store<'a> = StoreContextMut<'a, Ctx>;
+pub(super) type Store<'a> = StoreContextMut<'a, Ctx>;
 /// What a function gives, or an error.
-type Answer<T> = Result<(std::result::Result<T, WireError>,)>;
+pub(super) type Answer<T> = Result<(std::result::Result<T, WireError>,)>;
 
 /// What a change counts beside its name and value, since the host keeps that much for it.
 const CHANGE_BYTES: u64 = 64;
@@ -52,20 +52,20 @@ pub(super) fn link(linker: &mut Linker<Ctx>) -> Result<()> {
 }
 
 /// Counts a call on behalf of a slot. Where the order key is a header, it is looked for each time.
-fn enter(store: &mut Store<'_>, slot: u32) -> Result<usize> {
+pub(super) fn enter(store: &mut Store<'_>, slot: u32) -> Result<usize> {
     let ctx = store.data_mut();
     if matches!(ctx.setup.order.by, OrderBy::Header(_)) { ctx.call.walk(slot) } else { ctx.call.enter(slot) }
 }
 
 /// Whose state the slot's is, and of which task.
-fn owner(ctx: &Ctx, index: usize) -> std::result::Result<(Partition, Owner), WireError> {
+pub(super) fn owner(ctx: &Ctx, index: usize) -> std::result::Result<(Partition, Owner), WireError> {
     let record = &ctx.call.batch[index].record;
     let owner = Owner::of(order_key(&ctx.setup.order, record)).map_err(refused)?;
     let partition = Partition { topic: record.at.topic, number: record.at.partition };
     Ok((ctx.setup.order.task(partition), owner))
 }
 
-fn refused(refused: Refused) -> WireError {
+pub(super) fn refused(refused: Refused) -> WireError {
     match refused {
         Refused::NoKey => WireError::NoKey,
         Refused::TooLarge => WireError::TooLarge,
@@ -95,11 +95,21 @@ fn get(store: &mut Store<'_>, index: usize, name: &str) -> Found<Option<Vec<u8>>
 }
 
 fn write(store: &mut Store<'_>, index: usize, name: &str, write: Write<'_>) -> Found<()> {
+    match owner(store.data(), index) {
+        Ok(owner) => stage(store, index, owner, name, write),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// Stages a change of what this owner has under a name.
+pub(super) fn stage(
+    store: &mut Store<'_>,
+    index: usize,
+    owner: (Partition, Owner),
+    name: &str,
+    write: Write<'_>,
+) -> Found<()> {
     let ctx = store.data_mut();
-    let owner = match owner(ctx, index) {
-        Ok(owner) => owner,
-        Err(error) => return Ok(Err(error)),
-    };
     let call = &mut ctx.call;
     let Some(state) = &mut call.state else { return Ok(Err(none())) };
     let value = if let Write::Put(value, _) = write { value.len() } else { 0 };

@@ -40,6 +40,7 @@ pub(super) fn setup(name: &str) -> Setup {
         config: vec![("currency".to_owned(), "EUR".to_owned())],
         max_batch: 256,
         order: keyrail_engine::policy::Order::default(),
+        timers: false,
     }
 }
 
@@ -50,7 +51,7 @@ fn open(guest: &str) -> Instance {
 fn delivery(offset: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Delivery {
     let at = TopicPartition { topic: 1, partition: 3 };
     let record = RecordBuilder::new(key, value).build(at, offset, 5);
-    Delivery { record, attempt: 1, follows_dead_letter: false }
+    Delivery { record, timer: None, attempt: 1, follows_dead_letter: false }
 }
 
 /// One message for each value.

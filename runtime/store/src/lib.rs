@@ -44,7 +44,7 @@ pub use error::Error;
 pub use memory::MemorySeen;
 pub use seen::{BUCKETS, Id, Identity, SeenIndex, Stats};
 pub use state::{
-    Change, DiskState, Entry, MOST_KEY_BYTES, MOST_VALUE_BYTES, MemoryState, OpenedState, Pair, STALE_AFTER_MS,
+    Change, DiskState, Ending, Entry, MOST_KEY_BYTES, MOST_VALUE_BYTES, MemoryState, OpenedState, Pair, STALE_AFTER_MS,
     StateIdentity, StateIndex, StateOptions, StateStats, StateStep, StateStore, StateWatcher,
 };
 pub use steps::{Step, Watcher};

@@ -158,7 +158,7 @@ impl State<'_> {
 ///
 /// # Errors
 /// Each call gives [`Error::NoKey`] for a message without an order key, and [`Error::Other`] where the host keeps no
-/// timers.
+/// timers: they need `guarantee = "exactly-once"` and `order.scope = "topic"`.
 pub struct Timers<'a> {
     setup: &'a Setup,
     slot: u32,

@@ -89,7 +89,8 @@ impl<'a> Outgoing<'a> {
         self
     }
 
-    /// Delivers the record no earlier than this long after the message is settled.
+    /// Delivers the record no earlier than this long after the message is settled. The host does not do that yet: it answers with
+    /// [`Error::Other`](crate::Error::Other).
     pub fn delay(mut self, delay: Duration) -> Self {
         self.output.delay_ms = Some(millis(delay));
         self

@@ -1,7 +1,7 @@
 //! A message of the model: what the engine reads of it, and what the handler will do with it.
 
 use crate::rng::Rng;
-use crate::touch::Use;
+use crate::touch::{TIMERS, Use};
 use keyrail_engine::message::{EachHeader, Message, Partition};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -86,6 +86,32 @@ pub struct Rec {
     pub too_large: bool,
     /// What it does with its key's state, where handlers have any.
     pub state: Use,
+    /// What it does with timers, the same.
+    pub timer: Option<Wish>,
+    /// It is the timer of this name itself; its offset is then its number.
+    pub fired: Option<u8>,
+}
+
+/// What a message wants of a timer of its key; names are those of [`TIMERS`](crate::touch::TIMERS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// It comes so many milliseconds later.
+    Set(u8, u32),
+    /// It does not come.
+    Cancel(u8),
+}
+
+impl Wish {
+    /// Most set one.
+    pub fn draw(rng: &mut Rng) -> Self {
+        let name = rng.index(TIMERS.len()) as u8;
+        match rng.below(10) {
+            0..=1 => Self::Cancel(name),
+            2..=3 => Self::Set(name, 0),
+            4..=7 => Self::Set(name, rng.within(1, 400) as u32),
+            _ => Self::Set(name, rng.within(400, 4_000) as u32),
+        }
+    }
 }
 
 /// At most three output partitions.
@@ -131,6 +157,8 @@ impl Rec {
             outputs: Outputs::to(&[(key.unwrap_or(content) % 2) as u8]),
             too_large: false,
             state: Use::COUNT,
+            timer: None,
+            fired: None,
         }
     }
 
@@ -152,6 +180,13 @@ impl Rec {
     #[must_use]
     pub fn with_state(mut self, state: Use) -> Self {
         self.state = state;
+        self
+    }
+
+    /// The same message with a wish for a timer.
+    #[must_use]
+    pub fn with_timer(mut self, wish: Wish) -> Self {
+        self.timer = Some(wish);
         self
     }
 

@@ -144,6 +144,12 @@ impl Settings {
             // Where all that is left never succeeds, this is what ends it.
             policy.retry.max_age_ms = policy.retry.max_age_ms.min(3_000);
         }
+        // Of those that can, three of five have timers.
+        policy.timers = policy.state && guarantee == Guarantee::ExactlyOnce && !shared && seed / 2 % 5 < 3;
+        if policy.timers && policy.retry.then == Spent::Discard {
+            // Of what is discarded nothing would tell.
+            policy.retry.then = Spent::DeadLetter;
+        }
         // A quarter has keys that several inputs share.
         let mut partitions = Self::quiet().partitions;
         if shared {

@@ -1,17 +1,20 @@
 //! What the model's handler does with its key's state: each message reads a name, and leaves a value that follows from
 //! what it read and from itself. What it saw goes into its outputs, so that a wrong value is visible.
 
-use crate::record::{Rec, index_of};
+use crate::record::{ORDER_HEADER, Rec, Wish, index_of};
 use crate::rng::Rng;
 use keyrail_engine::message::{Partition, Ticket};
 use keyrail_engine::order::order_key;
 use keyrail_engine::policy::Order;
 use keyrail_engine::state::{Call, Entry, Kept, Owner, Write};
+use keyrail_engine::timers::{self, Timer};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// The names that handlers use; one begins as another.
 pub const NAMES: [&str; 3] = ["a", "ab", "b"];
+/// And those of their timers, which are counted on from there.
+pub const TIMERS: [&str; 2] = ["t", "u"];
 
 /// What a message does with the state of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +112,15 @@ fn mix(sum: &mut u64, bytes: &[u8]) {
     }
 }
 
+/// The key of the record that has this name.
+#[must_use]
+pub fn key_of(owner: &Owner, name: u8) -> Vec<u8> {
+    match usize::from(name).checked_sub(NAMES.len()) {
+        None => owner.key(NAMES[usize::from(name)]),
+        Some(timer) => timers::owner(owner).key(TIMERS[timer]),
+    }
+}
+
 /// How many messages a value counts.
 #[must_use]
 pub fn count_of(value: &[u8]) -> u64 {
@@ -159,11 +171,37 @@ impl Running {
                 };
                 self.write(slot, at, rec.state.name, wish.map(value));
             }
+            if let (Some(name), Some(touch)) = (rec.fired, self.touches[slot].as_mut()) {
+                // That is staged for it.
+                touch.ops.insert(0, Op::Write(NAMES.len() as u8 + name, None));
+            }
+            if let Some(wish) = rec.timer {
+                self.wish(slot, at, rec, wish, wall_ms);
+            }
             if let Some(scan) = rec.state.scan {
                 self.scan(slot, at, scan, wall_ms, kept);
             }
             self.begun += 1;
         }
+    }
+
+    fn wish(&mut self, slot: usize, at: Partition, rec: &Rec, wish: Wish, wall_ms: i64) {
+        let Some(touch) = self.touches[slot].as_mut() else { return };
+        let (name, entry) = match wish {
+            Wish::Cancel(name) => (name, None),
+            Wish::Set(name, in_ms) => {
+                let (at_ms, key) = (wall_ms + i64::from(in_ms), rec.key.as_ref().map(<[u8; 4]>::as_slice));
+                let headers = rec.order.as_ref().map(|order| (ORDER_HEADER.as_bytes(), Some(order.as_slice())));
+                let headers = headers.into_iter().collect();
+                let timer = Timer { at_ms, offset: rec.offset, hops: 0, key, headers, payload: &rec.content };
+                (name, Some(Entry { value: timer.encode().into(), expires_ms: None }))
+            }
+        };
+        let write = entry.as_ref().map_or(Write::Delete, |entry| Write::Put(&entry.value, None));
+        let owner = timers::owner(&touch.owner);
+        let done = self.lent.write(slot as u32, (at, owner), TIMERS[usize::from(name)], write);
+        debug_assert!(done.is_ok(), "{}", TIMERS[usize::from(name)]);
+        touch.ops.push(Op::Write(NAMES.len() as u8 + name, entry));
     }
 
     /// The call ends: the rest of its slots run, and some look again.

@@ -193,8 +193,14 @@ impl<M> Pipeline<M> {
 
     /// A message is published: what it changes of its key's state is committed with it.
     pub(super) fn keep(&mut self, settled: &mut Settled<M>) {
-        let changes = core::mem::take(&mut settled.changes);
-        let stands = matches!(settled.fate, Fate::Done | Fate::Skipped) || self.policy.has(Bug::KeepStateOfVerdict);
+        let mut changes = core::mem::take(&mut settled.changes);
+        let mut stands = matches!(settled.fate, Fate::Done | Fate::Skipped) || self.policy.has(Bug::KeepStateOfVerdict);
+        if !stands && settled.ticket.is_timer() {
+            // Nothing of what it did, but it is gone: that is its first change.
+            changes.truncate(1);
+            changes.iter_mut().for_each(|change| change.entry = None);
+            stands = true;
+        }
         if changes.is_empty() || !stands {
             return;
         }

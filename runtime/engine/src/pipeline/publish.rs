@@ -46,13 +46,15 @@ impl<M> Pipeline<M> {
         }
         let short = self.apply_verdict(&mut settled, records, now);
         let duplicate_of = if let Fate::Duplicate { of } = settled.fate { of } else { None };
-        // One that was parked has settled in the input.
-        let admitted = self.transactions.is_none() || ticket.parked > 0 || self.admits(&ticket, duplicate_of, actions);
+        // One that was parked has settled in the input, and a timer was never there.
+        let admitted =
+            self.transactions.is_none() || ticket.is_detached() || self.admits(&ticket, duplicate_of, actions);
         if !admitted {
             return None;
         }
         if let Some(transactions) = &mut self.transactions {
             transactions.begin(now);
+            transactions.note_fired(&ticket);
             self.touch(ticket.partition);
             self.mark(&settled, now);
             self.keep(&mut settled);
@@ -68,7 +70,7 @@ impl<M> Pipeline<M> {
         let remaining = if letter || parks { 1 + u32::from(leads) } else { records };
         if remaining == 0 {
             let known = match settled.fate {
-                _ if ticket.parked > 0 => true,
+                _ if ticket.is_detached() => true,
                 _ if in_line => self.settle_in_line(&ticket, now, actions),
                 Fate::Duplicate { of } => self.settle_duplicate(&ticket, of, now),
                 _ => self.settle(ticket.partition, ticket.offset, now),
@@ -151,7 +153,7 @@ impl<M> Pipeline<M> {
         let known = if self.rounds.is_some() {
             self.settle_in_line(ticket, now, actions)
         } else {
-            ticket.parked > 0 || self.settle(ticket.partition, ticket.offset, now)
+            ticket.is_detached() || self.settle(ticket.partition, ticket.offset, now)
         };
         if !known {
             actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });

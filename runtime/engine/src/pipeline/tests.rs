@@ -41,6 +41,7 @@ mod refusals;
 mod revokes;
 mod rounds;
 mod stalls;
+mod timers;
 mod together;
 
 use super::*;
@@ -311,7 +312,7 @@ impl Rig {
             Action::Fenced(why) => format!("end: {why}"),
             Action::Close { partition, epoch } => format!("close {}@{}", named(*partition), epoch.0),
             Action::LetterAcknowledged { partition, epoch, offset, lane } => {
-                assert_eq!(*lane, 1_000 + *offset as u64);
+                assert_eq!(*lane, 1_000_u64.wrapping_add_signed(*offset));
                 format!("free {}@{}:{offset}", named(*partition), epoch.0)
             }
             Action::Pause(partition) => format!("pause {}", named(*partition)),
@@ -470,7 +471,7 @@ fn settled(offset: &str, more: &[&str], fate: Fate) -> Settled<i64> {
         shared: partition.topic != 0,
         offset,
         epoch: Epoch(mark("e=").map_or(1, number)),
-        lane: mark("l=").map_or(1_000 + offset as u64, number),
+        lane: mark("l=").map_or(1_000_u64.wrapping_add_signed(offset), number),
         id: mark("#").map(|id| MessageId([id.as_bytes()[0]; 16])),
         refused: None,
         alone: false,

@@ -68,6 +68,8 @@ pub(super) struct Transactions {
     /// Told to all partitions as the reason why they wait.
     blocked: bool,
     pub(super) verdicts: BTreeMap<(Partition, i64), Verdict>,
+    /// Timers with a verdict that the present one holds.
+    pub(super) fired: Vec<(Partition, i64)>,
     /// Why the present one can't be committed: a record of it will never be taken. It goes on until its time all the
     /// same, so that each of its records gets its verdict, not only the first.
     pub(super) poisoned: Option<String>,
@@ -88,6 +90,7 @@ impl Transactions {
             stragglers: 0,
             blocked: false,
             verdicts: BTreeMap::new(),
+            fired: Vec::new(),
             poisoned: None,
             learnt: BTreeMap::new(),
             marks: Marks::new(),
@@ -256,6 +259,7 @@ impl<M> Pipeline<M> {
         if resent && !self.policy.has(Bug::KeepAfterResend) {
             transactions.phase = Phase::Renewing { due_ms: now.steady_ms, told_ms: None };
         }
+        transactions.forget_fired();
         let tasks = &self.tasks;
         transactions.forget_committed(|p, offset| tasks.get(&p).is_none_or(|t| t.has_committed(offset)));
         self.ended_well(now);
@@ -316,6 +320,7 @@ impl<M> Pipeline<M> {
         transactions.since = None;
         transactions.bytes = 0;
         transactions.poisoned = None;
+        transactions.fired.clear();
         transactions.unlearn(self.policy.keeps_state() && !self.policy.has(Bug::LearnFromCondemned));
         transactions.marks.clear();
         self.outbox.clear();

@@ -17,14 +17,14 @@ pub(super) struct Verdict {
     short: bool,
     /// How often it had run.
     attempts: u32,
-    /// It is of a parked message: that its offset is committed says nothing.
+    /// It is of a parked message, or of a timer: that its offset is committed says nothing.
     parked: bool,
 }
 
 impl Transactions {
     /// Learns that the broker will never take a record of this publication, by its number. `false`: that was known.
     pub(super) fn learn(&mut self, ticket: &Ticket, number: u64, letter: bool, attempts: u32, why: String) -> bool {
-        let (at, parked) = ((ticket.partition, ticket.offset), ticket.parked > 0);
+        let (at, parked) = ((ticket.partition, ticket.offset), ticket.is_detached());
         let new = || Verdict { outputs: None, short: false, attempts, parked };
         let verdict = self.verdicts.entry(at).or_insert_with(new);
         let known = if letter { verdict.short } else { verdict.outputs.is_some() };
@@ -73,6 +73,21 @@ impl Transactions {
     /// Nothing is known any more of what this message sends.
     pub(super) fn pardon(&mut self, at: (Partition, i64)) {
         self.verdicts.remove(&at);
+    }
+
+    /// A timer is published: once that is committed its verdict is not needed any more.
+    pub(super) fn note_fired(&mut self, ticket: &Ticket) {
+        let at = (ticket.partition, ticket.offset);
+        if ticket.is_timer() && self.verdicts.contains_key(&at) {
+            self.fired.push(at);
+        }
+    }
+
+    /// What the present transaction holds is committed.
+    pub(super) fn forget_fired(&mut self) {
+        for at in core::mem::take(&mut self.fired) {
+            self.verdicts.remove(&at);
+        }
     }
 
     /// Verdicts of messages that `is_committed` is told of are not needed any more, unless those are parked.

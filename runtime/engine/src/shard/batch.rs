@@ -2,6 +2,7 @@
 
 use super::lanes::{Item, Phase, Place};
 use super::parked::{Arrival, Parking};
+use super::timers::Timing;
 use super::watch::Leave;
 use super::{Settled, Shard, Slot};
 use crate::dedup::Past;
@@ -157,7 +158,8 @@ impl<M> Shard<M> {
         let linger = self.ready_since_ms.map(|since| since.saturating_add(self.policy.batch.max_wait_ms));
         let retry = self.due.first().map(|(due, _)| *due);
         let parked = self.parking.as_ref().map(Parking::next_look_ms);
-        [linger, retry, parked, self.next_tally_ms()].into_iter().flatten().min()
+        let timers = self.timing.as_ref().map(Timing::next_look_ms);
+        [linger, retry, parked, timers, self.next_tally_ms()].into_iter().flatten().min()
     }
 
     /// As many messages as fit into the time a call is meant to last.
@@ -229,6 +231,15 @@ impl<M> Shard<M> {
                 return Turn::Over;
             };
             let (ticket, alone, failed) = (head.ticket, head.alone, head.trouble.is_some());
+            if ticket.is_timer() {
+                if runs && !self.policy.has(Bug::TimerTogether) {
+                    // What runs before it may cancel it.
+                    return Turn::Over;
+                }
+                if !self.timer_stands(id, parked) {
+                    continue;
+                }
+            }
             let too_much = *bytes + u64::from(ticket.size) > self.policy.batch.max_bytes;
             // A message that may have made the handler fail shares its call with nobody.
             if self.running.len() >= most || !self.running.is_empty() && (alone || too_much) {
@@ -283,7 +294,7 @@ impl<M> Shard<M> {
         now: Now,
         (past, parked): Ask<'_, M>,
     ) -> Unrun {
-        if ticket.parked == 0 && self.parking.is_some() {
+        if !ticket.is_detached() && self.parking.is_some() {
             match self.arrival(lane, ticket, parked) {
                 Arrival::Runs => {}
                 Arrival::Precedes => {
@@ -334,6 +345,7 @@ impl<M> Shard<M> {
         if self.policy.has(Bug::SeenBeforeSuccess) {
             self.mark_seen(&Ticket { offset: -1, ..item.ticket }, now);
         }
-        self.running.push(Slot { lane: id, item });
+        let timer = self.timer_key(&item.ticket);
+        self.running.push(Slot { lane: id, item, timer });
     }
 }

@@ -206,7 +206,8 @@ impl<M> Shard<M> {
         }
         let item = slot.item;
         let attempts = item.history().attempts.saturating_add(1);
-        let changes = self.changes(&item.ticket, index as u32);
+        let mut changes = self.changes(&item.ticket, index as u32);
+        self.timers_changed(&item.ticket, slot.timer.as_ref(), &mut changes);
         self.resolve(&item.ticket);
         Settled { ticket: item.ticket, message: item.message, fate, slot: Some(index as u32), attempts, changes }
     }
@@ -276,7 +277,7 @@ impl<M> Shard<M> {
                                 settled.push(self.park(slot.lane, slot.item, due_ms));
                             }
                         }
-                        retry::Next::Spent(reason) if self.takes_key_along(reason) => {
+                        retry::Next::Spent(reason) if !slot.item.ticket.is_timer() && self.takes_key_along(reason) => {
                             // What becomes of it is decided in its lane's turn.
                             let trouble = slot.item.trouble.get_or_insert_default();
                             trouble.spent = true;

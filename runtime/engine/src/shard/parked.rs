@@ -162,13 +162,16 @@ impl<M> Shard<M> {
         if let Some(parking) = &mut self.parking {
             parking.place = (number, shards.max(1));
         }
+        if let Some(timing) = &mut self.timing {
+            timing.place = (number, shards.max(1));
+        }
     }
 
-    /// What the messages of these offsets send will never be taken: if they are parked they don't run, as
+    /// What the messages of these offsets send will never be taken: if they are parked, or timers, they don't run, as
     /// [`Intake::condemn`](crate::intake::Intake::condemn) has it for those that are read. In ascending order; replaces what
     /// was condemned before. Comes before [`Shard::open`].
     pub fn condemn(&mut self, partition: Partition, offsets: Vec<i64>) {
-        if self.parking.is_some() {
+        if self.parking.is_some() || self.timing.is_some() {
             self.condemned.insert(partition, offsets);
         }
     }

@@ -34,6 +34,7 @@ mod ownership;
 mod parked;
 mod repeats;
 mod state;
+mod timers;
 mod together;
 mod told;
 mod watch;

@@ -3,6 +3,7 @@
 use super::{Change, Entry};
 use crate::message::Partition;
 use crate::planted::{Bug, Switch};
+use crate::timers;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -65,6 +66,18 @@ impl Overlay {
         self.names(task, owner)?.get(name).map(|pending| pending.entry.as_ref())
     }
 
+    /// Whether there is a change of what has this record's key.
+    pub(crate) fn changes(&self, task: Partition, key: &[u8]) -> bool {
+        let found = split(key).and_then(|(owner, name)| self.names(task, owner)?.get(core::str::from_utf8(name).ok()?));
+        found.is_some()
+    }
+
+    /// Deletes what has this record's key.
+    pub(crate) fn delete(&mut self, task: Partition, key: &[u8]) -> Option<Change> {
+        let (owner, name) = split(key)?;
+        Some(self.change(task, owner, core::str::from_utf8(name).ok()?, None))
+    }
+
     /// Puts a change over all earlier ones of its name.
     pub(super) fn change(&mut self, task: Partition, owner: &[u8], name: &str, entry: Option<Entry>) -> Change {
         self.number += 1;
@@ -115,10 +128,10 @@ impl Overlay {
 }
 
 /// What a record's key says of its owner, and the name.
-fn split(key: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split(key: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = match *key.first()? {
-        super::OF_TASK => 1,
-        super::OF_KEY => 3 + usize::from(u16::from_be_bytes(*key.get(1..)?.first_chunk::<2>()?)),
+        super::OF_TASK | timers::OF_TASK => 1,
+        super::OF_KEY | timers::OF_KEY => 3 + usize::from(u16::from_be_bytes(*key.get(1..)?.first_chunk::<2>()?)),
         _ => return None,
     };
     key.split_at_checked(at)

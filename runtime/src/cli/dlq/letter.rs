@@ -8,6 +8,8 @@ use serde::Serialize;
 const CUT: usize = 256;
 /// How often a letter was sent back already, as text.
 pub(super) const REDRIVES: &str = "keyrail-redrives";
+/// It was a timer of this name, which the message at its origin set.
+pub(super) const TIMER: &str = "keyrail-timer";
 
 /// Whose headers they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

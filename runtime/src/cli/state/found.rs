@@ -100,6 +100,9 @@ impl Found {
             self.strangers += 1;
             return;
         };
+        if key.timer {
+            return;
+        }
         if !self.wanted.takes(&key) {
             return;
         }

@@ -81,6 +81,7 @@ impl Worker {
                 group: &names.group,
                 handler: &handler,
                 style: names.style,
+                timer: message.timer.as_ref().map(|timer| timer.name.as_str()),
                 short,
             };
             let ours = records::letter_headers(&origin, record, epitaph);

@@ -33,7 +33,7 @@ fn epitaph() -> Epitaph {
 }
 
 fn origin(style: HeaderStyle, short: bool) -> Origin<'static> {
-    Origin { topic: "orders", group: "g", handler: "h@abc", style, short }
+    Origin { topic: "orders", group: "g", handler: "h@abc", style, timer: None, short }
 }
 
 fn names(headers: &[Header<'_>]) -> Vec<String> {
@@ -52,6 +52,15 @@ fn trace_headers_always_follow_and_others_on_request() {
     assert_eq!(output_of(&[(b"traceparent", b"own")], false, &r), ["traceparent=own"]);
     assert_eq!(output_of(&[], true, &record(&[])), [] as [&str; 0]);
     assert_eq!(output_of(&[(b"x", b"y")], true, &record(&[])), ["x=y"]);
+}
+
+#[test]
+fn the_letter_of_a_timer_tells_its_name() {
+    for style in [HeaderStyle::Keyrail, HeaderStyle::Spring] {
+        let of = |timer| letter_headers(&Origin { timer, ..origin(style, true) }, &record(&[]), &epitaph());
+        assert_eq!(of(Some("remind")).last().unwrap(), &(TIMER, b"remind".to_vec()));
+        assert!(of(None).iter().all(|(name, _)| *name != TIMER));
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
+use crate::pipeline::budget::Pool;
 use crate::record::RecordBuilder;
 use keyrail_engine::state::encode;
 use keyrail_store::StateOptions;
@@ -41,7 +42,7 @@ impl Open {
         self.held = None;
         let store = StateStore::start(StateOptions::default(), &self.dir).unwrap();
         let (inputs, topics) = (vec!["in".to_owned()], vec!["g.in.state".to_owned()]);
-        let held = Held::new(Arc::new(Place { store, group: "g".to_owned(), inputs, topics }), AT);
+        let held = Held::new(Arc::new(Place { store, group: "g".to_owned(), inputs, topics, timers: makings() }), AT);
         held.position(LOG, end).unwrap();
         self.held = Some(held);
         self
@@ -52,6 +53,11 @@ fn held() -> Open {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let dir = format!("keyrail-held-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
     Open { held: None, dir: std::env::temp_dir().join(dir) }.again(0)
+}
+
+fn makings() -> Makings {
+    let order = keyrail_engine::policy::Order::default();
+    Makings::new(&order, 1, Pool::new(1 << 20).join())
 }
 
 fn key(name: &str) -> Vec<u8> {

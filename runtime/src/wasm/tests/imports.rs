@@ -51,7 +51,7 @@ fn headers_are_given_as_they_are() {
             builder.header(name, *value);
         }
         let record = builder.build(TopicPartition { topic: 0, partition: 0 }, 0, 0);
-        Delivery { record, attempt: 1, follows_dead_letter: false }
+        Delivery { record, timer: None, attempt: 1, follows_dead_letter: false }
     };
     let headers: [(&[u8], Option<&[u8]>); 4] =
         [(b"h", Some(b"first")), (b"\xffx", None), (b"h", Some(b"last\0\xfe")), (b"", Some(b""))];
@@ -70,8 +70,11 @@ fn what_is_not_there_yet_says_so() {
     let keyed = |value: &str| delivery(7, Some(b"k"), Some(value.as_bytes()));
     let cases = [
         ("s", "there is no state here: the handler runs without"),
-        ("c", "timers are not there yet: this version of Keyrail runs handlers without"),
-        ("d", "delay-ms needs timers, which are not there yet: send without it"),
+        (
+            "c",
+            "there are no timers here: they need guarantee = \"exactly-once\" and order.scope = \"topic\"; set those, or don't call timers",
+        ),
+        ("d", "delay-ms is not there yet: send without it, or set a timer and send from there"),
     ];
     for (value, expected) in cases {
         assert_eq!(only(&ask(&mut probe, keyed(value))), expected);

@@ -79,9 +79,14 @@ impl Layer {
         self.entries.range::<[u8], _>((from, Bound::Unbounded))
     }
 
-    /// What expires by then, the oldest first.
-    pub(super) fn expiring(&self, before_ms: i64) -> impl Iterator<Item = &(i64, Arc<[u8]>)> {
-        self.expiring.iter().take_while(move |(at, _)| *at <= before_ms)
+    /// What expires by then, behind `after`, the oldest first.
+    pub(super) fn expiring(
+        &self,
+        after: Option<(i64, &[u8])>,
+        until_ms: i64,
+    ) -> impl Iterator<Item = &(i64, Arc<[u8]>)> + use<'_> {
+        let from = after.map_or(Bound::Unbounded, |(at, key)| Bound::Excluded((at, Arc::from(key))));
+        self.expiring.range((from, Bound::Unbounded)).take_while(move |(at, _)| *at <= until_ms)
     }
 }
 

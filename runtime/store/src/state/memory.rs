@@ -1,6 +1,6 @@
 //! The state in memory alone: lost when the process ends.
 
-use super::{Change, Entry, Pair, StateIdentity, StateIndex, StateStats, fits};
+use super::{Change, Ending, Entry, Pair, StateIdentity, StateIndex, StateStats, fits};
 use crate::Error;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -102,10 +102,11 @@ impl StateIndex for MemoryState {
         Ok(())
     }
 
-    fn expired(&self, before_ms: i64, limit: usize) -> Result<Vec<Arc<[u8]>>, Error> {
+    fn expiring(&self, after: Option<(i64, &[u8])>, until_ms: i64, limit: usize) -> Result<Vec<Ending>, Error> {
         let held = self.read();
-        let found = held.expiring.iter().take_while(|(at, _)| *at <= before_ms).take(limit);
-        Ok(found.map(|(_, key)| Arc::clone(key)).collect())
+        let from = after.map_or(Bound::Unbounded, |(at, key)| Bound::Excluded((at, Arc::from(key))));
+        let found = held.expiring.range((from, Bound::Unbounded)).take_while(|(at, _)| *at <= until_ms);
+        Ok(found.take(limit).cloned().collect())
     }
 
     fn flush(&self) -> Result<(), Error> {

@@ -43,6 +43,9 @@ pub struct Change {
     pub entry: Option<Entry>,
 }
 
+/// When a key expires, and which.
+pub type Ending = (i64, Arc<[u8]>);
+
 /// A key and what it has.
 pub type Pair = (Arc<[u8]>, Entry);
 
@@ -104,11 +107,20 @@ pub trait StateIndex: Send + Sync {
     /// [`Error::Damaged`].
     fn reach(&self, position: i64, now_ms: i64) -> Result<(), Error>;
 
-    /// Keys that expire at `before_ms` or earlier, the oldest first and then in the order of their bytes, at most `limit`.
+    /// Keys that expire at `until_ms` or earlier, with their times, the oldest first and then in the order of their bytes, those
+    /// behind `after`, at most `limit`. What is applied meanwhile may be in it or not.
     ///
     /// # Errors
     /// As of [`StateIndex::get`].
-    fn expired(&self, before_ms: i64, limit: usize) -> Result<Vec<Arc<[u8]>>, Error>;
+    fn expiring(&self, after: Option<(i64, &[u8])>, until_ms: i64, limit: usize) -> Result<Vec<Ending>, Error>;
+
+    /// The same from the first on, without the times.
+    ///
+    /// # Errors
+    /// As of [`StateIndex::get`].
+    fn expired(&self, until_ms: i64, limit: usize) -> Result<Vec<Arc<[u8]>>, Error> {
+        Ok(self.expiring(None, until_ms, limit)?.into_iter().map(|(_, key)| key).collect())
+    }
 
     /// Brings all that was applied, and the position, to disk. May take seconds.
     ///

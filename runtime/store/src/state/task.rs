@@ -7,7 +7,7 @@ use super::layer::{Layer, hint_of, size};
 use super::record::Record;
 use super::sqlite::{Failure, Reader, disk_bytes};
 use super::store::{Running, Shared};
-use super::{Change, Entry, Pair, StateIdentity, StateIndex, StateStats, fits};
+use super::{Change, Ending, Entry, Pair, StateIdentity, StateIndex, StateStats, fits};
 use crate::Error;
 use crate::task::locked;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -374,27 +374,28 @@ impl StateIndex for DiskState {
         Ok(())
     }
 
-    fn expired(&self, before_ms: i64, limit: usize) -> Result<Vec<Arc<[u8]>>, Error> {
+    fn expiring(&self, after: Option<(i64, &[u8])>, until_ms: i64, limit: usize) -> Result<Vec<Ending>, Error> {
         let task = &self.task;
         task.database.undamaged()?;
         let mut found: BTreeSet<(i64, Arc<[u8]>)> = BTreeSet::new();
         {
             let memory = task.memory();
-            found.extend(memory.upper.expiring(before_ms).take(limit).cloned());
-            let lower = memory.lower.iter().flat_map(|lower| lower.layer.expiring(before_ms));
+            found.extend(memory.upper.expiring(after, until_ms).take(limit).cloned());
+            let lower = memory.lower.iter().flat_map(|lower| lower.layer.expiring(after, until_ms));
             found.extend(lower.filter(|(_, key)| !memory.upper.has(key, hint_of(key))).take(limit).cloned());
         }
         let (mut left, mut wrong) = (limit, false);
-        task.walk(expiry_of(task.id), Vec::new(), &mut |row| {
+        let from = after.map(|(at, key)| expiry_key(at, key)).unwrap_or_default();
+        task.walk(expiry_of(task.id), from.clone(), &mut |row| {
             let Some((at, key)) = row.key.split_first_chunk::<8>() else {
                 wrong = true;
                 return false;
             };
             let at = i64::from_be_bytes(*at) ^ i64::MIN;
-            if at > before_ms || left == 0 {
+            if at > until_ms || left == 0 {
                 return false;
             }
-            if !task.memory().has(key) {
+            if row.key != from && !task.memory().has(key) {
                 left -= 1;
                 found.insert((at, key.into()));
             }
@@ -405,7 +406,7 @@ impl StateIndex for DiskState {
         }
         // One that was changed meanwhile may be there twice.
         let mut keys = HashSet::new();
-        let first = found.into_iter().map(|(_, key)| key).filter(|key| keys.insert(Arc::clone(key)));
+        let first = found.into_iter().filter(|(_, key)| keys.insert(Arc::clone(key)));
         Ok(first.take(limit).collect())
     }
 

@@ -141,6 +141,12 @@ impl Model {
             let next: Vec<u8> = key.iter().copied().chain([0]).collect();
             assert_eq!(index.get(&next).unwrap().as_ref(), self.entries.get(&*next), "{why}: {next:?}");
         }
-        assert_eq!(index.expired(i64::MAX, usize::MAX).unwrap(), self.expired(i64::MAX, usize::MAX), "{why}");
+        let ends = index.expiring(None, i64::MAX, usize::MAX).unwrap();
+        let keys: Vec<_> = ends.iter().map(|(_, key)| Arc::clone(key)).collect();
+        assert_eq!(keys, self.expired(i64::MAX, usize::MAX), "{why}");
+        for (n, (at, key)) in ends.iter().enumerate() {
+            let next = index.expiring(Some((*at, key)), i64::MAX, 2).unwrap();
+            assert_eq!(next, ends[n + 1..ends.len().min(n + 3)], "{why}: behind {at} {key:?}");
+        }
     }
 }

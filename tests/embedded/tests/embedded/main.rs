@@ -28,5 +28,6 @@ mod support;
 mod swap;
 mod terminal;
 mod tidy;
+mod timers;
 mod transactions;
 mod waiting;

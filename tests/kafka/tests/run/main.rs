@@ -29,6 +29,7 @@ mod state;
 mod stops;
 mod storms;
 mod swap;
+mod timers;
 mod topics;
 mod watched;
 mod worker;

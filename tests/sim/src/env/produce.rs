@@ -10,15 +10,21 @@ use keyrail_engine::policy::Guarantee;
 impl Env {
     /// Hands a record to a producer. What it answers at once, if anything.
     pub fn produce(&mut self, sender: Sender, place: u8, token: u64, effect: Effect) -> Option<Report> {
-        let too_large = self.oracle.look(effect.partition, effect.offset).is_some_and(|f| f.rec.too_large);
+        let too_large = self.is_too_large(&effect);
         self.send(sender, place, token, effect, too_large)
     }
 
     /// As [`Env::produce`], for a dead letter; a short one is never too large.
     pub fn produce_letter(&mut self, sender: Sender, token: u64, effect: Effect, short: bool) -> Option<Report> {
-        let too_large = self.oracle.look(effect.partition, effect.offset).is_some_and(|f| f.rec.too_large);
+        let too_large = self.is_too_large(&effect);
         let place = LETTER_PLACE + (effect.partition / SLOTS_PER_TOPIC) as u8;
         self.send(sender, place, token, effect, too_large && !short)
+    }
+
+    /// Of timers some are, by their numbers.
+    fn is_too_large(&self, effect: &Effect) -> bool {
+        let of_message = self.oracle.look(effect.partition, effect.offset).is_some_and(|f| f.rec.too_large);
+        of_message || effect.offset < -1 && effect.offset % 97 == 0
     }
 
     /// As [`Env::produce`], for seen ids of an input partition.

@@ -54,7 +54,8 @@ impl Oracle {
         let (mut covered, changed) = self.judge_parked(covered, beside.parks);
         offsets.iter().for_each(|commit| self.judge_said(commit));
         self.judge_inboxes(offsets, changed, beside.answers);
-        if self.policy.order.scope == Scoped::Inputs || self.policy.parks() {
+        let fired = self.fired(&mut pieces);
+        if self.policy.order.scope == Scoped::Inputs || self.policy.parks() || self.policy.has_timers() {
             // Messages of several inputs have no other order than that in which they settled; nor have those that were taken back.
             covered.sort_by_key(|(at, run)| self.locals.get(&(*run, at.1)).map_or(0, |local| local.order));
         }
@@ -63,7 +64,11 @@ impl Oracle {
             // What became a dead letter leaves nothing, though it ran.
             let runs = covered.iter().map(|(at, run)| (*at, *run, pieces.get(at)));
             let runs = runs.filter(|(_, _, piece)| piece.is_none_or(|p| p.letters == 0));
-            let covered = runs.map(|(at, run, piece)| (at, run, piece.and_then(|p| p.said))).collect();
+            let runs = runs.map(|(at, run, piece)| (at, run, piece.and_then(|p| p.said)));
+            let mut covered: Vec<_> = runs.chain(fired).collect();
+            if self.policy.has_timers() {
+                covered.sort_by_key(|(at, run, _)| self.locals.get(&(*run, at.1)).map_or(0, |local| local.order));
+            }
             let Beside { states: changes, latest_wall_ms, .. } = *beside;
             self.judge_state(&Committed { covered, changes, latest_wall_ms });
         }
@@ -86,6 +91,16 @@ impl Oracle {
             let what = if again { "is visible twice" } else { "is visible, and its offset is not committed with it" };
             self.violated(name::EXACTLY, Some(*at), what.into());
         }
+    }
+
+    /// Takes what it holds of timers: which ran, and with what sum of what they read; `None`: it became a dead letter.
+    fn fired(&mut self, pieces: &mut BTreeMap<(u16, i64), Piece>) -> Vec<((u16, i64), RunId, Option<u64>)> {
+        let all: Vec<_> = pieces.extract_if(.., |at, _| at.1 < -1).collect();
+        for (at, piece) in all.iter().filter(|(_, piece)| piece.outputs + piece.letters != 1) {
+            let what = format!("is committed with {} outputs and {} dead letters", piece.outputs, piece.letters);
+            self.violated(name::TIMERS, Some(*at), what);
+        }
+        all.into_iter().map(|(at, piece)| (at, piece.run, piece.said)).collect()
     }
 
     fn pieces(&mut self, records: &[(u8, Effect, u32)]) -> BTreeMap<(u16, i64), Piece> {

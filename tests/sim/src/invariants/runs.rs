@@ -179,7 +179,8 @@ impl Oracle {
             self.runs_marked(at);
         }
         let info = self.run(run);
-        if whence == Whence::Input && (rec.offset < info.start || info.settled.contains(rec.offset)) {
+        if whence == Whence::Input && rec.offset >= 0 && (rec.offset < info.start || info.settled.contains(rec.offset))
+        {
             self.violated(name::TWICE, Some(at), "runs again though its settling was committed".into());
         }
         let scope = self.look(at.0, at.1).map_or(Scope::FREE, |f| f.scope);
@@ -193,13 +194,15 @@ impl Oracle {
         local.calls += 1;
         // Where somebody else has the partition by now, it may have been loaded as one that is parked meanwhile, and run twice.
         let over = self.policy.parks() && !self.is_latest(run, at.0);
-        if settled && whence != Whence::Stale && !over {
+        // What is read for the next assignment may be as it was before, or further than the lanes of this one.
+        let stale = whence == Whence::Stale || over || rec.offset < -1 && !self.is_latest(run, at.0);
+        if settled && !stale {
             self.violated(name::FATE, Some(at), "runs after it was settled".into());
         }
-        if now.steady_ms < due && whence != Whence::Stale {
+        if now.steady_ms < due && !stale {
             self.violated(name::FATE, Some(at), format!("runs {} ms before its retry is due", due - now.steady_ms));
         }
-        if attempt != expected && whence != Whence::Stale {
+        if attempt != expected && !stale {
             self.violated(name::FATE, Some(at), format!("is told attempt {attempt}, and it is {expected}"));
         }
         if scope.is_ordered() && self.letters.contains(&(self.run(run).shared, scope)) {
@@ -240,9 +243,29 @@ impl Oracle {
         }
     }
 
+    /// A shard decided a timer's fate.
+    fn timer_settled(&mut self, run: RunId, at: (u16, i64), fate: &Fate) {
+        self.decided += 1;
+        let order = self.decided;
+        let local = self.local(run, at.1);
+        let twice = core::mem::replace(&mut local.settled, true);
+        local.order = order;
+        local.end = Some(end_of(fate));
+        let undone = *fate == Fate::Done && !local.done;
+        // What is read for the next assignment may be as it was before, and nothing of this one counts any more.
+        let over = !self.is_latest(run, at.0);
+        if (twice && !over) || undone {
+            let what = format!("is settled twice, or never was done: {}", fate_name(fate));
+            self.violated(name::TIMERS, Some(at), what);
+        }
+    }
+
     /// A shard decided a message's fate.
     pub fn settled(&mut self, run: RunId, ticket: &Ticket, whence: Whence, fate: &Fate, now: Now) {
         let at = (index_of(ticket.partition), ticket.offset);
+        if ticket.is_timer() {
+            return self.timer_settled(run, at, fate);
+        }
         let waits = matches!(fate, Fate::Parked(_) | Fate::ParkedBefore | Fate::Buried);
         if whence != Whence::Input {
             self.released(run, at, whence, None);

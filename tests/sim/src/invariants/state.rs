@@ -3,10 +3,11 @@
 
 use super::facts::End;
 use super::{Oracle, RunId, Scope, name};
-use crate::touch::{NAMES, Op, Touch, count_of};
+use crate::touch::{NAMES, Op, Touch, count_of, key_of};
 use keyrail_engine::message::Partition;
 use keyrail_engine::order::OrderKey;
 use keyrail_engine::state::{Change, Entry, Owner};
+use keyrail_engine::timers::{Timer, is_timer, number};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -158,7 +159,7 @@ impl Op {
     /// Where it writes, and what.
     pub(super) fn written(&self, at: u16, owner: &Owner) -> (Key, Option<Entry>) {
         match self {
-            Self::Write(name, entry) => ((at, owner.key(NAMES[usize::from(*name)]).into()), entry.clone()),
+            Self::Write(name, entry) => ((at, key_of(owner, *name).into()), entry.clone()),
             Self::Get(..) | Self::Scan(..) => ((at, Arc::from(&[][..])), None),
         }
     }
@@ -169,6 +170,9 @@ impl Oracle {
     pub(super) fn judge_state(&mut self, committed: &Committed<'_>) {
         let mut changed = BTreeSet::new();
         for (at, run, said) in &committed.covered {
+            if at.1 < -1 && !self.judge_fired(*at, said.is_none(), &mut changed) {
+                continue;
+            }
             let end = self.locals.get(&(*run, at.1)).and_then(|local| local.end);
             let touch = self.states.touches.remove(&(*run, at.1));
             let Some(touch) = touch.filter(|_| matches!(end, Some(End::Done | End::Skipped))) else { continue };
@@ -209,6 +213,21 @@ impl Oracle {
         }
     }
 
+    /// A timer is committed: it was there, and is no more. `false`: it did nothing else, since it became a dead letter.
+    fn judge_fired(&mut self, at: (u16, i64), died: bool, changed: &mut BTreeSet<Key>) -> bool {
+        let values = &self.states.values.0;
+        let is_it = |(key, value): &(&Key, &Value)| key.0 == at.0 && number(&key.1, &value.entry.value) == at.1;
+        let Some(key) = values.iter().find(is_it).map(|(key, _)| key.clone()) else {
+            self.violated(name::TIMERS, Some(at), "is committed, and is not there, or not any more".into());
+            return false;
+        };
+        if died {
+            self.states.values.put(key.clone(), None);
+            changed.insert(key);
+        }
+        !died
+    }
+
     /// What a message sends may follow from what those before it left: where one of them becomes a dead letter for what it
     /// sent in a run, none behind it may for what it sent in the same.
     pub(super) fn judge_verdicts(&mut self, covered: &[((u16, i64), RunId)]) {
@@ -240,6 +259,15 @@ impl Oracle {
 
     /// All work is done, and has been for a while: what has ended is deleted.
     pub fn state_at_the_end(&mut self, wall_ms: i64) {
+        let parked: BTreeSet<u16> = self.parked().map(|(at, ..)| at.0).collect();
+        let overdue = |(key, value): &(&Key, &Value)| {
+            let timer = Timer::decode(&value.entry.value).ok().filter(|_| is_timer(&key.1));
+            timer.is_some_and(|timer| timer.at_ms < wall_ms - ENDED_MS) && !parked.contains(&key.0)
+        };
+        if let Some(((partition, _), _)) = self.states.values.0.iter().find(overdue) {
+            let (at, what) = (Some((*partition, -1)), "a timer was due, and never came".into());
+            self.violated(name::TIMERS, at, what);
+        }
         let late = |(_, value): &(&Key, &Value)| !value.buried && !value.entry.lives(wall_ms - ENDED_MS);
         let aside = |(key, _): &(&Key, &Value)| self.rounds.tainted.contains(*key);
         if let Some(((partition, _), _)) = self.states.values.0.iter().filter(late).find(|found| !aside(found)) {

@@ -468,7 +468,7 @@ impl Committer {
         if env.reach(mail.worker, Point::Letter) {
             return false;
         }
-        let original = env.original(ticket.partition, ticket.offset);
+        let original = env.original(ticket.partition, ticket.offset).filter(|_| !ticket.is_timer());
         env.oracle.letter_made(settled, original.as_deref());
         let (run, partition) = (mail.run(ticket.partition, ticket.epoch).0, index_of(ticket.partition));
         let effect = Effect { run, partition, offset: ticket.offset, index: 0, letter: true, said: 0 };

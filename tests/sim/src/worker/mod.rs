@@ -7,6 +7,7 @@ mod inbox;
 mod parked;
 mod shard;
 mod store;
+mod timers;
 
 use crate::env::{CommitName, Env, Marks, Told};
 use crate::invariants::RunId;
@@ -33,6 +34,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 pub use store::Disk;
 pub(crate) use store::Store;
+use timers::Alarms;
 
 /// What the consumer is told.
 #[derive(Debug)]
@@ -196,6 +198,8 @@ pub(crate) struct Mail {
     pub(crate) state: Rc<Store>,
     /// And this.
     pub(crate) parked: Rc<ParkStore>,
+    /// Timers that are known to be committed.
+    pub(crate) timers: Alarms,
     /// Runs by epoch.
     runs: BTreeMap<(Epoch, Partition), RunId>,
 }
@@ -272,6 +276,7 @@ impl Worker {
         let rooms = env.settings.inboxes;
         let window_ms = env.settings.policy.dedup.as_ref().map_or(0, |d| d.window_ms);
         let held = Rc::new(Cell::new(0));
+        let state = Rc::new(Store::open(&env.disks[usize::from(number)]));
         let mail = Mail {
             worker: number,
             process,
@@ -283,7 +288,8 @@ impl Worker {
             told: VecDeque::new(),
             answers: BTreeMap::new(),
             past: Rc::new(KnownIds { window_ms, ids: RefCell::default() }),
-            state: Rc::new(Store::open(&env.disks[usize::from(number)])),
+            timers: Alarms::new(Rc::clone(&state), &env.settings.policy, seed),
+            state,
             parked: Rc::new(ParkStore::new(&env.settings.policy, seed)),
             held,
             runs: BTreeMap::new(),
@@ -415,7 +421,7 @@ impl Worker {
         let publications = self.committer.publications();
         let held = self.held_bytes();
         let changes: usize = self.shards.iter().map(ShardActor::changes).sum();
-        let held = held + self.mail.parked.loaded_bytes();
+        let held = held + self.mail.parked.loaded_bytes() + self.mail.timers.loaded_bytes();
         (lanes > 0 || publications > 0 || held > 0 || changes > 0).then(|| {
             format!(
                 "{lanes} lanes, {publications} publications, {held} bytes and {changes} changes are left at the end"

@@ -57,6 +57,8 @@ pub(super) struct ShardActor {
     granted: bool,
     /// The call under way is one.
     probing: bool,
+    /// By lane and assignment: what has run and is not settled, but for what was parked.
+    unsettled: HashMap<(Partition, Epoch, u64), BTreeSet<i64>>,
 }
 
 impl ShardActor {
@@ -81,6 +83,7 @@ impl ShardActor {
             open: false,
             granted: false,
             probing: false,
+            unsettled: HashMap::new(),
         }
     }
 
@@ -269,6 +272,7 @@ impl ShardActor {
     fn ask(&mut self, mail: &mut Mail, env: &mut Env) {
         self.fresh = false;
         let mut settled = Vec::new();
+        self.shard.wake_timers(env.now(), &mail.timers, &*mail.parked);
         let next = self.shard.next(env.now(), &*mail.past, &*mail.parked, &mut settled);
         self.hand_on(settled, Vec::new(), mail, env);
         match next {
@@ -296,6 +300,7 @@ impl ShardActor {
             return;
         }
         self.check_twins(&slots, env);
+        self.check_timers(&slots, env);
         self.check_breaker(slots.len(), mail, env);
         let mut calls_before = Vec::with_capacity(slots.len());
         for (ticket, rec, attempt) in &slots {
@@ -321,6 +326,29 @@ impl ShardActor {
             call.begin(lent, &mail.state, env);
         }
         self.call = Some(call);
+    }
+
+    /// A timer does not run before its time, nor before what ran before it is settled.
+    fn check_timers(&mut self, slots: &[(Ticket, Rc<Rec>, u32)], env: &mut Env) {
+        for (ticket, rec, _) in slots {
+            let at = (rec.partition, rec.offset);
+            let unsettled = self.unsettled.entry((ticket.partition, ticket.epoch, ticket.lane)).or_default();
+            // What stood behind it in an earlier call of its own comes again behind it.
+            let first = !unsettled.contains(&ticket.offset);
+            if ticket.is_timer() && first && !unsettled.is_empty() {
+                let what = "runs before what ran before it is settled".into();
+                env.oracle.violated(name::TIMERS, Some(at), what);
+            }
+            // The clock may have gone back since it was found to be due.
+            if ticket.is_timer() && env.latest_wall() < rec.timestamp_ms {
+                let early_ms = rec.timestamp_ms - env.latest_wall();
+                env.oracle.violated(name::TIMERS, Some(at), format!("runs {early_ms} ms before its time"));
+            }
+            // What was parked may be taken back by hand.
+            if ticket.parked == 0 {
+                unsettled.insert(ticket.offset);
+            }
+        }
     }
 
     /// A message and its duplicate must not run at the same time.
@@ -391,6 +419,9 @@ impl ShardActor {
     fn hand_on(&mut self, all: Vec<Settled<Payload>>, said: Vec<u64>, mail: &Mail, env: &mut Env) {
         for settled in &all {
             let ticket = settled.ticket;
+            if let Some(own) = self.unsettled.get_mut(&(ticket.partition, ticket.epoch, ticket.lane)) {
+                own.remove(&ticket.offset);
+            }
             let at = (index_of(ticket.partition), ticket.offset);
             let (what, duplicate) = match &settled.fate {
                 Fate::Done => ("done", false),

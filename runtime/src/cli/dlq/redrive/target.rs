@@ -1,7 +1,7 @@
 //! Where letters go, and whether they may.
 
 use super::plan::Plan;
-use crate::cli::dlq::letter::{Header, Letter};
+use crate::cli::dlq::letter::{Header, Letter, TIMER};
 use crate::cli::dlq::source::Source;
 use crate::cli::hands::{MessageAt, new_id};
 use crate::cli::terminal::counted;
@@ -43,6 +43,8 @@ pub(super) struct Targets {
     too_many: bool,
     /// Letters that don't say where they come from.
     homeless: u64,
+    /// Letters that were timers, where they would come back as messages.
+    timers: u64,
     /// By pipeline: letters that it would take for duplicates.
     duplicates: BTreeMap<String, u64>,
     now_ms: i64,
@@ -63,6 +65,7 @@ impl Targets {
             found: BTreeMap::new(),
             too_many: false,
             homeless: 0,
+            timers: 0,
             duplicates: BTreeMap::new(),
             now_ms: place::now_ms(),
         };
@@ -122,6 +125,8 @@ impl Targets {
             self.homeless += 1;
             return;
         };
+        let was_timer = record.header(TIMER.as_bytes()).is_some();
+        self.timers += u64::from(was_timer && !matches!(self.to, To::Topic(_)));
         if matches!(self.to, To::Lane(_)) {
             // It was made, with as many partitions as its input has.
             self.found.insert(target.to_owned(), None);
@@ -153,6 +158,13 @@ impl Targets {
     pub(super) fn check(&self, plan: &Plan) -> anyhow::Result<()> {
         if plan.letters == 0 {
             return Ok(());
+        }
+        if self.timers > 0 {
+            anyhow::bail!(
+                "{} were timers: sent back, they would come as messages of the input. Send them elsewhere with --to TOPIC, or \
+                 choose others",
+                counted(self.timers, "letter")
+            );
         }
         if let (To::Lane(pipeline), 1..) = (&self.to, self.homeless) {
             anyhow::bail!(

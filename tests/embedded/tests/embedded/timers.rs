@@ -1,0 +1,178 @@
+//! Timers: each runs at its time, behind what its key has there, and once, through stops and kills; what fails sets none.
+//!
+//! The handler `alarm` sets and cancels what messages and payloads say, and sends what it ran.
+
+use crate::play::Play;
+use crate::run::{PARTITIONS, beside, by_key, start_with, written};
+use crate::support::text;
+use std::collections::BTreeMap;
+use std::process::Child;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const RETRY: &str = "retry = { attempts = 3, backoff = { first = \"50ms\", max = \"50ms\" } }\n";
+
+fn now_ms() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+fn send(play: &mut Play, child: &Child, messages: &[(&str, &str)]) {
+    let messages: Vec<_> = messages.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    play.send_plain(beside(&play.folder, child).as_mut(), &messages);
+}
+
+/// Until so many records came out.
+fn wait(play: &Play, child: &Child, records: u64) {
+    let until = Instant::now() + LIMIT;
+    let mut client = beside(&play.folder, child);
+    while written(client.as_mut(), "out") < records {
+        assert!(Instant::now() < until, "{:?}", by_key(client.as_mut(), "out"));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn out(play: &Play) -> BTreeMap<String, Vec<String>> {
+    by_key(play.client().as_mut(), "out")
+}
+
+fn of<'a>(key: &str, values: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, Vec<String>> {
+    BTreeMap::from([(key.to_owned(), values.into_iter().map(str::to_owned).collect())])
+}
+
+#[test]
+fn a_timer_comes_at_its_time_and_tells_who_set_it() {
+    let test = "a_timer_comes_at_its_time_and_tells_who_set_it";
+    let Some(mut play) = Play::of(test, "alarm", RETRY) else { return };
+    let child = play.start();
+    let at_ms = now_ms() + 1_000;
+    let set =
+        [format!("set b {at_ms} word"), format!("set a {} first; set a {at_ms} last; set c {at_ms} no", at_ms - 900)];
+    send(&mut play, &child, &[("k", "x"), ("k", &set[0]), ("k", &set[1]), ("k", "cancel c")]);
+    wait(&play, &child, 4);
+    assert!(now_ms() < at_ms, "the machine is too slow for this test");
+    send(&mut play, &child, &[("k", "y")]);
+    wait(&play, &child, 7);
+    assert!(now_ms() >= at_ms);
+    // Nothing more comes.
+    std::thread::sleep(Duration::from_millis(300));
+    play.settle(child);
+    let (set_b, set_a) = (format!("message {}", set[0]), format!("message {}", set[1]));
+    let expected = ["message x", &set_b, &set_a, "message cancel c", "message y", "timer a 2 last", "timer b 1 word"];
+    assert_eq!(out(&play), of("k", expected));
+}
+
+#[test]
+fn timers_outlive_a_stop_and_those_that_fell_due_meanwhile_come_at_the_start() {
+    let test = "timers_outlive_a_stop_and_those_that_fell_due_meanwhile_come_at_the_start";
+    let Some(mut play) = Play::of(test, "alarm", RETRY) else { return };
+    let child = play.start();
+    let soon = now_ms() + 600;
+    let set = format!("set soon {soon} x; set late {} y; set never {} z", soon + 2_500, soon + 31_536_000_000);
+    send(&mut play, &child, &[("k", &set)]);
+    play.settle(child);
+    std::thread::sleep(Duration::from_millis(u64::try_from(soon + 100 - now_ms()).unwrap_or(0)));
+    assert_eq!(out(&play)["k"].len(), 1);
+    // Without what this machine has, all is read from the topic.
+    std::fs::remove_dir_all(play.folder.path().join("state")).unwrap();
+    let child = play.start();
+    wait(&play, &child, 2);
+    play.settle(child);
+    let child = play.start();
+    wait(&play, &child, 3);
+    play.settle(child);
+    let said = format!("message {set}");
+    assert_eq!(out(&play), of("k", [said.as_str(), "timer soon 0 x", "timer late 0 y"]));
+}
+
+#[test]
+fn what_fails_sets_nothing_and_a_timer_that_fails_keeps_its_key_waiting() {
+    let test = "what_fails_sets_nothing_and_a_timer_that_fails_keeps_its_key_waiting";
+    let Some(mut play) = Play::of(test, "alarm", RETRY) else { return };
+    let child = play.start();
+    // In one batch with what is behind them.
+    let now = now_ms();
+    let (wrong, good) = (format!("set t {now} wrong; dead"), format!("set t {now} fail 2; set u {now} dead"));
+    let last = "set t 0 again t 10 3";
+    send(&mut play, &child, &[("k", &wrong), ("k", "fail 1; cancel t"), ("k", &good)]);
+    wait(&play, &child, 3);
+    send(&mut play, &child, &[("k", last)]);
+    wait(&play, &child, 8);
+    play.settle(child);
+    let all = out(&play);
+    let mut expected =
+        vec!["message fail 1; cancel t".to_owned(), format!("message {good}"), "timer t 2 fail 2".to_owned()];
+    expected.extend([format!("message {last}"), "timer t 3 again t 10 3".to_owned()]);
+    expected.extend((0..3).rev().map(|left| format!("timer t 3 again t 10 {left}")));
+    let mut came = all["k"].clone();
+    // The message may come before both timers, between them or behind.
+    let of_last = |value: &String| *value == format!("message {last}") || value.starts_with("timer t 3");
+    came.sort_by_key(|value| of_last(value));
+    assert_eq!(came, expected);
+    let letters = play.letters(play.client().as_mut());
+    let told: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            let header = |name: &str| text(letter.header(name.as_bytes()).flatten()).to_owned();
+            let timer = letter.header(b"keyrail-timer").map_or("", text).to_owned();
+            (text(letter.value()).to_owned(), timer, header("keyrail-offset"), header("keyrail-reason"))
+        })
+        .collect();
+    let rejected = |value: &str, timer: &str, offset: &str| {
+        (value.to_owned(), timer.to_owned(), offset.to_owned(), "rejected".to_owned())
+    };
+    assert_eq!(told, [rejected(&wrong, "", "0"), rejected("dead", "u", "2")]);
+}
+
+#[test]
+fn through_kills_each_timer_comes_once() {
+    const KEYS: i64 = 400;
+    let Some(mut play) = Play::of("through_kills_each_timer_comes_once", "alarm", RETRY) else { return };
+    let mut child = play.start();
+    let begin = now_ms() + 500;
+    let set = |n: i64| format!("set once {} word; set often {} again often 40 5", begin + n * 10, begin + n * 7);
+    let messages: Vec<_> = (0..KEYS).map(|n| (format!("k{n}"), set(n))).collect();
+    play.send_plain(beside(&play.folder, &child).as_mut(), &messages);
+    for n in 0..12 {
+        std::thread::sleep(Duration::from_millis(250 + n * 13));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        child = start_with(&play.folder, |_| {});
+    }
+    // A message, a timer, and a chain of six.
+    wait(&play, &child, u64::try_from(KEYS * 8).unwrap());
+    std::thread::sleep(Duration::from_millis(300));
+    play.settle(child);
+    let partition_of = |key: &str| -> i64 {
+        let all = crate::support::all(play.client().as_mut(), "in", PARTITIONS);
+        all.iter().find(|record| text(record.key()) == key).unwrap().offset
+    };
+    let all = out(&play);
+    assert_eq!(all.len(), usize::try_from(KEYS).unwrap());
+    for n in (0..KEYS).step_by(37) {
+        let key = format!("k{n}");
+        let offset = partition_of(&key);
+        let chain: Vec<String> =
+            (0..6).rev().map(|left| format!("timer often {offset} again often 40 {left}")).collect();
+        let came = &all[&key];
+        assert_eq!(came[0], format!("message {}", set(n)));
+        assert_eq!(came.iter().filter(|value| value.starts_with("timer often")).cloned().collect::<Vec<_>>(), chain);
+    }
+    for (key, came) in &all {
+        assert_eq!(came.len(), 8, "{key}: {came:?}");
+        assert_eq!(came.iter().filter(|value| value.starts_with("timer once")).count(), 1, "{key}: {came:?}");
+    }
+}
+
+#[test]
+fn where_there_can_be_no_timers_a_call_says_why() {
+    let test = "where_there_can_be_no_timers_a_call_says_why";
+    let Some(mut play) = Play::of(test, "alarm", &format!("guarantee = \"at-least-once\"\n{RETRY}")) else { return };
+    let child = play.start();
+    send(&mut play, &child, &[("k", "set t 5 x"), ("k", "word")]);
+    wait(&play, &child, 1);
+    play.settle(child);
+    assert_eq!(out(&play), of("k", ["message word"]));
+    let letters = play.letters(play.client().as_mut());
+    let why = text(letters[0].header(b"keyrail-detail").flatten()).to_owned();
+    assert!(why.contains("timers") && why.contains("guarantee = \"exactly-once\""), "{why}");
+}
