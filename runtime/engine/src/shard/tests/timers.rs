@@ -49,7 +49,7 @@ struct Wall(bool);
 
 impl Parked<String> for Wall {
     fn first(&self, _: Partition, _: u64, _: u64) -> Option<First> {
-        self.0.then_some(First { number: 1, offset: 0, due_ms: i64::MAX })
+        self.0.then_some(First { number: 1, offset: 0, due_ms: i64::MAX, until: 0 })
     }
     fn last(&self, _: Partition, _: u64) -> Option<u64> {
         self.0.then_some(1)
