@@ -44,6 +44,15 @@ impl Oracle {
         number.is_none_or(|number| number <= self.until_of(head))
     }
 
+    /// Whether a message was given up with the one at this offset.
+    pub(super) fn goes_with(&self, at: (u16, i64), head: i64) -> bool {
+        if self.look(at.0, at.1).is_some_and(|fact| fact.scope.is_ordered()) {
+            return self.mark_of(at) == Some(head);
+        }
+        // Without order a lane is that of an id: only a message that is the same is parked behind another.
+        self.twin(at).is_some() && self.twin(at) == self.twin((at.0, head))
+    }
+
     /// What is spent and was parked goes with what is parked behind it.
     pub(super) fn judge_company(&mut self, at: (u16, i64), epitaph: &Epitaph, whence: Whence) {
         if self.policy.retry.then != Spent::DeadLetterKey || whence != Whence::Parked {
@@ -56,7 +65,7 @@ impl Oracle {
             self.violated(name::FATE, Some(at), what);
         }
         if let Company::Follows(head) = epitaph.company
-            && self.mark_of(at) != Some(head)
+            && !self.goes_with(at, head)
         {
             self.violated(name::FATE, Some(at), format!("goes with offset {head}, and was not given up with it"));
         }

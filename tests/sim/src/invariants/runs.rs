@@ -3,7 +3,7 @@
 use super::facts::End;
 use super::{Oracle, Scope, name};
 use crate::record::{Rec, index_of};
-use keyrail_engine::message::{Epitaph, Fate, Now, Reason, Ticket};
+use keyrail_engine::message::{Company, Epitaph, Fate, Now, Reason, Ticket};
 use keyrail_engine::policy::Spent;
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Outcome;
@@ -368,7 +368,7 @@ impl Oracle {
             Reason::Timeout => fact.timed_out_alone && fact.attempts >= retry.attempts,
             Reason::Oversized => fact.oversized,
             Reason::Undeliverable => undeliverable,
-            Reason::Follows => self.mark_of(at).is_some(),
+            Reason::Follows => matches!(epitaph.company, Company::Follows(head) if self.goes_with(at, head)),
             Reason::Undecodable | Reason::Dropped => false,
         };
         // Another assignment may have written that it is.
