@@ -8,6 +8,7 @@ pub mod admin;
 pub mod alerts;
 pub mod broker;
 pub mod config;
+pub mod date;
 pub mod fail;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]

@@ -61,15 +61,18 @@ impl Policy {
     /// inputs share their lanes.
     #[must_use]
     pub const fn parks(&self) -> bool {
-        let apart = matches!(self.order.scope, Scope::Topic);
-        self.retry.in_place_ms.is_some() && apart && matches!(self.guarantee, Guarantee::ExactlyOnce)
+        self.retry.in_place_ms.is_some() && self.commits_lanes_apart()
     }
 
     /// Whether handlers have timers: they are state that is committed with what set them, and lanes are of one input.
     #[must_use]
     pub const fn has_timers(&self) -> bool {
-        let apart = matches!(self.order.scope, Scope::Topic);
-        self.timers && self.keeps_state() && apart && matches!(self.guarantee, Guarantee::ExactlyOnce)
+        self.timers && self.keeps_state() && self.commits_lanes_apart()
+    }
+
+    /// Whether lanes are of one input, and what changes of them is committed with its offset.
+    const fn commits_lanes_apart(&self) -> bool {
+        matches!(self.order.scope, Scope::Topic) && matches!(self.guarantee, Guarantee::ExactlyOnce)
     }
 
     /// Whether this run carries the planted bug; always `false` outside the simulator's own tests.

@@ -5,11 +5,11 @@ use super::desk::Desk;
 use super::event::Event;
 use super::message::{Message, Sender, message};
 use crate::admin::metrics::ReceiverMetrics;
+use crate::pipeline::clock::Clock;
 use crossbeam_channel::{Receiver as Channel, select};
-use keyrail_engine::message::Now;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// A receiver that does not answer is named again after this.
 const TOLD_AGAIN: Duration = Duration::from_secs(600);
@@ -43,7 +43,7 @@ pub(super) struct Courier {
     pub(super) missed: Arc<AtomicU64>,
     pub(super) sender: Sender,
     pub(super) metrics: Arc<ReceiverMetrics>,
-    pub(super) started: Instant,
+    pub(super) clock: Clock,
     pub(super) failing: Option<Failing>,
 }
 
@@ -58,7 +58,7 @@ impl Courier {
     pub(super) fn run(mut self) {
         loop {
             let wait = match self.desk.next_ms() {
-                Some(due) => Duration::from_millis(due.saturating_sub(self.now().steady_ms)).min(IDLE),
+                Some(due) => Duration::from_millis(due.saturating_sub(self.clock.now().steady_ms)).min(IDLE),
                 None => IDLE,
             };
             let (events, end) = (self.events.clone(), self.end.clone());
@@ -71,8 +71,8 @@ impl Courier {
             if gone {
                 return self.finish();
             }
-            if let Some(parcel) = self.desk.take(self.now()) {
-                let message = message(parcel, &self.sender, self.now().wall_ms);
+            if let Some(parcel) = self.desk.take(self.clock.now()) {
+                let message = message(parcel, &self.sender, self.clock.now().wall_ms);
                 self.deliver(&message);
             }
             self.metrics.pending.set(self.desk.waiting());
@@ -80,7 +80,7 @@ impl Courier {
     }
 
     fn hear(&mut self, event: Event) {
-        let now = self.now();
+        let now = self.clock.now();
         self.desk.hear(event, now);
     }
 
@@ -98,7 +98,7 @@ impl Courier {
         match self.receiver.deliver(message) {
             Ok(said) => {
                 self.metrics.delivered.add(1);
-                self.desk.delivered(self.now());
+                self.desk.delivered(self.clock.now());
                 tracing::debug!(receiver = self.name, said, "alerts are sent");
                 if let Some(failing) = self.failing.take() {
                     let for_s = failing.since.elapsed().as_secs();
@@ -109,7 +109,7 @@ impl Courier {
             }
             Err(refusal) => {
                 self.metrics.failed.add(1);
-                self.desk.failed(self.now(), refusal.retry_after_ms);
+                self.desk.failed(self.clock.now(), refusal.retry_after_ms);
                 self.tell(&refusal.why);
                 false
             }
@@ -139,7 +139,7 @@ impl Courier {
         for _ in 0..LAST {
             self.gather();
             let Some(parcel) = self.desk.take_all() else { break };
-            let message = message(parcel, &self.sender, self.now().wall_ms);
+            let message = message(parcel, &self.sender, self.clock.now().wall_ms);
             if !self.deliver(&message) {
                 break;
             }
@@ -152,14 +152,6 @@ impl Courier {
                 alerts = left,
                 "the last alerts are not delivered, and the process ends"
             );
-        }
-    }
-
-    fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now {
-            steady_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            wall_ms: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),
         }
     }
 }

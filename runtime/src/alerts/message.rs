@@ -5,6 +5,7 @@
 
 use super::desk::{Parcel, Timing, Told};
 use super::event::{Example, Kind};
+use crate::date;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -410,19 +411,7 @@ fn alertname(kind: &str) -> String {
 
 /// RFC 3339 in UTC, to the second. What no date is known for counts as the nearest that has one.
 pub(super) fn utc(ms: i64) -> String {
-    let seconds = ms.div_euclid(1_000).clamp(0, 253_402_300_799);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days of the proleptic Gregorian calendar, in eras of 400 years that begin in March.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    date::utc(ms.clamp(0, date::LAST_MS)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub(crate) use webhook::{fault_of_url, is_header, shown_url};
 
 use crate::admin::metrics::Metrics;
 use crate::config;
+use crate::pipeline::clock::{Clock, wall_ms};
 use courier::{Courier, Receiver};
 use crossbeam_channel::{RecvTimeoutError, Sender as Channel, bounded};
 use desk::Desk;
@@ -26,7 +27,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Events that wait for a receiver's thread at most. Each pipeline says about one a second, and a receiver that hangs is
 /// waited for as long as its `timeout`.
@@ -108,8 +109,7 @@ pub struct Tested {
 /// A receiver can't be set up.
 pub fn test(settings: &config::Alerts, config: &Path, only: Option<&str>) -> Result<Vec<Tested>, String> {
     let sender = sender(settings, config);
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let message = message::test(&sender, i64::try_from(wall.as_millis()).unwrap_or(i64::MAX));
+    let message = message::test(&sender, wall_ms());
     let all = receivers(settings, &sender.host)?;
     let wanted = all.into_iter().filter(|found| only.is_none_or(|only| only == found.name));
     let send = |mut found: Found| {
@@ -155,7 +155,7 @@ impl Alerts {
                 missed: missed.clone(),
                 sender: sender.clone(),
                 metrics: metrics.clone(),
-                started: Instant::now(),
+                clock: Clock::new(),
                 failing: None,
             };
             let (running, done) = bounded::<()>(0);

@@ -1,5 +1,6 @@
 //! Where `tail` starts and ends, and `rewind` goes to: earliest, latest, an offset, or a time.
 
+use keyrail::date;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// See the module.
@@ -122,21 +123,7 @@ fn days_before(year: i64) -> i64 {
 
 /// RFC 3339 in UTC, to the second; the number itself where no date is known for it.
 pub(super) fn utc(ms: i64) -> String {
-    let (days, second) = (ms.div_euclid(86_400_000), ms.div_euclid(1_000).rem_euclid(86_400));
-    let mut year = 1970 + days / 366;
-    if !(0..=2_932_896).contains(&days) {
-        return ms.to_string();
-    }
-    while days_before(year + 1) <= days {
-        year += 1;
-    }
-    let (mut month, mut day) = (1, days - days_before(year));
-    while day >= days_of(year, month) {
-        day -= days_of(year, month);
-        month += 1;
-    }
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", day + 1)
+    date::utc(ms).unwrap_or_else(|| ms.to_string())
 }
 
 #[cfg(test)]

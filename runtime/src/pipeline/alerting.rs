@@ -1,8 +1,8 @@
 //! What alerts are told of a pipeline as a whole, and in which words.
 
+use super::clock::wall_ms;
 use super::{Failure, Parts, Shared, supervise};
 use crate::alerts::{Example, Kind, Place, What};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Keeps a pipeline running as [`supervise`] does. That it can't go on is an alert, and none stands of what it did here.
 ///
@@ -14,10 +14,8 @@ pub(crate) fn supervised(parts: &Parts, shared: &Shared) -> Result<(), Failure> 
     let ended = supervise(parts, shared);
     alerts.rests(name);
     if let Err(Failure::Person(why) | Failure::Fenced(why)) = &ended {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let example = Example { detail: Some(why.clone()), ..Example::default() };
-        let since_ms = i64::try_from(since.as_millis()).ok();
-        alerts.tell(name, Kind::Stopped, What::Stands { count: 1, since_ms, example });
+        alerts.tell(name, Kind::Stopped, What::Stands { count: 1, since_ms: Some(wall_ms()), example });
     }
     ended
 }

@@ -5,7 +5,7 @@
 
 mod alerting;
 mod budget;
-mod clock;
+pub(crate) mod clock;
 mod committer;
 mod consumer;
 mod grace;

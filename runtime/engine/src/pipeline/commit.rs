@@ -92,8 +92,7 @@ impl<M> Pipeline<M> {
             let in_good_order = *last && task.is_drained() && written;
             let omitted =
                 self.policy.has(Bug::OmitUnmoved) && task.committed.as_ref().is_some_and(|c| c.point == progress.point);
-            let told = task.kept.breaker == task.said;
-            let unmoved = task.committed.as_ref() == Some(&progress) && !task.touched && told;
+            let unmoved = task.committed.as_ref() == Some(&progress) && !task.touched && task.has_told_breaker();
             if (unmoved || omitted) && !in_good_order {
                 continue;
             }
@@ -140,7 +139,7 @@ impl<M> Pipeline<M> {
                 task.touched = false;
                 task.said = task.saying;
                 // It may have closed meanwhile.
-                task.dirty |= task.said != task.kept.breaker;
+                task.dirty |= !task.has_told_breaker();
                 task.unstarted = None;
             }
         }

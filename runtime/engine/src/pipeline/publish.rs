@@ -65,9 +65,9 @@ impl<M> Pipeline<M> {
             self.line_up(&mut settled, now);
         }
         let letter = matches!(settled.fate, Fate::DeadLetter(_));
-        let parks = matches!(settled.fate, Fate::Parked(_));
-        let leads = parking::written(&settled.fate).is_some() && letter;
-        let remaining = if letter || parks { 1 + u32::from(leads) } else { records };
+        // A dead letter that others go with is both: their mark is written with it.
+        let parks = parking::written(&settled.fate).is_some();
+        let remaining = if letter || parks { u32::from(letter) + u32::from(parks) } else { records };
         if remaining == 0 {
             let known = match settled.fate {
                 _ if ticket.is_detached() => true,
@@ -89,7 +89,7 @@ impl<M> Pipeline<M> {
         if letter {
             actions.push(Action::DeadLetter { token, short });
         }
-        if parks || leads {
+        if parks {
             actions.push(Action::Park { token });
         }
         (!letter && !parks).then_some(token)

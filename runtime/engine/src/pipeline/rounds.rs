@@ -167,8 +167,7 @@ impl Task {
 
     /// All effects of something are written, and its offset is not known to be committed; or the commit is to say something else.
     pub(super) fn has_news(&self) -> bool {
-        let told = self.kept.breaker == self.said;
-        self.round.durable.is_some() && (self.round.durable != self.committed || !told)
+        self.round.durable.is_some() && (self.round.durable != self.committed || !self.has_told_breaker())
     }
 
     fn pass(&mut self, held: Held, now: Now) -> bool {

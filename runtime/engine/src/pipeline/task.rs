@@ -68,7 +68,7 @@ pub(super) struct Task {
     pub(super) partitions: u32,
     pub(super) log: u64,
     pub(super) kept: Kept,
-    /// What is committed says so of the breaker, and what is about to be.
+    /// What is committed says of the breaker, and what is about to be.
     pub(super) said: bool,
     pub(super) saying: bool,
     /// What runs alone first, since the partition was not given up in good order.
@@ -227,8 +227,13 @@ impl Task {
 
     /// The breaker stands like this. Others are to know.
     pub(super) const fn set_breaker(&mut self, open: bool) {
-        self.dirty |= open != self.said;
         self.kept.breaker = open;
+        self.dirty |= !self.has_told_breaker();
+    }
+
+    /// What is committed says how the breaker stands.
+    pub(super) const fn has_told_breaker(&self) -> bool {
+        self.kept.breaker == self.said
     }
 
     /// Its silence counts from now on.

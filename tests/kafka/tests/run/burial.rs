@@ -2,7 +2,7 @@
 
 use crate::client::{Rec, read_all, send_all};
 use crate::kills::SHORT;
-use crate::parked::waiting;
+use crate::parked::{heads_and_followers, waiting};
 use crate::stage::{Setup, Stage, broker};
 use crate::worker::Worker;
 use std::collections::BTreeMap;
@@ -39,15 +39,7 @@ fn what_waits_behind_a_message_that_is_given_up_goes_with_it_while_its_owners_ar
     let Some(kafka) = broker(test) else { return };
     let stage = Stage::new(test, kafka, &Setup { guest: "tally", tables: RETRY, kafka: SHORT, ..Setup::default() });
     let mut workers: Vec<Worker> = (0..2).map(|number| Worker::start(&stage, number)).collect();
-    let mut records = Vec::new();
-    for n in 0..=FOLLOWERS {
-        for key in 0..KEYS {
-            let (key, bad) = (format!("k{key}"), key % 3 != 2);
-            let value = if n == 0 && bad { format!("fail 9 {key}") } else { format!("{key}-{n}") };
-            records.push(Rec::new(&key, value));
-        }
-    }
-    send_all(kafka, &stage.input, &records);
+    send_all(kafka, &stage.input, &heads_and_followers(KEYS, FOLLOWERS));
     until(&stage, "all is read", || stage.uncommitted() == 0);
     let mut newer = 0;
     for kill in 0..KILLS {

@@ -1,10 +1,10 @@
 //! Hands from outside while partitions move: what is held is dropped or retried by whoever owns it just then, once, and each
 //! key goes on in its order.
 
-use crate::client::{Rec, read_all, send_all};
+use crate::client::{read_all, send_all};
 use crate::commands::{command, run};
 use crate::kills::SHORT;
-use crate::parked::waiting;
+use crate::parked::{heads_and_followers, waiting};
 use crate::stage::{Setup, Stage, broker};
 use crate::worker::Worker;
 use std::collections::BTreeMap;
@@ -66,15 +66,7 @@ fn what_is_held_is_dropped_and_retried_by_hand_while_its_owners_are_killed() {
     let Some(kafka) = broker(test) else { return };
     let stage = Stage::new(test, kafka, &Setup { guest: "tally", tables: HOLD, kafka: SHORT, ..Setup::default() });
     let mut workers: Vec<Worker> = (0..3).map(|number| Worker::start(&stage, number)).collect();
-    let mut records = Vec::new();
-    for n in 0..=FOLLOWERS {
-        for key in 0..KEYS {
-            let (key, bad) = (format!("k{key}"), key % 3 != 2);
-            let value = if n == 0 && bad { format!("fail 9 {key}") } else { format!("{key}-{n}") };
-            records.push(Rec::new(&key, value));
-        }
-    }
-    send_all(kafka, &stage.input, &records);
+    send_all(kafka, &stage.input, &heads_and_followers(KEYS, FOLLOWERS));
     let bad = KEYS - KEYS / 3;
     until(&stage, "all is read", || stage.uncommitted() == 0 && waiting(&stage) == bad * (FOLLOWERS + 1));
     let place = places(&stage);

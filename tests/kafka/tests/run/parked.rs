@@ -3,7 +3,7 @@
 //! The handler `tally` counts each key's messages in its state; of five messages one fails, and waits in the retry topic with what
 //! comes behind it. What runs out of its order, twice, or not at all shows in the counts.
 
-use crate::client::{is_there, read_all};
+use crate::client::{Rec, is_there, read_all};
 use crate::feed::{Plan, plan};
 use crate::kills::{self, SHORT, freeze, kill_at_random_with};
 use crate::points::{Load, all_points_under};
@@ -21,6 +21,16 @@ fn setup() -> Setup<'static> {
 
 fn counted(keys: usize, rate: u64, least: u64) -> Plan {
     Plan { counted: true, ..plan(keys, rate, least) }
+}
+
+/// A message of each of these keys, and so many behind it: of three keys two have one that fails first.
+pub(crate) fn heads_and_followers(keys: usize, followers: usize) -> Vec<Rec> {
+    let record = |n: usize, key: usize| {
+        let (key, bad) = (format!("k{key}"), key % 3 != 2);
+        let value = if n == 0 && bad { format!("fail 9 {key}") } else { format!("{key}-{n}") };
+        Rec::new(&key, value)
+    };
+    (0..=followers).flat_map(|n| (0..keys).map(move |key| record(n, key))).collect()
 }
 
 /// How many messages are parked.
