@@ -68,6 +68,8 @@ pub(crate) fn fill(
     count: u64,
     mut record: impl FnMut(u64) -> (String, Vec<u8>),
 ) -> Result<()> {
+    let watch = Watch::new(bootstrap, topic)?;
+    let before = watch.count()?;
     let producer = producer(bootstrap, "20")?;
     for number in 0..count {
         let (key, value) = record(number);
@@ -77,8 +79,8 @@ pub(crate) fn fill(
         }
     }
     producer.flush(Duration::from_secs(120)).context("filling a topic")?;
-    let got = Watch::new(bootstrap, topic)?.count()?;
-    ensure!(got == count, "{topic} holds {got} records after {count} were written");
+    let got = watch.count()?;
+    ensure!(got == before + count, "{topic} holds {got} records after {count} were written to {before}");
     Ok(())
 }
 

@@ -44,7 +44,7 @@ struct Row {
     until: Until,
 }
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 20] = [
     row(
         "kill -9 at random: three workers, two, and by the new group protocol",
         RUN,
@@ -70,6 +70,8 @@ const ROWS: [Row; 18] = [
         &["hands::", "letters::"],
         Until::Once,
     ),
+    row("keys that are given up while their owners are killed", RUN, &["burial::"], Until::Once),
+    row("timers while workers die and partitions move", RUN, &["timers::"], Until::Once),
     row("internal topics deleted, made anew, hidden; groups moved", RUN, &["identity::"], Until::Once),
     row("requests that make and end transactions lost, cut off, late, doubled", KAFKA, &["doubtful::"], Until::Doubts),
     row("a process frozen past its session that wakes (zombie)", RUN, &["kills::a_frozen"], Until::Once),

@@ -151,6 +151,9 @@ impl KafkaConsumer {
         }
         // A fatal error's own code only says that it is fatal.
         let fatal = if failure.fatal { self.shared.client.fatal() } else { None };
+        if failure.code == Code::AllBrokersDown {
+            self.watch.rest();
+        }
         let error = self.shared.place.explain("reading", fatal.as_ref().unwrap_or(failure));
         let new = self.repeats.is_new(failure.code, error.kind, Instant::now());
         match failure.code {
@@ -191,11 +194,16 @@ impl KafkaConsumer {
         send: impl FnOnce(&Client, &Queue) -> Result<(), Failure>,
         read: impl FnOnce(&Event<'_>) -> Result<i64, Failure>,
     ) -> Result<i64, BrokerError> {
-        let answers = Queue::new(&self.shared.client);
-        send(&self.shared.client, &answers)
+        let until = Instant::now() + wait;
+        let client = &self.shared.client;
+        let answers = Queue::new(client);
+        client
+            .reach(wait)
+            .and_then(|()| send(client, &answers))
             .and_then(|()| {
                 let late = || Failure::new(Code::OperationTimedOut, format!("no answer within {wait:?}"));
-                answers.poll(wait).ok_or_else(late).and_then(|event| read(&event))
+                let left = until.saturating_duration_since(Instant::now());
+                answers.poll(left).ok_or_else(late).and_then(|event| read(&event))
             })
             .map_err(|f| self.shared.place.explain(doing, &f))
     }

@@ -33,6 +33,9 @@ pub struct Topics {
     place: Place,
 }
 
+/// A broker is waited for in parts of this length, with the client's errors in view between them.
+const SLICE: Duration = Duration::from_millis(500);
+
 impl Topics {
     pub(super) fn new(client: Arc<Client>, place: Place) -> Self {
         Self { main: Queue::main(&client), client, place }
@@ -347,15 +350,20 @@ impl Topics {
         read: impl FnOnce(&Event<'_>) -> Result<T, Failure>,
     ) -> Result<T, BrokerError> {
         let answers = Queue::new(&self.client);
-        send(&self.client, &answers).map_err(|f| self.place.explain(doing, &f))?;
         let until = Instant::now() + wait;
-        let mut cause = None;
+        let (mut cause, mut sending) = (None, Some(send));
         loop {
             // The main queue also does the token refresh of OAUTHBEARER.
             if self.drain(doing, &mut cause) {
                 break;
             }
-            if let Some(event) = answers.poll(Duration::from_millis(20)) {
+            let left = until.saturating_duration_since(Instant::now());
+            if sending.is_some() && self.client.reach(left.min(SLICE)).is_ok() {
+                let send = sending.take().map(|send| send(&self.client, &answers));
+                send.unwrap_or(Ok(())).map_err(|f| self.place.explain(doing, &f))?;
+            } else if sending.is_none()
+                && let Some(event) = answers.poll(Duration::from_millis(20))
+            {
                 return read(&event).map_err(|f| {
                     let timed_out = matches!(f.code, Code::OperationTimedOut | Code::TimedOutQueue);
                     cause.filter(|_| timed_out).unwrap_or_else(|| self.place.explain(doing, &f))

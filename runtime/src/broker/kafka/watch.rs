@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Between two looks, and how long an answer may take.
+/// Between two looks.
 const EVERY: Duration = Duration::from_secs(10);
+/// How long an answer may take. See [`Client::reach`] for why not longer.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// The ids of the topics that a consumer reads, by the topics' names; asked for now and then.
 #[derive(Debug, Default)]
@@ -39,7 +41,12 @@ impl Watch {
         // A question that was not answered in this time is given up.
         self.next = Some(now + EVERY);
         let answers = Queue::new(client);
-        self.answers = client.describe_topics(names, &answers, EVERY).is_ok().then_some(answers);
+        self.answers = client.describe_topics(names, &answers, ANSWER).is_ok().then_some(answers);
+    }
+
+    /// No broker answers now.
+    pub(super) fn rest(&mut self) {
+        self.next = Some(Instant::now() + EVERY);
     }
 
     fn heard(&mut self, event: &Event<'_>) {

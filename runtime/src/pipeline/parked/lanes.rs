@@ -3,11 +3,8 @@
 use super::index::{Stand, is_timed};
 use super::old::{self, Oldest};
 use keyrail_engine::parking::Due;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-
-/// Room for so many lanes is kept.
-const SPARE: usize = 1024;
 
 /// The first message of a lane, and the highest number that is known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +22,8 @@ pub(super) struct Line {
 #[derive(Debug, Default)]
 pub(super) struct Summary {
     pub(super) messages: u64,
-    lanes: HashMap<u64, Line>,
+    /// A tree: a table would be half empty at worst, and there are two while it grows.
+    lanes: BTreeMap<u64, Line>,
     due: BTreeSet<Due>,
 }
 
@@ -63,10 +61,6 @@ impl Summary {
         }
         if let Some(line) = line.filter(|line| is_timed(line.due_ms)) {
             self.due.insert((line.due_ms, lane));
-        }
-        // A burst's memory goes back.
-        if self.lanes.capacity() > SPARE && self.lanes.len() < self.lanes.capacity() / 8 {
-            self.lanes.shrink_to_fit();
         }
     }
 

@@ -6,7 +6,7 @@ use super::{Lanes, Parkeds, record};
 use crate::alerts::{Alerts, Example, Kind, What};
 use crate::pipeline::clock::wall_ms;
 use crate::pipeline::show::readable;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Lanes of one kind: how many, and the one whose message failed first.
@@ -26,7 +26,7 @@ impl Oldest {
 }
 
 /// Lanes whose first message failed before a time, and lanes that are held.
-pub(super) fn of(lanes: &HashMap<u64, Line>, before_ms: i64) -> (Oldest, Oldest) {
+pub(super) fn of(lanes: &BTreeMap<u64, Line>, before_ms: i64) -> (Oldest, Oldest) {
     let (mut old, mut held) = (Oldest::default(), Oldest::default());
     for (lane, line) in lanes {
         if !is_timed(line.due_ms) {

@@ -2,8 +2,10 @@
 
 use crate::support::*;
 use keyrail::broker::{BrokerErrorKind, OffsetCommit, Polled, Refusal};
-use keyrail_kafka_tests::{Options, start, unique};
+use keyrail_kafka_tests::{Options, Security, start, unique};
 use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -134,4 +136,42 @@ fn closing_while_the_broker_is_frozen_or_gone_does_not_hang() {
     let start = Instant::now();
     drop(members.pop());
     assert!(start.elapsed() < limit, "closing without a broker took {:?}", start.elapsed());
+}
+
+#[test]
+fn a_broker_that_is_away_is_not_stormed_with_connections() {
+    let Some(rig) = start("a_broker_that_is_away_is_not_stormed_with_connections", &Options::default()) else { return };
+    let topic = unique("away");
+    rig.create_topic(&topic, 1, &[]).unwrap();
+    let kafka = plain(&rig);
+    let topics = kafka.topics().unwrap();
+    assert_eq!(topics.describe(&[&topic], LIMIT).unwrap()[0].partitions, Some(1));
+    let mut consumer = join(&kafka, "g", &topic);
+    take_assignment(consumer.as_mut(), 0);
+    consumer.watermarks();
+    rig.kill(1).unwrap();
+    let door = TcpListener::bind(rig.bootstrap(Security::Plain)).unwrap();
+    let (seen, asking) = (AtomicUsize::new(0), AtomicBool::new(true));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while asking.load(SeqCst) {
+                drop(door.accept().unwrap());
+                seen.fetch_add(1, SeqCst);
+            }
+        });
+        // What a pipeline asks for while nobody answers.
+        let until = Instant::now() + Duration::from_secs(12);
+        while Instant::now() < until {
+            drop(consumer.poll(Duration::from_millis(500)));
+            consumer.watermarks();
+            consumer.partition_count(0, Duration::from_millis(100)).unwrap_err();
+            topics.describe(&[&topic], Duration::from_millis(500)).unwrap_err();
+        }
+        asking.store(false, SeqCst);
+        // It waits for one more.
+        drop(TcpStream::connect(door.local_addr().unwrap()));
+    });
+    // Two clients, each with an address to start with and a broker, and a back-off that grows to 2 s.
+    let seen = seen.load(SeqCst);
+    assert!((1..=120).contains(&seen), "{seen} connections in 12 s");
 }

@@ -203,6 +203,10 @@ impl Client {
         // SAFETY: all pointers are live; on success librdkafka owns the conf.
         let rk = unsafe { c::rd_kafka_new(kind, conf.0, why.as_mut_ptr(), why.len()) };
         let Some(rk) = NonNull::new(rk) else {
+            if requests.is_some() {
+                // librdkafka 2.12.1 has freed the callbacks of the conf and would free them again (its issue 4142).
+                std::mem::forget(conf);
+            }
             return Err(text(why.as_ptr()));
         };
         std::mem::forget(conf);

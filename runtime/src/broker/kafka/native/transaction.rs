@@ -190,7 +190,9 @@ impl Client {
         NonNull::new(unsafe { c::rd_kafka_consumer_group_metadata(self.rk()) }).map(GroupMetadata)
     }
 
-    /// Waits until a broker answers, at most `wait`.
+    /// Waits until a broker answers, at most `wait`. To be done before a broker is asked as an administrator does: while the
+    /// controller is away librdkafka 2.12.1 to 2.15.0 tries to connect to it without a pause for as long as such a question is open,
+    /// some thousand times a second (`rd_kafka_broker_find_by_nodeid0_fl` schedules each, which ends the back-off).
     pub(in super::super) fn reach(&self, wait: Duration) -> Result<(), Failure> {
         let mut found = std::ptr::null();
         // SAFETY: the client is live; without a topic only the brokers are asked for. What is given is ours and freed.
@@ -241,6 +243,16 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_that_can_not_be_made_is_told_and_freed_once() {
+        let of = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let bad = [of("transactional.id", "t"), of("security.protocol", "ssl"), of("ssl.ca.location", "/none.pem")];
+        for _ in 0..100 {
+            let made = Client::new(super::super::ClientKind::Producer, &bad, Some(Arc::default()));
+            assert!(made.unwrap_err().contains("ssl.ca.location"));
+        }
+    }
 
     #[test]
     fn a_request_is_resent_when_the_last_one_was_never_answered() {
