@@ -407,6 +407,7 @@ impl Worker {
                 Ok(())
             }
             Action::Restart(partitions) => {
+                tracing::debug!(?partitions, "partitions start anew");
                 for (partition, _) in &partitions {
                     self.memory.suspend(self.ledger.order.task(*partition));
                     self.rests(*partition);

@@ -78,7 +78,7 @@ fn speed(rig: &Rig, messages: u64, sick: bool) -> Result<f64> {
     let watch = Watch::new(&rig.bootstrap, &to)?;
     if sick {
         // The first message that is parked makes the retry topic, once in the life of a group.
-        let until_ms = now_ms()? + 1_000;
+        let until_ms = now_ms()? + 10_000;
         fill(&rig.bootstrap, &from, 1, |n| ("first".to_owned(), script(&format!("retry-until:{until_ms}"), n)))?;
         let mut process = rig.start_keyrail(&group, &from, &to, &shape(RETRY))?;
         rig.wait(&mut process, &watch, 1)?;

@@ -250,7 +250,7 @@ mod tests {
         let bad = [of("transactional.id", "t"), of("security.protocol", "ssl"), of("ssl.ca.location", "/none.pem")];
         for _ in 0..100 {
             let made = Client::new(super::super::ClientKind::Producer, &bad, Some(Arc::default()));
-            assert!(made.unwrap_err().contains("ssl.ca.location"));
+            assert!(made.is_err_and(|why| why.contains("ssl.ca.location")));
         }
     }
 
