@@ -8,8 +8,10 @@ use crate::cli::terminal::{self, Clean};
 use keyrail::replay::{Change, Played, Sent, Verdict};
 use serde_json::{Map, Value, json};
 
-/// So much of a value stands in a line.
-const SHOWN_CHARS: usize = 200;
+/// So much of a line is shown; compared is all of it.
+const SHOWN_CHARS: usize = 400;
+/// So many of the names that were read are shown.
+const SHOWN_NAMES: usize = 20;
 
 /// How a run ended, in a line.
 pub(in crate::cli) fn verdict(verdict: &Verdict) -> String {
@@ -22,15 +24,26 @@ pub(in crate::cli) fn verdict(verdict: &Verdict) -> String {
 
 /// How it ended, and what it staged: of a run that failed as what is undone.
 fn lines(played: &Played) -> Vec<String> {
-    let undone = if played.verdict.kind.stands() { "" } else { "  (undone)" };
+    let undone = if played.verdict.kind.stands() { "" } else { "(undone) " };
     let staged = played.sent.iter().map(sent).chain(played.changes.iter().map(change));
-    std::iter::once(verdict(&played.verdict)).chain(staged.map(|line| line + undone)).collect()
+    std::iter::once(verdict(&played.verdict)).chain(staged.map(|line| format!("{undone}{line}"))).collect()
 }
 
 fn bytes(bytes: Option<&[u8]>) -> String {
-    let text = bytes.map_or_else(|| "null".to_owned(), line::told).replace('\n', "\\n");
+    bytes.map_or_else(|| "null".to_owned(), line::told)
+}
+
+/// To the millisecond: times that differ must not look the same.
+fn time(ms: i64) -> String {
+    let told = utc(ms);
+    told.strip_suffix('Z').map_or_else(|| told.clone(), |seconds| format!("{seconds}.{:03}Z", ms % 1_000))
+}
+
+/// One line of text for a terminal.
+fn clean(text: &str) -> String {
+    let text = Clean(&text.replace('\n', "\\n")).to_string();
     let cut: String = text.chars().take(SHOWN_CHARS).collect();
-    if cut.len() < text.len() { format!("{cut}... ({} bytes)", bytes.map_or(0, <[u8]>::len)) } else { cut }
+    if cut.len() < text.len() { format!("{cut}... ({} more bytes)", text.len() - cut.len()) } else { cut }
 }
 
 fn sent(sent: &Sent) -> String {
@@ -41,19 +54,19 @@ fn sent(sent: &Sent) -> String {
     if sent.forward_headers {
         out += " with the message's headers";
     }
-    out + &sent.timestamp_ms.map_or_else(String::new, |ms| format!(" at {}", utc(ms)))
+    out + &sent.timestamp_ms.map_or_else(String::new, |ms| format!(" at {}", time(ms)))
 }
 
 fn change(change: &Change) -> String {
     match change {
         Change::State(name, None) => format!("state {name} deleted"),
         Change::State(name, Some((value, end))) => {
-            let until = end.map_or_else(String::new, |ms| format!(" until {}", utc(ms)));
+            let until = end.map_or_else(String::new, |ms| format!(" until {}", time(ms)));
             format!("state {name} = {}{until}", bytes(Some(value)))
         }
         Change::Timer(name, None) => format!("timer {name} cancelled"),
         Change::Timer(name, Some((at_ms, payload))) => {
-            format!("timer {name} at {}: {}", utc(*at_ms), bytes(Some(payload)))
+            format!("timer {name} at {}: {}", time(*at_ms), bytes(Some(payload)))
         }
     }
 }
@@ -77,7 +90,7 @@ fn difference(old: &[String], new: &[String]) -> Vec<(char, String)> {
 pub(super) fn block(once: &Once) -> String {
     let colours = terminal::colours();
     let mut out = painted(&Clean(&once.id).to_string(), "\x1b[1m", colours) + "\n";
-    let mut add = |name: &str, text: &str| out += &format!("  {name:<9} {}\n", Clean(&text.replace('\n', "\\n")));
+    let mut add = |name: &str, text: &str| out += &format!("  {name:<9} {}\n", clean(text));
     if let Some(problem) = &once.problem {
         add("not run", problem);
         return out;
@@ -86,21 +99,24 @@ pub(super) fn block(once: &Once) -> String {
     let timer = case.timer.as_ref().map_or_else(String::new, |timer| format!(", timer {}", timer.name));
     add("message", &format!("{}/{}@{}{timer}, attempt {}", case.topic, case.partition, case.offset, case.attempt));
     add("handler", &format!("{}@{}", once.pipeline, short(&once.handler)));
-    add("at", &utc(case.now_ms));
-    for (name, value) in &case.reads.names {
+    add("at", &time(case.now_ms));
+    for (name, value) in case.reads.names.iter().take(SHOWN_NAMES) {
         add("read", &format!("{name} = {}", value.as_ref().map_or_else(|| "nothing".to_owned(), |v| bytes(Some(v)))));
+    }
+    if case.reads.names.len() > SHOWN_NAMES {
+        add("", &format!("and {} more names", case.reads.names.len() - SHOWN_NAMES));
     }
     add("then", &verdict(&once.then));
     if let Some(old) = &once.old {
-        let same = if once.is_as_then(old) { "identical" } else { "different" };
-        add("again", &format!("{}  [{same}]", verdict(&old.verdict)));
+        add("again", &verdict(&old.verdict));
+        add("verdict", if once.is_as_then(old) { "identical" } else { "different" });
     }
     if let Some((digest, new)) = &once.new {
         add("with", short(digest));
         let old = once.old.as_ref().map_or_else(|| vec![verdict(&once.then)], lines);
         for (sign, line) in difference(&old, &lines(new)) {
             let colour = if sign == '-' { "\x1b[31m" } else { "\x1b[32m" };
-            let line = Clean(&format!("  {sign} {line}").replace('\n', "\\n")).to_string();
+            let line = format!("  {sign} {}", clean(&line));
             out += &(if sign == ' ' { line } else { painted(&line, colour, colours) } + "\n");
         }
     } else if let Some(old) = &once.old {
@@ -111,7 +127,7 @@ pub(super) fn block(once: &Once) -> String {
     let missing = once.now().map_or(&[][..], |now| &now.missing);
     let inexact = missing.iter().map(|what| format!("inexact: it reads {what}, which the record does not hold"));
     for note in once.notes.iter().cloned().chain(inexact) {
-        out += &format!("  {:<9} {}\n", "note", Clean(&note));
+        out += &format!("  {:<9} {}\n", "note", clean(&note));
     }
     out
 }
@@ -124,7 +140,7 @@ pub(super) fn line(once: &Once) -> String {
         (None, Some(now)) => format!("{}  ->  {}", verdict(&once.then), verdict(&now.verdict)),
         (None, None) => "not run".to_owned(),
     };
-    Clean(&format!("{}  {told}", once.id).replace('\n', "\\n")).to_string() + "\n"
+    clean(&format!("{}  {told}", once.id)) + "\n"
 }
 
 /// A verdict for programs.

@@ -138,11 +138,11 @@ fn a_letter_is_shown_with_what_another_handler_does_and_becomes_a_fixture() {
         "@1, attempt 3\n",
         "  read      count = x\n",
         "  then      retry asked: retry it: 1 2 ",
-        "[identical]\n",
+        "  verdict   identical\n",
     ] {
         assert!(out.contains(part), "{part}: {out}");
     }
-    assert!(out.contains("  staged    send out key k value retry it: 1 2 ") && out.contains("(undone)"), "{out}");
+    assert!(out.contains("  staged    (undone) send out key k value retry it: 1 2 "), "{out}");
     let (code, out, err) = replay(folder, &[&id, "--with", &fixed, "--fixture", "case.json"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("\n  - retry asked: retry it: 1 2 ") && out.contains("\n  + done\n"), "{out}");
@@ -168,11 +168,14 @@ fn a_letter_is_shown_with_what_another_handler_does_and_becomes_a_fixture() {
     assert!(code == 2 && err.contains("was not overwritten"), "{err}");
     assert_eq!(std::fs::read_to_string(folder.path().join("fixtures/case.json")).unwrap(), written);
     let (code, out, err) = replay(folder, &[&id]);
-    assert!(code == 0 && out.contains("[identical]") && !out.contains("note"), "{out}{err}");
+    assert!(code == 0 && out.contains("  verdict   identical\n") && !out.contains("note"), "{out}{err}");
     // Without it the present one runs, and that is said.
     std::fs::remove_dir_all(folder.path().join("state")).unwrap();
     let (code, out, _) = replay(folder, &[&id]);
-    assert!(code == 1 && out.contains("[different]") && out.contains("is not here: the present one ("), "{out}");
+    assert!(
+        code == 1 && out.contains("  verdict   different\n") && out.contains("is not here: the present one ("),
+        "{out}"
+    );
     // All of them, with one that handles them.
     let (code, out, err) = replay(folder, &["dlq:p", "--with", &fixed]);
     assert_eq!((code, out.as_str(), err.as_str()), (0, "", "keyrail: 2 letters: 2 handled\n"));
@@ -203,7 +206,7 @@ fn what_the_record_does_not_hold_is_told() {
     let before = std::fs::read_to_string(&manifest).unwrap();
     std::fs::write(&manifest, before + "[config]\nmore = 1\n").unwrap();
     let (code, out, _) = replay(&play.folder, &[&name(&letter)]);
-    assert!(code == 0 && out.contains("[identical]") && out.contains("has changed since"), "{out}");
+    assert!(code == 0 && out.contains("  verdict   identical\n") && out.contains("has changed since"), "{out}");
 }
 
 #[test]
@@ -243,7 +246,7 @@ fn a_letter_keeps_its_message_s_headers_and_loses_the_record_on_its_way_back() {
     let detail = text(letter.header(b"keyrail-detail").flatten());
     assert!(detail.contains("[\"a\", \"keyrail-code\", \"keyrail-record\", \"b\"]"), "{detail}");
     let (code, out, err) = replay(&play.folder, &[&name(&letter)]);
-    assert!(code == 0 && out.contains("[identical]"), "{out}{err}");
+    assert!(code == 0 && out.contains("  verdict   identical\n"), "{out}{err}");
     let (_, out, _) = command(&play.folder, &["dlq", "show", "p"], "");
     assert!(out.contains("bytes, for `keyrail replay dlq:p.in.dlq/"), "{out}");
     let (code, _, err) = command(&play.folder, &["dlq", "redrive", "p", "--to", "out", "--yes"], "");
@@ -266,8 +269,8 @@ fn timers_are_run_again_as_timers() {
     let run = recorded(&letter);
     assert_eq!(run.timer.as_ref().map(|timer| (timer.name.as_str(), timer.hops)), Some(("t", 0)));
     let (code, out, err) = replay(&play.folder, &[&name(&letter)]);
-    assert!(code == 0 && out.contains(", timer t, attempt 3") && out.contains("[identical]"), "{out}{err}");
-    assert!(out.contains("  staged    send out key k value timer t 0 fail 9  (undone)\n"), "{out}");
+    assert!(code == 0 && out.contains(", timer t, attempt 3") && out.contains("  verdict   identical\n"), "{out}{err}");
+    assert!(out.contains("  staged    (undone) send out key k value timer t 0 fail 9\n"), "{out}");
 }
 
 #[test]
@@ -285,7 +288,10 @@ fn a_letter_without_a_record_says_what_is_missing() {
     let (code, out, _) = replay(&play.folder, &[&id]);
     assert!(code == 1 && out.contains("not run") && out.contains("[dead-letter] record = true"), "{out}");
     let (code, out, _) = replay(&play.folder, &[&id, "--without-record"]);
-    assert!(code == 0 && out.contains("[identical]") && out.contains("note      it keeps no record"), "{out}");
+    assert!(
+        code == 0 && out.contains("  verdict   identical\n") && out.contains("note      it keeps no record"),
+        "{out}"
+    );
     let (code, _, err) = replay(&play.folder, &["dlq:p"]);
     assert_eq!((code, err.as_str()), (1, "keyrail: 1 letter: 1 not run\n"));
     let (code, _, err) = replay(&play.folder, &["dlq:q"]);
