@@ -229,6 +229,19 @@ fn what_is_too_large_is_cut_and_says_so() {
 }
 
 #[test]
+fn a_letter_near_its_topic_s_limit_has_all_its_headers_and_little_of_the_run() {
+    let test = "a_letter_near_its_topic_s_limit_has_all_its_headers_and_little_of_the_run";
+    let all = messages(&[("k", "done"), ("k", &format!("dead {}", "x".repeat(1_000_000)))]);
+    let Some(play) = died(test, "", &all, 1) else { return };
+    let letter = play.letters(play.client().as_mut()).remove(0);
+    let run = recorded(&letter);
+    assert!(run.reads.cut && run.reads.names.is_empty(), "{:?}", run.reads);
+    assert_eq!(text(letter.header(b"keyrail-code").flatten()), run.verdict.failure.code);
+    let (_, out, _) = replay(&play.folder, &[&name(&letter)]);
+    assert!(out.contains("the record is cut") && out.contains("inexact: it reads the value of \"count\""), "{out}");
+}
+
+#[test]
 fn a_letter_keeps_its_message_s_headers_and_loses_the_record_on_its_way_back() {
     let test = "a_letter_keeps_its_message_s_headers_and_loses_the_record_on_its_way_back";
     let Some(mut play) = Play::of(test, "fickle", &format!("{RECORD}{RETRY}")) else { return };

@@ -54,7 +54,7 @@ fn handle(message: &Message, ctx: &Context) -> Outcome {
             }
             Ok(Done)
         }
-        "lucky" if chance % 8 > 0 => Err(retry("unlucky", told)),
+        "lucky" if !chance.is_multiple_of(8) => Err(retry("unlucky", told)),
         "old" => match words.next().and_then(|ms| ms.parse().ok()) {
             Some(ms) if ctx.now_ms() - message.timestamp_ms() > ms => Err(dead_letter("old", told)),
             _ => Ok(Done),
