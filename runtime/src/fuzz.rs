@@ -3,6 +3,7 @@
 
 use crate::broker::embedded::block_fuzz as block;
 use crate::config::fuzz as config;
+use crate::replay;
 use crate::wasm::format_fuzz as module;
 
 /// The program's, which only it and the fuzz targets need.
@@ -21,6 +22,7 @@ pub const TARGETS: &[Target] = &[
     ("block", block::block, block::block_seeds),
     ("block-write", block::block_write, block::block_write_seeds),
     ("module", module::module, module::module_seeds),
+    ("record", replay::record, replay::record_seeds),
     #[cfg(all(feature = "fuzz", not(test)))]
     ("line", line::fuzz::line, line::fuzz::line_seeds),
     #[cfg(all(feature = "fuzz", not(test)))]

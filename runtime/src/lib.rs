@@ -16,5 +16,6 @@ pub mod fuzz;
 mod nearest;
 pub mod pipeline;
 pub mod record;
+pub mod replay;
 pub mod rollout;
 pub mod wasm;

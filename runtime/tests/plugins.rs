@@ -58,6 +58,7 @@ fn setup(pipeline: &Pipeline) -> Setup {
         max_batch: 256,
         order: keyrail_engine::policy::Order::default(),
         timers: false,
+        record: false,
     }
 }
 

@@ -1,12 +1,12 @@
 //! `keyrail dlq`: dead letters, of Keyrail and of others.
 
 mod causes;
-mod letter;
+pub(super) mod letter;
 mod position;
 mod redrive;
 mod show;
-mod source;
-mod wanted;
+pub(super) mod source;
+pub(super) mod wanted;
 
 use super::decode::Decode;
 use super::terminal::{self, counted, say};
@@ -15,9 +15,11 @@ use causes::Causes;
 use clap::{Args, Subcommand};
 use keyrail::broker::LogBounds;
 use keyrail::broker::client::Topic;
+use keyrail::record::Record;
+pub(super) use letter::Letter;
 use position::Position;
-use source::{Place, Source, Span};
-use wanted::{Filters, Wanted};
+pub(super) use source::{Place, Source, Span};
+pub(super) use wanted::{Filters, Wanted};
 
 #[derive(Debug, Args)]
 pub(super) struct DlqArgs {
@@ -92,6 +94,38 @@ pub(super) fn dlq(args: &DlqArgs) -> anyhow::Result<Exit> {
     }
 }
 
+/// Reads the letters of a topic that are meant; `each` says whether it goes on. `all`: also those that were sent back.
+pub(super) fn scan(
+    source: &mut Source,
+    topic: &Topic,
+    wanted: &Wanted,
+    all: bool,
+    each: &mut dyn FnMut(&Record, &Letter) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let bounds = source.bounds(topic)?;
+    let positions = source.known_positions(topic, &bounds)?;
+    let spans = spans(source, topic, &positions, &bounds, wanted, all)?;
+    source.scan(topic, &spans, &mut |record, letter| {
+        let done = || position_of(&positions, record).is_some_and(|position| position.is_done(record, letter));
+        if wanted.takes(record, letter) && (all || !done()) { each(record, letter) } else { Ok(true) }
+    })
+}
+
+/// Reads the letter at this place, if there is one.
+pub(super) fn at(
+    source: &mut Source,
+    topic: &Topic,
+    (partition, offset): (i32, i64),
+    each: &mut dyn FnMut(&Record, &Letter) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let bounds = source.bounds(topic)?;
+    let own = usize::try_from(partition).ok().and_then(|n| bounds.get(n));
+    if !own.is_some_and(|own| (own.start..own.end).contains(&offset)) {
+        return Ok(());
+    }
+    source.scan(topic, &[Span { partition, from: offset, to: offset + 1 }], each)
+}
+
 /// The parts of a topic that are to be read: from what was not sent back, or from the start.
 fn spans(
     source: &mut Source,
@@ -143,7 +177,7 @@ fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn position_of<'a>(positions: &'a [Position], record: &keyrail::record::Record) -> Option<&'a Position> {
+fn position_of<'a>(positions: &'a [Position], record: &Record) -> Option<&'a Position> {
     positions.get(usize::try_from(record.at.partition).ok()?)
 }
 

@@ -95,7 +95,7 @@ fn some<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Blob>, D::Error> {
 }
 
 /// Text, `{"base64":...}` or null.
-struct Blob(Bytes);
+pub(super) struct Blob(pub(super) Bytes);
 
 impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

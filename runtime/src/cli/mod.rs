@@ -14,6 +14,7 @@ mod manual;
 mod parked;
 mod place;
 mod quiet;
+mod replay;
 mod report;
 mod rewind;
 mod run;
@@ -23,6 +24,7 @@ mod state;
 mod table;
 mod tail;
 mod terminal;
+mod test;
 mod topics;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -129,6 +131,15 @@ enum Command {
     ///
     /// From the brokers alone, workers or not. Also those of Spring, Kafka Streams, Kafka Connect and share groups.
     Dlq(dlq::DlqArgs),
+    /// Run dead letters again as they ran when they failed, and see what another handler does with them
+    ///
+    /// Offline: nothing is sent, and nothing is changed. A letter keeps what its run read where the pipeline's manifest has
+    /// [dead-letter] record = true. Exits 0 if all end as they did, or with --with, if all are handled; else 1.
+    Replay(replay::ReplayArgs),
+    /// Run fixtures: messages, what their runs are to read, and what is to come of them
+    ///
+    /// `keyrail replay --fixture` writes them. Needs no broker. Exits 1 if something else comes of one.
+    Test(test::TestArgs),
     /// Send a test alert, and say what the receivers answer
     ///
     /// To the webhook and the mail server of [alerts]. Exits 1 if one does not take it.
@@ -146,7 +157,7 @@ enum Command {
 }
 
 /// Where the configuration comes from.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct Config {
     /// The host's configuration [default: keyrail.toml]
     #[arg(short, long = "config", value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -252,6 +263,8 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::State(args) => state::state(&args).map(ExitCode::from),
         Command::Parked(args) => parked::parked(&args).map(ExitCode::from),
         Command::Dlq(args) => dlq::dlq(&args).map(ExitCode::from),
+        Command::Replay(args) => replay::replay(&args).map(ExitCode::from),
+        Command::Test(args) => test::test(&args).map(ExitCode::from),
         Command::Alerts(args) => alerts::alerts(&args).map(ExitCode::from),
         Command::Completions(args) => manual::completions(&args).map(ExitCode::from),
         Command::Man(args) => manual::man(&args).map(ExitCode::from),

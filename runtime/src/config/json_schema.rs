@@ -117,6 +117,9 @@ fn property(catalogue: &Catalogue, key: &Key) -> Json {
             let numbers = [("minimum", least), ("maximum", most), ("default", default)];
             members.extend(numbers.map(|(name, number)| (name, Json::Number(number))));
         }
+        Kind::Switch { default } => {
+            members.extend([("type", text("boolean")), ("default", Json::Bool(default))]);
+        }
         Kind::Choice { default, words } => {
             members.push(("anyOf", Json::List(vec![one_of(words.iter().copied()), variable()])));
             members.push(("default", text(default)));

@@ -217,6 +217,7 @@ fn dead_letter(reader: &mut Reader<'_, '_>, group: &str, input: &[Text]) -> Dead
         topics,
         given: written.map(|written| written.text),
         headers: reader.choice("dead-letter.headers", &styles),
+        record: reader.switch("dead-letter.record"),
     }
 }
 

@@ -224,6 +224,8 @@ pub struct DeadLetter {
     pub given: Option<String>,
     /// Which headers tell the origin.
     pub headers: HeaderStyle,
+    /// They keep what the run read that failed; see [`crate::replay`].
+    pub record: bool,
 }
 
 /// `dead-letter.headers`.

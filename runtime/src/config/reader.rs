@@ -130,6 +130,18 @@ impl<'t, 'f> Reader<'t, 'f> {
         meaning(default)
     }
 
+    /// True or false.
+    pub(super) fn switch(&mut self, path: &str) -> bool {
+        let key = self.key(path);
+        let Kind::Switch { default } = key.kind else { key.misread() };
+        let Some(node) = self.node(path) else { return default };
+        if let Value::Bool(yes) = &node.value {
+            return *yes;
+        }
+        self.mismatch(path, node, "true or false", &format!("write it without quotes, as {}", !default));
+        default
+    }
+
     /// Milliseconds; `None` where the key is not written and then off.
     pub(super) fn duration_if(&mut self, path: &str) -> Option<u64> {
         let key = self.key(path);

@@ -238,6 +238,7 @@ fn dead_letter(page: &mut Page, pipeline: &Pipeline) {
         _ => topics.iter().for_each(|topic| page.0 += &format!("# topic: {}\n", quote(topic))),
     }
     page.text("headers", if pipeline.dead_letter.headers == HeaderStyle::Keyrail { "keyrail" } else { "spring" });
+    page.plain("record", pipeline.dead_letter.record);
 }
 
 fn ms(duration: std::time::Duration) -> u64 {

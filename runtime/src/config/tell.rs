@@ -15,6 +15,7 @@ pub(super) fn default(key: &Key) -> String {
         Kind::Size(limits) => amount(limits, show_size),
         Kind::Whole { default, .. } => format!("`{default}`"),
         Kind::Number { default, .. } => format!("`{default}`"),
+        Kind::Switch { default } => format!("`{default}`"),
         Kind::Choice { default, .. } => quoted(default),
         Kind::Origin { default, .. } | Kind::Text { default, .. } | Kind::List { default, .. } => match default {
             Absent::Is(value) => quoted(value),
@@ -36,6 +37,7 @@ pub(super) fn accepted(key: &Key) -> String {
         Kind::Size(Amount { least, most, .. }) => format!("{} to {}", show_size(least), show_size(most)),
         Kind::Whole { least, most, .. } => format!("{least} to {most}"),
         Kind::Number { least, most, .. } => format!("{least} to {most}"),
+        Kind::Switch { .. } => "`true`, `false`".to_owned(),
         Kind::Choice { words, .. } => choice(words),
         Kind::Origin { words, .. } => {
             words.iter().copied().chain(["header:NAME"]).map(quoted).collect::<Vec<_>>().join(", ")

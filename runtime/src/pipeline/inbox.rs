@@ -308,7 +308,12 @@ impl Reading {
             size: u32::try_from(size).unwrap_or(u32::MAX),
             timestamp_ms: record.timestamp_ms,
             failure,
-            message: Payload { record, timer: None, _charge: self.source.budget.lot().charge(size + MESSAGE_BYTES) },
+            message: Payload {
+                record,
+                timer: None,
+                recording: None,
+                _charge: self.source.budget.lot().charge(size + MESSAGE_BYTES),
+            },
         }
     }
 

@@ -7,6 +7,7 @@
 
 use super::budget::Charge;
 use super::kept::{Kept, Kind};
+use super::recording::Recording;
 use crate::record::{Record, TopicPartition};
 use crate::wasm::{Effects, Fired};
 use crossbeam_channel::{Sender, TrySendError};
@@ -34,6 +35,8 @@ pub(super) struct Payload {
     pub(super) record: Record,
     /// It is a timer's: the record is made of that.
     pub(super) timer: Option<Arc<Fired>>,
+    /// What the last run of it read that failed, if dead letters are to keep that.
+    pub(super) recording: Option<Recording>,
     pub(super) _charge: Charge,
 }
 

@@ -62,15 +62,8 @@ impl Code {
     /// # Errors
     /// Its topics can't have their names.
     pub fn complete(&self, manifest: config::Pipeline) -> Result<config::Pipeline, Unfit> {
-        let unfit = |problem| Unfit { problem, cure: String::new() };
-        let manifest = match crate::wasm::uses_state(&self.bytes) {
-            true => manifest.with_state().map_err(unfit)?,
-            false => manifest,
-        };
-        match crate::wasm::uses_timers(&self.bytes) {
-            true => manifest.with_timers().map_err(unfit),
-            false => Ok(manifest),
-        }
+        let (state, timers) = (crate::wasm::uses_state(&self.bytes), crate::wasm::uses_timers(&self.bytes));
+        completing(manifest, state, timers)
     }
 
     /// Verifies, compiles and opens the handler; the instance opened as a probe is thrown away.
@@ -90,6 +83,21 @@ impl std::fmt::Debug for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Code").field("digest", &self.digest).field("bytes", &self.bytes.len()).finish()
     }
+}
+
+/// A manifest with what a handler shows that is loaded; see [`Code::complete`].
+///
+/// # Errors
+/// Its topics can't have their names.
+pub fn complete(manifest: config::Pipeline, handler: &Handler) -> Result<config::Pipeline, Unfit> {
+    let facts = handler.facts();
+    completing(manifest, facts.uses_state(), facts.uses_timers())
+}
+
+fn completing(manifest: config::Pipeline, state: bool, timers: bool) -> Result<config::Pipeline, Unfit> {
+    let unfit = |problem| Unfit { problem, cure: String::new() };
+    let manifest = if state { manifest.with_state().map_err(unfit)? } else { manifest };
+    if timers { manifest.with_timers().map_err(unfit) } else { Ok(manifest) }
 }
 
 /// A manifest with what its handler's file shows, as far as that can be read.

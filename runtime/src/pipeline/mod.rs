@@ -22,6 +22,7 @@ mod pace;
 mod parked;
 mod parking;
 mod process;
+mod recording;
 mod records;
 pub mod restore;
 mod serving;
@@ -36,7 +37,7 @@ pub mod witness;
 pub(crate) use alerting::supervised;
 pub use budget::{Budget, Pool};
 pub use instance::{Instance, Naming, NoInstance, SeenIds};
-pub use load::{Code, Unfit, completed, load};
+pub use load::{Code, Unfit, complete, completed, load};
 pub(crate) use process::ensure_topics;
 pub use process::{Ended, StartError, Surroundings, broker, embedded_options, needed, needed_to_park, run, unequal};
 pub use serving::Serving;
@@ -446,6 +447,7 @@ pub fn setup(manifest: &config::Pipeline) -> Setup {
         max_batch: manifest.policy.batch.max_messages,
         order: manifest.policy.order.clone(),
         timers: manifest.policy.has_timers(),
+        record: manifest.dead_letter.record,
     }
 }
 

@@ -181,7 +181,12 @@ impl Lanes {
             size: u32::try_from(size).unwrap_or(u32::MAX),
             timestamp_ms: record.timestamp_ms,
             waiting: Waiting { number: read.number, ..waiting },
-            message: Payload { record, timer: None, _charge: place.budget.lot().charge(size + MESSAGE_BYTES) },
+            message: Payload {
+                record,
+                timer: None,
+                recording: None,
+                _charge: place.budget.lot().charge(size + MESSAGE_BYTES),
+            },
         }
     }
 

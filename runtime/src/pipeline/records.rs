@@ -3,6 +3,7 @@
 use crate::broker::Produce;
 use crate::config::HeaderStyle;
 use crate::record::Record;
+use crate::replay::{self, Lost};
 use crate::wasm::{Send, TRACE};
 use keyrail_engine::message::{Company, Epitaph};
 
@@ -12,8 +13,14 @@ const TIMER: &str = "keyrail-timer";
 /// A header as the broker takes it.
 pub(super) type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
+/// A header of a dead letter's own.
+pub(super) type OwnHeader = (&'static str, Vec<u8>);
+
 /// Of a dead letter that was given up with another message: where that one was read, TOPIC:PARTITION:OFFSET.
 const FOLLOWS: &str = "keyrail-follows";
+
+/// Of a dead letter: the run that it died of, for `keyrail replay`.
+const RECORD: &str = replay::HEADER;
 
 /// What an output takes from the message it is made of.
 #[derive(Debug)]
@@ -69,7 +76,7 @@ pub(super) struct Origin<'a> {
 
 /// The headers that a dead letter gets beside the message's own. Where the message was a dead letter before, its first
 /// origin is kept.
-pub(super) fn letter_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> Vec<(&'static str, Vec<u8>)> {
+pub(super) fn letter_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> Vec<OwnHeader> {
     let mut headers = match origin.style {
         HeaderStyle::Keyrail => keyrail_headers(origin, record, epitaph),
         HeaderStyle::Spring => spring_headers(origin, record, epitaph),
@@ -78,7 +85,7 @@ pub(super) fn letter_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epi
     headers
 }
 
-fn keyrail_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> Vec<(&'static str, Vec<u8>)> {
+fn keyrail_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> Vec<OwnHeader> {
     let mut headers = Vec::with_capacity(11);
     if record.header(b"keyrail-topic").is_none() {
         headers.push(("keyrail-topic", origin.topic.as_bytes().to_vec()));
@@ -102,7 +109,7 @@ fn keyrail_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> V
 }
 
 /// Spring for Apache Kafka's names (`KafkaHeaders`); its numbers are big-endian.
-fn spring_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> Vec<(&'static str, Vec<u8>)> {
+fn spring_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epitaph) -> Vec<OwnHeader> {
     let mut headers = Vec::with_capacity(8);
     if record.header(b"kafka_dlt-original-topic").is_none() {
         headers.push(("kafka_dlt-original-topic", origin.topic.as_bytes().to_vec()));
@@ -123,11 +130,22 @@ fn text(number: impl ToString) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 
+/// The header with the run that a letter died of, beside those in `ours`.
+pub(super) fn record_header(record: &Record, ours: &[OwnHeader], run: &[u8]) -> OwnHeader {
+    let lost = record.headers().enumerate().filter(|(_, (name, _))| is_replaced(name, ours));
+    let lost: Vec<Lost> = lost.map(|(n, (name, value))| (n, name.to_vec(), value.map(<[u8]>::to_vec))).collect();
+    (RECORD, replay::seal(run, record.header_count() - lost.len(), &lost))
+}
+
+/// Whether a header of the message is left out of its letter.
+fn is_replaced(name: &[u8], ours: &[OwnHeader]) -> bool {
+    [FOLLOWS, RECORD].iter().any(|own| own.as_bytes() == name) || ours.iter().any(|(own, _)| own.as_bytes() == name)
+}
+
 /// All headers of a dead letter: the message's own, without what an earlier dead-lettering wrote and this one writes
 /// anew, then ours.
-pub(super) fn all_letter_headers<'a>(record: &'a Record, ours: &'a [(&'static str, Vec<u8>)]) -> Vec<Header<'a>> {
-    let again = |name: &[u8]| name == FOLLOWS.as_bytes() || ours.iter().any(|(own, _)| own.as_bytes() == name);
-    let kept = record.headers().filter(|(name, _)| !again(name));
+pub(super) fn all_letter_headers<'a>(record: &'a Record, ours: &'a [OwnHeader]) -> Vec<Header<'a>> {
+    let kept = record.headers().filter(|(name, _)| !is_replaced(name, ours));
     kept.chain(ours.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_slice())))).collect()
 }
 

@@ -4,6 +4,7 @@ use super::budget::Budget;
 use super::clock::Clock;
 use super::kept::Memory;
 use super::link::{Attention, Command, Payload, ToCommitter, ToShard, Work, to_broker};
+use super::recording::{self, Recorder, Recording};
 use super::serving::Serving;
 use super::witness::{Told, Witness};
 use crate::admin::health::Heartbeat;
@@ -61,6 +62,7 @@ struct Worker {
     /// Commands that came in before their assignment was opened here; no more than may be under way.
     early: Vec<(Command, Order<Payload>)>,
     shares: Shares,
+    recorder: Recorder,
 }
 
 /// What this shard last told of the gauges that all shards share.
@@ -75,8 +77,10 @@ struct Shares {
 /// Runs until the pipeline's other threads have dropped their ends of the channels.
 pub(super) fn run(shift: Shift) {
     let (version, handler) = shift.serving.present();
+    let recorder = Recorder::new(&shift.setup, &shift.limits);
     let mut worker = Worker {
         shift,
+        recorder,
         handler,
         version,
         instance: None,
@@ -251,6 +255,7 @@ impl Worker {
         self.sound()?;
         let took = started.elapsed();
         pass(Point::AfterCall);
+        self.record(&mut instance, &result, now.wall_ms, plan.deadline_ms);
         let records: Vec<Record> = match &self.shift.witness {
             Some(_) => self.deliveries.iter().map(|delivery| delivery.record.clone()).collect(),
             None => Vec::new(),
@@ -268,6 +273,21 @@ impl Worker {
                 self.shift.metrics.instances_closed.add(ClosedReason::from(&failure), 1);
                 drop(instance);
                 self.fail(&failure, plan.messages, &records)
+            }
+        }
+    }
+
+    /// Where dead letters are to keep it: notes with each message that failed what its run read.
+    fn record(&mut self, instance: &mut Instance, result: &Result<Answer, CallFailure>, now_ms: i64, deadline_ms: u64) {
+        if !self.shift.setup.record {
+            return;
+        }
+        let (setup, handler) = (&self.shift.setup, &self.handler);
+        let call = recording::Call { setup, handler, now_ms, deadline_ms };
+        for (slot, verdict) in recording::failed(result, self.deliveries.len()) {
+            let run = self.recorder.run(&call, &self.deliveries[slot], verdict, instance.take_reads(slot));
+            if let Some(payload) = self.shift.engine.message_mut(slot) {
+                payload.recording = Some(Recording::new(run, &self.shift.budget));
             }
         }
     }
@@ -405,14 +425,7 @@ fn outcome(outcome: wasm::Outcome) -> Outcome {
 
 /// A failed call in the words of a dead letter.
 fn words(failure: &CallFailure) -> message::Failure {
-    let code = match failure {
-        CallFailure::Trap { .. } => "trap",
-        CallFailure::Timeout => "timeout",
-        CallFailure::Memory { .. } => "memory",
-        CallFailure::WrongCount { .. } => "wrong-count",
-        CallFailure::HostCalls { .. } => "host-calls",
-    };
-    message::Failure { code: code.to_owned(), detail: failure.words() }
+    message::Failure { code: failure.code().to_owned(), detail: failure.words() }
 }
 
 /// `then = "discard"` is logged by its promise.

@@ -6,6 +6,7 @@ use super::logging::LogQuota;
 use super::long::LongCall;
 use super::message::{Delivery, Setup, State};
 use super::metrics::Handles;
+use super::reads::Reads;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub(super) struct Call {
     pub(super) staged_bytes: u64,
     /// `None`: handlers of this pipeline have no state, or no call runs.
     pub(super) state: Option<State>,
+    /// What each slot read of it; empty where that is not recorded.
+    pub(super) reads: Vec<Reads>,
     /// The output that a slot asked for last, of those that the manifest does not name.
     pub(super) unknown_outputs: BTreeMap<usize, String>,
     /// What the guest logged last as an error: its panic, most likely, if the call traps.
@@ -79,6 +82,10 @@ impl Ctx {
         call.host_calls = self.limits.host_calls.saturating_mul(batch.len().max(1) as u64);
         call.host_calls_left = call.host_calls;
         call.staged_bytes = 0;
+        call.reads.clear();
+        if self.setup.record {
+            call.reads.resize_with(batch.len(), Reads::default);
+        }
         call.unknown_outputs.clear();
         call.last_error = None;
         call.batch = batch;

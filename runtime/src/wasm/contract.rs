@@ -117,6 +117,7 @@ pub(super) enum WireLevel {
     #[component(name = "error")]
     Error,
     #[component(name = "critical")]
+    #[allow(dead_code, reason = "only guests make it")]
     Critical,
 }
 

@@ -182,6 +182,18 @@ pub enum CallFailure {
 }
 
 impl CallFailure {
+    /// What happened, in one word.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Trap { .. } => "trap",
+            Self::Timeout => "timeout",
+            Self::Memory { .. } => "memory",
+            Self::WrongCount { .. } => "wrong-count",
+            Self::HostCalls { .. } => "host-calls",
+        }
+    }
+
     /// What happened, without the kind of it where that is told beside it.
     #[must_use]
     pub fn words(&self) -> String {

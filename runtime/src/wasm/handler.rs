@@ -64,6 +64,17 @@ impl Handler {
         &self.inner.digest
     }
 
+    /// The same as bytes.
+    #[must_use]
+    pub fn digest_bytes(&self) -> [u8; 32] {
+        let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or(0) as u8;
+        let mut all = [0; 32];
+        for (byte, pair) in all.iter_mut().zip(self.digest().as_bytes().chunks_exact(2)) {
+            *byte = digit(pair[0]) << 4 | digit(pair[1]);
+        }
+        all
+    }
+
     /// What its file shows about it.
     #[must_use]
     pub fn facts(&self) -> &Facts {
@@ -91,16 +102,27 @@ impl Handler {
             Some(component) => (component, false),
             None => (compile(&host.engine, bytes, &shape)?, true),
         };
+        let handler = Self::linked(host, &component, digest)?;
+        if let (true, Some(cache)) = (new, &host.cache) {
+            cache.put(handler.digest(), &component);
+        }
+        Ok(handler)
+    }
+
+    /// The one whose file has this digest, if its compiled code is kept.
+    pub(super) fn kept(host: &Arc<Host>, digest: &str) -> Result<Option<Self>, LoadErrorKind> {
+        let kept = host.cache.as_ref().and_then(|cache| cache.get(&host.engine, digest));
+        kept.map(|component| Self::linked(host, &component, digest.to_owned())).transpose()
+    }
+
+    fn linked(host: &Arc<Host>, component: &Component, digest: String) -> Result<Self, LoadErrorKind> {
         let facts = inspect(&host.engine, &component.component_type())?;
         let differs = |e: wasmtime::Error| LoadErrorKind::WrongContract {
             missing: format!("{e:#}"),
             found: facts.imports.iter().map(|name| format!("import {name}")).collect(),
         };
-        let pre = host.linker.instantiate_pre(&component).map_err(differs)?;
+        let pre = host.linker.instantiate_pre(component).map_err(differs)?;
         let guest = GuestIndices::new(&pre).map_err(differs)?;
-        if let (true, Some(cache)) = (new, &host.cache) {
-            cache.put(&digest, &component);
-        }
         let host = Arc::clone(host);
         let metrics = Arc::default();
         Ok(Self { inner: Arc::new(Inner { host, pre, guest, metrics, digest, facts }) })

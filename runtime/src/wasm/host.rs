@@ -73,6 +73,14 @@ impl Host {
         self.load_known(name, bytes, sha256_hex(bytes))
     }
 
+    /// A handler of which nothing is known but the digest of its file, if this host has kept its compiled code.
+    ///
+    /// # Errors
+    /// What is kept does not fit to this host.
+    pub fn load_kept(self: &Arc<Self>, name: &str, digest: &str) -> Result<Option<Handler>, LoadError> {
+        Handler::kept(self, digest).map_err(|kind| LoadError { handler: name.to_owned(), kind })
+    }
+
     /// As [`Host::load`], of bytes whose digest is known: [`Handler::digest`].
     pub(crate) fn load_known(self: &Arc<Self>, name: &str, bytes: &[u8], digest: String) -> Result<Handler, LoadError> {
         Handler::load(self, bytes, digest).map_err(|kind| LoadError { handler: name.to_owned(), kind })

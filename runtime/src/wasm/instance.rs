@@ -11,6 +11,7 @@ use super::logging::LogQuota;
 use super::long::{LONG, LongCall};
 use super::message::{Answer, Delivery, Failure, Outcome, Setup, State};
 use super::metrics::Handles;
+use super::reads::Reads;
 use super::text::{self, DETAIL_BYTES, clean};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -83,6 +84,11 @@ impl Instance {
         self.store.data_mut().end();
         *batch = Arc::try_unwrap(shared).unwrap_or_else(|shared| shared.to_vec());
         result
+    }
+
+    /// What a slot of the last call read of state, also if that call failed. `None`: it is not recorded, see [`Setup::record`].
+    pub fn take_reads(&mut self, slot: usize) -> Option<Reads> {
+        self.store.data_mut().call.reads.get_mut(slot).map(std::mem::take)
     }
 
     /// Its memory has grown so far that a new instance should take its place, between batches: it has used three

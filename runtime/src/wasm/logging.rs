@@ -77,7 +77,8 @@ pub(super) fn link(linker: &mut Linker<Ctx>) -> Result<()> {
     })
 }
 
-/// The least level that anybody listens to. With logging off it is the highest, since the contract knows no higher.
+/// The least level that anybody listens to. To errors the host itself does, for what becomes of the message should the call
+/// trap: with logging off a panic has the same words.
 fn threshold() -> WireLevel {
     if tracing::enabled!(target: TARGET, Level::TRACE) {
         WireLevel::Trace
@@ -87,10 +88,8 @@ fn threshold() -> WireLevel {
         WireLevel::Info
     } else if tracing::enabled!(target: TARGET, Level::WARN) {
         WireLevel::Warn
-    } else if tracing::enabled!(target: TARGET, Level::ERROR) {
-        WireLevel::Error
     } else {
-        WireLevel::Critical
+        WireLevel::Error
     }
 }
 

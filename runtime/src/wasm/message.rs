@@ -25,6 +25,8 @@ pub struct Setup {
     pub order: Order,
     /// It may set timers.
     pub timers: bool,
+    /// What is read of state is noted: [`super::Instance::take_reads`].
+    pub record: bool,
 }
 
 /// State of handlers, lent to a call; see [`keyrail_engine::state`].

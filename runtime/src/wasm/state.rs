@@ -87,11 +87,14 @@ fn get(store: &mut Store<'_>, index: usize, name: &str) -> Found<Option<Vec<u8>>
     let Some(state) = &ctx.call.state else { return Ok(Err(none())) };
     let found = state.call.get(index as u32, (partition, &owner), name, ctx.call.now_ms, state.kept.as_ref());
     let found = match found {
-        Ok(found) => found.map(|value| value.to_vec()),
+        Ok(found) => found,
         Err(error) => return Ok(Err(refused(error))),
     };
-    ctx.call.charge_read(found.as_ref().map_or(0, Vec::len))?;
-    Ok(Ok(found))
+    if let Some(reads) = ctx.call.reads.get_mut(index) {
+        reads.note_get(index as u32, (partition, &owner), name, found.as_ref(), (ctx.call.now_ms, state));
+    }
+    ctx.call.charge_read(found.as_ref().map_or(0, |value| value.len()))?;
+    Ok(Ok(found.map(|value| value.to_vec())))
 }
 
 fn write(store: &mut Store<'_>, index: usize, name: &str, write: Write<'_>) -> Found<()> {
@@ -145,6 +148,9 @@ fn scan(store: &mut Store<'_>, index: usize, page: (&str, Option<&str>, u32)) ->
         Ok(found) => found.into_iter().map(|(name, value)| (name, value.to_vec())).collect(),
         Err(error) => return Ok(Err(refused(error))),
     };
+    if let Some(reads) = ctx.call.reads.get_mut(index) {
+        reads.note_scan(index as u32, (partition, &owner), page, (ctx.call.now_ms, state));
+    }
     ctx.call.charge_read(found.iter().map(|(name, value)| name.len() + value.len()).sum())?;
     Ok(Ok(found))
 }

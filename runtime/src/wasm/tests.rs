@@ -41,6 +41,7 @@ pub(super) fn setup(name: &str) -> Setup {
         max_batch: 256,
         order: keyrail_engine::policy::Order::default(),
         timers: false,
+        record: false,
     }
 }
 

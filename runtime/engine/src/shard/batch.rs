@@ -130,6 +130,11 @@ impl<M> Shard<M> {
         })
     }
 
+    /// The message of a slot of the batch under way, to note something with it.
+    pub fn message_mut(&mut self, slot: usize) -> Option<&mut M> {
+        self.running.get_mut(slot).map(|slot| &mut slot.item.message)
+    }
+
     fn wake_due(&mut self, now: Now) {
         while let Some(&(due, id)) = self.due.first() {
             if due > now.steady_ms {

@@ -53,6 +53,12 @@ impl Call {
         Self { overlay, stages: BTreeMap::new() }
     }
 
+    /// A call of its own, outside of a shard: nothing is settled before it but what is kept.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self::new(Overlay::new(0))
+    }
+
     /// What a slot's earlier messages, or earlier commits, left under this name.
     ///
     /// # Errors
@@ -65,14 +71,55 @@ impl Call {
         now_ms: i64,
         kept: &dyn Kept,
     ) -> Result<Option<Arc<[u8]>>, Refused> {
+        self.read(Some(self.sees(slot)), (task, owner), name, now_ms, kept)
+    }
+
+    /// `last`: the last slot whose wishes count.
+    fn read(
+        &self,
+        last: Option<u32>,
+        (task, owner): (Partition, &Owner),
+        name: &str,
+        now_ms: i64,
+        kept: &dyn Kept,
+    ) -> Result<Option<Arc<[u8]>>, Refused> {
         check_name(name)?;
-        let staged = self.stage(task, owner).and_then(|names| seen(names.get(name)?, self.sees(slot)));
+        let staged = self.stage(task, owner).and_then(|names| seen(names.get(name)?, last?));
         let entry = match staged.or_else(|| self.overlay.get(task, owner.prefix(), name)) {
             Some(entry) => entry.cloned(),
             None => kept.get(task, &owner.key(name)),
         };
         let lives = |entry: &Entry| entry.lives(now_ms) || self.overlay.has(Bug::ReadEnded);
         Ok(entry.filter(lives).map(|entry| entry.value))
+    }
+
+    /// As [`Call::get`], as if the slot had staged nothing itself: what was there before it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_before(
+        &self,
+        slot: u32,
+        (task, owner): (Partition, &Owner),
+        name: &str,
+        now_ms: i64,
+        kept: &dyn Kept,
+    ) -> Result<Option<Arc<[u8]>>, Refused> {
+        self.read(slot.checked_sub(1), (task, owner), name, now_ms, kept)
+    }
+
+    /// Whether the slot itself has staged a change of this name.
+    #[must_use]
+    pub fn has_changed(&self, slot: u32, (task, owner): (Partition, &Owner), name: &str) -> bool {
+        self.stage(task, owner).and_then(|names| names.get(name)).is_some_and(|wishes| own(wishes, slot).is_some())
+    }
+
+    /// What a slot has staged so far: record keys and what is to stand there, in the order of the keys.
+    #[must_use]
+    pub fn staged(&self, slot: u32) -> BTreeMap<Vec<u8>, Option<Entry>> {
+        let owners = self.stages.values().flatten();
+        let names = owners.flat_map(|(owner, names)| names.iter().map(move |(name, wishes)| (owner, name, wishes)));
+        names.filter_map(|(owner, name, wishes)| Some((owner.key(name), own(wishes, slot)?.cloned()))).collect()
     }
 
     /// Stages a change of the slot's.
@@ -123,8 +170,39 @@ impl Call {
         if limit > MAX_SCAN {
             return Err(Refused::TooLarge);
         }
-        let limit = limit as usize;
-        let mut all = self.changed(slot, (task, owner), prefix, after);
+        self.page(Some(self.sees(slot)), (task, owner), (prefix, after, limit as usize), now_ms, kept)
+    }
+
+    /// As [`Call::scan`], as if the slot had staged nothing itself, and more: what [`Call::scan`] follows from and what the slot
+    /// has staged. Also tells how much was asked for: where less is found, there is no more.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn scan_before(
+        &self,
+        slot: u32,
+        (task, owner): (Partition, &Owner),
+        (prefix, after, limit): (&str, Option<&str>, u32),
+        now_ms: i64,
+        kept: &dyn Kept,
+    ) -> Result<(Page, usize), Refused> {
+        let names = self.stage(task, owner).into_iter().flatten();
+        let asked = |name: &str| name.starts_with(prefix) && after.is_none_or(|after| name > after);
+        let changed = names.filter(|(name, wishes)| asked(name) && own(wishes, slot).is_some()).count();
+        let limit = limit as usize + changed;
+        let page = self.page(slot.checked_sub(1), (task, owner), (prefix, after, limit), now_ms, kept)?;
+        Ok((page, limit))
+    }
+
+    fn page(
+        &self,
+        last: Option<u32>,
+        (task, owner): (Partition, &Owner),
+        (prefix, after, limit): (&str, Option<&str>, usize),
+        now_ms: i64,
+        kept: &dyn Kept,
+    ) -> Result<Page, Refused> {
+        let mut all = self.changed(last, (task, owner), prefix, after);
         // So many that enough are left, whatever of it has changed.
         let (from, above) = (owner.key(prefix), owner.key(after.unwrap_or("")));
         for (key, entry) in kept.scan(task, &from, after.map_or(&[], |_| &above), limit + all.len(), now_ms) {
@@ -138,10 +216,10 @@ impl Call {
         if bytes > MAX_SCAN_BYTES { Err(Refused::TooLarge) } else { Ok(found) }
     }
 
-    /// What has changed of these names, as the slot sees it.
+    /// What has changed of these names, as of this slot.
     fn changed(
         &self,
-        slot: u32,
+        last: Option<u32>,
         (task, owner): (Partition, &Owner),
         prefix: &str,
         after: Option<&str>,
@@ -159,7 +237,7 @@ impl Call {
         }
         let Some(names) = self.stage(task, owner) else { return all };
         for (name, wishes) in names.range::<str, _>(range).take_while(|(name, _)| name.starts_with(prefix)) {
-            if let Some(entry) = seen(wishes, self.sees(slot)).filter(|_| asked(name)) {
+            if let Some(entry) = last.and_then(|last| seen(wishes, last)).filter(|_| asked(name)) {
                 all.insert(name.to_string(), entry.cloned());
             }
         }
@@ -189,6 +267,12 @@ impl Call {
         }
         (self.overlay, Staged { slots })
     }
+}
+
+/// What this slot itself wants of one name; the inner `None`: it is to be deleted.
+fn own(wishes: &Wishes, slot: u32) -> Option<Option<&Entry>> {
+    let at = wishes.binary_search_by_key(&slot, |(own, _)| *own).ok()?;
+    wishes.get(at).map(|(_, entry)| entry.as_ref())
 }
 
 /// What a slot sees among wishes for one name.

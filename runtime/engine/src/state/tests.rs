@@ -274,3 +274,34 @@ fn any_order_of_changes_ends_as_a_map_would() {
     }
     assert!(!overlay.is_empty() || open.is_empty());
 }
+
+#[test]
+fn what_was_there_before_a_slot_is_told_apart_from_what_it_staged() {
+    let kept = Map::default();
+    let of = |name: &str| Change { key: owner(b"k").key(name).into(), entry: Some(entry(b"0", None)), number: 0 };
+    kept.take(AT, &["a", "b", "c", "d"].map(of));
+    let mut call = Call::alone();
+    let at = || (AT, owner(b"k"));
+    put(&mut call, 0, b"k", "b", b"1");
+    put(&mut call, 1, b"k", "c", b"2");
+    call.write(1, at(), "a", Write::Delete).unwrap();
+    put(&mut call, 1, b"k", "n", b"new");
+    put(&mut call, 2, b"k", "d", b"3");
+    let before =
+        |slot, name| call.get_before(slot, (AT, &owner(b"k")), name, 10, &kept).unwrap().map(|value| value.to_vec());
+    assert_eq!([before(1, "a"), before(1, "b"), before(1, "c")], [b"0", b"1", b"0"].map(|v| Some(v.to_vec())));
+    assert_eq!((before(0, "b"), before(1, "n"), before(2, "n")), (Some(b"0".to_vec()), None, Some(b"new".to_vec())));
+    let changed = ["a", "b", "c", "n"].map(|name| call.has_changed(1, (AT, &owner(b"k")), name));
+    assert_eq!(changed, [true, false, true, true]);
+    let page = |slot, after, limit| {
+        let (page, limit) = call.scan_before(slot, (AT, &owner(b"k")), ("", after, limit), 10, &kept).unwrap();
+        (page.into_iter().map(|(name, value)| alloc::format!("{name}{}", value[0] - b'0')).collect::<Vec<_>>(), limit)
+    };
+    // Three names that the slot has changed may stand among the first: so many more are looked at.
+    assert_eq!(page(1, None, 1), (vec!["a0".into(), "b1".into(), "c0".into(), "d0".into()], 4));
+    assert_eq!(page(1, Some("a"), 1), (vec!["b1".into(), "c0".into(), "d0".into()], 3));
+    assert_eq!(page(0, Some("b"), 1), (vec!["c0".into()], 1));
+    let staged = call.staged(1);
+    let told: Vec<_> = staged.iter().map(|(key, entry)| (Key::decode(key).unwrap().name, entry.is_some())).collect();
+    assert_eq!(told, [("a", false), ("c", true), ("n", true)]);
+}

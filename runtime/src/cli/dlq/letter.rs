@@ -14,7 +14,7 @@ pub(super) const TIMER: &str = "keyrail-timer";
 /// Whose headers they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Family {
+pub(in crate::cli) enum Family {
     Keyrail,
     Spring,
     Streams,
@@ -38,14 +38,16 @@ enum Tells {
     Detail,
     Redrives,
     Follows,
+    /// The run that it died of: only `keyrail replay` reads it.
+    Record,
     /// Something of a failure that has no place in the one form.
     Other,
 }
 
 use Family::{Connect, Keyrail, ShareGroup, Spring, Streams};
 use Tells::{
-    Attempts, Code, Detail, FirstFailed, Follows, Group, Handler, Offset, Other, Partition, Reason, Redrives,
-    Timestamp, Topic,
+    Attempts, Code, Detail, FirstFailed, Follows, Group, Handler, Offset, Other, Partition, Reason, Record as Run,
+    Redrives, Timestamp, Topic,
 };
 
 const KEYRAIL: &str = "keyrail-";
@@ -76,6 +78,7 @@ const FAMILIES: [(&str, Family, Names); 6] = [
             ("detail", Detail),
             ("redrives", Redrives),
             ("follows", Follows),
+            ("record", Run),
         ],
     ),
     (
@@ -147,36 +150,36 @@ const REASONS: [&str; 10] = [
 
 /// Where a message was first read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Origin {
+pub(in crate::cli) struct Origin {
     #[serde(skip)]
     pub(super) by: Family,
-    pub(super) topic: String,
+    pub(in crate::cli) topic: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) partition: Option<i32>,
+    pub(in crate::cli) partition: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) offset: Option<i64>,
+    pub(in crate::cli) offset: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) timestamp: Option<i64>,
+    pub(in crate::cli) timestamp: Option<i64>,
 }
 
 /// Why it was given up the last time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Cause {
+pub(in crate::cli) struct Cause {
     /// Who told.
     pub(super) by: Family,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<String>,
+    pub(in crate::cli) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) code: Option<String>,
+    pub(in crate::cli) code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) detail: Option<String>,
+    pub(in crate::cli) detail: Option<String>,
     /// `NAME@DIGEST` of Keyrail, a connector's name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) handler: Option<String>,
+    pub(in crate::cli) handler: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) group: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) attempts: Option<i64>,
+    pub(in crate::cli) attempts: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) first_failed: Option<i64>,
     /// The message with which it was given up: `TOPIC:PARTITION:OFFSET`.
@@ -186,13 +189,13 @@ pub(super) struct Cause {
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Letter {
+pub(in crate::cli) struct Letter {
     /// `None`: it does not tell.
-    pub(super) origin: Option<Origin>,
+    pub(in crate::cli) origin: Option<Origin>,
     /// `None`: it does not tell.
-    pub(super) cause: Option<Cause>,
+    pub(in crate::cli) cause: Option<Cause>,
     /// How often it was sent back already.
-    pub(super) redrives: u32,
+    pub(in crate::cli) redrives: u32,
 }
 
 /// Whose header this is, and what it tells.
@@ -255,7 +258,7 @@ impl Told {
             Detail => self.detail = text(),
             Redrives => self.redrives = number(),
             Follows => self.follows = text(),
-            Other => {}
+            Run | Other => {}
         }
     }
 
@@ -292,14 +295,14 @@ impl Told {
 }
 
 impl Letter {
-    pub(super) fn of(record: &Record) -> Self {
+    pub(in crate::cli) fn of(record: &Record) -> Self {
         let mut told: [Option<Told>; 5] = Default::default();
         // What comes last was written last: a letter may have died here and there.
         let mut last = None;
         for (name, value) in record.headers() {
             let Some((family, tells)) = known(name) else { continue };
             told[family as usize].get_or_insert_default().take(family, tells, value.unwrap_or_default());
-            if !matches!(tells, Topic | Partition | Offset | Timestamp | Redrives) {
+            if !matches!(tells, Topic | Partition | Offset | Timestamp | Redrives | Run) {
                 last = Some(family);
             }
         }
@@ -313,21 +316,26 @@ impl Letter {
     }
 
     /// The beginning of a text that a header holds, for what is kept of many letters.
-    pub(super) fn cut(text: &str) -> String {
+    pub(in crate::cli) fn cut(text: &str) -> String {
         text.chars().take(CUT).collect()
     }
 
-    pub(super) fn reason(&self) -> &str {
+    pub(in crate::cli) fn reason(&self) -> &str {
         self.cause.as_ref().and_then(|cause| cause.reason.as_deref()).unwrap_or_default()
     }
 
-    pub(super) fn code(&self) -> &str {
+    pub(in crate::cli) fn code(&self) -> &str {
         self.cause.as_ref().and_then(|cause| cause.code.as_deref()).unwrap_or_default()
     }
 
-    pub(super) fn handler(&self) -> &str {
+    pub(in crate::cli) fn handler(&self) -> &str {
         self.cause.as_ref().and_then(|cause| cause.handler.as_deref()).unwrap_or_default()
     }
+}
+
+/// Headers of the message itself, of a letter that does not keep which they are: all that tell of no failure and no origin.
+pub(in crate::cli) fn is_own(name: &[u8]) -> bool {
+    known(name).is_none() && name != TIMER.as_bytes()
 }
 
 /// A header to write.
@@ -335,10 +343,10 @@ pub(super) type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// What a letter that is sent back carries beside the headers that the message had.
 #[derive(Debug)]
-pub(super) struct Papers(Vec<(&'static str, Vec<u8>)>);
+pub(in crate::cli) struct Papers(Vec<(&'static str, Vec<u8>)>);
 
 impl Papers {
-    pub(super) fn of(letter: &Letter) -> Self {
+    pub(in crate::cli) fn of(letter: &Letter) -> Self {
         let mut all = Vec::new();
         let text = |number: i64| number.to_string().into_bytes();
         // Whoever buries it next writes an origin only where there is none of its own kind: so there is one of Keyrail's, which
@@ -355,7 +363,7 @@ impl Papers {
 
     /// All headers of a letter that is sent back: the message's own byte for byte, its first origin, and how often it was
     /// sent back. What told of the failure is gone: it would be taken for that of the next one.
-    pub(super) fn headers<'a>(&'a self, record: &'a Record) -> Vec<Header<'a>> {
+    pub(in crate::cli) fn headers<'a>(&'a self, record: &'a Record) -> Vec<Header<'a>> {
         let stays = |name: &[u8]| match known(name) {
             None => true,
             Some((Keyrail | Spring, tells)) => {

@@ -8,6 +8,7 @@ use crate::cli::line;
 use crate::cli::table::painted;
 use crate::cli::terminal::{self, Clean};
 use keyrail::record::Record;
+use keyrail::replay::HEADER;
 use std::io::Write as _;
 
 /// How letters are shown.
@@ -63,7 +64,13 @@ impl Shown {
             add("redriven", &format!("{} times before{now}", letter.redrives));
         }
         for (n, (name, value)) in record.headers().enumerate() {
-            let value = value.map_or_else(|| "null".to_owned(), line::told);
+            let value = match value {
+                None => "null".to_owned(),
+                Some(run) if name == HEADER.as_bytes() => {
+                    format!("{} bytes, for `keyrail replay dlq:{head}`", run.len())
+                }
+                Some(value) => line::told(value),
+            };
             let shown = format!("{}: {value}", line::told(name)).replace('\n', "\\n");
             add(if n == 0 { "headers" } else { "" }, &shown);
         }

@@ -19,45 +19,45 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// Which letters are looked at.
 #[derive(Debug, Args)]
-pub(super) struct Place {
+pub(in crate::cli) struct Place {
     /// The pipeline whose dead letters are meant
     #[arg(required_unless_present = "topic")]
-    pub(super) pipeline: Option<String>,
+    pub(in crate::cli) pipeline: Option<String>,
     /// Dead letters in this topic, also those of other tools; may be repeated
     #[arg(long, value_name = "TOPIC")]
-    pub(super) topic: Vec<String>,
+    pub(in crate::cli) topic: Vec<String>,
     #[command(flatten)]
-    pub(super) config: Config,
+    pub(in crate::cli) config: Config,
     /// Print JSON for programs
     #[arg(long)]
-    pub(super) json: bool,
+    pub(in crate::cli) json: bool,
 }
 
 /// See the module.
-pub(super) struct Source {
-    pub(super) client: Box<dyn Client>,
+pub(in crate::cli) struct Source {
+    pub(in crate::cli) client: Box<dyn Client>,
     /// After an outage a reader goes on by itself.
     pub(super) comes_back: bool,
     /// The one that was named.
-    pub(super) pipeline: Option<Pipeline>,
+    pub(in crate::cli) pipeline: Option<Pipeline>,
     /// All that are known here.
-    pub(super) known: Vec<Pipeline>,
+    pub(in crate::cli) known: Vec<Pipeline>,
     /// All topics that are there.
-    pub(super) all: Vec<Topic>,
+    pub(in crate::cli) all: Vec<Topic>,
     /// Those of dead letters.
-    pub(super) topics: Vec<Topic>,
+    pub(in crate::cli) topics: Vec<Topic>,
 }
 
 /// A part of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) partition: i32,
-    pub(super) from: i64,
-    pub(super) to: i64,
+pub(in crate::cli) struct Span {
+    pub(in crate::cli) partition: i32,
+    pub(in crate::cli) from: i64,
+    pub(in crate::cli) to: i64,
 }
 
 impl Source {
-    pub(super) fn open(place: &Place) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn open(place: &Place) -> anyhow::Result<Self> {
         let host = broker::host(&place.config)?;
         let found = match (find_manifests(&host.plugins_dir, &crate::cli::variable), &place.pipeline) {
             (Ok(found), _) => found,
@@ -112,7 +112,7 @@ impl Source {
     }
 
     /// The input whose dead letters alone go to this topic.
-    pub(super) fn input_of(&self, topic: &str) -> Option<&str> {
+    pub(in crate::cli) fn input_of(&self, topic: &str) -> Option<&str> {
         let both = self.known.iter().flat_map(|pipeline| pipeline.input.iter().zip(&pipeline.dead_letter.topics));
         let mut inputs: Vec<&str> = both.filter(|(_, letters)| *letters == topic).map(|(i, _)| i.as_str()).collect();
         inputs.sort_unstable();
@@ -120,7 +120,7 @@ impl Source {
         if let [only] = inputs.as_slice() { Some(only) } else { None }
     }
 
-    pub(super) fn bounds(&mut self, topic: &Topic) -> anyhow::Result<Vec<LogBounds>> {
+    pub(in crate::cli) fn bounds(&mut self, topic: &Topic) -> anyhow::Result<Vec<LogBounds>> {
         let numbers: Vec<i32> = (0..topic.partitions).collect();
         Ok(self.client.bounds(&topic.name, &numbers)?)
     }
@@ -165,7 +165,7 @@ impl Source {
     }
 
     /// Reads parts of a topic; `each` says whether it goes on. Of a partition they come in their order.
-    pub(super) fn scan(
+    pub(in crate::cli) fn scan(
         &mut self,
         topic: &Topic,
         spans: &[Span],

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// Options that choose. Of one kind any may hold, of different kinds all must.
 #[derive(Debug, Args, Default)]
-pub(super) struct Filters {
+pub(in crate::cli) struct Filters {
     /// Only letters with this key; may be repeated, as all that follow
     #[arg(long)]
     key: Vec<String>,
@@ -72,7 +72,7 @@ fn spot(written: &str) -> Result<(i32, i64), String> {
 
 impl Filters {
     /// `most`: letters that were sent back so often are not meant.
-    pub(super) fn wanted(&self, most: Option<u32>) -> Result<Wanted, WrongUse> {
+    pub(in crate::cli) fn wanted(&self, most: Option<u32>) -> Result<Wanted, WrongUse> {
         let key = |written: &String| line::argument(written, self.base64).map(Base64);
         Ok(Wanted {
             keys: self.key.iter().map(key).collect::<Result<_, _>>()?,
@@ -101,7 +101,7 @@ fn sorted<T: Clone + Ord>(all: &[T]) -> Vec<T> {
 
 /// Bytes, as text in JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Base64(pub(super) Vec<u8>);
+pub(in crate::cli) struct Base64(pub(super) Vec<u8>);
 
 impl Serialize for Base64 {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -119,7 +119,7 @@ impl<'de> Deserialize<'de> for Base64 {
 /// See the module. What is empty chooses all.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Wanted {
+pub(in crate::cli) struct Wanted {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     keys: Vec<Base64>,
     /// Milliseconds since 1970.
@@ -149,7 +149,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// Whether a letter is meant, but for how often it was sent back.
-    pub(super) fn chooses(&self, record: &Record, letter: &Letter) -> bool {
+    pub(in crate::cli) fn chooses(&self, record: &Record, letter: &Letter) -> bool {
         let spot = (record.at.partition, record.offset);
         let is = |all: &[String], one: &str| all.is_empty() || all.iter().any(|wanted| wanted == one);
         let since = self.since.is_none_or(|since| record.timestamp_ms >= since);
@@ -174,12 +174,12 @@ impl Wanted {
     }
 
     /// Whether it was not sent back too often.
-    pub(super) fn allows(&self, letter: &Letter) -> bool {
+    pub(in crate::cli) fn allows(&self, letter: &Letter) -> bool {
         self.redrives_below.is_none_or(|most| letter.redrives < most)
     }
 
     /// Whether a letter was sent back when these were.
-    pub(super) fn takes(&self, record: &Record, letter: &Letter) -> bool {
+    pub(in crate::cli) fn takes(&self, record: &Record, letter: &Letter) -> bool {
         self.allows(letter) && self.chooses(record, letter)
     }
 }

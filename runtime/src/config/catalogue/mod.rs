@@ -54,6 +54,11 @@ pub(super) enum Kind {
         /// The most that is taken.
         most: f64,
     },
+    /// True or false.
+    Switch {
+        /// Where it is not written.
+        default: bool,
+    },
     /// One of a few words.
     Choice {
         /// Where it is not written.
@@ -215,6 +220,10 @@ const fn whole(path: &'static str, default: u32, least: u32, most: u32, meaning:
 
 const fn number(path: &'static str, default: f64, least: f64, most: f64, meaning: &'static str) -> Key {
     Key::new(path, Kind::Number { default, least, most }, meaning)
+}
+
+const fn switch(path: &'static str, default: bool, meaning: &'static str) -> Key {
+    Key::new(path, Kind::Switch { default }, meaning)
 }
 
 const fn choice(

@@ -2,7 +2,7 @@
 
 use super::{
     Absent, Amount, Catalogue, DAY, Form, GIB, HOUR, KIB, Key, Kind, MIB, MINUTE, SECOND, Values, choice, duration,
-    later, number, section, size, text, whole,
+    later, number, section, size, switch, text, whole,
 };
 
 /// Keys of a pipeline's NAME.toml.
@@ -152,7 +152,13 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         &["keyrail", "spring"],
         "which headers tell the origin: `keyrail-*` as text, or Spring's `kafka_dlt-*` with binary numbers",
     ),
-    later("dead-letter.record", "dead letters carry the whole record; remove it"),
+    switch(
+        "dead-letter.record",
+        false,
+        "a dead letter of a message that failed also keeps what its last run read: state, time and chance, 48 KiB at most, in \
+         the header `keyrail-record`, for `keyrail replay`. It copies state into the topic of dead letters, whose readers may not \
+         be those of state",
+    ),
     section(
         "breaker",
         "a service that is down: while failures are broad the messages wait, so that the outage costs no attempts",

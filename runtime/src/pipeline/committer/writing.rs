@@ -5,6 +5,7 @@ use crate::admin::metrics::{DeadLetterReason, Produced};
 use crate::broker::Refusal;
 use crate::fail::{Point, pass};
 use crate::pipeline::Trouble;
+use crate::pipeline::recording;
 use crate::pipeline::records::{self, Origin, Source};
 use crate::pipeline::sink::Sink;
 use crate::wasm::Send;
@@ -84,12 +85,22 @@ impl Worker {
                 timer: message.timer.as_ref().map(|timer| timer.name.as_str()),
                 short,
             };
-            let ours = records::letter_headers(&origin, record, epitaph);
+            let mut ours = records::letter_headers(&origin, record, epitaph);
+            let run = message.recording.as_ref().filter(|_| !short && recording::tells(epitaph.reason));
+            let run = run.map(|run| records::record_header(record, &ours, run.run()));
+            let recorded = run.as_ref().map_or(0, |(_, value)| value.len() as u64);
+            ours.extend(run);
             let headers = records::all_letter_headers(record, &ours);
             let produce = records::letter(letters.get(topic).map_or("", String::as_str), record, &headers);
             let sent = self.ledger.sink.producer().send(&produce, token.0);
-            if self.handed_over(token, sent, Point::AfterLetter)? != Handed::Later {
-                return Ok(());
+            match self.handed_over(token, sent, Point::AfterLetter)? {
+                Handed::Later => {}
+                Handed::Over => {
+                    // It may be far larger than the message, by which a transaction's size is known.
+                    self.ledger.engine.staged(recorded);
+                    return Ok(());
+                }
+                Handed::Back => return Ok(()),
             }
         }
     }

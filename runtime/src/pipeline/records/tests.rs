@@ -141,3 +141,24 @@ fn spring_numbers_are_big_endian() {
     assert_eq!(find("kafka_dlt-original-timestamp"), 1_700i64.to_be_bytes());
     assert_eq!(find("kafka_dlt-exception-message"), b"bad: no amount");
 }
+
+#[test]
+fn a_letter_s_run_tells_which_headers_are_the_message_s_own() {
+    let r = record(&[
+        (b"keyrail-code", Some(b"own")),
+        (b"a", Some(b"1")),
+        (b"keyrail-record", Some(b"of before")),
+        (b"keyrail-follows", None),
+    ]);
+    let mut ours = letter_headers(&origin(HeaderStyle::Keyrail, false), &r, &epitaph());
+    let (name, value) = record_header(&r, &ours, b"run");
+    let (own, lost, run): (u8, u8, &[u8]) = (value[1], value[2], &value[value.len() - 3..]);
+    assert_eq!((name, value[0], own, lost, run), ("keyrail-record", replay::VERSION, 1, 3, &b"run"[..]));
+    ours.push((name, value));
+    let all = names(&all_letter_headers(&r, &ours));
+    assert_eq!(all[0], "a=1", "what is the message's own comes first");
+    assert_eq!(all.iter().filter(|header| header.starts_with("keyrail-record=")).count(), 1, "{all:?}");
+    // Without a run of its own the letter has none of another's.
+    let all = names(&all_letter_headers(&r, &letter_headers(&origin(HeaderStyle::Keyrail, true), &r, &epitaph())));
+    assert!(!all.iter().any(|header| header.starts_with("keyrail-record=")), "{all:?}");
+}

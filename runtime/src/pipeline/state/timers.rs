@@ -97,7 +97,7 @@ impl Held {
             lane: self.lane_of_timer(key),
             size: u32::try_from(record.size()).unwrap_or(u32::MAX),
             at_ms,
-            message: Payload { record, timer, _charge: charge },
+            message: Payload { record, timer, recording: None, _charge: charge },
         })
     }
 }

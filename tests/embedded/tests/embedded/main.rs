@@ -19,6 +19,7 @@ mod parked;
 mod play;
 mod points;
 mod receivers;
+mod replay;
 mod rewind;
 mod run;
 mod shown;

@@ -83,6 +83,12 @@ impl Play {
         send(client, &messages.iter().map(|(key, value)| produce("in", key, value)).collect::<Vec<_>>());
     }
 
+    /// The same as records.
+    pub(crate) fn send_records(&mut self, client: &mut dyn Client, records: &[Produce<'_>]) {
+        self.sent += records.len();
+        send(client, records);
+    }
+
     /// The same without a key.
     pub(crate) fn send_keyless(&mut self, client: &mut dyn Client, values: &[&str]) {
         self.sent += values.len();

@@ -24,6 +24,7 @@ mod outages;
 mod parked;
 mod points;
 mod refusals;
+mod replay;
 mod stage;
 mod state;
 mod stops;

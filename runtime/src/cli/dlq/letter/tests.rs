@@ -249,3 +249,15 @@ fn whatever_headers_hold_nothing_breaks_and_what_goes_back_goes_back_again() {
         assert_eq!(mine(&again), mine(&record));
     }
 }
+
+#[test]
+fn the_run_that_a_letter_keeps_is_no_cause_and_does_not_go_back() {
+    let spring =
+        [("kafka_dlt-exception-fqcn", &b"attempts"[..]), ("kafka_dlt-exception-message", &b"late: no answer"[..])];
+    let with = [&spring[..], &[("keyrail-record", &b"\x01\xff"[..])]].concat();
+    assert_eq!(of(&with), of(&spring));
+    assert_eq!(
+        sent_back(&[("mine", b"1"), ("keyrail-record", b"x")]),
+        pairs(&[("mine", "1"), ("keyrail-redrives", "1")])
+    );
+}
