@@ -1,5 +1,6 @@
 //! `cargo xtask test`: all the set-up, then every test, then a summary that hides nothing.
 
+mod crash;
 mod programs;
 mod report;
 
@@ -10,7 +11,7 @@ use crate::setup::{self, Ready};
 pub(crate) use programs::Program;
 use report::Report;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// One test program. The rig on a real Kafka is the longest by far.
@@ -130,10 +131,10 @@ fn build_selection(place: &Place, selection: &[String], found: &mut Vec<Program>
 }
 
 fn run(place: &Place, program: &Program, options: &Options, ready: &Ready, report: &mut Report) -> Result<(), String> {
-    let mut command = Command::new(&program.path);
-    command.args(&options.filter).current_dir(place.root.join(&program.folder));
-    command.env("CARGO_MANIFEST_DIR", place.root.join(&program.folder));
-    watch(place, &program.name, command, ready, report)
+    let folder = place.root.join(&program.folder);
+    let mut command = crash::leaving_a_core(&program.path);
+    command.args(&options.filter).current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder);
+    watch(place, &program.name, command, ready, report, |status| crash::told(status, &program.path, &folder))
 }
 
 fn documentation(place: &Place, options: &Options, ready: &Ready, report: &mut Report) -> Result<(), String> {
@@ -141,13 +142,20 @@ fn documentation(place: &Place, options: &Options, ready: &Ready, report: &mut R
         let mut command = Command::new("cargo");
         command.arg("test").args(&selection).args(["--doc", "--no-fail-fast", "--"]).args(&options.filter);
         command.current_dir(&place.root).env("CARGO_TARGET_DIR", &place.target);
-        watch(place, "examples in the documentation", command, ready, report)?;
+        watch(place, "examples in the documentation", command, ready, report, |_| String::new())?;
     }
     Ok(())
 }
 
 /// Runs one test program, shows what is not simply `ok`, and adds it to the report.
-fn watch(place: &Place, name: &str, mut command: Command, ready: &Ready, report: &mut Report) -> Result<(), String> {
+fn watch(
+    place: &Place,
+    name: &str,
+    mut command: Command,
+    ready: &Ready,
+    report: &mut Report,
+    crash: impl Fn(ExitStatus) -> String,
+) -> Result<(), String> {
     say(&format!("testing {name}"));
     let skips = skips_file(place);
     remove_file(&skips)?;
@@ -168,7 +176,8 @@ fn watch(place: &Place, name: &str, mut command: Command, ready: &Ready, report:
         // What failed is in the tally; a crash is not.
         End::Exited(_) if tally.failed > 0 => None,
         End::Exited(status) => {
-            Some(format!("ended with {status} and no failed test; its last lines:\n{}", tail.text()))
+            let crash = crash(status);
+            Some(format!("ended with {status} and no failed test; its last lines:\n{}{crash}", tail.text()))
         }
         End::TimedOut => Some(format!("killed after {} s; its last lines:\n{}", PROGRAM_LIMIT.as_secs(), tail.text())),
     };
