@@ -59,6 +59,7 @@ fn setup(pipeline: &Pipeline) -> Setup {
         order: keyrail_engine::policy::Order::default(),
         timers: false,
         record: false,
+        longest_delay_ms: None,
     }
 }
 

@@ -1,12 +1,13 @@
 //! What must hold for any bytes that come from outside, as functions of bytes. `tests/fuzz` hands them what libFuzzer makes
 //! up; a plain test hands them what a seed makes of the same first inputs.
 
+use crate::delays::{self, Delayed};
 use crate::message::MessageId;
 use crate::metadata::{Kept, MAX_TEXT_BYTES, Metadata, fits, seal};
 use crate::order::OrderKey;
 use crate::ranges::Ranges;
 use crate::seen::{self, Seen};
-use crate::state::{self, Entry, Key, MAX_OWNER, Owner};
+use crate::state::{self, Entry, Key, Kind, MAX_OWNER, Owner};
 use crate::timers::{self, Timer};
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -164,12 +165,19 @@ fn state_record(input: &[u8]) {
         // No order key that is written is as long as the longest that can be read.
         if read.owner.is_none_or(|owner| owner.len() <= MAX_OWNER) {
             let owner = owner(read.owner);
-            let owner = if read.timer { timers::owner(&owner) } else { owner };
+            let owner = match read.kind {
+                Kind::State => owner,
+                Kind::Timer => timers::owner(&owner),
+                Kind::Delayed => delays::owner(),
+            };
             assert_eq!(owner.key(read.name), key);
         }
     }
     if let Ok(timer) = Timer::decode(value) {
         assert_eq!(timer.encode(), value);
+    }
+    if let Ok(delayed) = Delayed::decode(value) {
+        assert_eq!(delayed.encode(), value);
     }
     if let Ok(entry) = state::decode(value) {
         assert_eq!(state::encode(&entry), value);
@@ -190,7 +198,7 @@ fn state_write(input: &[u8]) {
     let order_key = (kinds & 2 == 2).then_some(order_key);
     let owner = owner(order_key);
     let key = owner.key(name);
-    assert_eq!(Key::decode(&key), Ok(Key { owner: order_key, name, timer: false }));
+    assert_eq!(Key::decode(&key), Ok(Key { owner: order_key, name, kind: Kind::State }));
     assert!(key.starts_with(owner.prefix()));
     let entry = Entry { value: Arc::from(value), expires_ms };
     assert_eq!(state::decode(&state::encode(&entry)), Ok(entry));

@@ -20,6 +20,7 @@ pub mod intake;
 pub mod order;
 
 pub mod dedup;
+pub mod delays;
 pub mod inbox;
 pub mod parking;
 pub mod retry;

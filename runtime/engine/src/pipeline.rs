@@ -4,6 +4,7 @@
 //! The commit of a partition names the lowest unsettled offset, with what is settled above it.
 
 mod commit;
+mod delays;
 mod inbox;
 mod marks;
 mod outbox;
@@ -36,6 +37,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use commit::InFlight;
+use delays::Outgoing;
 use inbox::Inboxes;
 use outbox::Outbox;
 use revoke::Revoke;
@@ -281,6 +283,8 @@ pub struct Pipeline<M> {
     /// With at-least-once, where ids or state are kept.
     rounds: Option<Rounds>,
     inboxes: Inboxes,
+    /// Delayed sends that are due.
+    outgoing: Outgoing,
     /// Fetching is paused by the byte budget: silence is no stall.
     gated: bool,
     /// The breaker is open.
@@ -295,6 +299,7 @@ impl<M> Pipeline<M> {
             transactions: Transactions::of(policy.guarantee),
             rounds: Rounds::of(&policy),
             inboxes: Inboxes::default(),
+            outgoing: Outgoing::default(),
             policy,
             shards,
             timing,
@@ -348,12 +353,14 @@ impl<M> Pipeline<M> {
         }
         task.set_breaker(self.breaker);
         self.tasks.insert(partition, task);
+        self.look_again(partition);
     }
 
     /// What the partition waited for is there: records are to be expected from now on, and not before.
     pub fn awaited(&mut self, partition: Partition, epoch: Epoch, now: Now) {
         if let Some(task) = self.tasks.get_mut(&partition).filter(|task| task.epoch == epoch) {
             task.hear(now);
+            self.look_again(partition);
         }
     }
 

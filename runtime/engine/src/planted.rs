@@ -304,6 +304,16 @@ bugs! {
     TimerTogether,
     /// Looks for timers once: what could not join its lane then never does.
     LookOnce,
+    /// Sends what is delayed a second before it is due.
+    SendEarly,
+    /// Does not delete what was delayed when it is sent.
+    KeepSent,
+    /// Sends again what is delayed and in the present transaction already.
+    SendAgain,
+    /// Goes on behind what a transaction held that was given up, and where an earlier assignment was, with what is delayed.
+    LookOn,
+    /// Sends what is delayed and due in reverse order.
+    SendBackwards,
     /// A shell's: forgets what waits for the end of a transaction when that is given up.
     DropHeld,
 }

@@ -22,6 +22,8 @@ pub struct Policy {
     pub state: bool,
     /// The handler may set timers.
     pub timers: bool,
+    /// The handler may delay what it sends.
+    pub delays: bool,
     /// Messages older than this when they would run go to the dead letters unrun.
     pub expires_after_ms: Option<u64>,
     /// How offsets are committed.
@@ -68,6 +70,12 @@ impl Policy {
     #[must_use]
     pub const fn has_timers(&self) -> bool {
         self.timers && self.keeps_state() && self.commits_lanes_apart()
+    }
+
+    /// Whether handlers may delay what they send: it is state that is committed with its message, of one input.
+    #[must_use]
+    pub const fn has_delays(&self) -> bool {
+        self.delays && self.keeps_state() && self.commits_lanes_apart()
     }
 
     /// Whether lanes are of one input, and what changes of them is committed with its offset.
@@ -296,6 +304,7 @@ impl Default for Policy {
             dedup: None,
             state: false,
             timers: false,
+            delays: false,
             expires_after_ms: None,
             commit: Commit { interval_ms: 100 },
             timeout_ms: 5_000,

@@ -17,6 +17,7 @@ pub(crate) use call::Staged;
 pub use call::{Call, Page, Refused, Write};
 pub use overlay::Overlay;
 
+use crate::delays;
 use crate::message::Partition;
 use crate::order::OrderKey;
 use crate::timers;
@@ -128,6 +129,11 @@ impl Owner {
         }
     }
 
+    /// What a task's delayed sends stand under.
+    pub(crate) fn of_delayed() -> Self {
+        Self([delays::DELAYED].to_vec())
+    }
+
     /// What all keys of its records begin with.
     #[must_use]
     pub fn prefix(&self) -> &[u8] {
@@ -177,6 +183,17 @@ impl fmt::Display for Unusable {
     }
 }
 
+/// Of what kind a record is, by the first byte of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// What a handler keeps.
+    State,
+    /// See [`timers`](crate::timers).
+    Timer,
+    /// See [`delays`](crate::delays).
+    Delayed,
+}
+
 /// A record's key, read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key<'a> {
@@ -184,8 +201,8 @@ pub struct Key<'a> {
     pub owner: Option<&'a [u8]>,
     /// The name.
     pub name: &'a str,
-    /// It is a timer's, not state's; see [`timers`](crate::timers).
-    pub timer: bool,
+    /// What is there.
+    pub kind: Kind,
 }
 
 impl<'a> Key<'a> {
@@ -196,7 +213,7 @@ impl<'a> Key<'a> {
     pub fn decode(key: &'a [u8]) -> Result<Self, Unusable> {
         let (kind, rest) = key.split_first().ok_or(Unusable::Foreign)?;
         let (owner, name) = match *kind {
-            OF_TASK | timers::OF_TASK => (None, rest),
+            OF_TASK | timers::OF_TASK | delays::DELAYED => (None, rest),
             OF_KEY | timers::OF_KEY => {
                 let (length, rest) = rest.split_first_chunk::<2>().ok_or(Unusable::Torn)?;
                 let at = usize::from(u16::from_be_bytes(*length));
@@ -206,7 +223,12 @@ impl<'a> Key<'a> {
             _ => return Err(Unusable::Foreign),
         };
         let name = core::str::from_utf8(name).map_err(|_| Unusable::Name)?;
-        Ok(Self { owner, name, timer: timers::is_timer(key) })
+        let kind = match *kind {
+            delays::DELAYED => Kind::Delayed,
+            timers::OF_KEY | timers::OF_TASK => Kind::Timer,
+            _ => Kind::State,
+        };
+        Ok(Self { owner, name, kind })
     }
 }
 

@@ -148,8 +148,9 @@ fn handlers(pipelines: Vec<Pipeline>, report: &mut Report) -> Vec<Pipeline> {
 fn unsupported(handler: &Handler, pipeline: &Pipeline, name: &str, report: &mut Report) {
     let facts = handler.facts();
     let never = |what: &str| format!("nothing, if the handler never uses {what}; else it fails wherever it does");
-    if facts.uses_state() && pipeline.state.is_none() {
-        let (why, cure) = if pipeline.policy.order.by == OrderBy::None {
+    let keyless = pipeline.policy.order.by == OrderBy::None;
+    if facts.uses_state() && (pipeline.state.is_none() || keyless) {
+        let (why, cure) = if keyless {
             ("needs an order key, and order.by is \"none\"", "set another, or ")
         } else {
             ("needs guarantee = \"exactly-once\" where order.scope is \"inputs\"", "set that, or ")
@@ -158,7 +159,7 @@ fn unsupported(handler: &Handler, pipeline: &Pipeline, name: &str, report: &mut 
         report.add(Verdict::Warning, "handler", name, message).cure = format!("{cure}{}", never("state"));
     }
     if facts.uses_timers() && !pipeline.policy.has_timers() {
-        let (why, cure) = if pipeline.policy.order.by == OrderBy::None {
+        let (why, cure) = if keyless {
             ("need an order key, and order.by is \"none\"", "set another, or ")
         } else {
             ("need guarantee = \"exactly-once\" and order.scope = \"topic\"", "set those, or ")

@@ -75,7 +75,7 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
         from: reader.choice("from", &[("earliest", From::Earliest), ("latest", From::Latest)]),
         on_loss: reader.choice("on-loss", &[("stop", OnLoss::Stop), ("continue", OnLoss::Continue)]),
         outputs: outputs.iter().map(|(name, topic)| (name.clone(), topic.text.clone())).collect(),
-        limits: limits(&mut reader, policy.timeout_ms),
+        limits: limits(&mut reader, &policy),
         policy,
         dead_letter,
         seen,
@@ -420,12 +420,18 @@ fn parked(reader: &mut Reader<'_, '_>, policy: &Policy, group: &str, input: &[Te
     Some(Parked { topics, inboxes })
 }
 
-fn limits(reader: &mut Reader<'_, '_>, timeout_ms: u64) -> Limits {
+fn limits(reader: &mut Reader<'_, '_>, policy: &Policy) -> Limits {
+    const DELAY: &str = "limits.delay";
+    if reader.has(DELAY) && (policy.guarantee != Guarantee::ExactlyOnce || policy.order.scope != Scope::Topic) {
+        let problem = "what is delayed is kept by transactions of one input, and this pipeline has none";
+        reader.fault(DELAY, problem, "set guarantee = \"exactly-once\" and order.scope = \"topic\", or remove it");
+    }
     Limits {
         memory_bytes: reader.size("limits.memory"),
         outputs: reader.whole("limits.outputs"),
         output_bytes: reader.size("limits.output-bytes"),
-        timeout: Duration::from_millis(timeout_ms),
+        timeout: Duration::from_millis(policy.timeout_ms),
+        delay: reader.duration_if(DELAY).map(Duration::from_millis),
     }
 }
 

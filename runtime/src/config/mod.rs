@@ -273,6 +273,8 @@ pub struct Limits {
     pub output_bytes: u64,
     /// One message's run; the same as [`Policy::timeout_ms`].
     pub timeout: Duration,
+    /// The longest delay of a send, if that is told.
+    pub delay: Option<Duration>,
 }
 
 /// The retry topics of a pipeline's inputs, in their order, whether or not it has a use for them.

@@ -2,6 +2,7 @@
 
 use super::units::Refused;
 use super::{Pipeline, State, topic};
+use keyrail_engine::delays::MAX_DELAY_MS;
 use keyrail_engine::policy::{Guarantee, OrderBy, Policy, Scope};
 use regex_lite::Regex;
 use std::collections::BTreeSet;
@@ -96,12 +97,13 @@ impl Pipeline {
     ///
     /// # Errors
     /// A topic of its state can't have its name.
-    pub fn with_state(mut self) -> Result<Self, String> {
+    pub fn with_state(self) -> Result<Self, String> {
         let Policy { order, guarantee, .. } = &self.policy;
         let kept = *guarantee == Guarantee::ExactlyOnce || order.scope == Scope::Topic;
-        if order.by == OrderBy::None || !kept {
-            return Ok(self);
-        }
+        if order.by == OrderBy::None || !kept { Ok(self) } else { self.keeping_state() }
+    }
+
+    fn keeping_state(mut self) -> Result<Self, String> {
         let topics: Vec<String> = self.owners().iter().map(|input| topic::state(&self.group, input)).collect();
         if let Some(long) = topics.iter().find(|name| name.len() > topic::LONGEST) {
             return Err(format!(
@@ -124,6 +126,23 @@ impl Pipeline {
         let mut with_state = self.with_state()?;
         with_state.policy.timers = with_state.policy.state;
         Ok(with_state)
+    }
+
+    /// The same with delayed sends, which need no order key: where state is kept anyway, or they are asked for, and can be.
+    pub(crate) fn with_delays(self) -> Result<Self, String> {
+        if self.policy.order.scope != Scope::Topic || self.policy.guarantee != Guarantee::ExactlyOnce {
+            return Ok(self);
+        }
+        let mut kept = if self.limits.delay.is_some() && self.state.is_none() { self.keeping_state()? } else { self };
+        kept.policy.delays = kept.policy.state;
+        Ok(kept)
+    }
+
+    /// The longest delay of a send, in milliseconds; `None`: there are none.
+    pub(crate) fn longest_delay_ms(&self) -> Option<u64> {
+        let longest_ms =
+            self.limits.delay.map_or(u64::MAX, |delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        self.policy.has_delays().then_some(longest_ms.min(MAX_DELAY_MS))
     }
 }
 
@@ -205,5 +224,23 @@ mod tests {
         let mut long = for_tests("p", &format!("handler = \"h.wasm\"\ninput = [\"{}\"]\n", "t".repeat(241)));
         long.group = "pp".to_owned();
         assert!(long.with_state().is_err_and(|why| why.contains("has 250 characters: give the group a shorter name")));
+    }
+
+    #[test]
+    fn what_is_delayed_has_a_topic_where_state_has_one_or_where_it_is_asked_for() {
+        const DAY_MS: u64 = 24 * 3_600_000;
+        let delayed = |text: &str, state: bool| {
+            let manifest = for_tests("p", &format!("handler = \"h.wasm\"\ninput = [\"a\"]\n{text}"));
+            let manifest = if state { manifest.with_state().unwrap_or_else(|why| panic!("{why}")) } else { manifest };
+            let manifest = manifest.with_delays().unwrap_or_else(|why| panic!("{why}"));
+            (manifest.longest_delay_ms(), manifest.state.map(|state| state.topics))
+        };
+        let topic = Some(vec!["p.a.state".to_owned()]);
+        assert_eq!(delayed("", false), (None, None));
+        assert_eq!(delayed("", true), (Some(366 * DAY_MS), topic.clone()));
+        assert_eq!(delayed("limits.delay = \"2d\"\n", false), (Some(2 * DAY_MS), topic.clone()));
+        assert_eq!(delayed("limits.delay = \"2d\"\norder.by = \"none\"\n", true), (Some(2 * DAY_MS), topic.clone()));
+        assert_eq!(delayed("order.by = \"none\"\n", true), (None, None));
+        assert_eq!(delayed("guarantee = \"at-least-once\"\n", true), (None, topic));
     }
 }

@@ -3,6 +3,7 @@
 mod acting;
 mod breaking;
 mod commands;
+mod delays;
 mod holding;
 mod keeping;
 mod releasing;
@@ -33,7 +34,7 @@ use keyrail_engine::guard::Guard;
 use keyrail_engine::handover::Gone;
 use keyrail_engine::message::{Fate, Now, Partition};
 use keyrail_engine::order::shard_of;
-use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline};
+use keyrail_engine::pipeline::{Action, CommitOffset, Pipeline, Token};
 use keyrail_engine::policy::Order;
 use keyrail_engine::shard::Settled;
 use std::collections::{BTreeMap, VecDeque};
@@ -86,6 +87,8 @@ pub(super) struct Names {
     pub(super) inputs: Vec<String>,
     /// Topics of the outputs.
     pub(super) outputs: Vec<String>,
+    /// And their names in the manifest.
+    pub(super) output_names: Vec<String>,
     /// One dead-letter topic for each input.
     pub(super) letters: Vec<String>,
     /// One topic of seen ids for each input, or for all, where they are kept.
@@ -191,6 +194,7 @@ impl Worker {
         self.collect_reports(Duration::ZERO)?;
         self.collect_end()?;
         self.sweep()?;
+        self.send_delayed()?;
         self.take_commands()?;
         self.ledger.engine.tick(self.ledger.clock.now(), &mut self.actions);
         self.tick_breaker()?;
@@ -285,6 +289,9 @@ impl Worker {
             if timestamp_ms >= 0 && !matches!(message.fate, Fate::Parked(_) | Fate::ParkedBefore | Fate::Buried) {
                 let age_ms = u64::try_from(now.wall_ms.saturating_sub(timestamp_ms)).unwrap_or(0);
                 self.latency.observe(age_ms.saturating_mul(1000));
+                if message.ticket.is_timer() {
+                    self.ledger.metrics.timer_late_micros.observe(age_ms.saturating_mul(1000));
+                }
             }
             self.publish_one(message, &work.effects, now)?;
             if std::mem::take(&mut self.waited) {
@@ -317,11 +324,7 @@ impl Worker {
         let source = records::Source::of(&message.message.record);
         let (was_letter, before) = (matches!(message.fate, Fate::DeadLetter(_)), self.actions.len());
         let token = self.ledger.engine.publish(message, records, now, &mut self.actions);
-        // An earlier transaction has shown that its outputs are never taken.
-        let letter = |action: &Action| matches!(action, Action::DeadLetter { .. });
-        if !was_letter && self.actions.iter().skip(before).any(letter) {
-            self.undeliverable(token, now);
-        }
+        self.note_undeliverable(was_letter, before, token, now);
         if let (Some(token), Some(slot)) = (token, slot) {
             self.ledger.engine.staged(effects.staged_bytes(slot));
             for send in effects.of(slot) {
@@ -329,6 +332,14 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// An earlier transaction has shown that what it sends is never taken, if publishing it asks for its dead letter.
+    fn note_undeliverable(&mut self, was_letter: bool, before: usize, token: Option<Token>, now: Now) {
+        let letter = |action: &Action| matches!(action, Action::DeadLetter { .. });
+        if !was_letter && self.actions.iter().skip(before).any(letter) {
+            self.undeliverable(token, now);
+        }
     }
 
     fn collect_end(&mut self) -> Result<(), Trouble> {

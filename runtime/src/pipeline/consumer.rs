@@ -211,8 +211,13 @@ impl Worker {
         self.bytes += record.content_bytes() as u64;
         if let Take::Route { shard, ticket } = take {
             let size = record.size();
-            let payload =
-                Payload { record, timer: None, recording: None, _charge: self.lot.charge(size + MESSAGE_BYTES) };
+            let payload = Payload {
+                record,
+                timer: None,
+                delayed: None,
+                recording: None,
+                _charge: self.lot.charge(size + MESSAGE_BYTES),
+            };
             self.routed[shard as usize].push((ticket, payload));
         }
     }

@@ -312,6 +312,7 @@ impl Reading {
                 record,
                 timer: None,
                 recording: None,
+                delayed: None,
                 _charge: self.source.budget.lot().charge(size + MESSAGE_BYTES),
             },
         }

@@ -37,7 +37,18 @@ pub(super) struct Payload {
     pub(super) timer: Option<Arc<Fired>>,
     /// What the last run of it read that failed, if dead letters are to keep that.
     pub(super) recording: Option<Recording>,
+    /// It is a delayed send: the record is what goes out, but for its place, which is that of the message that sent it.
+    pub(super) delayed: Option<Arc<Postponed>>,
     pub(super) _charge: Charge,
+}
+
+/// Where a delayed send goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Postponed {
+    /// The output's name in the manifest.
+    pub(super) output: String,
+    /// Which of the manifest's outputs it is; `None`: there is none of that name any more.
+    pub(super) index: Option<usize>,
 }
 
 /// To a shard.

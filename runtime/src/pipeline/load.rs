@@ -57,7 +57,7 @@ impl Code {
         &self.digest
     }
 
-    /// The manifest with what only the handler's file shows: whether it asks for state, or for timers.
+    /// The manifest with what only the handler's file shows: whether it asks for state, or for timers. Where there is state, it may delay what it sends.
     ///
     /// # Errors
     /// Its topics can't have their names.
@@ -97,7 +97,8 @@ pub fn complete(manifest: config::Pipeline, handler: &Handler) -> Result<config:
 fn completing(manifest: config::Pipeline, state: bool, timers: bool) -> Result<config::Pipeline, Unfit> {
     let unfit = |problem| Unfit { problem, cure: String::new() };
     let manifest = if state { manifest.with_state().map_err(unfit)? } else { manifest };
-    if timers { manifest.with_timers().map_err(unfit) } else { Ok(manifest) }
+    let manifest = if timers { manifest.with_timers().map_err(unfit)? } else { manifest };
+    manifest.with_delays().map_err(unfit)
 }
 
 /// A manifest with what its handler's file shows, as far as that can be read.

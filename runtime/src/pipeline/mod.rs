@@ -448,6 +448,7 @@ pub fn setup(manifest: &config::Pipeline) -> Setup {
         order: manifest.policy.order.clone(),
         timers: manifest.policy.has_timers(),
         record: manifest.dead_letter.record,
+        longest_delay_ms: manifest.longest_delay_ms(),
     }
 }
 
@@ -465,6 +466,7 @@ fn names(manifest: &config::Pipeline, serving: Arc<Serving>) -> committer::Names
         serving,
         inputs: manifest.input.clone(),
         outputs: manifest.outputs.iter().map(|(_, topic)| topic.clone()).collect(),
+        output_names: manifest.outputs.iter().map(|(name, _)| name.clone()).collect(),
         letters: manifest.dead_letter.topics.clone(),
         seen: manifest.seen.as_ref().map(|seen| seen.topics.clone()).unwrap_or_default(),
         state: manifest.state.as_ref().map(|state| state.topics.clone()).unwrap_or_default(),

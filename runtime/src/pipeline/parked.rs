@@ -185,6 +185,7 @@ impl Lanes {
                 record,
                 timer: None,
                 recording: None,
+                delayed: None,
                 _charge: place.budget.lot().charge(size + MESSAGE_BYTES),
             },
         }

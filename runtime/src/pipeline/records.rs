@@ -4,11 +4,13 @@ use crate::broker::Produce;
 use crate::config::HeaderStyle;
 use crate::record::Record;
 use crate::replay::{self, Lost};
-use crate::wasm::{Send, TRACE};
+use crate::wasm::{Send, inherited};
 use keyrail_engine::message::{Company, Epitaph};
 
 /// The header that tells a timer's name.
 const TIMER: &str = "keyrail-timer";
+/// The header that tells the output of a delayed send.
+const DELAYED: &str = "keyrail-delayed";
 
 /// A header as the broker takes it.
 pub(super) type Header<'a> = (&'a [u8], Option<&'a [u8]>);
@@ -40,11 +42,7 @@ impl Source {
 pub(super) fn output_headers<'a>(send: &Send<'a>, source: &'a Source) -> Vec<Header<'a>> {
     let Some(record) = &source.record else { return send.headers.clone().collect() };
     let set = |name: &[u8]| send.headers.clone().any(|(own, _)| own == name);
-    let inherited = record.headers().filter(|(name, _)| {
-        let trace = TRACE.contains(name);
-        (send.forward_headers || trace) && !(trace && set(name))
-    });
-    send.headers.clone().chain(inherited).collect()
+    send.headers.clone().chain(inherited(record, send.forward_headers, set)).collect()
 }
 
 /// The record of an output.
@@ -60,6 +58,12 @@ pub(super) fn output<'a>(topic: &'a str, send: &Send<'a>, source: &Source, heade
     }
 }
 
+/// The record of a delayed send that is due.
+pub(super) fn delayed<'a>(topic: &'a str, record: &'a Record, headers: &'a [Header<'a>]) -> Produce<'a> {
+    let timestamp_ms = (record.timestamp_ms >= 0).then_some(record.timestamp_ms);
+    Produce { topic, partition: None, key: record.key(), value: record.value(), headers, timestamp_ms }
+}
+
 /// What a dead letter tells of its pipeline.
 #[derive(Debug, Clone)]
 pub(super) struct Origin<'a> {
@@ -70,6 +74,8 @@ pub(super) struct Origin<'a> {
     pub(super) style: HeaderStyle,
     /// The message was this timer, which the one at the place that the letter tells has set.
     pub(super) timer: Option<&'a str>,
+    /// It was to be sent to this output, later, by the message at that place.
+    pub(super) delayed: Option<&'a str>,
     /// Only what tells origin and reason: the full set was too large.
     pub(super) short: bool,
 }
@@ -82,6 +88,7 @@ pub(super) fn letter_headers(origin: &Origin<'_>, record: &Record, epitaph: &Epi
         HeaderStyle::Spring => spring_headers(origin, record, epitaph),
     };
     headers.extend(origin.timer.map(|name| (TIMER, name.as_bytes().to_vec())));
+    headers.extend(origin.delayed.map(|output| (DELAYED, output.as_bytes().to_vec())));
     headers
 }
 

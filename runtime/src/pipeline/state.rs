@@ -1,6 +1,7 @@
 //! The state of partitions: read before a partition runs, read by handlers, changed by the committer once a change is
 //! committed.
 
+mod delays;
 mod timers;
 
 use super::Trouble;
@@ -11,6 +12,7 @@ use super::link::to_broker;
 use super::restore::{Failed, Fill};
 use crate::admin::metrics::PipelineMetrics;
 use crate::record::{Record, TopicPartition};
+pub(super) use delays::Outgoing;
 use keyrail_engine::message::Partition;
 use keyrail_engine::state::{self, Change, Entry, Key, MAX_NAME, MAX_OWNER, Unusable};
 use keyrail_store::{self as store, DiskState, Error, OpenedState, StateIdentity, StateIndex, StateStats, StateStore};

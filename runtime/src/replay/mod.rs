@@ -111,8 +111,9 @@ impl Verdict {
 /// Stands for all that an instance is opened with and may use, in a record. Values of `[config]` can't be told from it.
 #[must_use]
 pub fn digest(setup: &Setup, limits: &Limits) -> u64 {
-    let Setup { handler, topics, group, outputs, config, max_batch, order, timers, record: _ } = setup;
-    let opened = format!("{:?}", (handler, topics, group, outputs, config, max_batch, order, timers));
+    let Setup { handler, topics, group, outputs, config, max_batch, order, timers, longest_delay_ms, record: _ } =
+        setup;
+    let opened = format!("{:?}", (handler, topics, group, outputs, config, max_batch, order, timers, longest_delay_ms));
     let digest = Sha256::new().chain_update(opened).chain_update(format!("{limits:?}")).finalize();
     digest.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }

@@ -3,6 +3,7 @@
 use super::{Lost, Recorded, Remembered, Unreadable, Verdict};
 use crate::record::{Record, RecordBuilder, TopicPartition};
 use crate::wasm::{Delivery, Fired, Handler, Limits, OpenError, Reads, Send, Setup, State};
+use keyrail_engine::delays::{Delayed, is_delayed};
 use keyrail_engine::state::{Call, Entry, Key};
 use keyrail_engine::timers::Timer;
 use std::sync::Arc;
@@ -153,7 +154,7 @@ pub fn run(
     let result = instance.process_with(&mut batch, &mut state, case.now_ms, deadline);
     let staged = state.map(|state| state.call.staged(0)).unwrap_or_default();
     let changes = staged.iter().filter_map(|(key, entry)| change(key, entry.as_ref())).collect();
-    let (verdict, sent) = match &result {
+    let (verdict, mut sent) = match &result {
         Ok(answer) => {
             // One message has one outcome, or the call failed.
             let verdict = answer.outcomes.first().map_or_else(Verdict::none, Verdict::of);
@@ -161,6 +162,9 @@ pub fn run(
         }
         Err(failure) => (Verdict::of_failure(failure), Vec::new()),
     };
+    if result.is_ok() {
+        sent.extend(staged.iter().filter_map(|(key, entry)| sent_later(key, entry.as_ref())));
+    }
     Ok(Played { verdict, sent, changes, missing: kept.missing() })
 }
 
@@ -176,14 +180,29 @@ fn sent(send: &Send<'_>, setup: &Setup) -> Sent {
     }
 }
 
+/// What is sent with a delay is staged as state; it has all its headers.
+fn sent_later(key: &[u8], entry: Option<&Entry>) -> Option<Sent> {
+    let delayed = Delayed::decode(&entry.filter(|_| is_delayed(key))?.value).ok()?;
+    let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+    Some(Sent {
+        to: delayed.output.to_owned(),
+        key: owned(delayed.key),
+        value: owned(delayed.value),
+        headers: delayed.headers.iter().map(|(name, value)| (name.to_vec(), owned(*value))).collect(),
+        forward_headers: false,
+        timestamp_ms: delayed.timestamp_ms,
+    })
+}
+
 /// What the host staged under a key that it made itself; another there is none.
 fn change(key: &[u8], entry: Option<&Entry>) -> Option<Change> {
     let key = Key::decode(key).ok()?;
     let name = key.name.to_owned();
-    Some(match (key.timer, entry) {
-        (false, entry) => Change::State(name, entry.map(|entry| (entry.value.to_vec(), entry.expires_ms))),
-        (true, None) => Change::Timer(name, None),
-        (true, Some(entry)) => {
+    Some(match (key.kind, entry) {
+        (Kind::Delayed, _) => return None,
+        (Kind::State, entry) => Change::State(name, entry.map(|entry| (entry.value.to_vec(), entry.expires_ms))),
+        (Kind::Timer, None) => Change::Timer(name, None),
+        (Kind::Timer, Some(entry)) => {
             let timer = Timer::decode(&entry.value).ok()?;
             Change::Timer(name, Some((timer.at_ms, timer.payload.to_vec())))
         }

@@ -160,7 +160,7 @@ impl Call {
         let state = match self.random[index] {
             Some(state) => state,
             None => {
-                let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+                let mut hash = Fnv::new();
                 write_id(&mut hash, &self.batch[index], setup)?;
                 hash.0 ^ u64::from(self.batch[index].attempt).wrapping_mul(0xd134_2543_de82_ef95)
             }
@@ -185,7 +185,13 @@ pub(super) fn write_id(out: &mut impl Write, delivery: &Delivery, setup: &Setup)
 }
 
 /// FNV-1a, 64 bits: part of what handlers may rely on, so it never changes.
-struct Fnv(u64);
+pub(super) struct Fnv(pub(super) u64);
+
+impl Fnv {
+    pub(super) const fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
 
 impl Write for Fnv {
     fn write_str(&mut self, text: &str) -> fmt::Result {

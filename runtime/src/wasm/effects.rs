@@ -19,6 +19,8 @@ struct Slot {
     first: u32,
     last: u32,
     count: u32,
+    /// Sends with a delay, which are state until they go out.
+    delayed: u32,
     /// A send was refused, since it was more than one message may stage.
     over_quota: bool,
     staged_bytes: u64,
@@ -100,7 +102,9 @@ impl Effects {
             headers: Vec::new(),
             bytes: Vec::with_capacity(last.bytes.min(1 << 20)),
         };
-        effects.slots.resize(slots, Slot { first: END, last: END, count: 0, over_quota: false, staged_bytes: 0 });
+        effects
+            .slots
+            .resize(slots, Slot { first: END, last: END, count: 0, delayed: 0, over_quota: false, staged_bytes: 0 });
         effects
     }
 
@@ -168,6 +172,15 @@ impl Effects {
             forward_headers: entry.forward_headers,
             timestamp_ms: entry.timestamp_ms,
         }
+    }
+
+    /// How many records a slot sends later.
+    pub(super) fn delayed(&self, slot: usize) -> u32 {
+        self.slots.get(slot).map_or(0, |s| s.delayed)
+    }
+
+    pub(super) fn count_delayed(&mut self, slot: usize) {
+        self.slots[slot].delayed += 1;
     }
 
     /// What else a slot stages counts as its bytes do.

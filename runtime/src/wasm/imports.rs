@@ -80,11 +80,6 @@ fn send(store: &mut Store<'_>, index: usize, output: WireOutput) -> Result<std::
         store.data_mut().call.unknown_outputs.insert(index, asked);
         return Ok(Err(WireError::UnknownOutput));
     };
-    if output.delay_ms.is_some_and(|delay| delay > 0) {
-        return Ok(Err(WireError::Other(
-            "delay-ms is not there yet: send without it, or set a timer and send from there".to_owned(),
-        )));
-    }
     let mut bytes = size(output.key.as_ref()) + size(output.value.as_ref());
     let mut headers = Vec::with_capacity(output.headers.len());
     for header in &output.headers {
@@ -95,9 +90,13 @@ fn send(store: &mut Store<'_>, index: usize, output: WireOutput) -> Result<std::
     let ctx = store.data();
     let effects = &ctx.call.effects;
     let staged = effects.staged_bytes(index as u32) + bytes;
-    if effects.count(index as u32) >= ctx.limits.outputs || staged > ctx.limits.output_bytes {
+    if effects.count(index as u32) + effects.delayed(index) >= ctx.limits.outputs || staged > ctx.limits.output_bytes {
         store.data_mut().call.effects.note_over_quota(index);
         return Ok(Err(WireError::OverQuota));
+    }
+    if output.delay_ms.is_some_and(|delay| delay > 0) {
+        let to = ctx.setup.outputs[to].clone();
+        return super::delays::send(store, index, &to, &output, &headers);
     }
     let limit = ctx.limits.effective_call_output_bytes();
     if ctx.call.staged_bytes + bytes > limit {

@@ -27,6 +27,8 @@ pub struct Setup {
     pub timers: bool,
     /// What is read of state is noted: [`super::Instance::take_reads`].
     pub record: bool,
+    /// The longest that it may delay what it sends, in milliseconds; `None`: it may not.
+    pub longest_delay_ms: Option<u64>,
 }
 
 /// State of handlers, lent to a call; see [`keyrail_engine::state`].

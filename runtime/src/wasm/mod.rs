@@ -9,6 +9,7 @@
 mod cache;
 mod call;
 mod contract;
+mod delays;
 mod effects;
 mod error;
 mod format;
@@ -33,9 +34,9 @@ mod tests;
 pub(crate) use format::fuzz as format_fuzz;
 
 pub use contract::CONTRACT_VERSION;
+pub(crate) use delays::inherited;
 pub use effects::{Effects, Send, SendHeaders};
 pub(crate) use format::{uses_state, uses_timers};
-pub(crate) use timers::TRACE;
 
 pub use error::{CallFailure, LoadError, LoadErrorKind, OpenError, OpenErrorKind};
 pub use handler::{Facts, Handler};

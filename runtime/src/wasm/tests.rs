@@ -42,6 +42,7 @@ pub(super) fn setup(name: &str) -> Setup {
         order: keyrail_engine::policy::Order::default(),
         timers: false,
         record: false,
+        longest_delay_ms: None,
     }
 }
 

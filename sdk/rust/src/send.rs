@@ -89,8 +89,12 @@ impl<'a> Outgoing<'a> {
         self
     }
 
-    /// Delivers the record no earlier than this long after the message is settled. The host does not do that yet: it answers with
-    /// [`Error::Other`](crate::Error::Other).
+    /// Delivers the record no earlier than this long after the message is settled, from a millisecond to 366 days; zero is
+    /// at once. It goes out once, and waits for nothing else of its key. Until then it is kept as it is staged here, so all its
+    /// parts together have at most 512 KiB.
+    ///
+    /// [`dispatch`](Outgoing::dispatch) gives [`Error::Other`] where the manifest allows no delay, or not so long a one: see
+    /// `limits.delay`, which needs `guarantee = "exactly-once"` and `order.scope = "topic"`.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.output.delay_ms = Some(millis(delay));
         self

@@ -88,8 +88,27 @@ pub struct Rec {
     pub state: Use,
     /// What it does with timers, the same.
     pub timer: Option<Wish>,
+    /// What it sends later, the same.
+    pub later: Option<Later>,
     /// It is the timer of this name itself; its offset is then its number.
     pub fired: Option<u8>,
+}
+
+/// A record that a message sends with a delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Later {
+    /// To which output partition.
+    pub place: u8,
+    /// The delay.
+    pub in_ms: u32,
+}
+
+impl Later {
+    /// Most are due soon, and many at the same time.
+    pub fn draw(rng: &mut Rng) -> Self {
+        let in_ms = if rng.percent(70) { rng.within(1, 300) } else { rng.within(300, 4_000) };
+        Self { place: rng.below(4) as u8, in_ms: in_ms as u32 / 20 * 20 + 1 }
+    }
 }
 
 /// What a message wants of a timer of its key; names are those of [`TIMERS`](crate::touch::TIMERS).
@@ -158,6 +177,7 @@ impl Rec {
             too_large: false,
             state: Use::COUNT,
             timer: None,
+            later: None,
             fired: None,
         }
     }
@@ -187,6 +207,13 @@ impl Rec {
     #[must_use]
     pub fn with_timer(mut self, wish: Wish) -> Self {
         self.timer = Some(wish);
+        self
+    }
+
+    /// The same message with something that it sends later.
+    #[must_use]
+    pub fn with_later(mut self, later: Later) -> Self {
+        self.later = Some(later);
         self
     }
 

@@ -150,6 +150,8 @@ impl Settings {
             // Of what is discarded nothing would tell.
             policy.retry.then = Spent::DeadLetter;
         }
+        // And of seven others four delay what they send.
+        policy.delays = policy.state && guarantee == Guarantee::ExactlyOnce && !shared && seed / 2 % 7 < 4;
         // A quarter has keys that several inputs share.
         let mut partitions = Self::quiet().partitions;
         if shared {

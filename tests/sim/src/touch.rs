@@ -1,8 +1,10 @@
 //! What the model's handler does with its key's state: each message reads a name, and leaves a value that follows from
 //! what it read and from itself. What it saw goes into its outputs, so that a wrong value is visible.
 
+pub use crate::record::Later;
 use crate::record::{ORDER_HEADER, Rec, Wish, index_of};
 use crate::rng::Rng;
+use keyrail_engine::delays::{self, Delayed};
 use keyrail_engine::message::{Partition, Ticket};
 use keyrail_engine::order::order_key;
 use keyrail_engine::policy::Order;
@@ -68,6 +70,8 @@ pub enum Op {
     Scan((bool, u32), i64, Vec<(String, Arc<[u8]>)>),
     /// It changed a name.
     Write(u8, Option<Entry>),
+    /// It sent something with a delay, under this key of state.
+    Delay(Arc<[u8]>, Later),
 }
 
 /// All that one run of a message did, in order.
@@ -100,6 +104,7 @@ impl Touch {
                     mix(&mut sum, &[*name]);
                     mix(&mut sum, entry.as_ref().map_or(b"none", |e| &*e.value));
                 }
+                Op::Delay(key, ..) => mix(&mut sum, key),
             }
         }
         sum
@@ -181,6 +186,9 @@ impl Running {
             if let Some(scan) = rec.state.scan {
                 self.scan(slot, at, scan, wall_ms, kept);
             }
+            if let Some(later) = rec.later {
+                self.delay(slot, at, rec, later, wall_ms);
+            }
             self.begun += 1;
         }
     }
@@ -202,6 +210,26 @@ impl Running {
         let done = self.lent.write(slot as u32, (at, owner), TIMERS[usize::from(name)], write);
         debug_assert!(done.is_ok(), "{}", TIMERS[usize::from(name)]);
         touch.ops.push(Op::Write(NAMES.len() as u8 + name, entry));
+    }
+
+    /// What it delays needs no order key.
+    fn delay(&mut self, slot: usize, at: Partition, rec: &Rec, later: Later, wall_ms: i64) {
+        let touch = self.touches[slot].get_or_insert_with(|| Touch { owner: delays::owner(), ops: Vec::new() });
+        let output = later.place.to_string();
+        let delayed = Delayed {
+            at_ms: i64::from(later.in_ms),
+            offset: rec.offset,
+            output: &output,
+            key: None,
+            value: Some(&rec.content),
+            headers: Vec::new(),
+            timestamp_ms: None,
+        };
+        let name = delays::name(self.lent.next_rank(wall_ms), rec.offset.cast_unsigned());
+        let value = delayed.encode();
+        let done = self.lent.write(slot as u32, (at, delays::owner()), &name, Write::Put(&value, None));
+        debug_assert!(done.is_ok(), "{name}");
+        touch.ops.push(Op::Delay(delays::owner().key(&name).into(), later));
     }
 
     /// The call ends: the rest of its slots run, and some look again.

@@ -7,7 +7,7 @@ use crate::env::{Armed, Due, Env};
 use crate::faults;
 use crate::invariants::{Violation, name};
 use crate::operator;
-use crate::record::{INPUTS, Rec, SLOTS_PER_TOPIC, Wish, draw_outputs, draw_plan, index_of, partition_of};
+use crate::record::{INPUTS, Later, Rec, SLOTS_PER_TOPIC, Wish, draw_outputs, draw_plan, index_of, partition_of};
 use crate::settings::Settings;
 use crate::touch::Use;
 use crate::trace::Who;
@@ -338,6 +338,9 @@ impl World {
         }
         if self.env.settings.policy.has_timers() && rng.percent(25) {
             rec.timer = Some(Wish::draw(rng));
+        }
+        if self.env.settings.policy.has_delays() && rng.percent(25) {
+            rec.later = Some(Later::draw(rng));
         }
         rec.order = (!rng.percent(10)).then(|| (rng.below(u64::from(keys)) as u32).to_be_bytes());
         rec

@@ -28,7 +28,7 @@ const WITHOUT_TRANSACTIONS: [Bug; 16] = [
 ];
 
 /// What only transactions can do wrong.
-const WITH_TRANSACTIONS: [Bug; 74] = [
+const WITH_TRANSACTIONS: [Bug; 79] = [
     Bug::MarksOfInput,
     Bug::RestartOneInput,
     Bug::PublishWhileEnding,
@@ -103,6 +103,11 @@ const WITH_TRANSACTIONS: [Bug; 74] = [
     Bug::TimerOvertakes,
     Bug::TimerTogether,
     Bug::LookOnce,
+    Bug::SendEarly,
+    Bug::KeepSent,
+    Bug::SendAgain,
+    Bug::LookOn,
+    Bug::SendBackwards,
 ];
 
 #[test]
@@ -123,6 +128,6 @@ fn every_planted_bug_is_found() {
             }
         }
     }
-    assert!(Bug::ALL.len() >= 135, "only {} bugs are planted", Bug::ALL.len());
+    assert!(Bug::ALL.len() >= 140, "only {} bugs are planted", Bug::ALL.len());
     assert!(survivors.is_empty(), "not found in {SEEDS} seeds: {survivors:?}");
 }

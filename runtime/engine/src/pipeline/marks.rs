@@ -4,6 +4,7 @@
 use super::outbox::Token;
 use super::transaction::{Phase, Transactions};
 use super::{Action, Pipeline, Refusal, task};
+use crate::delays;
 use crate::inbox::{Answer, CommandId};
 use crate::message::{Epoch, Fate, MessageId, Now, Partition, Ticket};
 use crate::planted::Bug;
@@ -192,7 +193,7 @@ impl<M> Pipeline<M> {
     }
 
     /// A message is published: what it changes of its key's state is committed with it.
-    pub(super) fn keep(&mut self, settled: &mut Settled<M>) {
+    pub(super) fn keep(&mut self, settled: &mut Settled<M>, now: Now) {
         let mut changes = core::mem::take(&mut settled.changes);
         let mut stands = matches!(settled.fate, Fate::Done | Fate::Skipped) || self.policy.has(Bug::KeepStateOfVerdict);
         if !stands && settled.ticket.is_timer() {
@@ -204,6 +205,7 @@ impl<M> Pipeline<M> {
         if changes.is_empty() || !stands {
             return;
         }
+        changes.iter_mut().for_each(|change| delays::publish(change, now.wall_ms));
         self.staged(changes.iter().map(Change::size).sum());
         let owner = self.owner(&settled.ticket);
         if let Some(task) = self.tasks.get_mut(&owner) {
@@ -322,6 +324,11 @@ impl<M> Pipeline<M> {
             present || matches!(written.what, What::Seen { .. })
         };
         let records = core::mem::take(&mut transactions.marks.records);
+        for written in records.values() {
+            if let What::State(changes) = &written.what {
+                self.outgoing.kept(written.partition, changes);
+            }
+        }
         actions.extend(records.values().filter(stands).filter_map(Written::passed));
         self.parkings_committed(actions);
         for (partition, epoch, progress) in states {

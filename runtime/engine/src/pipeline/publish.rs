@@ -57,7 +57,7 @@ impl<M> Pipeline<M> {
             transactions.note_fired(&ticket);
             self.touch(ticket.partition);
             self.mark(&settled, now);
-            self.keep(&mut settled);
+            self.keep(&mut settled, now);
             self.unpark(&settled);
         }
         let in_line = self.rounds.is_some() && !matches!(settled.fate, Fate::Duplicate { .. });
@@ -157,6 +157,11 @@ impl<M> Pipeline<M> {
         };
         if !known {
             actions.push(Action::Stray { partition: ticket.partition, offset: ticket.offset });
+        }
+        if ticket.is_detached()
+            && let Some(task) = self.tasks.get_mut(&ticket.partition)
+        {
+            task.accept_at_last(ticket.offset);
         }
         if self.tasks.get_mut(&ticket.partition).is_some_and(|task| task.take_blocked().is_some()) {
             actions.push(Action::Unblocked(ticket.partition));

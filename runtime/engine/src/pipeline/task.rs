@@ -262,6 +262,14 @@ impl Task {
         known
     }
 
+    /// What has no offset that could settle is written, and was refused before.
+    pub(super) fn accept_at_last(&mut self, number: i64) {
+        if !self.marks_stuck && self.refused_at == Some(number) {
+            self.refused_at = None;
+            self.refusals = 0;
+        }
+    }
+
     /// This is committed, with its marks. `true`: it waited for that.
     pub(super) fn marks_pass(&mut self, committed: &Progress) -> bool {
         let stays = |at: i64| at >= committed.point && !committed.settled.contains(at);

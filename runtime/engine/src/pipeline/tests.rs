@@ -30,6 +30,7 @@
 
 mod chance;
 mod commits;
+mod delays;
 mod exactly;
 mod inbox;
 mod kept;

@@ -101,6 +101,11 @@ impl Transactions {
         self.phase
     }
 
+    /// It ends before its time, for what it has staged.
+    pub(super) const fn is_full(&self) -> bool {
+        self.bytes >= MAX_BYTES
+    }
+
     /// Something is published or settled: the transaction holds it.
     pub(super) fn begin(&mut self, now: Now) {
         self.since.get_or_insert(now);
@@ -161,7 +166,7 @@ impl<M> Pipeline<M> {
             Phase::Open => {
                 // However far apart commits are to be: the broker ends a transaction that is open for too long.
                 let open_ms = transactions.open_ms(now);
-                let full = transactions.bytes >= MAX_BYTES || open_ms >= bound_ms / 2;
+                let full = transactions.is_full() || open_ms >= bound_ms / 2;
                 let due = now.steady_ms >= self.next_commit_ms || full;
                 // First: once the transaction is given up nothing starts anew before the producer is.
                 self.restart_refused(now, actions);
@@ -323,6 +328,9 @@ impl<M> Pipeline<M> {
         transactions.fired.clear();
         transactions.unlearn(self.policy.keeps_state() && !self.policy.has(Bug::LearnFromCondemned));
         transactions.marks.clear();
+        if !self.policy.has(Bug::LookOn) {
+            self.outgoing.reset();
+        }
         self.outbox.clear();
         if !self.policy.has(Bug::KeepAnswersOfGivenUp) {
             self.inboxes.give_up();

@@ -153,6 +153,11 @@ impl Call {
         Ok(())
     }
 
+    /// The rank of the next delayed send: of one key's, later ones have higher ranks. `now_ms` is the wall time of the call.
+    pub fn next_rank(&mut self, now_ms: i64) -> u64 {
+        self.overlay.next_rank(now_ms)
+    }
+
     /// Names that begin with `prefix` and come after `after`, in byte order, with their values; `limit` at most.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! State that is settled and of which no commit is known yet.
 
 use super::{Change, Entry};
+use crate::delays;
 use crate::message::Partition;
 use crate::planted::{Bug, Switch};
 use crate::timers;
@@ -11,6 +12,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+
+/// So many delayed sends have ranks of their own in one millisecond, before those of the next are used.
+const RANKS: u64 = 4_096;
 
 /// The latest change of a name.
 #[derive(Debug, Clone)]
@@ -29,6 +33,8 @@ pub struct Overlay {
     seed: u64,
     /// Of the last change.
     number: u64,
+    /// Of the last delayed send.
+    rank: u64,
     planted: Switch,
 }
 
@@ -36,7 +42,7 @@ impl Overlay {
     /// Without changes; `seed` is for its tables.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { tasks: BTreeMap::new(), seed, number: 0, planted: Switch::default() }
+        Self { tasks: BTreeMap::new(), seed, number: 0, rank: 0, planted: Switch::default() }
     }
 
     /// The bug that the simulator must find in this run.
@@ -54,6 +60,13 @@ impl Overlay {
 
     pub(super) const fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// A number higher than all before it, and than those of an earlier time, by the clock.
+    pub(super) fn next_rank(&mut self, now_ms: i64) -> u64 {
+        let of_time = u64::try_from(now_ms).unwrap_or(0).saturating_mul(RANKS);
+        self.rank = of_time.max(self.rank.saturating_add(1));
+        self.rank
     }
 
     /// The changes of an owner, by name.
@@ -130,7 +143,7 @@ impl Overlay {
 /// What a record's key says of its owner, and the name.
 pub(super) fn split(key: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = match *key.first()? {
-        super::OF_TASK | timers::OF_TASK => 1,
+        super::OF_TASK | timers::OF_TASK | delays::DELAYED => 1,
         super::OF_KEY | timers::OF_KEY => 3 + usize::from(u16::from_be_bytes(*key.get(1..)?.first_chunk::<2>()?)),
         _ => return None,
     };

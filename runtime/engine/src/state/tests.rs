@@ -79,11 +79,11 @@ fn keys_are_read_as_they_are_written() {
     let long = vec![7; MAX_OWNER];
     for (key, name) in [(&b"k"[..], "n"), (b"", ""), (b"\0\x01", "a/b"), (&long, "\u{e9}")] {
         let written = owner(key).key(name);
-        assert_eq!(Key::decode(&written), Ok(Key { owner: Some(key), name, timer: false }));
+        assert_eq!(Key::decode(&written), Ok(Key { owner: Some(key), name, kind: Kind::State }));
     }
     let task = Owner::of(OrderKey::Partition).unwrap().key("n");
     assert_eq!(task, b"\x02n");
-    assert_eq!(Key::decode(&task), Ok(Key { owner: None, name: "n", timer: false }));
+    assert_eq!(Key::decode(&task), Ok(Key { owner: None, name: "n", kind: Kind::State }));
     assert_eq!(owner(b"key").key("n"), b"\x01\0\x03keyn", "frozen");
     assert_eq!(Owner::of(OrderKey::Free), Err(Refused::NoKey));
     assert_eq!(Owner::of(OrderKey::Key(&vec![7; MAX_OWNER + 1])), Err(Refused::TooLarge));

@@ -57,6 +57,8 @@ catalog! {
     BatchMessages Histogram "keyrail_batch_messages" "Messages handed to the handler in one call";
     CallDuration Histogram "keyrail_call_duration_seconds" "Duration of one call of the handler";
     Latency Histogram "keyrail_settle_latency_seconds" "Time from a record's timestamp until its message settled";
+    TimerLate Histogram "keyrail_timer_lateness_seconds" "Time from when a timer was due until it settled";
+    DelayedLate Histogram "keyrail_delayed_lateness_seconds" "Time from when a delayed send was due until it was handed to the broker";
     InFlight Gauge "keyrail_messages_in_flight" "Messages received and not yet settled";
     LanesOpen Gauge "keyrail_lanes_open" "Order keys that have a message in flight";
     LanesWaiting Gauge "keyrail_lanes_waiting" "Order keys whose head failed and waits for its next run";

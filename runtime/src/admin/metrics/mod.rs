@@ -125,6 +125,10 @@ pub struct PipelineMetrics {
     pub call_micros: Histogram,
     /// Record timestamp to settled in microseconds; below 0 (clocks apart) counts as 0, no timestamp is not counted.
     pub latency_micros: Histogram,
+    /// Time from when a timer was due until it settled, in microseconds.
+    pub timer_late_micros: Histogram,
+    /// The same of a delayed send, until it was handed to the broker.
+    pub delayed_late_micros: Histogram,
     /// Messages received and not settled; shards share it.
     pub in_flight: Gauge,
     /// Order keys with a message in flight; shards share it.
@@ -229,6 +233,8 @@ impl PipelineMetrics {
             batch_messages: Histogram::new(&BATCH_MESSAGES),
             call_micros: Histogram::new(&CALL_MICROS),
             latency_micros: Histogram::new(&LATENCY_MICROS),
+            timer_late_micros: Histogram::new(&LATENCY_MICROS),
+            delayed_late_micros: Histogram::new(&LATENCY_MICROS),
             in_flight: Gauge::default(),
             lanes_open: Gauge::default(),
             lanes_waiting: Gauge::default(),
@@ -353,6 +359,8 @@ impl PipelineMetrics {
         page.put_histogram(Id::BatchMessages, own, &self.batch_messages);
         page.put_histogram(Id::CallDuration, own, &self.call_micros);
         page.put_histogram(Id::Latency, own, &self.latency_micros);
+        page.put_histogram(Id::TimerLate, own, &self.timer_late_micros);
+        page.put_histogram(Id::DelayedLate, own, &self.delayed_late_micros);
         self.put_by(page, Id::Settled, "fate", &self.settled);
         self.put_by(page, Id::DeadLetters, "reason", &self.dead_letters);
         self.put_by(page, Id::AttemptsFailed, "kind", &self.attempts_failed);

@@ -10,6 +10,8 @@ const CUT: usize = 256;
 pub(super) const REDRIVES: &str = "keyrail-redrives";
 /// It was a timer of this name, which the message at its origin set.
 pub(super) const TIMER: &str = "keyrail-timer";
+/// It was to be sent to this output, later, by the message at its origin.
+pub(super) const DELAYED: &str = "keyrail-delayed";
 
 /// Whose headers they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -1,7 +1,7 @@
 //! What was found of state: the last value of each key, in bounded memory.
 
 use keyrail::record::{Record, TopicPartition};
-use keyrail_engine::state::{self, Entry, Key, Unusable};
+use keyrail_engine::state::{self, Entry, Key, Kind, Unusable};
 use std::collections::BTreeMap;
 
 /// So much is held of what was found, at most.
@@ -100,7 +100,7 @@ impl Found {
             self.strangers += 1;
             return;
         };
-        if key.timer {
+        if key.kind != Kind::State {
             return;
         }
         if !self.wanted.takes(&key) {

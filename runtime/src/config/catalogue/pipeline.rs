@@ -186,6 +186,13 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
     size("limits.memory", 64 * MIB, 64 * KIB, 4 * GIB, "linear memory of one instance"),
     whole("limits.outputs", 1_000, 1, 1_000_000, "sends of one message"),
     size("limits.output-bytes", 4 * MIB, 1, GIB, "bytes sent, and of state changed, by one message"),
+    Key::new(
+        "limits.delay",
+        Kind::Duration(Amount { default: None, least: 1, most: 366 * DAY }),
+        "the longest delay of a send. What is delayed waits in `GROUP.TOPIC.state`; without this key only handlers that import `state` \
+         or `timers` have that topic: they may delay by 366 days, others not at all",
+    )
+    .also("with `guarantee = \"exactly-once\"` and `order.scope = \"topic\"`"),
     section("commit", "when offsets are committed"),
     duration(
         "commit.interval",

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// What became of a record that was offered to the producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Handed {
+pub(super) enum Handed {
     /// It is on its way.
     Over,
     /// There was no room: it is to be offered again, if it is asked for still.
@@ -29,7 +29,12 @@ enum Handed {
 }
 
 impl Worker {
-    fn handed_over(&mut self, token: Token, sent: Result<bool, Refusal>, point: Point) -> Result<Handed, Trouble> {
+    pub(super) fn handed_over(
+        &mut self,
+        token: Token,
+        sent: Result<bool, Refusal>,
+        point: Point,
+    ) -> Result<Handed, Trouble> {
         match sent {
             Ok(true) => {
                 pass(point);
@@ -83,6 +88,7 @@ impl Worker {
                 handler: &handler,
                 style: names.style,
                 timer: message.timer.as_ref().map(|timer| timer.name.as_str()),
+                delayed: message.delayed.as_ref().map(|delayed| delayed.output.as_str()),
                 short,
             };
             let mut ours = records::letter_headers(&origin, record, epitaph);

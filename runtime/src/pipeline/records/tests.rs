@@ -33,7 +33,7 @@ fn epitaph() -> Epitaph {
 }
 
 fn origin(style: HeaderStyle, short: bool) -> Origin<'static> {
-    Origin { topic: "orders", group: "g", handler: "h@abc", style, timer: None, short }
+    Origin { topic: "orders", group: "g", handler: "h@abc", style, timer: None, delayed: None, short }
 }
 
 fn names(headers: &[Header<'_>]) -> Vec<String> {

@@ -6,6 +6,7 @@ use crate::pipeline::kept::Memory;
 use crate::pipeline::link::{MESSAGE_BYTES, Payload, to_engine};
 use crate::record::RecordBuilder;
 use crate::wasm::Fired;
+use keyrail_engine::delays::{Delayed, is_delayed};
 use keyrail_engine::message::Partition;
 use keyrail_engine::order::{LaneHash, OrderKey};
 use keyrail_engine::policy::{Order, OrderBy};
@@ -16,6 +17,8 @@ use std::sync::Arc;
 
 /// In the store a timer ends so long after it is due, by which it is found, and never taken for state that has ended.
 const AFTER_ALL_STATE_MS: i64 = 1 << 61;
+/// And a delayed send so long, never taken for a timer.
+const AFTER_ALL_TIMERS_MS: i64 = 5 << 60;
 /// Sooner, or later, is this.
 const FARTHEST_MS: i64 = 1 << 60;
 
@@ -25,7 +28,7 @@ pub(in crate::pipeline) struct Makings {
     hash: LaneHash,
     /// The header that has the order key.
     header: Option<String>,
-    budget: Budget,
+    pub(super) budget: Budget,
 }
 
 impl Makings {
@@ -36,31 +39,59 @@ impl Makings {
     }
 }
 
-fn in_store(at_ms: i64) -> i64 {
-    at_ms.clamp(-FARTHEST_MS, FARTHEST_MS) + AFTER_ALL_STATE_MS
+/// What is found in the store by when it is due.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Timer,
+    Delayed,
 }
 
-/// When an entry ends in the store, if it is a timer.
-pub(super) fn expires_ms(key: &[u8], value: &[u8]) -> Option<i64> {
-    if !is_timer(key) {
-        return None;
+impl Kind {
+    const fn after_ms(self) -> i64 {
+        match self {
+            Self::Timer => AFTER_ALL_STATE_MS,
+            Self::Delayed => AFTER_ALL_TIMERS_MS,
+        }
     }
-    Timer::decode(value).ok().map(|timer| in_store(timer.at_ms))
+
+    fn in_store(self, at_ms: i64) -> i64 {
+        at_ms.clamp(-FARTHEST_MS, FARTHEST_MS) + self.after_ms()
+    }
 }
 
-/// Whether it stands where a timer should, and is none.
+/// When an entry ends in the store, if it is found by when it is due.
+pub(super) fn expires_ms(key: &[u8], value: &[u8]) -> Option<i64> {
+    if is_timer(key) {
+        return Timer::decode(value).ok().map(|timer| Kind::Timer.in_store(timer.at_ms));
+    }
+    if is_delayed(key) {
+        return Delayed::due_ms(value).map(|at_ms| Kind::Delayed.in_store(at_ms));
+    }
+    None
+}
+
+/// Whether it stands where a timer should, or a delayed send, and is none.
 pub(super) fn is_unreadable(key: &[u8], value: &[u8]) -> bool {
-    is_timer(key) && Timer::decode(value).is_err()
+    is_timer(key) && Timer::decode(value).is_err() || is_delayed(key) && Delayed::decode(value).is_err()
 }
 
 impl Held {
+    /// What is due, in order, behind `after`.
+    pub(super) fn due(
+        &self,
+        kind: Kind,
+        after: Option<(i64, &[u8])>,
+        until_ms: i64,
+        most: usize,
+    ) -> Result<Vec<Due>, Failed> {
+        // Keys are never empty: this is before all of its kind.
+        let after = after.map_or((kind.in_store(i64::MIN) - 1, &b""[..]), |(at_ms, key)| (kind.in_store(at_ms), key));
+        let found = self.index()?.expiring(Some(after), kind.in_store(until_ms), most).map_err(failed)?;
+        Ok(found.into_iter().map(|(at_ms, key)| (at_ms - kind.after_ms(), key)).collect())
+    }
+
     fn timers(&self, after: Option<(i64, &[u8])>, until_ms: i64, most: usize) -> Vec<Due> {
-        // Keys are never empty: this is before all timers.
-        let after = after.map_or((in_store(i64::MIN) - 1, &b""[..]), |(at_ms, key)| (in_store(at_ms), key));
-        let found =
-            self.index().and_then(|index| index.expiring(Some(after), in_store(until_ms), most).map_err(failed));
-        let found = self.sound(found).unwrap_or_default();
-        found.into_iter().map(|(at_ms, key)| (at_ms - AFTER_ALL_STATE_MS, key)).collect()
+        self.sound(self.due(Kind::Timer, after, until_ms, most)).unwrap_or_default()
     }
 
     fn lane_of_timer(&self, key: &[u8]) -> u64 {
@@ -97,7 +128,7 @@ impl Held {
             lane: self.lane_of_timer(key),
             size: u32::try_from(record.size()).unwrap_or(u32::MAX),
             at_ms,
-            message: Payload { record, timer, recording: None, _charge: charge },
+            message: Payload { record, timer, delayed: None, recording: None, _charge: charge },
         })
     }
 }

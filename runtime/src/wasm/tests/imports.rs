@@ -74,7 +74,11 @@ fn what_is_not_there_yet_says_so() {
             "c",
             "there are no timers here: they need guarantee = \"exactly-once\" and order.scope = \"topic\"; set those, or don't call timers",
         ),
-        ("d", "delay-ms is not there yet: send without it, or set a timer and send from there"),
+        (
+            "d",
+            "there are no delayed sends here: set limits.delay in the manifest, which needs guarantee = \"exactly-once\" and \
+             order.scope = \"topic\", or send without a delay",
+        ),
     ];
     for (value, expected) in cases {
         assert_eq!(only(&ask(&mut probe, keyed(value))), expected);

@@ -26,6 +26,8 @@ const OWNER_BYTES: usize = 3;
 const MAX_NAME: usize = 1 << 10;
 const MAX_OWNER: usize = 32 << 10;
 const MAX_VALUE: usize = 512 << 10;
+/// The longest delay of a send.
+const MAX_DELAY_MS: u64 = 366 * 24 * 3_600_000;
 const MAX_SCAN: u32 = 1_000;
 const MAX_SCAN_BYTES: usize = 4 << 20;
 /// Headers that go along with every send.
@@ -315,6 +317,9 @@ impl Host for World {
                 return Err(Error::UnknownOutput);
             }
             let part = |bytes: &Option<Cow<'_, [u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
+            if output.delay_ms.is_some_and(|delay_ms| delay_ms > MAX_DELAY_MS) {
+                return Err(Error::Other(format!("{MAX_DELAY_MS} ms are the most, that is 366 days")));
+            }
             let header = |(name, value): &(&str, _)| HEADER_BYTES + name.len() + part(value);
             let headers: usize = output.headers.iter().map(header).sum();
             let bytes = part(&output.key) + part(&output.value) + headers;

@@ -7,6 +7,7 @@ mod breaker;
 mod burial;
 mod cases;
 mod commands;
+mod delays;
 mod folder;
 mod groups;
 mod hands;

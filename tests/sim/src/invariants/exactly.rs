@@ -54,6 +54,8 @@ impl Oracle {
         let (mut covered, changed) = self.judge_parked(covered, beside.parks);
         offsets.iter().for_each(|commit| self.judge_said(commit));
         self.judge_inboxes(offsets, changed, beside.answers);
+        let sent = self.judge_sent(records);
+        self.judge_pieces_sent(&mut pieces);
         let fired = self.fired(&mut pieces);
         if self.policy.order.scope == Scoped::Inputs || self.policy.parks() || self.policy.has_timers() {
             // Messages of several inputs have no other order than that in which they settled; nor have those that were taken back.
@@ -70,7 +72,7 @@ impl Oracle {
                 covered.sort_by_key(|(at, run, _)| self.locals.get(&(*run, at.1)).map_or(0, |local| local.order));
             }
             let Beside { states: changes, latest_wall_ms, .. } = *beside;
-            self.judge_state(&Committed { covered, changes, latest_wall_ms });
+            self.judge_state(&Committed { covered, changes, sent: &sent, latest_wall_ms });
         }
         // A duplicate's fate is that of its twin, which may be covered by the same commit.
         for last in [false, true] {
@@ -90,6 +92,15 @@ impl Oracle {
             let again = self.look(at.0, at.1).is_some_and(|f| f.covered);
             let what = if again { "is visible twice" } else { "is visible, and its offset is not committed with it" };
             self.violated(name::EXACTLY, Some(*at), what.into());
+        }
+    }
+
+    /// Takes what it holds of delayed sends.
+    fn judge_pieces_sent(&mut self, pieces: &mut BTreeMap<(u16, i64), Piece>) {
+        let sent: Vec<_> = pieces.extract_if(.., |at, _| self.knows_delayed(*at)).collect();
+        for (at, piece) in sent.iter().filter(|(_, piece)| piece.outputs + piece.letters != 1) {
+            let what = format!("is sent as {} outputs and {} dead letters", piece.outputs, piece.letters);
+            self.violated(name::DELAYS, Some(*at), what);
         }
     }
 

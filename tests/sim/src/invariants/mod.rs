@@ -17,6 +17,7 @@
 //! | I1, I4, I7 | once the dead letter of a message is committed with its mark, each that is parked of its key up to the mark's number becomes a dead letter, or is a duplicate, in their order; none of them runs, and nothing above goes with them; none that was parked before it is left out; the mark leaves last, and what was parked and spent is given up alone only where nothing is parked behind it | at each call, settling and command, and at each decision |
 //! | I11 | a record, or offsets, of an earlier transaction or of a producer that was replaced are in no later one | at each decision |
 //! | I13 | while a shard knows that its breaker is open it runs nothing but probes, of one message each, one at a time in a process; none costs an attempt (I7). A breaker opens only for as many lanes as its policy says that failed within its window and since it closed last; once faults are over it closes | at each call, as it opens, as time goes on, and at the end |
+//! | I15 | a delayed send is committed with its message, and by nothing else; it goes out once, with its deletion, at its time or later; those of a key that are due at the same time go out in the order in which they were sent; at the end none is due | at each commit, when one goes out, and at the end |
 //! | I14 | a timer is set and cancelled by what its transaction covers, and by nothing else (I10); what it does is committed once, with its deletion, when it is there and as it was set last; it runs at its time or later, never while a message of its key that ran before it is unsettled, and not after it was settled (I7); at the end none is due | at each call and decision, and at the end |
 //!
 //! I1 and I2 are checked as they stand without transactions; with them I3 says more. Two remarks. Outputs of different partitions have no order among each other, as in Kafka. And a lane is a hash, so
@@ -25,6 +26,7 @@
 mod breaker;
 mod burial;
 mod commits;
+mod delays;
 pub use commits::Stored;
 mod effects;
 mod ending;
@@ -103,6 +105,8 @@ pub mod name {
     pub const ZOMBIES: &str = "I11 zombies";
     /// I14.
     pub const TIMERS: &str = "I14 timers";
+    /// I15.
+    pub const DELAYS: &str = "I15 delayed sends";
     /// I13.
     pub const BREAKER: &str = "I13 breaker";
 }
@@ -159,6 +163,7 @@ pub struct Oracle {
     loose: BTreeSet<(u16, MessageId)>,
     /// State of handlers.
     states: state::States,
+    postponed: delays::Postponed,
     /// What is parked.
     parks: parked::Parks,
     /// What was wanted of that, and of dead letters.
@@ -201,6 +206,7 @@ impl Oracle {
             marked: HashMap::new(),
             loose: BTreeSet::new(),
             states: state::States::default(),
+            postponed: delays::Postponed::default(),
             parks: parked::Parks::default(),
             commands: inbox::Commands::default(),
             lettered: Vec::new(),

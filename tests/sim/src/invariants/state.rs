@@ -1,9 +1,11 @@
 //! State of handlers: what each committed message read and left is the fold of the messages of its key that were committed
 //! before it, and so is what stands in the logs.
 
+use super::delays::Wanted;
 use super::facts::End;
 use super::{Oracle, RunId, Scope, name};
 use crate::touch::{NAMES, Op, Touch, count_of, key_of};
+use keyrail_engine::delays;
 use keyrail_engine::message::Partition;
 use keyrail_engine::order::OrderKey;
 use keyrail_engine::state::{Change, Entry, Owner};
@@ -46,6 +48,8 @@ pub(super) struct Committed<'a> {
     /// What it covers, in order, and with what sum of what they read their outputs are; `None`: they have none.
     pub covered: Vec<((u16, i64), RunId, Option<u64>)>,
     pub changes: &'a [(u16, &'a Change)],
+    /// Delayed sends that it holds.
+    pub sent: &'a [(u16, i64)],
     pub latest_wall_ms: i64,
 }
 
@@ -127,6 +131,7 @@ impl Values {
                         return Some(format!("found {seen:?} or their values, which is not what was committed before"));
                     }
                 }
+                Op::Delay(..) => {}
                 Op::Write(..) => {
                     let (key, entry) = op.written(at, &touch.owner);
                     changed.insert(key.clone());
@@ -155,12 +160,27 @@ impl Values {
     }
 }
 
+impl Touch {
+    /// What a message that is committed delays.
+    fn delayed(&self, at: (u16, i64), task: u16) -> Vec<Wanted> {
+        let owner = Some(&self.owner).filter(|owner| **owner != delays::owner());
+        let wanted = |op: &Op| match op {
+            Op::Delay(key, later) => {
+                let key = (task, Arc::clone(key));
+                Some(Wanted { at, key, owner: owner.cloned(), later: *later })
+            }
+            _ => None,
+        };
+        self.ops.iter().filter_map(wanted).collect()
+    }
+}
+
 impl Op {
     /// Where it writes, and what.
     pub(super) fn written(&self, at: u16, owner: &Owner) -> (Key, Option<Entry>) {
         match self {
             Self::Write(name, entry) => ((at, key_of(owner, *name).into()), entry.clone()),
-            Self::Get(..) | Self::Scan(..) => ((at, Arc::from(&[][..])), None),
+            Self::Get(..) | Self::Scan(..) | Self::Delay(..) => ((at, Arc::from(&[][..])), None),
         }
     }
 }
@@ -168,7 +188,7 @@ impl Op {
 impl Oracle {
     /// A transaction is committed: its messages had the right state before them, and leave the right one behind them.
     pub(super) fn judge_state(&mut self, committed: &Committed<'_>) {
-        let mut changed = BTreeSet::new();
+        let (mut changed, mut delayed) = (BTreeSet::new(), Vec::new());
         for (at, run, said) in &committed.covered {
             if at.1 < -1 && !self.judge_fired(*at, said.is_none(), &mut changed) {
                 continue;
@@ -180,6 +200,7 @@ impl Oracle {
                 self.violated(name::STATE, Some(*at), "its outputs are not of what it read and left".into());
             }
             let task = self.task(at.0);
+            delayed.extend(touch.delayed(*at, task));
             if let Some(what) = self.states.values.replay(task, &touch, &mut changed, &BTreeSet::new()) {
                 self.violated(name::STATE, Some(*at), what);
             }
@@ -191,6 +212,7 @@ impl Oracle {
                 self.violated(name::STATE, Some((*partition, -1)), what);
             }
         }
+        self.judge_delayed(delayed, committed.sent, &mut written);
         for key in &changed {
             let present = self.states.values.get(key);
             let record = written.remove(key);
@@ -268,6 +290,7 @@ impl Oracle {
             let (at, what) = (Some((*partition, -1)), "a timer was due, and never came".into());
             self.violated(name::TIMERS, at, what);
         }
+        self.delays_at_the_end(wall_ms);
         let late = |(_, value): &(&Key, &Value)| !value.buried && !value.entry.lives(wall_ms - ENDED_MS);
         let aside = |(key, _): &(&Key, &Value)| self.rounds.tainted.contains(*key);
         if let Some(((partition, _), _)) = self.states.values.0.iter().filter(late).find(|found| !aside(found)) {

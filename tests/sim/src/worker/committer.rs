@@ -1,13 +1,14 @@
 //! The committer thread's shell around [`Pipeline`]: produces, commits, releases.
 
 mod breaker;
+mod delays;
 mod inbox;
 mod offsets;
 mod parked;
 mod state;
 mod transaction;
 
-use super::{Inbox, Mail, ToCommitter, ToConsumer, ToShard, Work};
+use super::{Inbox, Mail, ToCommitter, ToConsumer, ToShard};
 use crate::coverage::Action as Point;
 use crate::env::{CommitName, Env};
 use crate::invariants::name as invariant;
@@ -25,7 +26,9 @@ use keyrail_engine::pipeline::{Action, Pipeline, Refusal, Token, Trouble};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::shard::Settled;
 use state::Known;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use transaction::Client;
 
 /// Longest time between two looks at the clock.
@@ -63,6 +66,8 @@ pub(super) struct Committer {
     hold: VecDeque<ToCommitter>,
     client: Client,
     known: Known,
+    /// Bytes of delayed sends that go out.
+    delayed: Rc<Cell<u64>>,
     inboxes: Inboxes,
     /// Records that were sent to be parked, by token.
     parking: BTreeMap<u64, usize>,
@@ -95,6 +100,7 @@ impl Committer {
             hold: VecDeque::new(),
             client: Client::default(),
             known: Known::default(),
+            delayed: Rc::default(),
             inboxes: Inboxes::default(),
             parking: BTreeMap::new(),
             tallied_ms: vec![0; settings.shards as usize],
@@ -163,6 +169,9 @@ impl Committer {
                 self.tend_state(mail, env);
             }
             self.read_inboxes(mail, env);
+            if !self.send_delayed(&mut actions, mail, env) {
+                return;
+            }
             self.ledger.tick(env.now(), &mut actions);
             self.tick_breaker(mail, env);
         } else {
@@ -277,6 +286,7 @@ impl Committer {
             ToCommitter::StateRead(task, epoch) => {
                 if self.present.get(&task) == Some(&epoch) {
                     self.known.read(task, epoch);
+                    self.ledger.awaited(task, epoch, now);
                 }
             }
             ToCommitter::ParkedRead(partition, epoch) => {
@@ -288,7 +298,8 @@ impl Committer {
             ToCommitter::StateEnds(ends) => self.hear_ends(ends, mail),
             ToCommitter::Settled(mut work) => {
                 while let Some(settled) = work.settled.pop_front() {
-                    if !self.publish(settled, &work, actions, mail, env) {
+                    let said = work.said_of(settled.slot);
+                    if !self.publish(settled, said, actions, mail, env) {
                         return;
                     }
                     // What was published can end the transaction in the middle: the rest waits, before all others.
@@ -309,16 +320,16 @@ impl Committer {
     fn publish(
         &mut self,
         settled: Settled<Payload>,
-        work: &Work,
+        said: u64,
         actions: &mut Vec<Action>,
         mail: &mut Mail,
         env: &mut Env,
     ) -> bool {
-        let said = work.said_of(settled.slot);
         let (ticket, rec) = (settled.ticket, std::rc::Rc::clone(&settled.message.rec));
         let outputs = if settled.fate == Fate::Done { rec.outputs } else { crate::record::Outputs::default() };
         let records = outputs.places().len() as u32;
         let before = actions.len();
+        env.oracle.published(rec.partition, &settled.changes, env.now().wall_ms);
         let token = self.ledger.publish(settled, records, env.now(), actions);
         let letter = |a: &Action| matches!(a, Action::DeadLetter { .. } | Action::Park { .. });
         let goes_out = token.is_some() || actions.iter().skip(before).any(letter);

@@ -71,6 +71,7 @@ impl Alarms {
             too_large: false,
             state,
             timer: rng.percent(30).then(|| Wish::draw(&mut rng)),
+            later: None,
             fired: TIMERS.iter().position(|name| *name == read.name).map(|name| name as u8),
         })
     }

@@ -2,6 +2,7 @@
 //! order is checked by the oracle at each step of all of them.
 
 mod burial;
+mod delays;
 mod ids;
 mod inbox;
 mod parked;

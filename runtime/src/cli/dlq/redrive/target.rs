@@ -1,7 +1,7 @@
 //! Where letters go, and whether they may.
 
 use super::plan::Plan;
-use crate::cli::dlq::letter::{Header, Letter, TIMER};
+use crate::cli::dlq::letter::{DELAYED, Header, Letter, TIMER};
 use crate::cli::dlq::source::Source;
 use crate::cli::hands::{MessageAt, new_id};
 use crate::cli::terminal::counted;
@@ -43,8 +43,8 @@ pub(super) struct Targets {
     too_many: bool,
     /// Letters that don't say where they come from.
     homeless: u64,
-    /// Letters that were timers, where they would come back as messages.
-    timers: u64,
+    /// Letters that were timers or delayed sends, where they would come back as messages.
+    unread: u64,
     /// By pipeline: letters that it would take for duplicates.
     duplicates: BTreeMap<String, u64>,
     now_ms: i64,
@@ -65,7 +65,7 @@ impl Targets {
             found: BTreeMap::new(),
             too_many: false,
             homeless: 0,
-            timers: 0,
+            unread: 0,
             duplicates: BTreeMap::new(),
             now_ms: place::now_ms(),
         };
@@ -125,8 +125,8 @@ impl Targets {
             self.homeless += 1;
             return;
         };
-        let was_timer = record.header(TIMER.as_bytes()).is_some();
-        self.timers += u64::from(was_timer && !matches!(self.to, To::Topic(_)));
+        let never_read = [TIMER, DELAYED].iter().any(|name| record.header(name.as_bytes()).is_some());
+        self.unread += u64::from(never_read && !matches!(self.to, To::Topic(_)));
         if matches!(self.to, To::Lane(_)) {
             // It was made, with as many partitions as its input has.
             self.found.insert(target.to_owned(), None);
@@ -159,11 +159,11 @@ impl Targets {
         if plan.letters == 0 {
             return Ok(());
         }
-        if self.timers > 0 {
+        if self.unread > 0 {
             anyhow::bail!(
-                "{} were timers: sent back, they would come as messages of the input. Send them elsewhere with --to TOPIC, or \
+                "{} were timers, or delayed sends: sent back, they would come as messages of the input. Send them elsewhere with --to TOPIC, or \
                  choose others",
-                counted(self.timers, "letter")
+                counted(self.unread, "letter")
             );
         }
         if let (To::Lane(pipeline), 1..) = (&self.to, self.homeless) {

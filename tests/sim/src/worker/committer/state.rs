@@ -33,6 +33,10 @@ pub(super) struct Known {
 }
 
 impl Known {
+    pub(super) const fn partitions(&self) -> &BTreeMap<Partition, Epoch> {
+        &self.partitions
+    }
+
     /// All is read of a partition.
     pub(super) fn read(&mut self, partition: Partition, epoch: Epoch) {
         self.partitions.insert(partition, epoch);
