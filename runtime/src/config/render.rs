@@ -142,6 +142,9 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> String {
     page.size("memory", pipeline.limits.memory_bytes);
     page.plain("outputs", pipeline.limits.outputs);
     page.size("output-bytes", pipeline.limits.output_bytes);
+    if let Some(delay) = pipeline.limits.delay {
+        page.duration("delay", u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+    }
     page.section("commit");
     page.duration("interval", pipeline.policy.commit.interval_ms);
     if !pipeline.config.is_empty() {

@@ -186,6 +186,7 @@ const UNSEEN: [&str; 23] = [
     "host-variables-missing",
     "pipeline-at-odds",
     "pipeline-default-dead-letter-too-long",
+    "pipeline-delay-at-odds",
     "pipeline-handler-missing",
     "pipeline-held-at-odds",
     "pipeline-inputs-share-keys-at-least-once",

@@ -29,7 +29,7 @@ fn obey(command: &str, message: &Message, ctx: &Context) -> Result<(), Problem> 
     match name {
         "in" => send(ctx, "out", rest)?,
         "to" => {
-            let (output, rest) = rest.split_once(' ').or_dead_letter("words")?;
+            let (output, rest) = rest.split_once(' ').ok_or("it wants more words").or_dead_letter("words")?;
             send(ctx, output, rest)?;
         }
         "all" => {
@@ -57,7 +57,7 @@ fn send(ctx: &Context, output: &str, rest: &str) -> Result<(), Problem> {
 }
 
 fn wait(rest: &str) -> Result<(Duration, &str), Problem> {
-    let (wait, text) = rest.split_once(' ').or_dead_letter("words")?;
+    let (wait, text) = rest.split_once(' ').ok_or("it wants more words").or_dead_letter("words")?;
     Ok((Duration::from_millis(wait.parse().or_dead_letter("number")?), text))
 }
 
