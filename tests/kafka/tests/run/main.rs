@@ -9,6 +9,7 @@ mod burial;
 mod bytes;
 mod client;
 mod commands;
+mod delays;
 mod feed;
 mod hands;
 mod identity;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// What is special about a test's pipeline.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup<'a> {
-    /// The handler: `scripted`, `identity`, `tally` or `alarm`.
+    /// The handler: `scripted`, `identity`, `tally`, `alarm` or `later`.
     pub(crate) guest: &'a str,
     pub(crate) partitions: i32,
     /// `exactly-once` or `at-least-once`.
