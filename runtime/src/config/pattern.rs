@@ -231,16 +231,18 @@ mod tests {
         const DAY_MS: u64 = 24 * 3_600_000;
         let delayed = |text: &str, state: bool| {
             let manifest = for_tests("p", &format!("handler = \"h.wasm\"\ninput = [\"a\"]\n{text}"));
-            let manifest = if state { manifest.with_state().unwrap_or_else(|why| panic!("{why}")) } else { manifest };
-            let manifest = manifest.with_delays().unwrap_or_else(|why| panic!("{why}"));
-            (manifest.longest_delay_ms(), manifest.state.map(|state| state.topics))
+            let manifest = if state { manifest.with_state() } else { Ok(manifest) }.and_then(|own| own.with_delays());
+            manifest.map(|own| (own.longest_delay_ms(), own.state.map(|state| state.topics)))
         };
         let topic = Some(vec!["p.a.state".to_owned()]);
-        assert_eq!(delayed("", false), (None, None));
-        assert_eq!(delayed("", true), (Some(366 * DAY_MS), topic.clone()));
-        assert_eq!(delayed("limits.delay = \"2d\"\n", false), (Some(2 * DAY_MS), topic.clone()));
-        assert_eq!(delayed("limits.delay = \"2d\"\norder.by = \"none\"\n", true), (Some(2 * DAY_MS), topic.clone()));
-        assert_eq!(delayed("order.by = \"none\"\n", true), (None, None));
-        assert_eq!(delayed("guarantee = \"at-least-once\"\n", true), (None, topic));
+        assert_eq!(delayed("", false), Ok((None, None)));
+        assert_eq!(delayed("", true), Ok((Some(366 * DAY_MS), topic.clone())));
+        assert_eq!(delayed("limits.delay = \"2d\"\n", false), Ok((Some(2 * DAY_MS), topic.clone())));
+        assert_eq!(
+            delayed("limits.delay = \"2d\"\norder.by = \"none\"\n", true),
+            Ok((Some(2 * DAY_MS), topic.clone()))
+        );
+        assert_eq!(delayed("order.by = \"none\"\n", true), Ok((None, None)));
+        assert_eq!(delayed("guarantee = \"at-least-once\"\n", true), Ok((None, topic)));
     }
 }
