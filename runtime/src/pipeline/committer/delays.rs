@@ -20,9 +20,10 @@ impl Worker {
         if !self.ledger.engine.has_delays() {
             return Ok(());
         }
-        // IMPORTANT: first. What a commit that was just heard of has deleted would be found here until its action is done.
-        self.act()?;
         for _ in 0..TURN {
+            // IMPORTANT: first, each time. What a commit that was just heard of has deleted would be found here until its
+            // action is done, and while there was no room for the last one a commit may have ended.
+            self.act()?;
             let now = self.ledger.clock.now();
             let outgoing = Outgoing { memory: &self.memory, outputs: &self.ledger.names.output_names };
             let next = self.ledger.engine.next_delayed(now, &outgoing);
