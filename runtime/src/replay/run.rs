@@ -4,7 +4,7 @@ use super::{Lost, Recorded, Remembered, Unreadable, Verdict};
 use crate::record::{Record, RecordBuilder, TopicPartition};
 use crate::wasm::{Delivery, Fired, Handler, Limits, OpenError, Reads, Send, Setup, State};
 use keyrail_engine::delays::{Delayed, is_delayed};
-use keyrail_engine::state::{Call, Entry, Key};
+use keyrail_engine::state::{Call, Entry, Key, Kind};
 use keyrail_engine::timers::Timer;
 use std::sync::Arc;
 use std::time::Duration;
