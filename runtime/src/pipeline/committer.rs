@@ -85,9 +85,8 @@ pub(super) struct Names {
     pub(super) group: String,
     pub(super) serving: Arc<Serving>,
     pub(super) inputs: Vec<String>,
-    /// Topics of the outputs.
+    /// Topics of the outputs, and their names in the manifest.
     pub(super) outputs: Vec<String>,
-    /// And their names in the manifest.
     pub(super) output_names: Vec<String>,
     /// One dead-letter topic for each input.
     pub(super) letters: Vec<String>,
