@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(180);
 const RETRY: &str = "[retry]\nattempts = 2\nin-place = \"0s\"\nthen = \"dead-letter-key\"\n\
-     backoff = { first = \"4s\", factor = 1.0, max = \"4s\", jitter = 0.0 }\n[breaker]\nfailures = 0";
+     backoff = { first = \"15s\", factor = 1.0, max = \"15s\", jitter = 0.0 }\n[breaker]\nfailures = 0";
 const KEYS: usize = 6;
 const FOLLOWERS: usize = 1_500;
 const KILLS: usize = 6;
@@ -40,7 +40,9 @@ fn what_waits_behind_a_message_that_is_given_up_goes_with_it_while_its_owners_ar
     let stage = Stage::new(test, kafka, &Setup { guest: "tally", tables: RETRY, kafka: SHORT, ..Setup::default() });
     let mut workers: Vec<Worker> = (0..2).map(|number| Worker::start(&stage, number)).collect();
     send_all(kafka, &stage.input, &heads_and_followers(KEYS, FOLLOWERS));
+    // Who is given up takes along what was read by then, so all has to be before that.
     until(&stage, "all is read", || stage.uncommitted() == 0);
+    assert!(read_all(kafka, &stage.letters).is_empty(), "given up before all was read");
     let mut newer = 0;
     for kill in 0..KILLS {
         // While dead letters are written, or before.

@@ -1,5 +1,6 @@
 //! Where a test program crashed, from its core file, where there is a debugger.
 
+use crate::place::remove_file;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -17,12 +18,11 @@ pub(super) fn leaving_a_core(program: &Path) -> Command {
     command
 }
 
-/// Its stack, and those of its other threads, if a signal ended it and left a core file. The files go.
+/// Its stack, and those of its other threads, if a signal ended it and left a core file.
 pub(super) fn told(status: ExitStatus, program: &Path, folder: &Path) -> String {
-    let cores = cores(folder);
     let mut text = String::new();
     if status.code().is_none()
-        && let Some(core) = cores.first()
+        && let Some(core) = cores(folder).first()
     {
         let mut gdb = Command::new("gdb");
         gdb.args(["-batch", "-nx", "-ex", "set pagination off", "-ex", "bt 30", "-ex", "thread apply all bt 10"]);
@@ -39,12 +39,12 @@ pub(super) fn told(status: ExitStatus, program: &Path, folder: &Path) -> String 
             Err(e) => text = format!("\n    | gdb did not run: {e}"),
         }
     }
-    for core in cores {
-        if let Err(e) = fs::remove_file(&core) {
-            text.push_str(&format!("\n    | {} stays: {e}", core.display()));
-        }
-    }
     text
+}
+
+/// Core files go: of the program, and of what it started and killed on purpose.
+pub(super) fn clear(folder: &Path) -> Result<(), String> {
+    cores(folder).iter().try_for_each(|core| remove_file(core))
 }
 
 fn has_debugger() -> bool {
@@ -63,7 +63,7 @@ fn cores(folder: &Path) -> Vec<PathBuf> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::{has_debugger, leaving_a_core, told};
+    use super::{clear, has_debugger, leaving_a_core, told};
     use std::path::Path;
 
     #[test]
@@ -76,6 +76,7 @@ mod tests {
         let text = told(status, shell, &folder);
         // Where the kernel is told to put cores elsewhere, there is none to read.
         assert!(!has_debugger() || text.is_empty() || text.contains("#0"), "{text}");
+        clear(&folder).unwrap();
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
         std::fs::remove_dir_all(&folder).unwrap();
     }

@@ -134,7 +134,8 @@ fn run(place: &Place, program: &Program, options: &Options, ready: &Ready, repor
     let folder = place.root.join(&program.folder);
     let mut command = crash::leaving_a_core(&program.path);
     command.args(&options.filter).current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder);
-    watch(place, &program.name, command, ready, report, |status| crash::told(status, &program.path, &folder))
+    watch(place, &program.name, command, ready, report, |status| crash::told(status, &program.path, &folder))?;
+    crash::clear(&folder)
 }
 
 fn documentation(place: &Place, options: &Options, ready: &Ready, report: &mut Report) -> Result<(), String> {
