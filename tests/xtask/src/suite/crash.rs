@@ -61,7 +61,8 @@ fn cores(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::{clear, has_debugger, leaving_a_core, told};
     use std::path::Path;
