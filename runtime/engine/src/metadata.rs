@@ -2,13 +2,16 @@
 //!
 //! The text is `kr4.` and URL-safe base64 of: sequence number, known partitions, who holds it, which log it is of, what its
 //! internal topics are ([`Kept`]: a number whose bits say which of its numbers follow), then the lengths of alternating runs,
-//! unsettled first, counted from the committed offset, all as LEB128; the first four bytes of their SHA-256 come last,
+//! unsettled first, counted from the committed offset, all as LEB128. Where that is longer than a bit for each offset, a 0
+//! comes instead, and then these bits, the committed offset's first, the lowest of a byte first: threads that work on one
+//! partition side by side leave short runs. The first four bytes of the SHA-256 of all come last,
 //! so that foreign or damaged text is told apart. Brokers limit metadata to 4096 bytes (`offset.metadata.max.bytes`). `kr3.`
 //! is the same without what is kept, and is still read.
 
 use crate::ranges::Ranges;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -40,7 +43,9 @@ pub(crate) fn fits(runs: usize, span: u64) -> bool {
     let numbers = runs.saturating_mul(2);
     let widest = (1..10).take_while(|bytes| span >> (7 * bytes) > 0).count() + 1;
     let longer = (1..10).map(|bytes| (span >> (7 * bytes)) as usize).fold(0, usize::saturating_add);
-    numbers.saturating_mul(widest).min(numbers.saturating_add(longer)) <= MAX_DATA_BYTES - MAX_HEAD_BYTES
+    let as_runs = numbers.saturating_mul(widest).min(numbers.saturating_add(longer));
+    let as_bits = usize::try_from(span.div_ceil(8)).map_or(usize::MAX, |bytes| bytes.saturating_add(1));
+    as_runs.min(as_bits) <= MAX_DATA_BYTES - MAX_HEAD_BYTES
 }
 
 /// What a commit says beside the offset.
@@ -147,6 +152,8 @@ impl Metadata {
         put(&mut data, self.held.map_or(0, |messages| u64::from(messages) + 1));
         put(&mut data, self.log);
         self.kept.encode(&mut data);
+        let head = data.len();
+        let mut is_whole = true;
         let mut at = offset;
         for (start, end) in self.settled.iter() {
             let mark = data.len();
@@ -154,11 +161,33 @@ impl Metadata {
             put(&mut data, end.abs_diff(start));
             if data.len() > MAX_DATA_BYTES {
                 data.truncate(mark);
+                is_whole = false;
                 break;
             }
             at = end;
         }
+        let room = if is_whole { data.len() - head } else { MAX_DATA_BYTES - head + 1 };
+        if let Some(bits) = self.bits(offset, room.saturating_sub(1)) {
+            data.truncate(head);
+            put(&mut data, 0);
+            data.extend_from_slice(&bits);
+        }
         seal(data)
+    }
+
+    /// A bit for each offset from this one on, if that is shorter than so many bytes.
+    fn bits(&self, offset: i64, below: usize) -> Option<Vec<u8>> {
+        let (_, end) = self.settled.iter().last()?;
+        let bytes = usize::try_from(end.abs_diff(offset).div_ceil(8)).ok().filter(|bytes| *bytes < below)?;
+        let mut bits = vec![0_u8; bytes];
+        for (start, end) in self.settled.iter() {
+            for place in start.abs_diff(offset)..end.abs_diff(offset) {
+                if let Some(byte) = usize::try_from(place / 8).ok().and_then(|at| bits.get_mut(at)) {
+                    *byte |= 1 << (place % 8);
+                }
+            }
+        }
+        Some(bits)
     }
 
     /// Reads the metadata of a commit of `offset` in a log that ends before `log_end`. Empty text is empty metadata.
@@ -187,6 +216,13 @@ impl Metadata {
         let kept = if keeps { Kept::decode(&mut data).ok_or(Unusable::Damaged)? } else { Kept::default() };
         let mut settled = Ranges::new();
         let mut at = offset;
+        if let [0, bits @ ..] = data {
+            settled = of_bits(bits, offset)?;
+            data = &[];
+            if settled.iter().last().is_some_and(|(_, end)| end > log_end) {
+                return Err(Unusable::PastEnd);
+            }
+        }
         while !data.is_empty() {
             let start = step(&mut data, at)?;
             let end = step(&mut data, start)?;
@@ -205,6 +241,24 @@ pub(crate) fn seal(mut data: Vec<u8>) -> String {
     let check = Sha256::digest(&data);
     data.extend_from_slice(&check[..CHECK_BYTES]);
     format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(data))
+}
+
+/// The runs of set bits, which are counted from this offset. There is no byte too many, and the offset itself is not settled.
+fn of_bits(bits: &[u8], offset: i64) -> Result<Ranges, Unusable> {
+    if bits.last().is_none_or(|last| *last == 0) || bits.first().is_some_and(|first| first & 1 != 0) {
+        return Err(Unusable::Damaged);
+    }
+    let mut settled = Ranges::new();
+    let mut at = offset;
+    for byte in bits {
+        for place in 0..8 {
+            if byte >> place & 1 != 0 {
+                settled.push(at, at.checked_add(1).ok_or(Unusable::PastEnd)?);
+            }
+            at = at.saturating_add(1);
+        }
+    }
+    Ok(settled)
 }
 
 fn step(data: &mut &[u8], from: i64) -> Result<i64, Unusable> {

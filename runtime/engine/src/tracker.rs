@@ -20,7 +20,7 @@ pub struct Tracker {
     runs: usize,
     /// What may become a run more each.
     reserved: usize,
-    /// One past the highest claimed offset.
+    /// One past the highest offset that is claimed, or was reserved.
     claimed_end: i64,
 }
 
@@ -89,7 +89,11 @@ impl Tracker {
     /// Claims room for an offset that may be settled by the next commit, or later.
     pub fn reserve(&mut self, offset: i64) -> bool {
         let has_room = self.has_room(1, 0, offset);
-        self.reserved += usize::from(has_room);
+        if has_room {
+            self.reserved += 1;
+            // The map may come to reach so far.
+            self.claimed_end = self.claimed_end.max(offset + 1);
+        }
         has_room
     }
 

@@ -96,9 +96,42 @@ fn any_map_that_fits_survives() {
 }
 
 #[test]
+fn short_runs_are_told_by_a_bit_each() {
+    let mut dice = Dice(17);
+    for offset in [0, 1, 77, 1 << 40, i64::MAX - 25_000] {
+        for span in [1, 7, 8, 9, 64, 1_000, 23_000] {
+            let mut settled = Ranges::new();
+            for at in 1..=span {
+                // The last one is, so that the map is as long as told.
+                if dice.roll(2) == 0 || at == span {
+                    settled.push(offset + at, offset + at + 1);
+                }
+            }
+            let metadata = Metadata { settled, ..Metadata::default() };
+            let text = metadata.encode(offset);
+            let bits = (4 + 5 + span / 8 + 2 + 4) as usize;
+            assert!(text.len() <= 4 + bits * 4 / 3, "{} for {span}", text.len());
+            assert_eq!(Metadata::decode(&text, offset, i64::MAX), Ok(metadata.clone()), "{offset} {span}");
+            assert_eq!(Metadata::decode(&text, offset, offset + span), Err(Unusable::PastEnd), "{offset} {span}");
+        }
+    }
+    let of = |map: &[u8]| {
+        let head = Metadata::default().encode(0);
+        let head = URL_SAFE_NO_PAD.decode(head.strip_prefix(PREFIX).unwrap()).unwrap();
+        let text = seal([&head[..head.len() - CHECK_BYTES], map].concat());
+        Metadata::decode(&text, 10, i64::MAX).map(|metadata| metadata.settled)
+    };
+    assert_eq!(of(&[0, 0b10]), Ok(ranges(&[(11, 12)])));
+    assert_eq!(of(&[0, 0b1000_0000, 0b101]), Ok(ranges(&[(17, 19), (20, 21)])));
+    for damaged in [&[0][..], &[0, 0], &[0, 2, 0], &[0, 0b11]] {
+        assert_eq!(of(damaged), Err(Unusable::Damaged), "{damaged:?}");
+    }
+}
+
+#[test]
 fn overflow_keeps_the_lower_part_and_the_limit() {
     for width in [1, 100, 300, 1 << 40] {
-        let list: Vec<(i64, i64)> = (0..5_000).map(|n| (n * 3 * width + width, n * 3 * width + 2 * width)).collect();
+        let list: Vec<(i64, i64)> = (0..50_000).map(|n| (n * 3 * width + width, n * 3 * width + 2 * width)).collect();
         let metadata = Metadata {
             sequence: 300,
             partitions: 9,
@@ -122,7 +155,7 @@ fn overflow_keeps_the_lower_part_and_the_limit() {
 fn a_map_of_exactly_the_limit_is_written_whole() {
     // Partitions, holder and what is kept take a byte each, the sequence, the log and each run of one offset two.
     let runs = (MAX_DATA_BYTES - 7) / 2;
-    let list: Vec<(i64, i64)> = (0..runs as i64 + 1).map(|n| (2 * n + 1, 2 * n + 2)).collect();
+    let list: Vec<(i64, i64)> = (0..runs as i64 + 1).map(|n| (100 * n + 99, 100 * n + 100)).collect();
     for count in [runs, runs + 1] {
         let text = Metadata {
             sequence: 300,
@@ -173,7 +206,9 @@ fn foreign_damaged_and_hostile_text_is_refused() {
         ("a place in the inbox that is none", forged(&[1, 1, 0, 5, 2, 1 << 63]), Unusable::Damaged),
         ("a mark of more than 32 bits", forged(&[1, 1, 0, 5, 8, 1 << 32]), Unusable::Damaged),
         ("half a run", forged(&[1, 1, 0, 5, 0, 4]), Unusable::Damaged),
-        ("an empty gap", forged(&[1, 1, 0, 5, 0, 0, 4]), Unusable::Damaged),
+        ("an empty gap behind a run", forged(&[1, 1, 0, 5, 0, 1, 1, 0, 4]), Unusable::Damaged),
+        ("bits without any", forged(&[1, 1, 0, 5, 0, 0]), Unusable::Damaged),
+        ("a bit past the end", forged(&[1, 1, 0, 5, 0, 0, 0x10]), Unusable::PastEnd),
         ("an empty run", forged(&[1, 1, 0, 5, 0, 4, 0]), Unusable::Damaged),
         ("a run of 2^31", forged(&[1, 1, 0, 5, 0, 1, run]), Unusable::PastEnd),
         ("one past the end", forged(&[1, 1, 0, 5, 0, 1, 3]), Unusable::PastEnd),
@@ -290,5 +325,7 @@ fn a_map_that_fits_is_written_whole() {
         }
     }
     assert!((400..1_600).contains(&full), "{full} fit");
-    assert!(fits(1_480, 1_480) && !fits(1_600, 1_600) && fits(1, u64::MAX));
+    assert!(fits(1_300, 30_000) && !fits(1_480, 30_000) && fits(1, u64::MAX));
+    // A bit each.
+    assert!(fits(20_000, 20_000) && !fits(24_500, 24_500));
 }

@@ -103,24 +103,25 @@ fn a_dead_letter_that_its_topic_does_not_take_holds_its_partition_alone() {
 
 #[test]
 fn what_the_map_has_no_room_for_is_turned_away_and_comes_again_once_it_has() {
-    let mut rig = check_ready("recv 0 1 15 9999\n");
+    let mut rig = check_ready("recv 0 1 15 59999\n");
     let publish = |rig: &mut Rig, offset: i64| rig.obey(&format!("pub {offset} 0"));
-    let full = (11..9_999).step_by(2).find(|offset| publish(&mut rig, *offset) == "- pause 0").unwrap();
+    let full = (11..59_999).step_by(2).find(|offset| publish(&mut rig, *offset) == "- pause 0").unwrap();
     assert_eq!(publish(&mut rig, full + 2), "-");
     // What is below still settles, and what is above does not, whatever its key.
-    assert_eq!(publish(&mut rig, full - 1), "-");
+    assert_eq!(publish(&mut rig, full - 3), "-");
     let first = rig.obey("tick");
     assert!(
-        first.starts_with("commit 1: 0@10[11..12 ") && first.contains(&format!("{}..{full}]", full - 2)),
-        "{first}"
+        first.starts_with("commit 1: 0@10[11..12 ") && first.contains(&format!("{}..{}]", full - 4, full - 1)),
+        "{}",
+        &first[..60]
     );
     assert_eq!((rig.obey("done 1"), rig.obey("tick")), (String::new(), String::new()));
-    for offset in (10..full - 2).step_by(2) {
+    for offset in (10..full - 3).step_by(2) {
         assert_eq!(publish(&mut rig, offset), "-");
     }
     rig.obey("at 100");
-    assert_eq!(rig.obey("tick"), format!("commit 2: 0@{full} s2"));
+    assert_eq!(rig.obey("tick"), format!("commit 2: 0@{} s2", full - 1));
     rig.obey("done 2");
     assert_eq!(rig.obey("tick"), "restart 0 or 10");
-    assert_eq!(rig.obey(&format!("open 0 2 {full}")), "resume 0");
+    assert_eq!(rig.obey(&format!("open 0 2 {}", full - 1)), "resume 0");
 }

@@ -114,19 +114,20 @@ fn without_transactions_a_task_is_rewound_as_a_whole() {
 
 #[test]
 fn behind_what_was_turned_away_nothing_of_its_lane_is_published() {
-    let mut rig = check("inputs\ntick => renew\nopen 0 1 0\nopen 1:0 1 0\nrecv 0 1 0 9999\nrecv 1:0 1 0 9\nrenewed ok");
+    let mut rig =
+        check("inputs\ntick => renew\nopen 0 1 0\nopen 1:0 1 0\nrecv 0 1 0 59999\nrecv 1:0 1 0 9\nrenewed ok");
     // Every other one settles, until the commit's map has no room.
-    let turned_away = (1..10_000).step_by(2).find(|offset| {
-        rig.obey(&format!("pub {offset} 0 l={}", offset + 50_000));
+    let turned_away = (1..60_000).step_by(2).find(|offset| {
+        rig.obey(&format!("pub {offset} 0 l={}", offset + 100_000));
         rig.obey("status 0").contains("paused")
     });
     let offset = turned_away.unwrap();
     // Messages of the other input: behind it in its lane, and in another.
-    assert_eq!(rig.obey(&format!("pub 3 1 p=1:0 l={}", offset + 50_000)), "- pause 1:0");
+    assert_eq!(rig.obey(&format!("pub 3 1 p=1:0 l={}", offset + 100_000)), "- pause 1:0");
     assert_eq!(rig.obey("pub 2 1 p=1:0 l=7"), "t1", "before it, in another lane");
     assert_eq!(rig.obey("pub 4 1 p=1:0 l=8"), "-", "above what was turned away");
     // Not its head: what it left may have been read.
-    assert_eq!(rig.obey(&format!("pub 0 1 l={}", offset + 50_000)), "-");
+    assert_eq!(rig.obey(&format!("pub 0 1 l={}", offset + 100_000)), "-");
     rig.obey("at 100");
     rig.obey("ack t1");
     let commit = rig.obey("tick");
