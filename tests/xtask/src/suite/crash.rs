@@ -61,24 +61,24 @@ fn cores(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-#[cfg(test)]
-#[cfg(target_os = "linux")]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::{clear, has_debugger, leaving_a_core, told};
     use std::path::Path;
 
     #[test]
-    fn a_crash_is_told_with_its_stack_and_its_core_goes() {
+    fn a_crash_is_told_with_its_stack_and_its_core_goes() -> Result<(), Box<dyn std::error::Error>> {
         let folder = std::env::temp_dir().join(format!("xtask-crash-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(&folder)?;
         let shell = Path::new("/bin/sh");
-        let status = leaving_a_core(shell).args(["-c", "kill -SEGV $$"]).current_dir(&folder).status().unwrap();
+        let status = leaving_a_core(shell).args(["-c", "kill -SEGV $$"]).current_dir(&folder).status()?;
         assert_eq!(status.code(), None);
         let text = told(status, shell, &folder);
         // Where the kernel is told to put cores elsewhere, there is none to read.
         assert!(!has_debugger() || text.is_empty() || text.contains("#0"), "{text}");
-        clear(&folder).unwrap();
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
-        std::fs::remove_dir_all(&folder).unwrap();
+        clear(&folder)?;
+        assert_eq!(std::fs::read_dir(&folder)?.count(), 0);
+        std::fs::remove_dir_all(&folder)?;
+        Ok(())
     }
 }
