@@ -10,6 +10,7 @@ use crate::say::{elapsed, say};
 use crate::setup::{self, Ready};
 pub(crate) use programs::Program;
 use report::Report;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
@@ -24,6 +25,11 @@ const NEEDS: [(&str, &[&str]); 3] = [
     ("tests/kafka", &["java", "kafka", "guests"]),
     ("tests/faults", &["java", "kafka", "guests"]),
 ];
+
+/// Its tests wait for sessions, retries and brokers most of the time: so many run at once, even on fewer cores.
+const WAITS: (&str, usize) = ("keyrail-kafka-tests run", 3);
+/// The harness's own variable.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// Switches on the engine's planted bugs.
 const PLANTS_BUGS: &str = "tests/sim";
@@ -134,6 +140,10 @@ fn run(place: &Place, program: &Program, options: &Options, ready: &Ready, repor
     let folder = place.root.join(&program.folder);
     let mut command = crash::leaving_a_core(&program.path);
     command.args(&options.filter).current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder);
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    if program.name == WAITS.0 && cores < WAITS.1 && std::env::var_os(THREADS).is_none() {
+        command.env(THREADS, WAITS.1.to_string());
+    }
     watch(place, &program.name, command, ready, report, |status| crash::told(status, &program.path, &folder))?;
     crash::clear(&folder)
 }
