@@ -115,7 +115,7 @@ impl fmt::Display for Refused {
                 )
             }
             Self::NoParking => f.write_str(
-                "this pipeline parks nothing: it needs guarantee = \"exactly-once\" and order.scope = \"topic\"",
+                "nobody can act on what this pipeline parks: that needs guarantee = \"exactly-once\" and order.scope = \"topic\"",
             ),
         }
     }

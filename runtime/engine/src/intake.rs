@@ -50,6 +50,8 @@ pub struct Opened {
     pub epoch: Epoch,
     /// First offset to read.
     pub start: i64,
+    /// One past the last offset in the log then; of no meaning for a rewind.
+    pub log_end: i64,
     /// Settled already, above `start`.
     pub settled: Ranges,
     /// The sequence number of the commit it goes on from.
@@ -199,6 +201,7 @@ impl Intake {
         Opened {
             epoch,
             start,
+            log_end: found.log_end,
             settled,
             sequence: metadata.sequence,
             partitions,
@@ -238,6 +241,7 @@ impl Intake {
         Opened {
             epoch,
             start,
+            log_end: start,
             settled,
             sequence: 0,
             partitions: 0,

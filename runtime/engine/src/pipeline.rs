@@ -4,6 +4,7 @@
 //! The commit of a partition names the lowest unsettled offset, with what is settled above it.
 
 mod commit;
+mod covered;
 mod delays;
 mod inbox;
 mod marks;
@@ -32,11 +33,13 @@ use crate::planted::Bug;
 use crate::policy::{Policy, Scope};
 use crate::ranges::Ranges;
 use crate::state::Change;
+use crate::tracker::Progress;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use commit::InFlight;
+use covered::Waits;
 use delays::Outgoing;
 use inbox::Inboxes;
 use outbox::Outbox;
@@ -130,14 +133,15 @@ pub enum Action {
         /// As written.
         changes: Arc<[Change]>,
     },
-    /// Write the message of this publication to the partition's retry topic ([`crate::parking::encode`]), into the present
-    /// transaction; its report comes back under this token. Its fate says what is known of it.
+    /// Write the message of this publication to the partition's retry topic ([`crate::parking::encode`]), with exactly-once into
+    /// the present transaction; its report comes back under this token. Its fate says what is known of it. What was written is
+    /// to be held until [`Action::Parked`], or until the publication is over.
     Park {
         /// The publication.
         token: Token,
     },
-    /// Write a tombstone to the partition's retry topic for each of these, into the present transaction; the reports of all
-    /// of them come back under this token.
+    /// Write a tombstone to the partition's retry topic for each of these, in this order, with exactly-once into the present
+    /// transaction; the reports of all of them come back under this token.
     Unpark {
         /// The records.
         token: Token,
@@ -156,7 +160,8 @@ pub enum Action {
         /// To which commands.
         answers: Arc<[(CommandId, Answer)]>,
     },
-    /// This is committed: from now on [`Parked`](crate::parking::Parked) must answer for it. Then tell every shard, by
+    /// This is committed, or with at-least-once written, and the offsets too of what is parked newly: from now on
+    /// [`Parked`](crate::parking::Parked) must answer for it. Then tell every shard, by
     /// [`Shard::parked`](crate::shard::Shard::parked).
     Parked {
         /// The input partition.
@@ -165,6 +170,15 @@ pub enum Action {
         epoch: Epoch,
         /// In the order in which it came about.
         changes: Arc<[parking::Change]>,
+    },
+    /// With at-least-once: tell every shard, by [`Shard::covered`](crate::shard::Shard::covered).
+    Covered {
+        /// The input partition.
+        partition: Partition,
+        /// Of which assignment.
+        epoch: Epoch,
+        /// What the group's commit covers; `None`: all of which messages may be parked.
+        progress: Option<Progress>,
     },
     /// Tell [`Intake::condemn`](crate::intake::Intake::condemn) and every shard, by
     /// [`Shard::condemn`](crate::shard::Shard::condemn); comes before the partition's `Restart`.
@@ -280,7 +294,7 @@ pub struct Pipeline<M> {
     revoke: Option<Revoke>,
     /// With exactly-once.
     transactions: Option<Transactions>,
-    /// With at-least-once, where ids or state are kept.
+    /// With at-least-once, where ids or state are kept, or messages are parked.
     rounds: Option<Rounds>,
     inboxes: Inboxes,
     /// Delayed sends that are due.
@@ -338,6 +352,7 @@ impl<M> Pipeline<M> {
             rounds.forget(partition);
         }
         let mut task = Task::new(opened, now);
+        self.drop_unsaid(partition);
         if let Some(old) = self.tasks.remove(&partition) {
             if old.is_paused() && !self.policy.has(Bug::StayPaused) {
                 actions.push(Action::Resume(partition));
@@ -352,6 +367,11 @@ impl<M> Pipeline<M> {
             }
         }
         task.set_breaker(self.breaker);
+        if self.rounds.is_some() && self.policy.parks() {
+            task.begin_covered(partition, actions);
+        } else {
+            task.waits = Waits::default();
+        }
         self.tasks.insert(partition, task);
         self.look_again(partition);
     }
@@ -414,7 +434,7 @@ impl<M> Pipeline<M> {
                 && now.steady_ms >= due_ms
                 && !revoke.is_some_and(|r| r.takes(*partition))
                 // What has settled does not run again: who runs next must find what it left.
-                && (self.rounds.is_none() || task.is_written() || self.policy.has(Bug::RewindUnwritten))
+                && (self.rounds.is_none() || task.may_rewind(&self.policy) || self.policy.has(Bug::RewindUnwritten))
             {
                 let progress = task.progress(&self.policy);
                 task.phase = Phase::Rewinding(progress.clone());
@@ -431,6 +451,9 @@ impl<M> Pipeline<M> {
         }
         for (partition, task) in &mut self.tasks {
             if let Some((position, end)) = task.stalled(now, self.timing.stall_ms) {
+                if task.has_stalled_again(self.timing.stall_ms) {
+                    task.find_uncovered(*partition, actions);
+                }
                 actions.push(Action::Stalled { partition: *partition, position, end });
             }
         }

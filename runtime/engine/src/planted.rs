@@ -252,6 +252,12 @@ bugs! {
     ParkedOnceOnly,
     /// A shell's: reads what was parked by transactions that were not committed, too.
     ParkedUncommitted,
+    /// Without transactions: runs what is parked though it comes from the input once more.
+    DrainUncovered,
+    /// Without transactions: writes the tombstone of a parked message before the records of its run are acknowledged.
+    ResolveUnacknowledged,
+    /// Without transactions: settles a message before its record in the retry topic is acknowledged.
+    ParkUnacknowledged,
     /// Without transactions: writes an id before the records of its message are acknowledged.
     MarkUnacknowledged,
     /// Without transactions: writes ids with the state of their messages, not behind it.

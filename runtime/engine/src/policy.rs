@@ -56,14 +56,21 @@ impl Policy {
 
     /// Whether what is kept is written for itself, each step before the next: state, ids, offsets.
     pub(crate) const fn commits_in_rounds(&self) -> bool {
-        matches!(self.guarantee, Guarantee::AtLeastOnce) && (self.keeps_ids() || self.keeps_state())
+        matches!(self.guarantee, Guarantee::AtLeastOnce) && (self.keeps_ids() || self.keeps_state() || self.parks())
     }
 
-    /// Whether messages are parked: they are written to the retry topic in the transaction that moves their offset. Not where
-    /// inputs share their lanes.
+    /// Whether messages are parked: they are written to the retry topic in the transaction that moves their offset, or before
+    /// that is committed. Not where inputs share their lanes.
     #[must_use]
     pub const fn parks(&self) -> bool {
-        self.retry.in_place_ms.is_some() && self.commits_lanes_apart()
+        self.retry.in_place_ms.is_some() && matches!(self.order.scope, Scope::Topic)
+    }
+
+    /// Whether somebody may act on what is parked: commands are obeyed in the transaction that moves their place in the inbox. What
+    /// is spent can be held, or take its key along, only where they are.
+    #[must_use]
+    pub const fn takes_commands(&self) -> bool {
+        self.parks() && matches!(self.guarantee, Guarantee::ExactlyOnce)
     }
 
     /// Whether handlers have timers: they are state that is committed with what set them, and lanes are of one input.
@@ -206,7 +213,7 @@ pub struct Retry {
     pub max_age_ms: u64,
     /// What becomes of a spent message.
     pub then: Spent,
-    /// With exactly-once: what is due later than this is parked, in milliseconds; `None`: all wait in memory.
+    /// What is due later than this is parked, in milliseconds; `None`: all wait in memory.
     pub in_place_ms: Option<u64>,
     /// So many messages of a lane wait in memory behind one that does; when there are more, all are parked.
     pub in_place_most: usize,
@@ -217,9 +224,9 @@ pub struct Retry {
 pub enum Spent {
     /// To the dead-letter topic; its followers go on.
     DeadLetter,
-    /// To the dead-letter topic, and its followers behind it, unrun. Needs parking ([`Policy::parks`]).
+    /// To the dead-letter topic, and its followers behind it, unrun. Only where it [takes commands](Policy::takes_commands).
     DeadLetterKey,
-    /// Parked, with its followers behind it, until somebody acts. Needs parking ([`Policy::parks`]).
+    /// Parked, with its followers behind it, until somebody acts. Only where it [takes commands](Policy::takes_commands).
     Hold,
     /// Logged, counted, dropped; its followers go on.
     Discard,

@@ -19,7 +19,7 @@ pub use inbox::Order;
 use crate::dedup::Seen;
 use crate::message::{Company, Epitaph, Epoch, Failure, Fate, MessageId, Now, Partition, Reason, Ticket};
 use crate::planted::Bug;
-use crate::policy::{Policy, Spent};
+use crate::policy::{Guarantee, Policy, Spent};
 use crate::ranges::Ranges;
 use crate::state::{self, Change, Overlay, Staged};
 use alloc::boxed::Box;
@@ -117,7 +117,7 @@ impl<M> Shard<M> {
         let state = policy.keeps_state().then(|| Overlay::new(seed));
         #[cfg(feature = "planted")]
         let state = state.map(|state| state.with_planted(policy.planted));
-        let parking = policy.parks().then(|| Parking::new(seed));
+        let parking = policy.parks().then(|| Parking::new(seed, policy.guarantee == Guarantee::ExactlyOnce));
         let timing = policy.has_timers().then(Timing::new);
         let watch = Watch::new(&policy);
         Self {

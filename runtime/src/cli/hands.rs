@@ -64,7 +64,7 @@ pub(super) struct Hands<'a> {
 impl<'a> Hands<'a> {
     /// Refuses a pipeline in which nothing is ever parked.
     pub(super) fn of(client: &'a mut dyn Client, comes_back: bool, pipeline: &'a Pipeline) -> Result<Self, WrongUse> {
-        if pipeline.parked.is_none() {
+        if !pipeline.policy.takes_commands() {
             return Err(WrongUse(format!("{}: {}", pipeline.name, inbox::Refused::NoParking)));
         }
         Ok(Self { client, pipeline, comes_back })

@@ -232,10 +232,12 @@ fn policy(reader: &mut Reader<'_, '_>) -> Policy {
     if policy.order.scope == Scope::Inputs {
         policy.retry.in_place_ms = None;
     }
-    if matches!(policy.retry.then, Spent::Hold | Spent::DeadLetterKey) && !policy.parks() {
-        let problem = match policy.retry.then {
-            Spent::Hold => "what is held is parked, and this pipeline parks nothing",
-            _ => "what waits behind a message given up is parked, and this pipeline parks nothing",
+    if matches!(policy.retry.then, Spent::Hold | Spent::DeadLetterKey) && !policy.takes_commands() {
+        let problem = match (policy.retry.then, policy.parks()) {
+            (Spent::Hold, true) => "nobody could let run what is held: commands are obeyed in transactions",
+            (Spent::Hold, false) => "what is held is parked, and this pipeline parks nothing",
+            (_, true) => "who goes along with a message that is given up is decided in a transaction",
+            (_, false) => "what waits behind a message given up is parked, and this pipeline parks nothing",
         };
         let cure =
             "set guarantee = \"exactly-once\" and order.scope = \"topic\", or write \"dead-letter\" or \"discard\"";
@@ -405,7 +407,7 @@ fn seen(reader: &mut Reader<'_, '_>, policy: &Policy, group: &str, input: &[Text
     Some(Seen { topics, window: Duration::from_millis(dedup.window_ms) })
 }
 
-/// In a transaction with their offsets, messages are written to a topic that is read again at each start.
+/// With their offsets, or before these are committed, messages are written to a topic that is read again at each start.
 fn parked(reader: &mut Reader<'_, '_>, policy: &Policy, group: &str, input: &[Text]) -> Option<Parked> {
     if !policy.parks() {
         return None;

@@ -253,7 +253,7 @@ pub struct State {
     pub topics: Vec<String>,
 }
 
-/// Where messages are parked: with `guarantee = "exactly-once"`.
+/// Where messages are parked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parked {
     /// GROUP.TOPIC.retry, one topic for each of [`Pipeline::input`], in that order.

@@ -319,6 +319,7 @@ impl Worker {
         if let Some(witness) = &self.ledger.witness {
             witness.tell(&Told::settled(&self.ledger.names, &message, effects));
         }
+        self.check_retry_topic(&message)?;
         let records = slot.map_or(0, |slot| effects.count(slot));
         let source = records::Source::of(&message.message.record);
         let (was_letter, before) = (matches!(message.fate, Fate::DeadLetter(_)), self.actions.len());
@@ -391,6 +392,7 @@ impl Worker {
             Action::DeadLetter { .. } | Action::Mark { .. } | Action::Keep { .. } => Ok(()),
             Action::Park { .. } | Action::Unpark { .. } | Action::Answer { .. } => Ok(()),
             Action::Parked { partition, epoch, changes } => self.parked(partition, epoch, &changes),
+            Action::Covered { partition, epoch, progress } => self.covered(partition, epoch, progress),
             Action::Kept { partition: task, changes } => self.kept(task, &changes),
             Action::Condemn { partition, offsets } => self.tell_consumer(ToConsumer::Condemn { partition, offsets }),
             Action::Marked { partition: task, ids, time_ms } => self.marked(task, &ids, time_ms),
@@ -427,6 +429,7 @@ impl Worker {
             Action::Fenced(why) => Err(Trouble::Fenced(why)),
             Action::Close { partition, epoch } => {
                 self.memory.close(self.ledger.order.task(partition), epoch);
+                self.forget_produced(partition);
                 self.rests(partition);
                 self.ledger.attention.iter().for_each(Attention::ask);
                 self.tell_shards(|| ToShard::Close { partition, epoch })
@@ -439,7 +442,7 @@ impl Worker {
             Action::Pause(partition) => self.tell_consumer(ToConsumer::Pause(partition)),
             Action::Resume(partition) => self.tell_consumer(ToConsumer::Resume(partition)),
             Action::Rewind(all) => {
-                all.iter().for_each(|(partition, _, _)| self.memory.suspend(*partition));
+                all.iter().for_each(|(partition, _, _)| self.suspend(*partition));
                 self.tell_consumer(ToConsumer::Rewind(all))
             }
             Action::Stalled { partition, position, .. } => {

@@ -20,6 +20,7 @@ use keyrail_engine::parking;
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::{Order, Settled};
 use keyrail_engine::state::Change;
+use keyrail_engine::tracker::Progress;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -75,6 +76,8 @@ pub(super) enum ToShard {
     Kept { task: Partition, changes: Arc<[Change]> },
     /// This is committed of what is parked, and known.
     Parked { partition: Partition, epoch: Epoch, changes: Arc<[parking::Change]> },
+    /// So much of a partition is covered by the group's commit; see [`keyrail_engine::shard::Shard::covered`].
+    Covered { partition: Partition, epoch: Epoch, progress: Arc<Option<Progress>> },
     /// A command from outside; to be answered by [`ToCommitter::Obeyed`], if the partition is still there.
     Order(Command, Box<Order<Payload>>),
     /// The breaker orders something.

@@ -228,7 +228,8 @@ fn once(
     anew: &Arc<Mutex<BTreeSet<u32>>>,
     (again, parks): (bool, bool),
 ) -> Result<Stopped, Trouble> {
-    let inboxes = parts.manifest.parked.as_ref().map(|parked| parked.inboxes.clone());
+    let commanded = parts.manifest.parked.as_ref().filter(|_| parts.manifest.policy.takes_commands());
+    let inboxes = commanded.map(|parked| parked.inboxes.clone());
     let (parts, retry) = (&parking::with_topics_there(parts, parks)?, RetryTopics::of(parts));
     let manifest = &parts.manifest;
     let consumer = match manifest.policy.order.scope {

@@ -66,11 +66,12 @@ impl Place {
     }
 }
 
-/// Records of parked messages that are produced and not known to be committed. A transaction's bound on bytes bounds them.
+/// Records of parked messages that are produced and not known to be committed. A transaction's bound on bytes bounds them; without
+/// transactions the ledger fetches no more where they are too many.
 #[derive(Debug, Default)]
 pub(super) struct Produced {
     /// By the publication; with the number of their transaction.
-    all: HashMap<Token, (u64, Stand, Vec<u8>)>,
+    all: HashMap<Token, (u64, TopicPartition, Stand, Vec<u8>)>,
     transaction: u64,
 }
 
@@ -78,8 +79,18 @@ impl Produced {
     /// Gives the record's value, and remembers it.
     pub(super) fn add(&mut self, token: Token, lane: u64, waiting: &Waiting, record: &Record) -> Vec<u8> {
         let envelope = parking::encode(waiting, record);
-        self.all.insert(token, (self.transaction, stand(lane, waiting), envelope.clone()));
+        self.all.insert(token, (self.transaction, record.at, stand(lane, waiting), envelope.clone()));
         envelope
+    }
+
+    /// Nobody will be told that this one is written.
+    pub(super) fn drop_one(&mut self, token: Token) {
+        self.all.remove(&token);
+    }
+
+    /// The same of all of a partition.
+    pub(super) fn forget(&mut self, partition: TopicPartition) {
+        self.all.retain(|_, (_, at, ..)| *at != partition);
     }
 
     /// Their transaction is given up.
@@ -132,7 +143,7 @@ impl Lanes {
             items.push(match change.written {
                 None => Item::Gone { offset },
                 Some(token) => {
-                    let Some((_, stand, envelope)) = produced.all.remove(&token) else {
+                    let Some((_, _, stand, envelope)) = produced.all.remove(&token) else {
                         let why = "a parked message is committed that was not produced here: this is a bug of Keyrail";
                         return Err(Trouble::Again(format!("{why} ({}, offset {offset})", self.place.topic(self.at))));
                     };

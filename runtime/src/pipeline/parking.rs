@@ -1,4 +1,5 @@
-//! The retry topics of a pipeline: looked for at each start and assignment, made when the first message is to be parked.
+//! The retry topics of a pipeline: looked for at each start and assignment, made when the first message is to be parked. With
+//! at-least-once they are made at the start: to start anew for them would repeat what had settled and was not committed.
 //!
 //! A pipeline that never parked anything has none, and needs none. One that runs without knowing them starts anew as soon as
 //! they are there: what is parked must be known before a partition runs.
@@ -7,6 +8,7 @@ use super::process::{needed, needed_to_park, told};
 use super::{Parts, Trouble, trouble};
 use crate::broker::topics::{NeededTopic, TopicRole};
 use crate::broker::{Broker, BrokerError};
+use keyrail_engine::policy::Guarantee;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +55,8 @@ pub(super) fn with_topics_there(parts: &Parts, made: bool) -> Result<Parts, Trou
     let mut manifest = parts.manifest.clone();
     if manifest.parked.is_some() {
         let topics = RetryTopics::of(parts);
-        if made || topics.are_there().map_err(trouble)? {
+        let repeats = manifest.policy.guarantee == Guarantee::AtLeastOnce;
+        if made || repeats || topics.are_there().map_err(trouble)? {
             topics.make()?;
         } else {
             manifest.parked = None;

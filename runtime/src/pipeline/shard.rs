@@ -177,6 +177,9 @@ impl Worker {
             }
             ToShard::Kept { task, changes } => engine.kept(task, &changes),
             ToShard::Parked { partition, epoch, changes } => engine.parked(partition, epoch, &changes),
+            ToShard::Covered { partition, epoch, progress } => {
+                engine.covered(partition, epoch, Option::clone(&progress));
+            }
             ToShard::Marked { task, ids } => engine.marked(task, &ids),
             ToShard::Order(command, order) => return self.obey(command, *order),
             ToShard::Breaker(order) => {

@@ -192,8 +192,6 @@ impl Action {
                 | Self::EndTransaction
                 | Self::GiveUp
                 | Self::Restart
-                | Self::Park
-                | Self::Unpark
                 | Self::Obey
                 | Self::Answer
         );
@@ -219,7 +217,6 @@ impl Fault {
                 | Self::LateRenewal
                 | Self::SlowMarkers
                 | Self::StolenId
-                | Self::HiddenTopics
         );
         !of_transactions || matches!(guarantee, Guarantee::ExactlyOnce)
     }

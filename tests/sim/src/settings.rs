@@ -129,8 +129,9 @@ impl Settings {
         let shared = seed / 2 % 4 == 3;
         let keeps = guarantee == Guarantee::ExactlyOnce || !shared && !(seed / 2).is_multiple_of(3);
         policy.state = keeps && seed / 2 % 5 != 4;
-        // So do two thirds park.
-        if guarantee == Guarantee::ExactlyOnce && seed / 2 % 3 != 2 {
+        // So do two thirds park; without transactions half do, none of which shares keys.
+        let parks = if guarantee == Guarantee::ExactlyOnce { seed / 2 % 3 != 2 } else { (seed / 2).is_multiple_of(2) };
+        if parks {
             policy.retry.in_place_ms = Some([0, 20, 100, 300][(seed / 6 % 4) as usize]);
             policy.retry.in_place_most = [1, 4, 1_000][(seed / 14 % 3) as usize];
         }
@@ -159,10 +160,10 @@ impl Settings {
             partitions = if (seed / 8).is_multiple_of(3) { vec![2, 2, 2] } else { vec![3, 3] };
         }
         // Most of those that park have an operator, and of these some hold what is spent until that one acts.
-        let operated = policy.parks() && seed / 2 % 11 < 9;
+        let operated = policy.takes_commands() && seed / 2 % 11 < 9;
         if operated && seed / 2 % 7 < 3 {
             policy.retry.then = Spent::Hold;
-        } else if policy.parks() && seed / 2 % 7 < 5 {
+        } else if policy.takes_commands() && seed / 2 % 7 < 5 {
             policy.retry.then = Spent::DeadLetterKey;
         }
         if let Some(dedup) = &mut policy.dedup {
@@ -189,7 +190,7 @@ impl Settings {
             lag_ms: *rng.pick(&[0, 5, 40]),
             inbox_during_call: rng.percent(20),
             marks_max: if (seed / 2).is_multiple_of(8) { 20 } else { usize::MAX },
-            faults: draw_faults(seed, guarantee, operated, &mut rng),
+            faults: draw_faults(seed, guarantee, (parks, operated), &mut rng),
             ..Self::quiet()
         }
     }
@@ -257,7 +258,12 @@ fn draw_policy(rng: &mut Rng) -> Policy {
 /// Goes through all pairs of action and fault in turn, so that a thousand seeds meet each of them many times, in
 /// ever new company. Pairs with an action that only a fault brings about wait from the start; each seed has one such
 /// fault of each kind.
-fn draw_faults(seed: u64, guarantee: Guarantee, operated: bool, rng: &mut Rng) -> Vec<(Action, Fault)> {
+fn draw_faults(
+    seed: u64,
+    guarantee: Guarantee,
+    (parks, operated): (bool, bool),
+    rng: &mut Rng,
+) -> Vec<(Action, Fault)> {
     let actions: Vec<Action> = Action::ALL.iter().copied().filter(|a| a.is_of(guarantee)).collect();
     let kinds: Vec<Fault> = Fault::ALL.iter().copied().filter(|f| f.is_of(guarantee)).collect();
     let faults = kinds.len() as u64;
@@ -282,8 +288,9 @@ fn draw_faults(seed: u64, guarantee: Guarantee, operated: bool, rng: &mut Rng) -
     chosen.extend(causes.into_iter().map(|fault| (Action::Route, fault)));
     // Of what only some seeds do, each fault is to meet enough in those.
     let of_parking = [Action::Park, Action::Unpark, Action::Obey, Action::Answer];
-    let more = if operated { PARKING_PAIRS } else { 0 };
-    chosen.extend((0..more).map(|_| (*rng.pick(&of_parking), *rng.pick(&kinds))));
+    let of_parking = if operated { &of_parking[..] } else { &of_parking[..2] };
+    let more = if operated || parks && guarantee == Guarantee::AtLeastOnce { PARKING_PAIRS } else { 0 };
+    chosen.extend((0..more).map(|_| (*rng.pick(of_parking), *rng.pick(&kinds))));
     chosen
 }
 

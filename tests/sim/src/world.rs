@@ -411,6 +411,7 @@ impl World {
             return false;
         }
         let open = self.env.group.partitions().any(|p| self.env.oracle.open_messages(p) > 0);
+        let open = open || self.env.oracle.waits();
         if open || self.calm_since_ms().is_none() {
             self.done_since_ms = None;
             return false;

@@ -8,7 +8,7 @@ use keyrail_sim::many::run_seeds_of;
 const SEEDS: u64 = 1_500;
 
 /// What only commits without transactions can do wrong.
-const WITHOUT_TRANSACTIONS: [Bug; 16] = [
+const WITHOUT_TRANSACTIONS: [Bug; 19] = [
     Bug::ReleaseUnacknowledged,
     Bug::RewindKeepsLater,
     Bug::FailedCommitCounts,
@@ -25,10 +25,13 @@ const WITHOUT_TRANSACTIONS: [Bug; 16] = [
     Bug::ReleaseUnwritten,
     Bug::ExpireWritten,
     Bug::WriteBeforeStart,
+    Bug::DrainUncovered,
+    Bug::ParkUnacknowledged,
+    Bug::ResolveUnacknowledged,
 ];
 
 /// What only transactions can do wrong.
-const WITH_TRANSACTIONS: [Bug; 79] = [
+const WITH_TRANSACTIONS: [Bug; 67] = [
     Bug::MarksOfInput,
     Bug::RestartOneInput,
     Bug::PublishWhileEnding,
@@ -51,12 +54,6 @@ const WITH_TRANSACTIONS: [Bug; 79] = [
     Bug::StateUncommitted,
     Bug::StateOnceOnly,
     Bug::StateToStable,
-    Bug::OvertakeParked,
-    Bug::OvertakeUncommitted,
-    Bug::DrainResolved,
-    Bug::DrainStale,
-    Bug::DrainEarly,
-    Bug::KeepLoaded,
     Bug::RunDropped,
     Bug::RunHeld,
     Bug::ReturnFirst,
@@ -82,14 +79,8 @@ const WITH_TRANSACTIONS: [Bug; 79] = [
     Bug::LetterAgain,
     Bug::NumberOfGivenUp,
     Bug::GiveUpKnown,
-    Bug::ForgetAttempts,
-    Bug::OmitTombstones,
-    Bug::ParkedBeforeCommit,
-    Bug::BelieveListing,
-    Bug::SayParkedLate,
     Bug::KeepParkingsOfGivenUp,
     Bug::ParkedToStable,
-    Bug::ParkedOnceOnly,
     Bug::ParkedUncommitted,
     Bug::MarksToStable,
     Bug::MarksOnceOnly,

@@ -42,6 +42,7 @@ fn a_group_without_commit_starts_where_the_manifest_says_and_never_at_0() {
     let expected = Opened {
         epoch: Epoch(1),
         start: 100,
+        log_end: FOUND.log_end,
         settled: Ranges::new(),
         sequence: 0,
         partitions: 4,
@@ -78,6 +79,7 @@ fn a_commit_is_gone_on_from_with_its_map() {
     let expected = Opened {
         epoch: Epoch(1),
         start: 150,
+        log_end: FOUND.log_end,
         settled: ranges(&[(152, 155), (160, 161)]),
         sequence: 7,
         partitions: 3,

@@ -92,7 +92,7 @@ impl<M> Pipeline<M> {
             let in_good_order = *last && task.is_drained() && written;
             let omitted =
                 self.policy.has(Bug::OmitUnmoved) && task.committed.as_ref().is_some_and(|c| c.point == progress.point);
-            let unmoved = task.committed.as_ref() == Some(&progress) && !task.touched && task.has_told_breaker();
+            let unmoved = task.committed.as_ref() == Some(&progress) && !task.touched && task.has_told_all();
             if (unmoved || omitted) && !in_good_order {
                 continue;
             }
@@ -101,7 +101,7 @@ impl<M> Pipeline<M> {
             let mut kept = task.kept;
             // Whoever is given it next begins with one that is closed.
             kept.breaker &= !in_good_order;
-            task.saying = kept.breaker;
+            (task.saying, task.saying_parked) = (kept.breaker, kept.parked);
             if self.policy.has(Bug::OmitInbox) {
                 (kept.inbox_at, kept.inbox_done) = (0, 0);
             }
@@ -134,12 +134,13 @@ impl<M> Pipeline<M> {
             if let Some(task) = self.tasks.get_mut(&partition)
                 && task.epoch == epoch
             {
+                task.waits.cover(&progress);
                 task.committed = Some(progress);
                 task.sequence = task.sequence.saturating_add(1);
                 task.touched = false;
-                task.said = task.saying;
+                (task.said, task.said_parked) = (task.saying, task.saying_parked);
                 // It may have closed meanwhile.
-                task.dirty |= !task.has_told_breaker();
+                task.dirty |= !task.has_told_all();
                 task.unstarted = None;
             }
         }

@@ -167,7 +167,7 @@ impl Marks {
 }
 
 /// Whether this fate says that the message is dealt with for good.
-const fn marks(fate: &Fate) -> bool {
+pub(super) const fn marks(fate: &Fate) -> bool {
     !matches!(fate, Fate::Duplicate { .. } | Fate::Parked(_) | Fate::ParkedBefore | Fate::Buried)
 }
 

@@ -60,7 +60,9 @@ impl<M> Pipeline<M> {
             self.keep(&mut settled, now);
             self.unpark(&settled);
         }
-        let in_line = self.rounds.is_some() && !matches!(settled.fate, Fate::Duplicate { .. });
+        // What was parked leaves the retry topic in its turn, a duplicate too.
+        let in_line =
+            self.rounds.is_some() && (!matches!(settled.fate, Fate::Duplicate { .. }) || ticket.is_detached());
         if in_line {
             self.line_up(&mut settled, now);
         }
@@ -70,8 +72,8 @@ impl<M> Pipeline<M> {
         let remaining = if letter || parks { u32::from(letter) + u32::from(parks) } else { records };
         if remaining == 0 {
             let known = match settled.fate {
-                _ if ticket.is_detached() => true,
                 _ if in_line => self.settle_in_line(&ticket, now, actions),
+                _ if ticket.is_detached() => true,
                 Fate::Duplicate { of } => self.settle_duplicate(&ticket, of, now),
                 _ => self.settle(ticket.partition, ticket.offset, now),
             };
@@ -90,7 +92,10 @@ impl<M> Pipeline<M> {
             actions.push(Action::DeadLetter { token, short });
         }
         if parks {
-            actions.push(Action::Park { token });
+            self.write_parked(token, &ticket, actions);
+            if self.policy.has(Bug::ParkUnacknowledged) {
+                self.settle_in_line(&ticket, now, actions);
+            }
         }
         (!letter && !parks).then_some(token)
     }
@@ -129,7 +134,11 @@ impl<M> Pipeline<M> {
         }
         let (letter, ticket, was_refused) = (publication.letter, publication.settled.ticket, publication.refusals > 0);
         if let Some(Publication { settled, .. }) = self.outbox.remove(token) {
-            self.note_parked(token, &settled, actions);
+            if self.rounds.is_some() {
+                self.line_parked(token, &settled);
+            } else {
+                self.note_parked(token, &settled, actions);
+            }
         }
         self.finish(&ticket, letter, was_refused, now, actions);
         self.end_transaction(now, actions);
@@ -151,7 +160,7 @@ impl<M> Pipeline<M> {
             return;
         }
         let known = if self.rounds.is_some() {
-            self.settle_in_line(ticket, now, actions)
+            self.settle_in_line(ticket, now, actions) || self.policy.has(Bug::ParkUnacknowledged)
         } else {
             ticket.is_detached() || self.settle(ticket.partition, ticket.offset, now)
         };
@@ -261,9 +270,11 @@ impl<M> Pipeline<M> {
         if !self.tasks.get(&ticket.partition).is_some_and(|t| t.counts(ticket.epoch, &self.policy)) {
             return self.drop_publication(token);
         }
+        let given = parking::written(&publication.settled.fate).map(|waiting| waiting.number);
         publication.settled.fate = undeliverable(detail, publication.settled.attempts, now);
         publication.letter = true;
         publication.remaining = 1;
+        self.line_letter(&ticket, given);
         actions.push(Action::DeadLetter { token, short: false });
     }
 

@@ -165,6 +165,7 @@ impl<M> Pipeline<M> {
     /// The partitions of the last [`Action::CommitAndRelease`] are given up.
     pub fn released(&mut self) {
         for partition in self.revoke.take().map(|r| r.partitions).unwrap_or_default() {
+            self.drop_unsaid(partition);
             self.tasks.remove(&partition);
             self.inboxes.forget(partition);
             if let Some(transactions) = &mut self.transactions {
@@ -187,6 +188,7 @@ impl<M> Pipeline<M> {
             actions.push(Action::CommitAndRelease { offsets, partitions: partitions.to_vec() });
         }
         for partition in partitions {
+            self.drop_unsaid(*partition);
             if let Some(task) = self.tasks.remove(partition) {
                 actions.push(Action::Close { partition: *partition, epoch: task.epoch });
             }

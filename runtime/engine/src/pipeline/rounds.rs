@@ -1,8 +1,8 @@
-//! At least once, where seen ids or state are kept: what stands between a settled message and its offset.
+//! At least once, where seen ids or state are kept, or messages are parked: what stands between a settled message and its offset.
 //!
 //! Each partition commits in rounds, of all that had settled when the round began: first the state that this changed is
-//! written, a record for each key; then its ids; then its offsets and their map may be committed. Each step begins when the
-//! broker has acknowledged all of the one before. What settles meanwhile is of the next round, and a partition has one round at a
+//! written, a record for each key; then its ids; then tombstones of what was parked ([`super::covered`]); then its offsets and
+//! their map may be committed. Each step begins when the broker has acknowledged all of the one before. What settles meanwhile is of the next round, and a partition has one round at a
 //! time, so nothing of an earlier one comes behind a later one.
 //!
 //! A round whose records are not taken is undone: what it was to write goes back, under what changed since, and is of a later
@@ -11,12 +11,14 @@
 //! A message counts as settled only when those before it in its [line](Lines) are, though its own records are written:
 //! what it leaves of its key's state follows from what they left, and when they run again it must, behind them.
 
-use super::marks::{Marks, What};
+use super::covered::Parking;
+use super::marks::{Marks, What, marks};
 use super::outbox::Token;
 use super::publish::wait_ms;
 use super::task::{self, Task};
 use super::{Action, Pipeline, Refusal};
 use crate::message::{Fate, MessageId, Now, Partition, Ticket};
+use crate::parking;
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::shard::Settled;
@@ -51,16 +53,19 @@ enum Step {
     State,
     /// Its ids are.
     Ids,
+    /// What was parked leaves the retry topic.
+    Tombstones,
 }
 
 /// What a message leaves beside its records.
 #[derive(Debug)]
 pub(super) struct Held {
-    offset: i64,
+    pub(super) offset: i64,
     /// Its own records are.
     acknowledged: bool,
-    id: Option<MessageId>,
+    pub(super) id: Option<MessageId>,
     changes: Vec<Change>,
+    pub(super) parking: Parking,
 }
 
 #[derive(Debug)]
@@ -71,7 +76,7 @@ struct Line {
 
 /// Published messages of each lane that are not settled, in order.
 #[derive(Debug)]
-struct Lines(HashMap<u64, Line, FixedState>);
+pub(super) struct Lines(HashMap<u64, Line, FixedState>);
 
 impl Default for Lines {
     fn default() -> Self {
@@ -108,6 +113,12 @@ impl Lines {
         Some(())
     }
 
+    /// A message that is not settled.
+    pub(super) fn find(&mut self, lane: u64, offset: i64) -> Option<&mut Held> {
+        let line = self.0.get_mut(&lane)?;
+        core::iter::once(&mut line.first).chain(&mut line.behind).find(|held| held.offset == offset)
+    }
+
     /// Takes a message out, wherever it stands.
     fn take(&mut self, lane: u64, offset: i64) -> Option<Held> {
         let Slot::Occupied(mut entry) = self.0.entry(lane) else { return None };
@@ -130,6 +141,9 @@ pub(super) struct Round {
     covers: Option<Progress>,
     /// Its ids.
     ids: Vec<MessageId>,
+    /// Messages that leave the retry topic with it, and what it changes thereby of what is parked.
+    resolved: Vec<i64>,
+    gone: Vec<parking::Change>,
     /// Its state, until that is written.
     changes: Option<Arc<[Change]>>,
     /// All effects of this are written: offsets may be committed so far.
@@ -140,7 +154,7 @@ pub(super) struct Round {
     refusals: u32,
     /// What settled since the round began left so many bytes of state.
     bytes: u64,
-    lines: Lines,
+    pub(super) lines: Lines,
 }
 
 impl Round {
@@ -157,7 +171,7 @@ impl Round {
 impl Task {
     /// All effects of what has settled are written.
     pub(super) fn is_written(&self) -> bool {
-        self.round.step == Step::None && self.marks.is_empty() && self.changes.is_empty()
+        self.round.step == Step::None && self.marks.is_empty() && self.changes.is_empty() && self.resolved.is_empty()
     }
 
     fn may_begin_round(&self, now: Now) -> bool {
@@ -167,14 +181,16 @@ impl Task {
 
     /// All effects of something are written, and its offset is not known to be committed; or the commit is to say something else.
     pub(super) fn has_news(&self) -> bool {
-        self.round.durable.is_some() && (self.round.durable != self.committed || !self.has_told_breaker())
+        self.round.durable.is_some() && (self.round.durable != self.committed || !self.has_told_all())
     }
 
-    fn pass(&mut self, held: Held, now: Now) -> bool {
+    /// `false`: it was never received, or has settled before. What counts at once of what is parked is added to `told`.
+    fn pass(&mut self, held: Held, now: Now, told: &mut Vec<parking::Change>, policy: &Policy) -> bool {
         self.marks.extend(held.id);
         self.round.bytes += held.changes.iter().map(Change::size).sum::<u64>();
+        told.extend(self.pass_parked(held.offset, &held.parking, policy));
         self.changes.extend(held.changes.into_iter().map(|change| (change.key.clone(), change)));
-        self.settle(held.offset, now)
+        if held.parking.number > 0 { self.settle_detached(held.offset) } else { self.settle(held.offset, now) }
     }
 
     /// What the next commit may say of it; `None`: nothing yet.
@@ -203,13 +219,17 @@ impl<M> Pipeline<M> {
         let Ticket { partition, offset, lane, .. } = settled.ticket;
         let changes = core::mem::take(&mut settled.changes);
         let stands = matches!(settled.fate, Fate::Done | Fate::Skipped);
-        let id = settled.ticket.id.filter(|_| self.policy.keeps_ids());
+        let id = settled.ticket.id.filter(|_| self.policy.keeps_ids() && marks(&settled.fate));
+        let parking = Parking::of(settled);
         let Some(task) = self.tasks.get_mut(&partition) else { return };
         if self.policy.has(Bug::MarkUnacknowledged) {
             task.marks.extend(id);
         }
         let changes = if stands { changes } else { Vec::new() };
-        task.round.lines.push(lane, Held { offset, acknowledged: false, id, changes });
+        if parking.number > 0 && self.policy.has(Bug::ResolveUnacknowledged) {
+            task.resolve(offset, parking::Change { lane, offset, number: parking.number, written: None });
+        }
+        task.round.lines.push(lane, Held { offset, acknowledged: false, id, changes, parking });
     }
 
     /// All records of a message are written. `false`: it was never published, or is settled already.
@@ -224,11 +244,14 @@ impl<M> Pipeline<M> {
             task.round.lines.acknowledge(ticket.lane, ticket.offset, &mut |held| passed.push(held))
         };
         let mut known = found.is_some();
-        let mut twins = Vec::new();
+        let (mut twins, mut told) = (Vec::new(), Vec::new());
         for held in passed {
             let offset = held.offset;
-            known &= task.pass(held, now);
+            known &= task.pass(held, now, &mut told, &self.policy);
             twins.extend(task.take_twins(offset));
+        }
+        if !told.is_empty() {
+            actions.push(Action::Parked { partition, epoch: task.epoch, changes: Arc::from(told) });
         }
         self.settle_twins(twins, now);
         if let Some(task) = self.tasks.get(&partition) {
@@ -254,6 +277,7 @@ impl<M> Pipeline<M> {
         }
         let hasty = self.policy.has(Bug::OffsetsBeforeIds);
         let through = |task: &Task| task.round.step == Step::None || hasty && task.round.step == Step::Ids;
+        self.tell_covered(actions);
         if self.tasks.values().all(through) {
             self.commit_written(now, actions);
         }
@@ -290,6 +314,8 @@ impl<M> Pipeline<M> {
         task.round.bytes = 0;
         task.round.covers = Some(task.progress(&self.policy));
         task.round.ids = core::mem::take(&mut task.marks);
+        task.round.resolved = core::mem::take(&mut task.resolved);
+        task.round.gone = core::mem::take(&mut task.parkings);
         match task.take_changes(&self.policy) {
             None => self.write_ids(partition, actions),
             Some(changes) => {
@@ -316,20 +342,38 @@ impl<M> Pipeline<M> {
         rounds.marks.write_seen((partition, task.epoch), &task.round.ids, actions);
         let written = task.round.ids.is_empty();
         task.round.step = Step::Ids;
-        if written || self.policy.has(Bug::OffsetsBeforeIds) {
+        if self.policy.has(Bug::OffsetsBeforeIds) {
             task.round.durable.clone_from(&task.round.covers);
         }
         if written {
-            self.round_is_through(partition, actions);
+            self.write_tombstones(partition, actions);
         }
     }
 
-    /// The ids of a partition's round are written, too.
+    /// The ids of a partition's round are written, too: what was parked and is resolved may leave the retry topic. So may what
+    /// may be there without anybody's knowledge, before an offset says that its message is settled.
+    fn write_tombstones(&mut self, partition: Partition, actions: &mut Vec<Action>) {
+        let (Some(rounds), Some(task)) = (&mut self.rounds, self.tasks.get_mut(&partition)) else { return };
+        let offsets = Arc::<[i64]>::from(task.round.resolved.as_slice());
+        if offsets.is_empty() || self.policy.has(Bug::OmitTombstones) {
+            return self.round_is_through(partition, actions);
+        }
+        task.round.step = Step::Tombstones;
+        let token = rounds.marks.write(partition, task.epoch, What::Unparked(offsets.clone()));
+        actions.push(Action::Unpark { token, partition, offsets });
+    }
+
+    /// All that a partition's round writes is written.
     fn round_is_through(&mut self, partition: Partition, actions: &mut Vec<Action>) {
         let Some(task) = self.tasks.get_mut(&partition) else { return };
         let was_paused = task.is_paused();
         task.round.step = Step::None;
         task.round.ids.clear();
+        task.round.resolved.clear();
+        let gone = core::mem::take(&mut task.round.gone);
+        if !gone.is_empty() {
+            actions.push(Action::Parked { partition, epoch: task.epoch, changes: Arc::from(gone) });
+        }
         task.round.refusals = 0;
         task.marks_stuck = false;
         task.round.durable = task.round.covers.take();
@@ -355,7 +399,8 @@ impl<M> Pipeline<M> {
         }
         match self.tasks.get(&partition).filter(|task| task.epoch == written.epoch).map(|task| task.round.step) {
             Some(Step::State) => self.write_ids(partition, actions),
-            Some(Step::Ids) => self.round_is_through(partition, actions),
+            Some(Step::Ids) => self.write_tombstones(partition, actions),
+            Some(Step::Tombstones) => self.round_is_through(partition, actions),
             Some(Step::None) | None => {}
         }
         // First: what is given up has its last commit apart.
@@ -413,11 +458,13 @@ impl<M> Pipeline<M> {
         true
     }
 
-    /// With at-least-once: whether records of a partition's ids or state are on their way, or may be written though they were
-    /// refused. Otherwise all that was written of them before is known, by [`Action::Marked`] and [`Action::Kept`].
+    /// With at-least-once: whether records of a partition's ids or state, or of what is parked, are on their way, or may be written
+    /// though they were refused. Otherwise all that was written of them before is known, by [`Action::Marked`],
+    /// [`Action::Kept`] and [`Action::Parked`].
     #[must_use]
     pub fn is_writing(&self, partition: Partition) -> bool {
-        self.tasks.get(&partition).is_some_and(|task| task.round.step != Step::None || task.round.is_stuck())
+        let unsure = |task: &Task| task.round.step != Step::None || task.round.is_stuck() || task.waits.is_unsure();
+        self.tasks.get(&partition).is_some_and(unsure)
     }
 }
 
@@ -434,6 +481,12 @@ impl Task {
         let mut ids = core::mem::take(&mut self.round.ids);
         ids.append(&mut self.marks);
         self.marks = ids;
+        let mut resolved = core::mem::take(&mut self.round.resolved);
+        resolved.append(&mut self.resolved);
+        self.resolved = resolved;
+        let mut gone = core::mem::take(&mut self.round.gone);
+        gone.append(&mut self.parkings);
+        self.parkings = gone;
         if policy.has(Bug::ForgetRefusedRound) {
             self.round.changes = None;
         }

@@ -1,6 +1,7 @@
 //! One partition within one assignment. What is its task's stands with the partition that names the task.
 
 use super::Action;
+use super::covered::Waits;
 use super::rounds::Round;
 use crate::intake::{Careful, Opened};
 use crate::message::{Epoch, MessageId, Now, Partition};
@@ -71,6 +72,9 @@ pub(super) struct Task {
     /// What is committed says of the breaker, and what is about to be.
     pub(super) said: bool,
     pub(super) saying: bool,
+    /// And whether anything is parked.
+    pub(super) said_parked: bool,
+    pub(super) saying_parked: bool,
     /// What runs alone first, since the partition was not given up in good order.
     careful: Careful,
     /// Something changed since the last commit was planned.
@@ -88,6 +92,8 @@ pub(super) struct Task {
     /// The topic of seen ids, or of state, does not take what is its: told until a commit holds it.
     pub(super) marks_stuck: bool,
     pub(super) round: Round,
+    /// Without transactions: what is parked.
+    pub(super) waits: Waits,
     /// With exactly-once: from this offset on nothing is published, since the commit's map has no room to tell that it is.
     /// It runs again once there is.
     turned_away: Option<i64>,
@@ -170,6 +176,8 @@ impl Task {
             kept: opened.kept,
             said: opened.kept.breaker,
             saying: opened.kept.breaker,
+            said_parked: opened.kept.parked,
+            saying_parked: opened.kept.parked,
             careful: opened.careful,
             dirty: opened.fresh || opened.unmarked,
             touched: false,
@@ -179,6 +187,7 @@ impl Task {
             resolved: Vec::new(),
             marks_stuck: false,
             round: Round::default(),
+            waits: Waits::new(opened),
             turned_away: None,
             lanes_turned_away: BTreeSet::new(),
             fetch_below: None,
@@ -209,6 +218,10 @@ impl Task {
         self.partitions = old.partitions;
         self.log = old.log;
         self.kept = old.kept;
+        (self.said_parked, self.saying_parked) = (old.said_parked, old.saying_parked);
+        // What was received may be parked, too, and comes again.
+        let again = self.kept.parked.then_some(old.tracker.next()).max(old.waits.comes_again());
+        self.waits.continue_after(&mut old.waits, again);
         self.unstarted = old.unstarted.take().map(|_| self.tracker.progress());
         self.dirty |= old.dirty || old.has_news();
         self.end = old.end;
@@ -228,12 +241,12 @@ impl Task {
     /// The breaker stands like this. Others are to know.
     pub(super) const fn set_breaker(&mut self, open: bool) {
         self.kept.breaker = open;
-        self.dirty |= !self.has_told_breaker();
+        self.dirty |= !self.has_told_all();
     }
 
-    /// What is committed says how the breaker stands.
-    pub(super) const fn has_told_breaker(&self) -> bool {
-        self.kept.breaker == self.said
+    /// What is committed says how the breaker stands, and whether anything is parked.
+    pub(super) const fn has_told_all(&self) -> bool {
+        self.kept.breaker == self.said && self.kept.parked == self.said_parked
     }
 
     /// Its silence counts from now on.
@@ -414,6 +427,7 @@ impl Task {
             || self.letters_full
             || self.round.is_stuck()
             || self.round.is_full()
+            || self.waits.is_full()
             || self.turned_away.is_some()
             || self.beyond
             || waits
@@ -462,6 +476,11 @@ impl Task {
             before.map_or(stall_ms, |stall| stall.wait_ms.saturating_mul(2).min(stall_ms.saturating_mul(STALL_WAITS)));
         self.stall = Some(Stall { position: next, again_ms: now.steady_ms.saturating_add(wait_ms), wait_ms });
         Some((next, self.end))
+    }
+
+    /// The last stall was told before, and to fetch anew was of no use.
+    pub(super) fn has_stalled_again(&self, stall_ms: u64) -> bool {
+        self.stall.as_ref().is_some_and(|stall| stall.wait_ms > stall_ms)
     }
 
     pub(super) fn status(&self) -> TaskStatus<'_> {

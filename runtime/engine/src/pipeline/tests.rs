@@ -30,6 +30,7 @@
 
 mod chance;
 mod commits;
+mod covered;
 mod delays;
 mod exactly;
 mod inbox;
@@ -177,7 +178,7 @@ impl Rig {
             ["expired", p, names @ ..] => {
                 answer = format!("{}", self.pipeline.expired(partition(p), &keys(names), now));
             }
-            [kind @ ("exactly-once" | "dedup" | "state" | "rounds" | "inputs" | "inputs-apart")] => {
+            [kind @ ("exactly-once" | "dedup" | "state" | "rounds" | "parking" | "inputs" | "inputs-apart")] => {
                 self.pipeline = Pipeline::new(policy_of(kind), 2, TIMING);
             }
             ["ack" | "renewed" | "done" | "doubt" | "old" | "fenced", ..] => self.come_of_it(&words),
@@ -279,9 +280,11 @@ impl Rig {
             Action::Keep { token, partition, changes } => {
                 format!("keep {} of {}{}", self.name(*token), named(*partition), changes_of(changes))
             }
-            Action::Answer { .. } | Action::Parked { .. } | Action::Park { .. } | Action::Unpark { .. } => {
-                self.told_of_parked(action)
-            }
+            Action::Answer { .. }
+            | Action::Parked { .. }
+            | Action::Park { .. }
+            | Action::Unpark { .. }
+            | Action::Covered { .. } => self.told_of_parked(action),
             Action::Kept { partition, changes } => format!("kept {}{}", named(*partition), changes_of(changes)),
             Action::Condemn { partition, offsets } => {
                 offsets.iter().fold(format!("condemn {}", named(*partition)), |text, at| format!("{text} {at}"))
@@ -353,6 +356,12 @@ impl Rig {
                     format!("{text} {}:{}{resolved}", change.offset, change.number)
                 })
             }
+            Action::Covered { partition, epoch, progress } => {
+                let text = format!("covered {}@{}", named(*partition), epoch.0);
+                let Some(progress) = progress else { return text };
+                let above = progress.settled.iter().map(|(from, to)| format!(" {from}..{to}"));
+                format!("{text} below {}{}", progress.point, above.collect::<String>())
+            }
             _ => unreachable!(),
         }
     }
@@ -363,6 +372,11 @@ fn policy_of(word: &str) -> Policy {
         "exactly-once" => Policy::default(),
         "dedup" => deduped(),
         "rounds" => Policy { guarantee: Guarantee::AtLeastOnce, state: true, ..deduped() },
+        "parking" => {
+            let mut policy = policy_of("rounds");
+            policy.retry.in_place_ms = Some(0);
+            policy
+        }
         "inputs" => Policy { order: shared(), state: true, ..deduped() },
         "inputs-apart" => Policy { order: shared(), ..at_least_once() },
         _ => Policy { state: true, ..deduped() },
@@ -436,6 +450,7 @@ fn opened(epoch: u64, start: i64, more: &[&str]) -> Opened {
     }
     let settled = ranges(&settled);
     Opened {
+        log_end: start,
         epoch: Epoch(epoch),
         start,
         settled,

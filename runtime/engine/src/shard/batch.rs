@@ -253,7 +253,9 @@ impl<M> Shard<M> {
             if runs && self.waits_for_twin(id, ticket.id) {
                 return Turn::Over;
             }
-            let unrun = if failed && ticket.refused.is_none() {
+            let unrun = if self.was_resolved(&ticket, failed, now, past) {
+                Unrun::Duplicate(None)
+            } else if failed && ticket.refused.is_none() {
                 Unrun::Run
             } else {
                 self.decide_unrun(id, &ticket, failed, now, (past, parked))
@@ -289,6 +291,13 @@ impl<M> Shard<M> {
         !self.policy.has(Bug::TwinsTogether)
             && id.is_some()
             && self.running.iter().any(|s| s.lane == lane && s.item.ticket.id == id)
+    }
+
+    /// Without transactions: whether a parked message has run already, and all that it did is written but its tombstone. Its own id
+    /// tells: where nobody acts by hand, none that is the same can have come before it.
+    fn was_resolved(&self, ticket: &Ticket, failed: bool, now: Now, past: &dyn Past) -> bool {
+        let own = ticket.parked > 0 && failed && self.policy.keeps_ids() && !self.policy.takes_commands();
+        own && ticket.id.is_some_and(|id| past.contains(ticket.task(), id, now))
     }
 
     pub(super) fn decide_unrun(

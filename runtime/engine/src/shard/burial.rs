@@ -29,7 +29,7 @@ const AGAIN_MS: u64 = 20;
 impl<M> Shard<M> {
     /// Whether what is spent for this reason takes what waits behind it along.
     pub(super) fn takes_key_along(&self, reason: Reason) -> bool {
-        self.policy.retry.then == Spent::DeadLetterKey && self.parking.is_some() && reason.is_of_retries()
+        self.policy.retry.then == Spent::DeadLetterKey && self.policy.takes_commands() && reason.is_of_retries()
     }
 
     /// The next step of a lane whose first message is given up, or that has a mark. `None`: it has neither.
@@ -80,7 +80,9 @@ impl<M> Shard<M> {
             settled.push(self.park(place, item, AT_ONCE));
             return Turn::More;
         }
-        if item.ticket.parked == 0 || last <= item.ticket.parked || self.policy.has(Bug::LoseMark) {
+        // Without a transaction its dead letter and its mark would be two steps. It was given up under another guarantee.
+        let alone = !self.policy.takes_commands() || self.policy.has(Bug::LoseMark);
+        if item.ticket.parked == 0 || last <= item.ticket.parked || alone {
             settled.push(self.bury(place, item, reason, now));
             return Turn::Over;
         }

@@ -303,7 +303,7 @@ impl<M> Shard<M> {
 
     /// Whether what is spent waits until somebody acts.
     fn holds(&self, reason: Reason) -> bool {
-        self.policy.retry.then == Spent::Hold && self.parking.is_some() && reason.is_of_retries()
+        self.policy.retry.then == Spent::Hold && self.policy.takes_commands() && reason.is_of_retries()
     }
 
     /// Whether it is due too late to wait in memory.

@@ -12,6 +12,7 @@ use crate::order::shard_of;
 use crate::parking::{AT_ONCE, Change, Due, First, HELD, Loaded, Parked, Waiting};
 use crate::planted::Bug;
 use crate::retry::History;
+use crate::tracker::Progress;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -83,11 +84,17 @@ pub(super) struct Parking {
     pub(super) behind: BTreeMap<Place, u64>,
     /// Dead letters that are to run again, the same.
     pub(super) returned: BTreeSet<(Partition, i64)>,
+    /// Without transactions: what of each partition the group's commit covers, as far as that matters.
+    covered: Option<BTreeMap<Partition, Covered>>,
 }
 
+/// What the group's commit covers of a partition. `None`: all that may be parked.
+type Covered = (Epoch, Option<Progress>);
+
 impl Parking {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, transactions: bool) -> Self {
         Self {
+            covered: (!transactions).then(BTreeMap::new),
             lanes: HashMap::with_hasher(FixedState::with_seed(seed)),
             drains: BTreeSet::new(),
             look_ms: 0,
@@ -117,6 +124,21 @@ impl Parking {
         if self.full {
             self.look_ms = 0;
         }
+    }
+
+    /// Whether a commit covers this message. Where none does it comes from the input once more: until then it must not run.
+    fn is_covered(&self, task: Partition, epoch: Epoch, offset: i64) -> bool {
+        let Some(covered) = &self.covered else { return true };
+        let known = covered.get(&task).filter(|(of, _)| *of == epoch);
+        let within = |progress: &Progress| offset < progress.point || progress.settled.contains(offset);
+        known.is_some_and(|(_, progress)| progress.as_ref().is_none_or(within))
+    }
+
+    /// The number of a message that is parked, at least. Without transactions it follows from its offset: whoever parks it gives it
+    /// the same place, also where others of its lane are parked that come from the input once more behind it.
+    fn least_number(&self, offset: i64) -> u64 {
+        let own = u64::try_from(offset.saturating_add(1)).unwrap_or(1);
+        if self.covered.is_some() { own.max(1) } else { 1 }
     }
 
     pub(super) fn purge(&mut self, task: Partition) {
@@ -176,6 +198,17 @@ impl<M> Shard<M> {
         }
     }
 
+    /// Without transactions: the group's commit covers so much of this assignment; `None`: all of which messages may be parked.
+    /// Nothing that is parked runs before this was told. It may come before [`Shard::open`].
+    pub fn covered(&mut self, partition: Partition, epoch: Epoch, progress: Option<Progress>) {
+        let Some(parking) = &mut self.parking else { return };
+        let Some(covered) = &mut parking.covered else { return };
+        if covered.get(&partition).is_none_or(|(of, _)| *of <= epoch) {
+            covered.insert(partition, (epoch, progress));
+            parking.look_ms = 0;
+        }
+    }
+
     /// This is committed, and [`Parked`] answers for it from now on. Of another assignment than the present one it is nothing.
     pub fn parked(&mut self, partition: Partition, epoch: Epoch, changes: &[Change]) {
         let present = self.epochs.get(&partition) == Some(&epoch);
@@ -192,6 +225,8 @@ impl<M> Shard<M> {
                 Some(_) if change.number == pending.stale => pending.stale = 0,
                 Some(_) if change.number < pending.last => pending.unknown = change.number + 1,
                 Some(_) => pending.unknown = 0,
+                // What was to be written anew can't be, and is resolved.
+                None if change.number == pending.stale => pending.stale = 0,
                 None => {}
             }
             if pending.open == 0 {
@@ -253,9 +288,9 @@ impl<M> Shard<M> {
     fn wake_lane(&mut self, id: LaneId, now: Now, parked: &dyn Parked<M>) -> bool {
         let Some(parking) = &mut self.parking else { return true };
         let (number, shards) = parking.place;
-        if shard_of(id.hash, shards) != number {
+        let Some(epoch) = self.epochs.get(&id.task).copied().filter(|_| shard_of(id.hash, shards) == number) else {
             return true;
-        }
+        };
         let pending = parking.pending(id);
         if pending.stale > 0 && !self.policy.has(Bug::DrainStale) {
             return true;
@@ -265,8 +300,11 @@ impl<M> Shard<M> {
         }
         let resolved = if self.policy.has(Bug::DrainResolved) { 0 } else { pending.resolved };
         let first = parked.first(id.task, id.hash, resolved + 1);
-        let early = self.policy.has(Bug::DrainEarly);
-        let runs = |first: &First| pending.knows(first.number) && (first.due_ms <= now.wall_ms || early);
+        let (early, uncovered) = (self.policy.has(Bug::DrainEarly), self.policy.has(Bug::DrainUncovered));
+        let runs = |first: &First| {
+            let covered = uncovered || parking.is_covered(id.task, epoch, first.offset);
+            covered && pending.knows(first.number) && (first.due_ms <= now.wall_ms || early)
+        };
         let Some(first) = first.filter(runs) else { return true };
         let (place, lane) = self.lanes.open(id);
         lane.drained = Some(first.number - 1);
@@ -284,13 +322,15 @@ impl<M> Shard<M> {
         let (id, Some(taken)) = (lane.id(), lane.drained) else { return };
         let Some(epoch) = self.epochs.get(&id.task).copied() else { return };
         let loaded = parked.read(id.task, id.hash, taken + 1, CHUNK, CHUNK_BYTES);
-        let early = self.policy.has(Bug::DrainEarly);
-        let Some(pending) = self.parking.as_ref().map(|parking| parking.pending(id)) else { return };
+        let (early, uncovered) = (self.policy.has(Bug::DrainEarly), self.policy.has(Bug::DrainUncovered));
+        let Some(parking) = &self.parking else { return };
+        let pending = parking.pending(id);
         // By command the next one may be written anew while its lane drains.
         let stale = pending.stale > 0 && !self.policy.has(Bug::DrainStale);
         let due = |message: &Loaded<M>| {
             let Waiting { number, due_ms, .. } = message.waiting;
-            pending.knows(number) && (due_ms <= now.wall_ms || early) && !(stale && number >= pending.stale)
+            let covered = uncovered || parking.is_covered(id.task, epoch, message.offset);
+            covered && pending.knows(number) && (due_ms <= now.wall_ms || early) && !(stale && number >= pending.stale)
         };
         let due: Vec<Loaded<M>> = loaded.into_iter().take_while(due).collect();
         let Some(last) = due.last().map(|message| message.waiting.number) else { return };
@@ -328,10 +368,28 @@ impl<M> Shard<M> {
         if parked.stands(ticket.partition, ticket.offset).is_some() {
             return Arrival::Known;
         }
-        if first.is_some_and(|first| ticket.offset < first.offset) {
+        // What comes once more may be parked between those that are.
+        let behind = uncommitted && self.parking.as_ref().is_some_and(|parking| parking.covered.is_some());
+        if first.is_some_and(|first| ticket.offset < first.offset) && !behind {
             return Arrival::Precedes;
         }
-        Arrival::Follows(self.next_number(id, parked))
+        Arrival::Follows(self.number_of(id, ticket.offset, parked))
+    }
+
+    /// The number of a message that is parked behind others of its lane.
+    fn number_of(&mut self, id: LaneId, offset: i64, parked: &dyn Parked<M>) -> u64 {
+        let Some(parking) = &self.parking else { return 1 };
+        let (least, pending) = (parking.least_number(offset), parking.pending(id));
+        let last = parked.last(id.task, id.hash).filter(|last| *last >= least);
+        // Under another guarantee numbers were counted: then what comes later has a higher one all the same.
+        let by_offset = |last: &u64| {
+            let loaded = parked.read(id.task, id.hash, *last, 1, 0);
+            loaded.first().is_some_and(|loaded| parking.least_number(loaded.offset) == *last)
+        };
+        if least > 1 && last.as_ref().is_none_or(by_offset) {
+            return least.max(pending.last + 1);
+        }
+        self.next_number(id, parked).max(least)
     }
 
     /// The number of what is parked next behind all that is parked of a lane.
@@ -371,11 +429,12 @@ impl<M> Shard<M> {
         if let Some(behind) = self.parking.as_ref().and_then(|parking| parking.behind.get(&place)) {
             taken = taken.max(*behind);
         }
-        let pending = self.parking.as_mut().map(|parking| parking.lanes.entry(id).or_default());
         let mut given = ticket.parked;
-        if let Some(pending) = pending {
+        if let Some(parking) = &mut self.parking {
+            let least = parking.least_number(ticket.offset);
+            let pending = parking.lanes.entry(id).or_default();
             if given == 0 {
-                given = pending.last.max(pending.resolved).max(taken) + 1;
+                given = (pending.last.max(pending.resolved).max(taken) + 1).max(least);
                 pending.give(given);
             } else {
                 pending.stale = given;

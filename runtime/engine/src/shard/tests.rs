@@ -142,6 +142,7 @@ impl Rig {
             "commit" => return self.commit(),
             "release" | "drop" | "redrive" => return self.command(verb, words[0]),
             "marked" => return self.quietly(|r| r.marked(&words)),
+            "covered" => return self.quietly(|r| r.covered(&words)),
             "open" | "close" | "ack" => return self.quietly(|r| r.ownership(verb, &words)),
             "end" => {
                 let outcomes = words.iter().map(|w| outcome(w)).collect();

@@ -119,8 +119,7 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         0,
         DAY,
         "what is due sooner waits in memory; what is due later is parked in `GROUP.TOPIC.retry`, and with it what comes \
-         behind it with its order key, so that the offset moves on. With `guarantee = \"at-least-once\"` this has no effect: all waits \
-         in memory",
+         behind it with its order key, so that the offset moves on. With `order.scope = \"inputs\"` all waits in memory",
     ),
     duration(
         "retry.max-age",

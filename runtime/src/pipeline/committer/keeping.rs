@@ -2,10 +2,13 @@
 
 use super::{Ends, Worker};
 use crate::pipeline::Trouble;
-use crate::pipeline::link::ToShard;
+use crate::pipeline::link::{Payload, ToShard, to_broker};
+use crate::pipeline::sink::Sink;
 use keyrail_engine::message::{Epoch, MessageId, Partition};
 use keyrail_engine::parking;
+use keyrail_engine::shard::Settled;
 use keyrail_engine::state::Change;
+use keyrail_engine::tracker::Progress;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,6 +65,37 @@ impl Worker {
         let Some(lanes) = self.memory.get(partition).and_then(|kept| kept.parked.as_ref()) else { return Ok(()) };
         lanes.add(changes, &mut self.produced)?;
         self.tell_shards(|| ToShard::Parked { partition, epoch, changes: changes.clone() })
+    }
+
+    /// So much is committed: what of it is parked may run.
+    pub(super) fn covered(
+        &mut self,
+        partition: Partition,
+        epoch: Epoch,
+        progress: Option<Progress>,
+    ) -> Result<(), Trouble> {
+        let progress = Arc::new(progress);
+        self.tell_shards(|| ToShard::Covered { partition, epoch, progress: progress.clone() })
+    }
+
+    /// With at-least-once: before a commit says that the partition parks, there is a topic for that.
+    pub(super) fn check_retry_topic(&self, message: &Settled<Payload>) -> Result<(), Trouble> {
+        let parks = || parking::written(&message.fate).is_some();
+        let lacks = self.ledger.names.parked.is_empty() && matches!(self.ledger.sink, Sink::Apart { .. });
+        if lacks && parks() { Err(Trouble::NoRetryTopic) } else { Ok(()) }
+    }
+
+    /// A partition starts anew: until then nothing is known of it.
+    pub(super) fn suspend(&mut self, partition: Partition) {
+        self.memory.suspend(partition);
+        self.forget_produced(partition);
+    }
+
+    /// With at-least-once: nobody will be told of what is on its way to this partition's retry topic.
+    pub(super) fn forget_produced(&mut self, partition: Partition) {
+        if matches!(self.ledger.sink, Sink::Apart { .. }) {
+            self.produced.forget(to_broker(partition));
+        }
     }
 
     /// State that has ended is deleted from its topic too, with the next commit. Not before every call is over

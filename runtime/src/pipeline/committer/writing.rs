@@ -166,9 +166,14 @@ impl Worker {
         if self.ledger.names.parked.is_empty() {
             return Err(Trouble::NoRetryTopic);
         }
-        let (input, number) = (ticket.partition.topic as usize, ticket.partition.number);
+        let (partition, lane) = (ticket.partition, ticket.lane);
+        let (input, number) = (partition.topic as usize, partition.number);
         let key = self.origin(ticket.partition, ticket.offset);
-        let value = self.produced.add(token, ticket.lane, waiting, &message.record);
+        let value = self.produced.add(token, lane, waiting, &message.record);
+        if self.memory.get(partition).is_none() {
+            // It is given up: its next owner reads it.
+            self.produced.drop_one(token);
+        }
         self.ledger.engine.staged((key.len() + value.len()) as u64);
         // Its transaction may be given up before it is handed over.
         while self.ledger.engine.publication(token).is_some() {
@@ -230,6 +235,8 @@ impl Worker {
             Refusal::Fenced(why) => return self.producer_fenced(why),
         };
         let now = self.ledger.clock.now();
+        // What may be there all the same is read again, or leaves it.
+        self.produced.drop_one(token);
         let was_letter = self.is_letter(token);
         self.ledger.engine.refused(token, refusal, now, &mut self.actions);
         if !was_letter && self.is_letter(token) {

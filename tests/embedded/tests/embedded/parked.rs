@@ -3,6 +3,7 @@
 //!
 //! The handler `tally` sends `COUNT VALUE`: what runs out of its order, twice, or not at all shows in the counts behind it.
 
+use crate::play::{self, Play};
 use crate::points::{armed, die_everywhere};
 use crate::run::{PARTITIONS, beside};
 use crate::state::{Counting, Counts, count, mixed};
@@ -139,6 +140,40 @@ fn a_process_killed_at_any_named_point_loses_nothing_parked_and_runs_nothing_twi
     let counting = Counting { play, counts };
     settle(&counting);
     counting.judge();
+}
+
+#[test]
+fn with_at_least_once_a_process_killed_at_any_named_point_loses_nothing_parked_and_keeps_order() {
+    let test = "with_at_least_once_a_process_killed_at_any_named_point_loses_nothing_parked_and_keeps_order";
+    if !armed(test) {
+        return;
+    }
+    let tables = format!("guarantee = \"at-least-once\"\n{SOON}");
+    let Some(mut play) = Play::new(test, &tables) else { return };
+    let mut most = 0;
+    let window = die_everywhere(&mut play, false, &mut |play, life| {
+        let mut client = play.client();
+        most = most.max(parked(client.as_mut()));
+        play.send(client.as_mut(), &play::mixed(life * EACH, (life + 1) * EACH, 20));
+        drop(client);
+        let store = play.folder.path().join("state");
+        if life % 3 == 2 && store.exists() {
+            std::fs::remove_dir_all(store).unwrap();
+        }
+    });
+    assert!(window > 0 && most > 10, "{window} uncommitted and {most} parked: nothing was tested");
+    let child = play.start();
+    let mut client = beside(&play.folder, &child);
+    let until = Instant::now() + LIMIT;
+    while play.uncommitted(client.as_mut()) + parked(client.as_mut()) > 0 {
+        assert!(Instant::now() < until, "{} messages are parked still", parked(client.as_mut()));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(client);
+    play.settle(child);
+    let (outputs, letters) = play.judge(play.client().as_mut());
+    // What was parked and released, and not yet gone from its topic, is repeated too: of each of the 40 deaths at most that.
+    assert!(outputs + letters <= window + 40 * most, "{outputs} and {letters} repeats, {window} were uncommitted");
 }
 
 /// What is parked belongs to the topic, which a wrong one would lose.

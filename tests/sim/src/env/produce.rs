@@ -127,6 +127,16 @@ impl Env {
             let owner = self.group.owner(partition).and_then(|member| self.members.get(&member));
             let owns = owner == Some(&sender.process) && self.oracle.run_of(sender.process, partition) == run;
             self.oracle.state_written(run, partition, &self.states[record], (owns, self.latest_wall()));
+        } else if let Some(record) = effect.parked_record() {
+            let park = &self.parks[record];
+            let what = if park.waiting.is_some() { "retry record written" } else { "tombstone written" };
+            self.note(Who::Broker, what, Some((partition, park.rec.offset)), i64::from(park.run.0));
+            self.coordinator.internal_log(place).append_alone(record);
+            let owner = self.group.owner(partition).and_then(|member| self.members.get(&member));
+            let stray = owner.is_some_and(|owner| *owner != sender.process)
+                || self.oracle.is_over(sender.process, run, partition);
+            let park = self.parks[record].clone();
+            self.oracle.park_written(&park, stray);
         }
     }
 

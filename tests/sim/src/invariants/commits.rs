@@ -25,6 +25,7 @@ impl Oracle {
     /// The broker stored a commit.
     pub fn stored(&mut self, commit: &Stored<'_>) {
         let settled = self.judge_offset(commit);
+        self.judge_said(commit);
         let from = self.checked_below[usize::from(commit.partition)];
         for offset in from..commit.offset {
             self.cover(commit, offset);
@@ -71,7 +72,11 @@ impl Oracle {
     fn cover(&mut self, commit: &Stored<'_>, offset: i64) {
         let at = (commit.partition, offset);
         let Some(fact) = self.look(at.0, offset) else { return };
-        let reachable = !fact.removed && !fact.excused;
+        if !fact.checked && self.covers_parked(at, commit.run) {
+            return;
+        }
+        let Some(fact) = self.look(at.0, offset) else { return };
+        let reachable = !fact.removed && !fact.excused && !self.is_stray(at);
         if reachable && fact.needed_again_ms.is_some_and(|since| commit.planned_ms > since) {
             let what = "is committed before it came again behind an earlier one that was refused";
             self.violated(name::ORDER, Some(at), what.into());
@@ -94,12 +99,14 @@ impl Oracle {
             let invariant = if fact.is_some_and(|f| f.suppressed) { name::DEDUP } else { name::LOST };
             self.violated(invariant, Some(at), what);
         }
-        self.judge_rounds(at, commit.run);
+        if !self.is_stray(at) {
+            self.judge_rounds(at, commit.run);
+        }
         self.close_if_checked(at.0, offset);
     }
 
     /// Nobody needs to run this message again.
-    fn may_be_passed(&self, at: (u16, i64), run: RunId) -> bool {
+    pub(super) fn may_be_passed(&self, at: (u16, i64), run: RunId) -> bool {
         let Some(fact) = self.look(at.0, at.1) else { return true };
         fact.has_fate() || fact.suppressed && self.has_twin_with_fate(at, run) || self.lost_and_reported(at)
     }
@@ -140,7 +147,8 @@ impl Oracle {
 
     /// A record is passed over since an earlier assignment settled it.
     pub fn passed_over(&mut self, partition: u16, offset: i64) {
-        let covered = self.look(partition, offset).is_some_and(|f| f.was_covered);
+        let parked = self.parks_alone() && self.parks.of((partition, offset)).is_some();
+        let covered = parked || self.look(partition, offset).is_some_and(|f| f.was_covered);
         if !covered && !self.may_be_passed((partition, offset), RunId::default()) {
             self.violated(name::LOST, Some((partition, offset)), "is passed over, and has no fate".into());
         }

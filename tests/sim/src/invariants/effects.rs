@@ -37,6 +37,7 @@ impl Oracle {
             && old != run
             && self.is_clean(old)
             && self.is_clean(run)
+            && !self.is_stray(at)
         {
             self.violated(name::TWICE, Some(at), "has an output again though its assignment ended well".into());
         }
@@ -52,19 +53,20 @@ impl Oracle {
         if !fact.scope.is_ordered() {
             return;
         }
+        if self.is_stray(at) {
+            return;
+        }
         let (scope, late) = (fact.scope, fact.may_come_late() || fact.blocked);
         let line = self.lines.entry((at.0, scope, place)).or_default();
         let mine = (effect.offset, effect.index);
         let back = line.run == RunId(effect.run) && mine <= line.last;
+        let last = line.last.0;
         let overtaken = is_first && !late && line.furthest.is_some_and(|f| f > effect.offset);
         (line.run, line.last) = (RunId(effect.run), mine);
         line.furthest = line.furthest.max(Some(effect.offset));
         if back {
-            self.violated(
-                name::ORDER,
-                Some(at),
-                "has its output after a later one of its key in one assignment".into(),
-            );
+            let what = format!("has its output after a later one of its key, {last}, in one assignment");
+            self.violated(name::ORDER, Some(at), what);
         }
         if overtaken {
             self.violated(name::ORDER, Some(at), "has its first output after one of a later message of its key".into());

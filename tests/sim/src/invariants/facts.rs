@@ -144,6 +144,8 @@ impl Fact {
 pub(super) struct Local {
     /// Its id, as the engine has it.
     pub(super) id: Option<MessageId>,
+    /// And that is to be written.
+    pub(super) marks: bool,
     pub(super) settled: bool,
     /// Counts all that settles: which came first.
     pub(super) order: u32,

@@ -32,6 +32,7 @@ mod effects;
 mod ending;
 mod exactly;
 pub use exactly::Beside;
+mod alone;
 mod facts;
 mod inbox;
 mod parked;

@@ -20,12 +20,26 @@ pub(super) struct Parks {
     ever: BTreeSet<u16>,
     /// What had failed and was resolved, and by which assignment.
     resolved: BTreeMap<(u16, i64), RunId>,
+    /// Without transactions: messages of which one wrote that had lost their partition.
+    pub(super) strays: BTreeSet<(u16, i64)>,
+    /// The first run of each assignment, by process and partition.
+    pub(super) assigned: BTreeMap<(u16, u16), RunId>,
 }
 
 impl Parks {
     /// A message that is parked, and by which assignment.
     pub(super) fn of(&self, at: (u16, i64)) -> Option<&(RunId, Waiting)> {
         self.now.get(&at)
+    }
+
+    /// It is parked no more.
+    pub(super) fn take(&mut self, at: (u16, i64)) -> Option<(RunId, Waiting)> {
+        self.now.remove(&at)
+    }
+
+    /// Its partition has parked something.
+    pub(super) fn note(&mut self, partition: u16) {
+        self.ever.insert(partition);
     }
 
     /// It is parked so from now on.
@@ -251,7 +265,7 @@ impl Oracle {
     /// first time since it was parked.
     pub(super) fn released(&mut self, run: RunId, at: (u16, i64), whence: Whence, now: Option<Now>) -> bool {
         let Some((_, waiting)) = self.parks.now.get(&at).cloned() else {
-            if whence == Whence::Parked {
+            if whence == Whence::Parked && !self.is_stray(at) {
                 self.violated(name::FATE, Some(at), "comes from a retry topic, and is not parked".into());
             }
             return true;
@@ -262,7 +276,8 @@ impl Oracle {
             local.first_failed_ms = waiting.history.first_failed_ms;
         }
         let released = std::mem::replace(&mut local.released, true);
-        if let Some(now) = now.filter(|now| !released && whence == Whence::Parked && now.wall_ms < waiting.due_ms) {
+        let judged = whence == Whence::Parked && !self.is_stray(at);
+        if let Some(now) = now.filter(|now| !released && judged && now.wall_ms < waiting.due_ms) {
             let early_ms = waiting.due_ms - now.wall_ms;
             self.violated(name::FATE, Some(at), format!("runs {early_ms} ms before it is due"));
         }
@@ -280,8 +295,8 @@ impl Oracle {
 
     /// All work is done: nothing is parked.
     pub fn parked_at_the_end(&mut self) {
-        if let Some((at, _)) = self.parks.now.first_key_value() {
-            let at = *at;
+        let left = self.parks.now.keys().copied().find(|at| !self.is_stray(*at));
+        if let Some(at) = left {
             self.violated(name::PROGRESS, Some(at), "is parked for ever".into());
         }
     }

@@ -61,6 +61,17 @@ impl Oracle {
         self.policy.guarantee == Guarantee::AtLeastOnce && (self.policy.keeps_ids() || self.policy.keeps_state())
     }
 
+    /// What a parked message left beside its records is written, before it leaves its retry topic.
+    pub(super) fn judge_resolved(&mut self, at: (u16, i64), run: RunId) {
+        let id = self.locals.get(&(run, at.1)).and_then(|local| local.id.filter(|_| local.marks));
+        if self.has_rounds() && !self.rounds.is_kept(run, at.1) {
+            self.violated(name::STATE, Some(at), "leaves its retry topic before its state is written".into());
+        }
+        if id.is_some_and(|id| self.policy.keeps_ids() && !self.marked.contains_key(&(at.0, id))) {
+            self.violated(name::DEDUP, Some(at), "leaves its retry topic before its id is written".into());
+        }
+    }
+
     /// All state of a partition is read: its assignment begins with what stands.
     pub fn state_read(&mut self, run: RunId, partition: u16) {
         if self.has_rounds() {
@@ -98,6 +109,13 @@ impl Oracle {
         let id = id.filter(|_| self.policy.keeps_ids());
         self.rounds.settled.insert((self.run(run).process, at.0, at.1), (run, id));
         if let Some(id) = id {
+            self.rounds.ids.entry((run, id)).or_default().push(at.1);
+        }
+    }
+
+    /// It may be that this id is written.
+    pub(super) fn may_mark(&mut self, run: RunId, at: (u16, i64), id: Option<MessageId>) {
+        if let Some(id) = id.filter(|_| self.has_rounds() && self.policy.keeps_ids()) {
             self.rounds.ids.entry((run, id)).or_default().push(at.1);
         }
     }

@@ -193,7 +193,7 @@ impl Oracle {
         let expected = local.attempts + 1;
         local.calls += 1;
         // Where somebody else has the partition by now, it may have been loaded as one that is parked meanwhile, and run twice.
-        let over = self.policy.parks() && !self.is_latest(run, at.0);
+        let over = self.policy.parks() && !self.is_latest(run, at.0) || self.is_stray(at);
         // What is read for the next assignment may be as it was before, or further than the lanes of this one.
         let stale = whence == Whence::Stale || over || rec.offset < -1 && !self.is_latest(run, at.0);
         if settled && !stale {
@@ -286,10 +286,16 @@ impl Oracle {
         local.settled = true;
         local.order = order;
         local.id = ticket.id;
+        local.marks = !waits && !matches!(fate, Fate::Duplicate { .. });
         local.end = Some(end_of(fate));
         local.undeliverable = matches!(fate, Fate::DeadLetter(epitaph) if epitaph.reason == Reason::Undeliverable);
-        self.settled_in_round(run, at, ticket.id.filter(|_| !matches!(fate, Fate::Duplicate { .. })));
-        let over = self.policy.parks() && !self.is_latest(run, at.0);
+        let marks = !waits && !matches!(fate, Fate::Duplicate { .. });
+        self.settled_in_round(run, at, ticket.id.filter(|_| marks));
+        if matches!(fate, Fate::Parked(_)) {
+            // Where that can't be written it becomes a dead letter.
+            self.may_mark(run, at, ticket.id);
+        }
+        let over = self.policy.parks() && !self.is_latest(run, at.0) || self.is_stray(at);
         if twice && whence != Whence::Stale && !over {
             self.violated(name::FATE, Some(at), format!("is settled again, as {}", fate_name(fate)));
         }
@@ -299,6 +305,7 @@ impl Oracle {
             Fate::Done | Fate::Skipped | Fate::Parked(_) | Fate::ParkedBefore | Fate::Buried => {}
             Fate::Duplicate { .. } => {
                 if whence == Whence::Parked
+                    && !(self.parks_alone() && self.is_marked(at, run))
                     && self.parks.of(at).is_some_and(|(_, waiting)| waiting.history.first_failed_ms.is_some())
                 {
                     self.violated(name::DEDUP, Some(at), "has failed, and is taken for a duplicate".into());
@@ -351,7 +358,7 @@ impl Oracle {
         (ticket, whence): (&Ticket, Whence),
         now: Now,
     ) {
-        if whence == Whence::Stale {
+        if whence == Whence::Stale || self.is_stray(at) {
             return;
         }
         let undeliverable = self.look(at.0, at.1).is_some_and(|f| f.undeliverable);

@@ -290,7 +290,7 @@ impl Committer {
                 }
             }
             ToCommitter::ParkedRead(partition, epoch) => {
-                if self.present.get(&partition) == Some(&epoch) {
+                if self.present.get(&partition) == Some(&epoch) && env.settings.policy.takes_commands() {
                     self.open_inbox(partition, epoch, env);
                 }
             }
@@ -429,9 +429,11 @@ impl Committer {
             | Action::GivenUp { .. }
             | Action::Restart(_)
             | Action::Fenced(_) => return self.act_in_transaction(action, more, mail, env),
-            Action::Park { .. } | Action::Unpark { .. } | Action::Parked { .. } | Action::Answer { .. } => {
-                return self.act_on_parked(action, more, mail, env);
-            }
+            Action::Park { .. }
+            | Action::Unpark { .. }
+            | Action::Parked { .. }
+            | Action::Covered { .. }
+            | Action::Answer { .. } => return self.act_on_parked(action, more, mail, env),
             Action::Close { partition, epoch } => {
                 self.known.close(env.settings.policy.order.task(partition), epoch);
                 for shard in 0..self.shards.len() {

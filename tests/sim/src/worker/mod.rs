@@ -26,6 +26,7 @@ use keyrail_engine::parking;
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
 use keyrail_engine::state::{Change, Entry};
+use keyrail_engine::tracker::Progress;
 pub(crate) use parked::ParkStore;
 use shard::ShardActor;
 use std::cell::{Cell, RefCell};
@@ -80,6 +81,8 @@ pub(crate) enum ToShard {
     Kept(Partition, Arc<[Change]>),
     /// And these of what is parked.
     Parked(Partition, Epoch, Arc<[parking::Change]>),
+    /// So much of a partition is covered by the group's commit.
+    Covered(Partition, Epoch, Option<Progress>),
     /// Somebody wants something of a message.
     Order(Box<Order>),
     /// The breaker orders something.

@@ -163,6 +163,7 @@ impl ShardActor {
             ToShard::Kept(partition, changes) if self.call.is_some() => self.kept.push((partition, changes)),
             ToShard::Kept(partition, changes) => self.shard.kept(partition, &changes),
             ToShard::Parked(partition, epoch, changes) => self.shard.parked(partition, epoch, &changes),
+            ToShard::Covered(partition, epoch, progress) => self.shard.covered(partition, epoch, progress),
             ToShard::Order(order) => self.obey(*order, mail, env),
             ToShard::Breaker(order) => self.heed(order),
             ToShard::LetterAcknowledged { partition, epoch, offset } => {

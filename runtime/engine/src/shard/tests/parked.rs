@@ -86,6 +86,15 @@ impl Parked<String> for Store {
 }
 
 impl Rig {
+    /// `covered PARTITION EPOCH POINT`, or `all`.
+    pub(super) fn covered(&mut self, words: &[&str]) {
+        let [number, epoch, point] = words else { panic!("covered what? {words:?}") };
+        let point = point.parse().ok();
+        let progress = point.map(|point| crate::tracker::Progress { point, settled: Ranges::new() });
+        let partition = Partition { topic: 0, number: number.parse().unwrap() };
+        self.shard.covered(partition, Epoch(epoch.parse().unwrap()), progress);
+    }
+
     /// What was staged is committed.
     pub(super) fn commit(&mut self) -> String {
         let mut text = String::new();
@@ -232,5 +241,40 @@ fn what_starts_anew_forgets_what_was_not_committed() {
          next => run a1 in 1000
          end done => a1 done/0
          load => lanes 0 waiting 0 letters 0 ids 0",
+    );
+}
+
+/// It is known by its offset; what comes before it runs first, and what failed before the crash keeps its attempts.
+#[test]
+fn without_transactions_what_no_commit_covers_waits_until_it_has_come_again() {
+    let policy = Policy { guarantee: Guarantee::AtLeastOnce, ..parking() };
+    check(
+        policy,
+        "covered 0 1 all
+         put a2 a4
+         next => run a2 a4 in 2000
+         end retry500 done => a2 parked retried 1 undone 1
+         next => a4 parked x0 wait 500
+         commit => a:3 a:5
+         open 0 2 1
+         covered 0 2 1
+         at 500
+         next => wait 1000
+         put a1~2
+         next => run a1 in 1000
+         end done => a1 done/0
+         put a2~2
+         next => a2 known x0 wait 1000
+         put a3~2
+         next => a3 parked x0 wait 1000
+         covered 0 2 3
+         next => run a2x2 in 1000
+         end done => a2 done/0 x2
+         next => wait 1000
+         commit => a:4 a:3-
+         put a4~2
+         next => a4 known x0 wait 520
+         covered 0 2 all
+         next => run a3 a4 in 2000",
     );
 }

@@ -28,6 +28,11 @@ impl Committer {
                 return self.unpark((token, partition, &offsets), more, mail, env);
             }
             Action::Parked { partition, epoch, changes } => self.parked((partition, epoch), &changes, mail, env),
+            Action::Covered { partition, epoch, progress } => {
+                for shard in 0..self.shards.len() {
+                    self.tell_shard(shard, ToShard::Covered(partition, epoch, progress.clone()));
+                }
+            }
             Action::Answer { token, partition, answers } => {
                 return self.answer((token, partition, &answers), more, mail, env);
             }

@@ -172,7 +172,7 @@ impl Consumer {
         }
         let count = mail.parked.count(partition);
         env.note(Who::Worker(mail.worker), "parked read", Some((number, -1)), count as i64);
-        if env.group.owner(number) == Some(mail.member) {
+        if env.has_transactions() && env.group.owner(number) == Some(mail.member) {
             env.oracle.judge_parked_count(number, count);
         }
     }
@@ -305,6 +305,9 @@ impl Consumer {
         let with = mail.run_with(opened.epoch);
         let run = env.oracle.opened(mail.process, number, opened.start, &opened.settled, skips_below, with);
         mail.note_run(partition, opened.epoch, run);
+        if !again {
+            env.oracle.assigned(mail.process, number, run);
+        }
         if !env.group.has(mail.member) {
             // Thrown out, and does not know it yet.
             env.oracle.unclean(run);
