@@ -92,7 +92,7 @@ pub enum Refused {
     Behind(i64),
     /// It is given up with the message of its key that was first read at this offset, or is that one.
     GivenUp(i64),
-    /// What waits is not parked in this pipeline.
+    /// What waits is not parked in this pipeline, or cannot be acted on.
     NoParking,
 }
 
@@ -115,7 +115,8 @@ impl fmt::Display for Refused {
                 )
             }
             Self::NoParking => f.write_str(
-                "nobody can act on what this pipeline parks: that needs guarantee = \"exactly-once\" and order.scope = \"topic\"",
+                "this pipeline parks nothing, or nothing that anybody may act on: that needs guarantee = \"exactly-once\" and \
+                 order.scope = \"topic\"",
             ),
         }
     }

@@ -229,7 +229,9 @@ fn policy(reader: &mut Reader<'_, '_>) -> Policy {
     batch(reader, &mut policy);
     retry(reader, &mut policy.retry);
     policy.breaker = breaker(reader);
-    if policy.order.scope == Scope::Inputs {
+    // Without transactions parking has a price: each commit in rounds. So it is for those who ask for it.
+    let asked = policy.guarantee == Guarantee::ExactlyOnce || reader.has("retry.in-place");
+    if policy.order.scope == Scope::Inputs || !asked {
         policy.retry.in_place_ms = None;
     }
     if matches!(policy.retry.then, Spent::Hold | Spent::DeadLetterKey) && !policy.takes_commands() {

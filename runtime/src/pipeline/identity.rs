@@ -138,7 +138,7 @@ impl Internals {
         match change {
             Change::ParksNoMore => format!(
                 "messages of {input} wait in {topic}, and with this manifest nobody reads it: what comes now would overtake them. \
-                 Put order.scope = \"topic\" back until none waits"
+                 Put order.scope = \"topic\" back, and with guarantee = \"at-least-once\" retry.in-place, until none waits"
             ),
             Change::Order if waits => format!(
                 "messages of {input} wait in {topic} in the order that [order] said before: order.by, order.null-key, order.scope \

@@ -119,7 +119,8 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         0,
         DAY,
         "what is due sooner waits in memory; what is due later is parked in `GROUP.TOPIC.retry`, and with it what comes \
-         behind it with its order key, so that the offset moves on. With `order.scope = \"inputs\"` all waits in memory",
+         behind it with its order key, so that the offset moves on. With `guarantee = \"at-least-once\"` only where this is written, since \
+         commits have more steps then; else, and with `order.scope = \"inputs\"`, all waits in memory",
     ),
     duration(
         "retry.max-age",

@@ -219,7 +219,7 @@ fn what_is_parked_keeps_its_order_and_its_guarantee() {
     let denied = run(&stage, &["rewind", "p", "--to", "here"]);
     assert_eq!(denied.code, 1, "{}", denied.out);
     assert!(denied.err.contains(&format!("1 messages wait in {topic}")), "{}", denied.err);
-    stage.write_manifest(&Setup { tables: "[order]\nscope = \"inputs\"\n", ..setup.clone() });
+    stage.write_manifest(&Setup { guarantee: "at-least-once", tables: "", ..setup.clone() });
     refused(&stage, &[&topic, "with this manifest nobody reads it", "would overtake them"]);
     // Put back, it runs; then nothing stands in the way.
     stage.write_manifest(&setup);

@@ -53,6 +53,15 @@ fn three_workers_killed_at_random_leave_nothing_parked_out_and_run_nothing_twice
     kill_at_random_with(test, &setup(), 3, kills, counted(300, 400, kills * 1_500));
 }
 
+/// No state is counted: what is repeated would count again.
+#[test]
+fn with_at_least_once_three_workers_killed_at_random_leave_nothing_parked_out_and_keep_order() {
+    let test = "with_at_least_once_three_workers_killed_at_random_leave_nothing_parked_out_and_keep_order";
+    let kills = kills::kills(5);
+    let setup = Setup { guarantee: "at-least-once", tables: RETRY, kafka: SHORT, ..Setup::default() };
+    kill_at_random_with(test, &setup, 3, kills, plan(300, 900, kills * 3_000));
+}
+
 #[test]
 fn a_worker_killed_at_any_named_point_leaves_nothing_parked_out_and_runs_nothing_twice() {
     let test = "a_worker_killed_at_any_named_point_leaves_nothing_parked_out_and_runs_nothing_twice";
