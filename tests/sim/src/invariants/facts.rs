@@ -63,6 +63,8 @@ pub struct Fact {
     pub(super) excused: bool,
     /// Retention took it.
     pub(super) removed: bool,
+    /// And that was reported, before any commit covered it.
+    pub(super) lost: bool,
     /// A commit covers it, and its fate was found visible.
     pub(super) checked: bool,
     /// With exactly-once: the group's offset or its map covers it now, and this came of it.
@@ -114,6 +116,7 @@ impl Fact {
             may_repeat: false,
             excused: false,
             removed: false,
+            lost: false,
             checked: false,
             covered: false,
             was_covered: false,

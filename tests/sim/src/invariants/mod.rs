@@ -147,6 +147,8 @@ pub struct Oracle {
     committed: BTreeMap<u16, i64>,
     /// Messages of each partition whose fate is not committed yet.
     open: Vec<u32>,
+    /// Those of them that were reported lost.
+    lost: Vec<u32>,
     /// Those whose fate is, and what nobody needs.
     closed: Vec<u32>,
     /// Everything below is checked.
@@ -198,6 +200,7 @@ impl Oracle {
             reported_losses: Vec::new(),
             committed: BTreeMap::new(),
             open: vec![0; PARTITIONS],
+            lost: vec![0; PARTITIONS],
             closed: vec![0; PARTITIONS],
             checked_below: vec![0; PARTITIONS],
             covered_below: vec![0; PARTITIONS],
@@ -297,7 +300,8 @@ impl Oracle {
     /// Messages of a partition whose fate is not committed.
     #[must_use]
     pub fn open_messages(&self, partition: u16) -> u32 {
-        self.open[usize::from(partition)]
+        // Nobody has to commit what is lost: where nothing came behind it, nobody can.
+        self.open[usize::from(partition)] - self.lost[usize::from(partition)]
     }
 
     /// Messages of a partition whose fate is committed: how far it has come.
@@ -332,6 +336,15 @@ impl Oracle {
     /// A worker reported a loss.
     pub fn loss_reported(&mut self, partition: u16, from: i64, to: i64) {
         self.reported_losses.push((partition, from, to));
+        for offset in from..to {
+            if let Some(fact) = self.fact(partition, offset)
+                && fact.removed
+                && !fact.checked
+                && !std::mem::replace(&mut fact.lost, true)
+            {
+                self.lost[usize::from(partition)] += 1;
+            }
+        }
     }
 
     /// What nobody can read any more and was reported lost does not have to be committed one by one.
@@ -341,6 +354,8 @@ impl Oracle {
             && !fact.checked
         {
             fact.checked = true;
+            let was_lost = std::mem::take(&mut fact.lost);
+            self.lost[index] -= u32::from(was_lost);
             self.open[index] -= 1;
             self.closed[index] += 1;
         }
