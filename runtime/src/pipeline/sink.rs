@@ -77,7 +77,10 @@ impl Sink {
         pass(Point::BeforeCommit);
         match self {
             Self::Apart { commits, answers, .. } => match commits.start(&offsets) {
-                Ok(()) => answers.sent(number, ()),
+                Ok(()) => {
+                    answers.sent(number, ());
+                    pass(Point::CommitSent);
+                }
                 Err(error) => return Some(Ended::Commit(number, Err(error))),
             },
             Self::Together { transactions, begun, .. } => {
@@ -108,11 +111,7 @@ impl Sink {
     pub(super) fn ended(&mut self) -> Option<Ended> {
         match self {
             Self::Apart { commits, answers, .. } => {
-                let found = answers.take(|()| {
-                    let result = commits.finished();
-                    pass(if result.is_some() { Point::CommitAnswered } else { Point::CommitSent });
-                    result
-                });
+                let found = answers.take(|()| commits.finished().inspect(|_| pass(Point::CommitAnswered)));
                 found.map(|(number, result)| Ended::Commit(number, result))
             }
             Self::Together { transactions, begun, proven } => {

@@ -4,8 +4,10 @@ use crate::play::{Play, mixed};
 use crate::run::{beside, start_with};
 use crate::support::ended;
 use keyrail::fail::{Point, VARIABLE};
+use std::fmt;
+use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Lives of which each ends at every point, at one pass or another.
@@ -30,9 +32,27 @@ fn passes(point: Point, exactly_once: bool) -> Option<u64> {
     }
 }
 
+/// A process that is to die somewhere; shown with the end of what it wrote.
+struct Life {
+    point: Point,
+    pass: u64,
+    log: PathBuf,
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let log = fs::read_to_string(&self.log).unwrap_or_else(|e| e.to_string());
+        let lines: Vec<&str> = log.lines().collect();
+        write!(f, "{:?}@{}, of {} lines:", self.point, self.pass, lines.len())?;
+        lines.iter().rev().take(20).rev().try_for_each(|line| write!(f, "\n{}", line.get(..300).unwrap_or(line)))
+    }
+}
+
 fn die(play: &Play, point: Point, pass: u64) {
+    let life = Life { point, pass, log: play.folder.path().join("life.log") };
+    let log = File::create(&life.log).unwrap();
     let mut child = start_with(&play.folder, |command| {
-        command.env(VARIABLE, format!("{}@{}", point.name(), pass.max(1))).stderr(Stdio::null());
+        command.env(VARIABLE, format!("{}@{}", point.name(), pass.max(1))).stderr(log);
     });
     if pass == 0 {
         // It is asked to stop in the midst of its work.
@@ -44,7 +64,7 @@ fn die(play: &Play, point: Point, pass: u64) {
         }
         drop(child.stdin.take());
     }
-    let status = ended(&mut child, LIMIT, &(point, pass));
+    let status = ended(&mut child, LIMIT, &life);
     assert_eq!(status.signal(), Some(SIGKILL), "{point:?}@{pass}: {status}");
 }
 
