@@ -441,10 +441,7 @@ impl Worker {
             }
             Action::Pause(partition) => self.tell_consumer(ToConsumer::Pause(partition)),
             Action::Resume(partition) => self.tell_consumer(ToConsumer::Resume(partition)),
-            Action::Rewind(all) => {
-                all.iter().for_each(|(partition, _, _)| self.suspend(*partition));
-                self.tell_consumer(ToConsumer::Rewind(all))
-            }
+            Action::Rewind(all) => self.rewind(all),
             Action::Stalled { partition, position, .. } => {
                 self.tell_consumer(ToConsumer::Stalled { partition, position })
             }

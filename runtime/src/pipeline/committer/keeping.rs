@@ -2,10 +2,11 @@
 
 use super::{Ends, Worker};
 use crate::pipeline::Trouble;
-use crate::pipeline::link::{Payload, ToShard, to_broker};
+use crate::pipeline::link::{Payload, ToConsumer, ToShard, to_broker};
 use crate::pipeline::sink::Sink;
 use keyrail_engine::message::{Epoch, MessageId, Partition};
 use keyrail_engine::parking;
+use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
 use keyrail_engine::state::Change;
 use keyrail_engine::tracker::Progress;
@@ -85,10 +86,13 @@ impl Worker {
         if lacks && parks() { Err(Trouble::NoRetryTopic) } else { Ok(()) }
     }
 
-    /// A partition starts anew: until then nothing is known of it.
-    pub(super) fn suspend(&mut self, partition: Partition) {
-        self.memory.suspend(partition);
-        self.forget_produced(partition);
+    /// Partitions start anew: until then nothing is known of them.
+    pub(super) fn rewind(&mut self, all: Vec<(Partition, i64, Ranges)>) -> Result<(), Trouble> {
+        for (partition, _, _) in &all {
+            self.memory.suspend(*partition);
+            self.forget_produced(*partition);
+        }
+        self.tell_consumer(ToConsumer::Rewind(all))
     }
 
     /// With at-least-once: nobody will be told of what is on its way to this partition's retry topic.
