@@ -5,6 +5,7 @@
 
 use super::contract::CONTRACT_WIT;
 use super::handler::{hex, sha256_hex};
+use super::wasi::preview1;
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{Hash, Hasher};
@@ -23,7 +24,7 @@ const ENTRIES: usize = 64;
 #[derive(Debug)]
 pub(super) struct Cache {
     dir: PathBuf,
-    /// What else than the file decides the compiled code: wasmtime's version and settings, the contract, Keyrail.
+    /// What else than the file decides the compiled code: wasmtime's version and settings, contract, adapter, Keyrail.
     settings: String,
 }
 
@@ -37,6 +38,7 @@ impl Cache {
         let mut settings = Settings(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut settings);
         settings.0.update(CONTRACT_WIT);
+        settings.0.update(preview1::CODE);
         settings.0.update(env!("CARGO_PKG_VERSION"));
         Ok(Self { dir, settings: hex(&settings.0.finalize()[..8]) })
     }

@@ -7,6 +7,7 @@ use super::long::LongCall;
 use super::message::{Delivery, Setup, State};
 use super::metrics::Handles;
 use super::reads::Reads;
+use super::wasi::{Console, World};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub(super) struct Ctx {
     pub(super) log: LogQuota,
     pub(super) metrics: Handles,
     pub(super) call: Call,
+    pub(super) console: Console,
+    pub(super) wasi: World,
     pub(super) long: Option<LongCall>,
 }
 
@@ -92,6 +95,8 @@ impl Ctx {
         call.now_ms = now_ms;
         call.deadline_ms = deadline_ms;
         self.meter.begin();
+        self.console.begin();
+        self.wasi.begin(now_ms);
     }
 
     /// The call has used up what it was given of the engine's clock. Returns what it is given more; 0: its time is over.
@@ -112,6 +117,7 @@ impl Ctx {
             long.set(None);
         }
         self.call.batch = Arc::default();
+        self.end_lines();
         self.log.end(&self.setup.handler);
     }
 }
@@ -162,10 +168,10 @@ impl Call {
             None => {
                 let mut hash = Fnv::new();
                 write_id(&mut hash, &self.batch[index], setup)?;
-                hash.0 ^ u64::from(self.batch[index].attempt).wrapping_mul(0xd134_2543_de82_ef95)
+                seeded(hash.0, self.batch[index].attempt)
             }
         };
-        let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let state = state.wrapping_add(GOLDEN);
         self.random[index] = Some(state);
         Ok(mix(state))
     }
@@ -202,8 +208,16 @@ impl Write for Fnv {
     }
 }
 
+/// What random numbers follow from: a message's hash and its attempt.
+pub(super) const fn seeded(hash: u64, attempt: u32) -> u64 {
+    hash ^ (attempt as u64).wrapping_mul(0xd134_2543_de82_ef95)
+}
+
+/// The step of splitmix64.
+pub(super) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The output function of splitmix64.
-fn mix(state: u64) -> u64 {
+pub(super) fn mix(state: u64) -> u64 {
     let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

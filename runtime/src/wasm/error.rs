@@ -1,6 +1,7 @@
 //! Errors, each kind named by what went wrong with the file, the instance or the call.
 
 use super::contract::{CONTRACT_PACKAGE, CONTRACT_VERSION, EXPORT};
+use super::wasi;
 use std::fmt;
 
 /// Why a file is no handler that this host can run.
@@ -96,14 +97,20 @@ impl fmt::Display for LoadErrorKind {
                 "it was built against {has}, and this host speaks {CONTRACT_PACKAGE}@{needs}; build it against that \
                  version, or use a host that speaks the other"
             ),
+            Self::ForbiddenImport { name } if wasi::interface(name).is_some() => write!(
+                f,
+                "it imports {name} as a core module, which does not say with which types; make a component of it first \
+                 (wasm-tools component new)"
+            ),
             Self::ForbiddenImport { name } if is_wasi(name) => write!(
                 f,
-                "it imports {name}, and this host gives no WASI yet: a handler may import {CONTRACT_PACKAGE} only; \
-                 build it for a target without WASI, such as wasm32-unknown-unknown"
+                "it imports {name}, and of WASI this host gives {} and the interfaces of 0.2; build it for one of these, \
+                 or for a target without WASI, such as wasm32-unknown-unknown",
+                wasi::preview1::MODULE
             ),
             Self::ForbiddenImport { name } => write!(
                 f,
-                "it imports {name}, which a handler may not: it may import {CONTRACT_PACKAGE} only; remove the import"
+                "it imports {name}, which a handler may not: it may import {CONTRACT_PACKAGE} and WASI; remove the import"
             ),
             Self::Compile { detail } => write!(f, "it does not compile: {detail}"),
             Self::Host { detail } => write!(f, "the WebAssembly host could not start: {detail}"),

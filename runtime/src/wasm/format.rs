@@ -2,6 +2,7 @@
 
 use super::contract::{CONTRACT_PACKAGE, CONTRACT_VERSION, CONTRACT_WIT, EXPORT, fits, interface};
 use super::error::LoadErrorKind;
+use super::wasi::preview1;
 use wasmparser::{Encoding, Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -176,7 +177,16 @@ pub(super) fn to_component(bytes: &[u8], module: &Module) -> Result<Vec<u8>, Loa
     let mut bytes = without_types(bytes)?;
     embed(&mut bytes, version, module.encoding)
         .map_err(|e| LoadErrorKind::Host { detail: format!("its own contract: {e:#}") })?;
-    let encoded = ComponentEncoder::default().validate(true).module(&bytes).and_then(|mut encoder| encoder.encode());
+    let adapter = if module.imports.iter().any(|import| import == preview1::MODULE) {
+        let adapter = preview1::module();
+        Some(adapter.map_err(|e| LoadErrorKind::Host { detail: format!("its own adapter: {e:#}") })?)
+    } else {
+        None
+    };
+    let encoded = ComponentEncoder::default().validate(true).module(&bytes).and_then(|encoder| match &adapter {
+        Some(adapter) => encoder.adapter(preview1::MODULE, adapter)?.encode(),
+        None => { encoder }.encode(),
+    });
     encoded.map_err(|e| LoadErrorKind::WrongContract {
         missing: format!("no component can be made of this core module: {e:#}"),
         found: module.exports.clone(),
@@ -185,7 +195,7 @@ pub(super) fn to_component(bytes: &[u8], module: &Module) -> Result<Vec<u8>, Loa
 
 /// Imports are checked by their interface here, and by their types when the component is linked.
 fn check_imports(module: &Module) -> Result<(), LoadErrorKind> {
-    for import in &module.imports {
+    for import in module.imports.iter().filter(|import| *import != preview1::MODULE) {
         let name = plain(import);
         match interface(name) {
             Some((_, version)) if fits(version) => {}
@@ -218,8 +228,10 @@ fn check_exports(module: &Module) -> Result<&str, LoadErrorKind> {
         return Err(LoadErrorKind::WrongVersion { has, needs: CONTRACT_VERSION });
     }
     let missing = missing.iter().map(|f| format!("{EXPORT}#{f}")).collect::<Vec<_>>().join(" and ");
+    let program = module.exports.iter().any(|name| name == "_start");
+    let hint = if program { ", and it is a program with a main: build a library (a reactor)" } else { "" };
     Err(LoadErrorKind::WrongContract {
-        missing: format!("a core module must export {missing}"),
+        missing: format!("a core module must export {missing}{hint}"),
         found: module.exports.clone(),
     })
 }

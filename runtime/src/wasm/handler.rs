@@ -9,7 +9,9 @@ use super::instance::Instance;
 use super::limits::Limits;
 use super::message::Setup;
 use super::metrics::HandlerMetrics;
+use super::wasi::{self, preview1};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::sync::Arc;
 use wasmtime::Engine;
 use wasmtime::component::types::{self, ComponentItem};
@@ -116,12 +118,17 @@ impl Handler {
     }
 
     fn linked(host: &Arc<Host>, component: &Component, digest: String) -> Result<Self, LoadErrorKind> {
-        let facts = inspect(&host.engine, &component.component_type())?;
+        let ty = component.component_type();
+        let facts = inspect(&host.engine, &ty)?;
         let differs = |e: wasmtime::Error| LoadErrorKind::WrongContract {
             missing: format!("{e:#}"),
             found: facts.imports.iter().map(|name| format!("import {name}")).collect(),
         };
-        let pre = host.linker.instantiate_pre(component).map_err(differs)?;
+        let mut linker = Cow::Borrowed(&host.linker);
+        if ty.imports(&host.engine).any(|(name, _)| wasi::interface(name).is_some()) {
+            wasi::link(linker.to_mut(), &host.engine, &ty).map_err(differs)?;
+        }
+        let pre = linker.instantiate_pre(component).map_err(differs)?;
         let guest = GuestIndices::new(&pre).map_err(differs)?;
         let host = Arc::clone(host);
         let metrics = Arc::default();
@@ -160,6 +167,7 @@ fn inspect(engine: &Engine, component: &types::Component) -> Result<Facts, LoadE
             }
             Some(("types", _)) => {}
             Some((interface, _)) => facts.imports.push(interface.to_owned()),
+            None if name == preview1::HOST || wasi::interface(name).is_some() => {}
             None => return Err(LoadErrorKind::ForbiddenImport { name: name.to_owned() }),
         }
     }

@@ -13,6 +13,8 @@ use super::message::{Answer, Delivery, Failure, Outcome, Setup, State};
 use super::metrics::Handles;
 use super::reads::Reads;
 use super::text::{self, DETAIL_BYTES, clean};
+use super::wasi::preview1::Adapter;
+use super::wasi::{Console, World};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
@@ -34,6 +36,7 @@ const FRAME_BYTES: usize = 120;
 pub struct Instance {
     store: Store<Ctx>,
     guest: Guest,
+    adapter: Adapter,
     messages: Vec<Message<'static>>,
     dead: bool,
     // IMPORTANT: last, and kept as long as the store: it holds the code and the clock.
@@ -118,6 +121,8 @@ impl Instance {
             log: LogQuota::default(),
             metrics: Handles::new(Arc::clone(&inner.metrics)),
             call: Call::default(),
+            console: Console::default(),
+            wasi: World::default(),
             long: None,
         };
         let mut store = Store::new(&inner.host.engine, ctx);
@@ -131,22 +136,24 @@ impl Instance {
         store.set_epoch_deadline(ticks(limits.open_timeout));
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         store.data_mut().begin(Arc::default(), now_ms, end_ms(now_ms, limits.open_timeout));
-        let opened = inner.pre.instantiate(&mut store).and_then(|instance| inner.guest.load(&mut store, &instance));
-        let opened = opened.and_then(|guest| {
+        let opened = inner.pre.instantiate(&mut store).and_then(|instance| {
+            let guest = inner.guest.load(&mut store, &instance)?;
+            let adapter = Adapter::of(&instance, &mut store)?;
+            adapter.begin(&mut store)?;
             let answer = open_guest(&guest, &mut store, setup)?;
-            Ok((guest, answer))
+            Ok((guest, adapter, answer))
         });
         store.data_mut().end();
         match opened {
-            Ok((guest, Ok(()))) => {
+            Ok((guest, adapter, Ok(()))) => {
                 store.data_mut().meter.opened();
-                Ok(Self { store, guest, messages: Vec::new(), dead: false, handler: handler.clone() })
+                Ok(Self { store, guest, adapter, messages: Vec::new(), dead: false, handler: handler.clone() })
             }
-            Ok((_, Err(words))) => Err(OpenErrorKind::Refused(clean(&words, DETAIL_BYTES).into_owned())),
+            Ok((.., Err(words))) => Err(OpenErrorKind::Refused(clean(&words, DETAIL_BYTES).into_owned())),
             Err(e) if e.downcast_ref::<PoolConcurrencyLimitError>().is_some() => {
                 Err(OpenErrorKind::NoRoom(format!("{e:#}")))
             }
-            Err(e) => Err(OpenErrorKind::Failed(classify(&e, &store.data().meter, &setup.handler))),
+            Err(e) => Err(OpenErrorKind::Failed(failure(&e, store.data_mut()))),
         }
     }
 
@@ -157,12 +164,10 @@ impl Instance {
         self.store.set_epoch_deadline(all.min(first));
         self.store.data_mut().call.ticks_left = all.saturating_sub(first);
         self.store.data_mut().begin(Arc::clone(batch), now_ms, end_ms(now_ms, deadline));
-        let outcomes = self.guest.call_process(&mut self.store, &messages);
+        let begun = self.adapter.begin(&mut self.store);
+        let outcomes = begun.and_then(|()| self.guest.call_process(&mut self.store, &messages));
         self.messages = relend(messages);
-        let outcomes = outcomes.map_err(|e| {
-            let ctx = self.store.data();
-            with_last_words(classify(&e, &ctx.meter, &ctx.setup.handler), ctx.call.last_error.as_deref())
-        })?;
+        let outcomes = outcomes.map_err(|e| failure(&e, self.store.data_mut()))?;
         if outcomes.len() != batch.len() {
             return Err(CallFailure::WrongCount { expected: batch.len(), got: outcomes.len() });
         }
@@ -254,7 +259,13 @@ fn tidy(failure: WireFailure) -> Failure {
     Failure { code: text::code(&failure.code), detail: clean(&failure.detail, DETAIL_BYTES).into_owned() }
 }
 
-/// Names the failure of a call.
+/// Names the failure of a call, with what the guest said before it.
+fn failure(error: &wasmtime::Error, ctx: &mut Ctx) -> CallFailure {
+    let failure = classify(error, &ctx.meter, &ctx.setup.handler);
+    let said = ctx.console.said();
+    with_last_words(failure, ctx.call.last_error.as_deref(), said.as_deref())
+}
+
 fn classify(error: &wasmtime::Error, meter: &Meter, handler: &str) -> CallFailure {
     if let Some(quota) = error.downcast_ref::<Quota>() {
         return CallFailure::HostCalls { detail: quota.to_string() };
@@ -274,21 +285,20 @@ fn classify(error: &wasmtime::Error, meter: &Meter, handler: &str) -> CallFailur
     }
 }
 
-/// A panic is a bare trap, but the SDKs log its words before it; other handlers may have logged what went wrong, too.
-fn with_last_words(failure: CallFailure, words: Option<&str>) -> CallFailure {
-    match (failure, words) {
-        (CallFailure::Trap { detail }, Some(panic)) if panic.starts_with("panic: ") => {
-            let detail = match detail.strip_prefix(UNREACHABLE) {
-                Some(place) => format!("{panic}{place}"),
-                None => format!("{panic}; {detail}"),
-            };
-            CallFailure::Trap { detail }
-        }
-        (CallFailure::Trap { detail }, Some(words)) => {
-            CallFailure::Trap { detail: format!("{detail}; it last logged as an error: {words}") }
-        }
-        (other, _) => other,
-    }
+/// A panic or an exception is a bare trap, but the SDKs log its words before it, and languages write them to the standard
+/// error; other handlers may have logged what went wrong, too.
+fn with_last_words(failure: CallFailure, logged: Option<&str>, said: Option<&str>) -> CallFailure {
+    let CallFailure::Trap { detail } = failure else { return failure };
+    let panic = logged.filter(|words| words.starts_with("panic: "));
+    let detail = match (panic.or(said), logged) {
+        (Some(words), _) => match detail.strip_prefix(UNREACHABLE) {
+            Some(place) => format!("{words}{place}"),
+            None => format!("{words}; {detail}"),
+        },
+        (None, Some(words)) => format!("{detail}; it last logged as an error: {words}"),
+        (None, None) => detail,
+    };
+    CallFailure::Trap { detail: clean(&detail, DETAIL_BYTES).into_owned() }
 }
 
 /// The cause, then the handler's own functions from the innermost outwards. All of them are in the log at debug level.
@@ -329,16 +339,21 @@ mod tests {
     #[test]
     fn a_trap_carries_what_the_guest_said_last() {
         let trap = |detail: &str| CallFailure::Trap { detail: detail.to_owned() };
-        let told = |words| with_last_words(trap("unreachable"), words);
+        let told = |words| with_last_words(trap("unreachable"), words, None);
         assert_eq!(told(Some("panic: no such order")), trap("panic: no such order; unreachable"));
         assert_eq!(told(Some("no rows")), trap("unreachable; it last logged as an error: no rows"));
         assert_eq!(told(None), trap("unreachable"));
         let panicked = trap("wasm `unreachable` instruction executed, in barista::serve");
         assert_eq!(
-            with_last_words(panicked, Some("panic: no such cup")),
+            with_last_words(panicked.clone(), Some("panic: no such cup"), Some("thread panicked")),
             trap("panic: no such cup, in barista::serve")
         );
-        assert_eq!(with_last_words(CallFailure::Timeout, Some("panic: x")), CallFailure::Timeout);
+        assert_eq!(
+            with_last_words(panicked, Some("no rows"), Some("Traceback:\nKeyError: 'cup'")),
+            trap("Traceback: KeyError: 'cup', in barista::serve")
+        );
+        assert_eq!(with_last_words(trap("exit"), None, Some("fatal")), trap("fatal; exit"));
+        assert_eq!(with_last_words(CallFailure::Timeout, Some("panic: x"), Some("x")), CallFailure::Timeout);
     }
 
     #[test]

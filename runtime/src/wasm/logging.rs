@@ -132,6 +132,13 @@ impl Fields {
     }
 }
 
+/// A line without fields, which the handler wrote in another way than by the import.
+pub(super) fn line(ctx: &mut Ctx, level: WireLevel, message: &str) {
+    if level >= threshold() && ctx.log.take(ctx.limits.log_lines) {
+        emit(level, &ctx.setup.handler, &clean(message, MESSAGE_BYTES), &Fields::default());
+    }
+}
+
 fn fields_of(store: &mut StoreContextMut<'_, Ctx>, fields: &WirePairs) -> Result<Fields> {
     if fields.len() == 0 {
         return Ok(Fields::default());

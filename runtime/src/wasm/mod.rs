@@ -26,6 +26,7 @@ mod reads;
 mod state;
 mod text;
 mod timers;
+mod wasi;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@
 mod hostile;
 mod imports;
 mod loading;
+mod preview1;
+mod preview2;
 
 use super::*;
 use crate::record::{RecordBuilder, TopicPartition};

@@ -28,23 +28,23 @@ pub(crate) fn module_seeds() -> Vec<Vec<u8>> {
     let types = section(1, b"\x03\x60\0\0\x60\x03\x7f\x7f\x7f\x01\x7f\x60\x04\x7f\x7f\x7f\x7f\x01\x7f");
     let export = |text: &str, kind: u8, index: u8| [name(text), vec![kind, index]].concat();
     let imports = [&b"\x01"[..], &name("keyrail:handler/emit@0.1.0"), &name("send"), b"\0\0"].concat();
-    let exports = [
-        &b"\x04"[..],
-        &export("keyrail:handler/guest@0.1.0#open", 0, 0),
-        &export("keyrail:handler/guest@0.1.0#process", 0, 1),
-        &export("cabi_realloc", 0, 2),
-        &export("memory", 2, 0),
-    ]
-    .concat();
+    let exports = |first: u8| {
+        let open = export("keyrail:handler/guest@0.1.0#open", 0, first);
+        let process = export("keyrail:handler/guest@0.1.0#process", 0, first + 1);
+        let rest = [export("cabi_realloc", 0, first + 2), export("memory", 2, 0)].concat();
+        section(7, &[vec![4], open, process, rest].concat())
+    };
+    let wasi = [&b"\x01"[..], &name("wasi_snapshot_preview1"), &name("fd_write"), b"\0\x02"].concat();
     let (functions, memory) = (section(3, b"\x03\x01\x01\x02"), section(5, b"\x01\0\x01"));
     let code = section(10, b"\x03\x04\0\x41\0\x0b\x04\0\x41\0\x0b\x04\0\x41\0\x0b");
     let typed = section(0, &[name("component-type:x"), component.to_vec()].concat());
-    let whole = [&core[..], &types, &functions, &memory, &section(7, &exports), &code].concat();
+    let whole = [&core[..], &types, &functions, &memory, &exports(0), &code].concat();
     vec![
         core.to_vec(),
         component.to_vec(),
         [&whole[..], &typed].concat(),
         [&core[..], &types, &section(2, &imports)].concat(),
+        [&core[..], &types, &section(2, &wasi), &functions, &memory, &exports(1), &code].concat(),
         whole,
     ]
 }

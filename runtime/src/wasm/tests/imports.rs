@@ -5,13 +5,13 @@ use std::io::Write;
 use std::sync::Mutex;
 
 /// The values that the probe sent for this message.
-fn ask(instance: &mut Instance, delivery: Delivery) -> Vec<Vec<u8>> {
+pub(super) fn ask(instance: &mut Instance, delivery: Delivery) -> Vec<Vec<u8>> {
     let results = instance.results(&mut vec![delivery]).unwrap();
     let [SlotResult { outcome: Outcome::Done, sends, .. }] = &*results else { panic!("{results:?}") };
     sends.iter().map(|send| send.value.as_deref().unwrap().to_vec()).collect()
 }
 
-fn asked(value: &str) -> Delivery {
+pub(super) fn asked(value: &str) -> Delivery {
     delivery(7, None, Some(value.as_bytes()))
 }
 

@@ -115,20 +115,23 @@ fn another_version_is_refused_in_every_form() {
 fn an_import_that_a_handler_may_not_have_is_named() {
     let foreign = |name: &str| {
         format!(
-            "h.wasm: it imports {name}, which a handler may not: it may import keyrail:handler only; remove the import"
+            "h.wasm: it imports {name}, which a handler may not: it may import keyrail:handler and WASI; remove the import"
         )
     };
     assert_eq!(refusal_of(r#"(component (import "foo:bar/baz" (instance)))"#), foreign("foo:bar/baz"));
     assert_eq!(refusal_of(r#"(module (import "env" "abort" (func)))"#), foreign("env"));
     let wasi = |name: &str| {
         format!(
-            "h.wasm: it imports {name}, and this host gives no WASI yet: a handler may import keyrail:handler only; \
-             build it for a target without WASI, such as wasm32-unknown-unknown"
+            "h.wasm: it imports {name}, and of WASI this host gives wasi_snapshot_preview1 and the interfaces of 0.2; build \
+             it for one of these, or for a target without WASI, such as wasm32-unknown-unknown"
         )
     };
-    assert_eq!(refusal_of(r#"(component (import "wasi:io/poll@0.2.9" (instance)))"#), wasi("wasi:io/poll@0.2.9"));
-    let module = r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)))"#;
-    assert_eq!(refusal_of(module), wasi("wasi_snapshot_preview1"));
+    assert_eq!(refusal_of(r#"(component (import "wasi:io/poll@0.3.0" (instance)))"#), wasi("wasi:io/poll@0.3.0"));
+    assert_eq!(refusal_of(r#"(component (import "wasi:nn/graph@0.2.0" (instance)))"#), wasi("wasi:nn/graph@0.2.0"));
+    assert_eq!(refusal_of(r#"(module (import "wasi_unstable" "fd_write" (func)))"#), wasi("wasi_unstable"));
+    let expected = "h.wasm: it imports wasi:io/poll@0.2.9 as a core module, which does not say with which types; make a \
+                    component of it first (wasm-tools component new)";
+    assert_eq!(refusal_of(r#"(module (import "wasi:io/poll@0.2.9" "poll" (func)))"#), expected);
 }
 
 #[test]
