@@ -68,16 +68,20 @@ fn variables(compiler: &Compiler, own_target: &Path) -> String {
 fn place_module(own_target: &Path, folder: &Path, guest: &Member) -> Result<(), String> {
     let file = format!("{}.wasm", guest.name.replace('-', "_"));
     let from = own_target.join(TARGET).join("release").join(file);
-    let to = folder.join(format!("{}.wasm", guest.name));
-    let bytes = std::fs::read(&from).map_err(|e| {
-        format!("{}: {e}. Does {}/Cargo.toml say [lib] crate-type = [\"cdylib\"]?", from.display(), guest.folder)
-    })?;
+    place_file(&from, folder, &guest.name)
+        .map_err(|e| format!("{e}. Does {}/Cargo.toml say [lib] crate-type = [\"cdylib\"]?", guest.folder))
+}
+
+/// The same for a file by its path.
+pub(super) fn place_file(from: &Path, folder: &Path, name: &str) -> Result<(), String> {
+    let to = folder.join(format!("{name}.wasm"));
+    let bytes = std::fs::read(from).map_err(|e| format!("{}: {e}", from.display()))?;
     if std::fs::read(&to).is_ok_and(|there| there == bytes) {
         return Ok(());
     }
     say(&format!("  {} ({} KB)", to.display(), bytes.len() / 1000));
     // Renamed into place: a test that reads it meanwhile sees the old file or the new one.
-    let part = folder.join(format!("{}.wasm.part", guest.name));
+    let part = folder.join(format!("{name}.wasm.part"));
     std::fs::write(&part, bytes)
         .and_then(|()| std::fs::rename(&part, &to))
         .map_err(|e| format!("{}: {e}", to.display()))

@@ -1,6 +1,7 @@
 //! All that a build or a test needs and Cargo does not bring: system packages, Apache Kafka, the WebAssembly target,
 //! the guests. Idempotent: what is there is kept. Everything fetched goes below the target folder.
 
+mod c;
 mod container;
 mod guests;
 mod kafka;
@@ -91,6 +92,10 @@ pub(crate) fn all(place: &Place) -> Result<Ready, String> {
     }
     say("set-up: WebAssembly guests");
     ready.guests = ready.keep("guests", guests::build(place, None));
+    if let Some(folder) = ready.guests.clone() {
+        say("set-up: handlers in C");
+        ready.keep("c", c::build(place, &folder));
+    }
     say("set-up: a base for the container, and schemas for what deploys it");
     ready.containers = ready.keep("containers", container::storage(place));
     ready.schemas = ready.keep("schemas", tools::schemas(place));
@@ -109,7 +114,9 @@ pub(crate) fn demo(place: &Place) -> Result<PathBuf, String> {
 /// The guests alone.
 pub(crate) fn guests(place: &Place) -> Result<PathBuf, String> {
     let _lock = lock(place)?;
-    guests::build(place, None)
+    let folder = guests::build(place, None)?;
+    c::build(place, &folder)?;
+    Ok(folder)
 }
 
 /// Java and Kafka alone, for a broker by hand.
