@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 
-/// Component-model handles that a guest may hold: the contract has no resources, so it needs none.
+/// Component-model handles that a guest may hold: the contract has no resources, and WASI's standard streams are three.
 const HANDLES: usize = 1000;
 /// The handler's innermost functions that stand in a trap's detail, and those that are looked at for them.
 const FRAMES: usize = 8;

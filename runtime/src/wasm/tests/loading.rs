@@ -178,6 +178,23 @@ fn a_module_with_a_type_and_a_component_load_as_well() {
     }
 }
 
+#[test]
+fn exports_that_nobody_asked_for_do_no_harm() {
+    let more = r#"(func (export "init") (result i32) i32.const 0)
+        (func (export "asyncify_stop_unwind")) (global (export "__heap_base") i32 (i32.const 1)))"#;
+    let text = text("identity");
+    let wat = text.trim_end().strip_suffix(')').map(|all| format!("{all}{more}")).unwrap();
+    works(&host().load("more", &wat::parse_str(wat).unwrap()).unwrap());
+}
+
+#[test]
+fn a_program_is_told_to_become_a_library() {
+    let refusal = refusal_of(r#"(module (memory (export "memory") 1) (func (export "_start")))"#);
+    let expected =
+        "keyrail:handler/guest@0.1.0#process, and it is a program with a main: build a library (a reactor); it has";
+    assert!(refusal.contains(expected), "{refusal}");
+}
+
 /// A type section was once decoded, and two packages that need each other exhausted the stack.
 #[test]
 fn a_forged_type_section_is_put_aside() {

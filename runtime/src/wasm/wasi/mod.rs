@@ -27,7 +27,7 @@ const WRITE_BYTES: usize = 16 << 10;
 /// Sets these numbers apart from those of `context.random`.
 const SALT: u64 = 0x7761_7369_7072_6e67;
 
-/// Splits `wasi:PACKAGE/INTERFACE@0.2.x` into `PACKAGE/INTERFACE` and the rest; `None` for what is not given.
+/// `PACKAGE/INTERFACE` of `wasi:PACKAGE/INTERFACE@0.2.x`; `None` for what is not given.
 pub(super) fn interface(name: &str) -> Option<&str> {
     let (interface, version) = name.strip_prefix("wasi:")?.split_once('@')?;
     let patch = version.strip_prefix(VERSION)?.strip_prefix('.')?;
@@ -63,7 +63,7 @@ impl World {
         self.wall_ns = self.wall_ns.saturating_add(slept);
     }
 
-    /// A new pollable's number. As many may be open as the store allows handles.
+    /// A new pollable's number. The store's limit on handles is one on these, too.
     fn subscribe(&mut self, due_ns: u64) -> u32 {
         let free = self.due_ns.iter().position(Option::is_none);
         let index = free.unwrap_or(self.due_ns.len());
