@@ -290,7 +290,7 @@ impl<M> Shard<M> {
     /// These changes are committed, and [`Kept`](state::Kept) answers for them from now on. Not while state is lent.
     pub fn kept(&mut self, task: Partition, changes: &[Change]) {
         if let Some(timing) = &mut self.timing {
-            timing.kept(changes);
+            timing.kept(task, changes, self.policy.has(Bug::LookOnce));
         }
         let Some(state) = &mut self.state else { return };
         if self.policy.has(Bug::PassOnNewer) {

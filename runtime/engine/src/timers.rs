@@ -13,7 +13,7 @@
 
 use crate::bytes::{self, Bytes, Torn};
 use crate::message::Partition;
-use crate::state::Owner;
+use crate::state::{Change, Entry, Owner};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -106,6 +106,21 @@ impl<'a> Timer<'a> {
         }
         Ok(Self { at_ms, offset, hops, key, headers, payload: rest.0 })
     }
+
+    /// When this value is due, where nothing else of it matters.
+    #[must_use]
+    pub fn due_ms(value: &[u8]) -> Option<i64> {
+        let (version, rest) = value.split_first()?;
+        (*version == VERSION).then(|| Some(i64::from_le_bytes(*rest.first_chunk()?)))?
+    }
+}
+
+/// A change that is committed, for a shard: it needs no values, but of timers when they are due.
+#[must_use]
+pub fn bare(change: &Change) -> Change {
+    let due = |entry: &Entry| Entry { value: Arc::from(&entry.value[..entry.value.len().min(9)]), expires_ms: None };
+    let entry = change.entry.as_ref().filter(|_| is_timer(&change.key)).map(due);
+    Change { key: change.key.clone(), entry, number: change.number }
 }
 
 /// Whether a record of state with this key is a timer.
@@ -177,6 +192,22 @@ mod tests {
             let fixed = written.len() - 5;
             assert!((0..fixed).all(|end| Timer::decode(&written[..end]) == Err(Unreadable)));
             assert_eq!(Timer::decode(&[&[VERSION + 1], &written[1..]].concat()), Err(Unreadable));
+            assert_eq!(Timer::due_ms(&written), Some(-5));
+            assert!((0..9).all(|end| Timer::due_ms(&written[..end]).is_none()));
+        }
+    }
+
+    #[test]
+    fn a_shard_learns_of_a_committed_timer_when_it_is_due_and_of_state_that_it_changed() {
+        let (key, headers) = (None, Vec::new());
+        let value: Arc<[u8]> = Timer { at_ms: 7, offset: 1, hops: 0, key, headers, payload: b"long" }.encode().into();
+        let entry = Some(Entry { value, expires_ms: Some(3) });
+        let change = |kind: u8, entry| Change { key: Arc::from([kind, b'n']), entry, number: 5 };
+        let told = bare(&change(OF_TASK, entry.clone()));
+        assert_eq!(told.entry.as_ref().and_then(|entry| Timer::due_ms(&entry.value)), Some(7));
+        assert_eq!((told.number, told.entry.map(|entry| entry.value.len())), (5, Some(9)));
+        for (kind, entry) in [(OF_TASK, None), (crate::state::OF_TASK, entry)] {
+            assert_eq!(bare(&change(kind, entry)), change(kind, None));
         }
     }
 

@@ -3,13 +3,14 @@
 
 use super::transaction::Phase;
 use super::{Pipeline, task};
-use crate::delays::{Delays, Loaded, is_delayed};
+use crate::delays::{Delayed, Delays, Loaded, is_delayed};
 use crate::message::{Epoch, Fate, Now, Partition, Ticket};
 use crate::planted::Bug;
 use crate::shard::Settled;
 use crate::state::Change;
 use crate::timers::Due;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// What is due is asked for in pages.
@@ -46,16 +47,23 @@ impl Outgoing {
         self.look_ms = 0;
     }
 
-    /// This partition is known, or there is more of it: it is looked through anew.
+    /// This partition is known: it is looked through anew.
     pub(super) fn look_again(&mut self, partition: Partition) {
         self.looks.remove(&partition);
         self.look_ms = 0;
     }
 
-    /// These changes of a partition are committed.
+    /// These changes of a partition are committed. What was sent and is deleted is behind the look; what is new may be anywhere.
     pub(super) fn kept(&mut self, partition: Partition, changes: &[Change]) {
-        if changes.iter().any(|change| is_delayed(&change.key)) {
-            self.look_again(partition);
+        let new = changes.iter().filter(|change| is_delayed(&change.key)).filter_map(|change| change.entry.as_ref());
+        let Some(first_ms) = new.filter_map(|entry| Delayed::due_ms(&entry.value)).min() else { return };
+        self.look_ms = 0;
+        if let Some(look) = self.looks.get_mut(&partition) {
+            // No key is empty: this is before all that is due then.
+            let before = (first_ms, Arc::from(&[][..]));
+            look.after = look.after.take().map(|after| after.min(before));
+            look.page.clear();
+            look.ended = false;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::lanes::{Lane, Phase, Place};
 use super::parked::Parking;
+use super::timers::Timing;
 use super::watch::{self, Ran};
 use super::{Shard, Slot};
 use crate::breaker::Probed;
@@ -117,6 +118,7 @@ impl<M> Shard<M> {
         let spared = self.end_probe(watch::probed(&outcomes));
         self.learn_cost(took_us);
         self.parking.as_mut().map(Parking::look_if_full);
+        self.timing.as_mut().map(Timing::look_if_full);
         if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done | Outcome::Skip)) {
             self.all_stand(outcomes, now, settled);
             return Report::default();
@@ -132,6 +134,7 @@ impl<M> Shard<M> {
         let spared = self.end_probe(Probed::Failed);
         self.staged = Staged::default();
         self.parking.as_mut().map(Parking::look_if_full);
+        self.timing.as_mut().map(Timing::look_if_full);
         let slots = core::mem::take(&mut self.running);
         if slots.len() > 1 && !self.policy.has(Bug::CondemnBatch) {
             return self.replay_alone(slots);

@@ -12,13 +12,15 @@ use crate::order::shard_of;
 use crate::parking::Parked;
 use crate::planted::Bug;
 use crate::state::{Change, Owner};
-use crate::timers::{self, Due, Loaded, Timers};
+use crate::timers::{self, Due, Loaded, Timer, Timers};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// So many timers are in lanes at the same time, at most.
+/// So many timers are in lanes that may run at the same time, at most.
 const LOADED: usize = 256;
+/// So many in all, those that wait for a retry or a dead letter of their lane included.
+const MOST: usize = 8_192;
 /// What is due is asked for in pages.
 const PAGE: usize = 64;
 /// So many of them at one look.
@@ -29,26 +31,122 @@ const SHUT: usize = 65_536;
 const LOOK_MS: u64 = 500;
 /// And this often while some that are due can't join their lanes.
 const LOOK_AGAIN_MS: u64 = 20;
+/// What is due within this is found together.
+const TOGETHER_MS: u64 = 10;
 
-/// How far a task's timers have been looked through.
-#[derive(Debug, Default)]
+/// How far a task's timers have been looked through. What is behind `after` is looked at when it is due; what is before it, only
+/// when something says that there is more to do there.
+#[derive(Debug)]
 struct Look {
-    /// The last that was seen; `None`: from the first on.
+    /// The last that was seen; `None`: none was.
     after: Option<Due>,
+    /// Nothing that is committed is before this: where a look at all that is due begins.
+    floor: Option<Due>,
+    /// This is such a look, and the first that it saw.
+    whole: bool,
+    first: Option<Due>,
+    /// All that is due was seen.
+    ended: bool,
+    /// There may be something to do before `after`.
+    again: bool,
     /// Lanes that could not take an earlier one: none overtakes it.
     shut: BTreeSet<u64>,
+    /// One of them for what is parked of it, of which nobody tells when it is gone.
+    walled: bool,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self::from(None)
+    }
+}
+
+impl Look {
+    fn from(floor: Option<Due>) -> Self {
+        let (after, first, shut) = (None, None, BTreeSet::new());
+        Self { after, floor, whole: true, first, ended: false, again: false, shut, walled: false }
+    }
+
+    /// Begins anew, if it is to and was through.
+    fn begin(&mut self) {
+        if self.ended && self.again {
+            let floor = self.floor.take();
+            *self = Self { after: floor.clone(), ..Self::from(floor) };
+        }
+    }
+
+    fn saw(&mut self, due: Due) {
+        self.ended = false;
+        if self.whole {
+            self.first.get_or_insert_with(|| before(due.0));
+        }
+        self.after = Some(due);
+    }
+
+    /// All that is due was seen, or it can't remember more lanes.
+    fn end(&mut self) {
+        // What a whole look did not see is not there.
+        self.floor = self.first.take().or(self.floor.take());
+        (self.whole, self.ended) = (false, true);
+        self.again |= self.walled;
+    }
+
+    /// One is committed that is due at this time.
+    fn comes(&mut self, at_ms: i64) {
+        let at = before(at_ms);
+        if self.after.as_ref().is_none_or(|after| *after <= at) {
+            return;
+        }
+        self.again = true;
+        self.floor = self.floor.take().map(|floor| floor.min(at.clone()));
+        if self.whole {
+            // It was not seen.
+            self.first = Some(self.first.take().map_or_else(|| at.clone(), |first| first.min(at.clone())));
+        }
+    }
+}
+
+/// Before all that is due at this time: no key is empty.
+fn before(at_ms: i64) -> Due {
+    (at_ms, Arc::from(&[][..]))
+}
+
+/// Why a timer does not join its lane now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shut {
+    /// Something of it is decided, and not known to be committed; it is told when that is.
+    Open,
+    /// Something of its lane is parked.
+    Walled,
+}
+
+/// How a look ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    /// All that is due is in its lane, or waits for a commit.
+    All,
+    /// Some wait for what is parked.
+    Walled,
+    /// There is more.
+    More,
+    /// No more may be loaded now.
+    Full,
 }
 
 /// Of the lanes of a shard.
 #[derive(Debug, Default)]
 pub(super) struct Timing {
-    /// Timers in lanes or running, with their numbers, while what is committed of them is what was loaded.
-    loaded: BTreeMap<(Partition, Arc<[u8]>), i64>,
+    /// Timers in lanes or running, with their numbers and lanes, while what is committed of them is what was loaded.
+    loaded: BTreeMap<(Partition, Arc<[u8]>), (i64, u64)>,
     /// The same the other way round.
     keys: BTreeMap<(Partition, i64), Arc<[u8]>>,
     looks: BTreeMap<Partition, Look>,
     /// Steady time of the next look.
     look_ms: u64,
+    /// There was more than may be loaded.
+    full: bool,
+    /// The task that was looked at last.
+    turn: Option<Partition>,
     /// The shard's number, and how many there are.
     pub(super) place: (u32, u32),
 }
@@ -62,6 +160,13 @@ impl Timing {
         self.look_ms
     }
 
+    /// A call has ended: there may be room for more.
+    pub(super) const fn look_if_full(&mut self) {
+        if self.full {
+            self.look_ms = 0;
+        }
+    }
+
     pub(super) fn purge(&mut self, task: Partition) {
         self.loaded.retain(|(of, _), _| *of != task);
         self.keys.retain(|(of, _), _| *of != task);
@@ -70,8 +175,18 @@ impl Timing {
     }
 
     /// These changes are committed.
-    pub(super) fn kept(&mut self, changes: &[Change]) {
-        if changes.iter().any(|change| timers::is_timer(&change.key)) {
+    pub(super) fn kept(&mut self, task: Partition, changes: &[Change], planted: bool) {
+        let Some(look) = self.looks.get_mut(&task).filter(|_| !planted) else { return };
+        let (mut any, had) = (false, look.again);
+        for change in changes.iter().filter(|change| timers::is_timer(&change.key)) {
+            any = true;
+            if let Some(at_ms) = change.entry.as_ref().and_then(|entry| Timer::due_ms(&entry.value)) {
+                look.comes(at_ms);
+                self.look_ms = 0;
+            }
+        }
+        look.again |= any && !look.shut.is_empty();
+        if look.again && !had {
             self.look_ms = 0;
         }
     }
@@ -83,13 +198,13 @@ impl Timing {
         }
     }
 
-    fn load(&mut self, task: Partition, key: &Arc<[u8]>, number: i64) {
-        self.loaded.insert((task, key.clone()), number);
+    fn load(&mut self, task: Partition, key: &Arc<[u8]>, number: i64, lane: u64) {
+        self.loaded.insert((task, key.clone()), (number, lane));
         self.keys.insert((task, number), key.clone());
     }
 
     fn forget(&mut self, task: Partition, key: &Arc<[u8]>) {
-        if let Some(number) = self.loaded.remove(&(task, key.clone())) {
+        if let Some((number, _)) = self.loaded.remove(&(task, key.clone())) {
             self.keys.remove(&(task, number));
         }
     }
@@ -98,19 +213,35 @@ impl Timing {
 impl<M> Shard<M> {
     /// Timers that are due join their lanes. Before [`Shard::next`], each time.
     pub fn wake_timers(&mut self, now: Now, timers: &dyn Timers<M>, parked: &dyn Parked<M>) {
-        let due = |timing: &&mut Timing| now.steady_ms >= timing.look_ms;
-        if !self.running.is_empty() || self.timing.as_mut().filter(due).is_none() {
+        if !self.running.is_empty() {
             return;
         }
-        let tasks: Vec<(Partition, Epoch)> = self.epochs.iter().map(|(task, epoch)| (*task, *epoch)).collect();
+        let Some(timing) = self.timing.as_mut().filter(|timing| now.steady_ms >= timing.look_ms) else { return };
+        timing.full = false;
+        let turn = timing.turn;
+        let mut tasks: Vec<(Partition, Epoch)> = self.epochs.iter().map(|(task, epoch)| (*task, *epoch)).collect();
+        let before = tasks.iter().filter(|(task, _)| Some(*task) <= turn).count();
+        tasks.rotate_left(before);
+        let mut room = self.room_for_timers();
         let mut look_ms = now.steady_ms.saturating_add(LOOK_MS);
+        let soonest_ms = now.steady_ms.saturating_add(TOGETHER_MS);
         for (task, epoch) in tasks {
-            if !self.look_for_timers((task, epoch), now, timers, parked) {
-                look_ms = look_ms.min(now.steady_ms.saturating_add(LOOK_AGAIN_MS));
+            let looked = self.look_for_timers((task, epoch), now, &mut room, timers, parked);
+            let again_ms = match looked {
+                Looked::All => None,
+                Looked::More => Some(1),
+                Looked::Walled | Looked::Full => Some(LOOK_AGAIN_MS),
+            };
+            look_ms = again_ms.map_or(look_ms, |wait_ms| look_ms.min(now.steady_ms.saturating_add(wait_ms)));
+            if looked == Looked::Full {
+                if let Some(timing) = &mut self.timing {
+                    (timing.full, timing.turn) = (true, Some(task));
+                }
+                break;
             }
             if let Some(due_ms) = timers.next_due(task, now.wall_ms) {
                 let wait_ms = u64::try_from(due_ms.saturating_sub(now.wall_ms)).unwrap_or(0);
-                look_ms = look_ms.min(now.steady_ms.saturating_add(wait_ms));
+                look_ms = look_ms.min(now.steady_ms.saturating_add(wait_ms).max(soonest_ms));
             }
         }
         if let Some(timing) = &mut self.timing {
@@ -118,47 +249,78 @@ impl<M> Shard<M> {
         }
     }
 
-    /// `false`: some that are due are not in their lanes yet.
+    /// So many more may be loaded. What waits in a lane, or behind what waits there, takes none of the room of what may run.
+    fn room_for_timers(&mut self) -> usize {
+        let Some(timing) = &self.timing else { return 0 };
+        let room = MOST.saturating_sub(timing.loaded.len());
+        if timing.loaded.len() < LOADED {
+            return room.min(LOADED - timing.loaded.len());
+        }
+        let lanes = &mut self.lanes;
+        let mut waits = |task, hash| {
+            let place = lanes.find(LaneId { task, hash });
+            let phase = place.and_then(|place| lanes.get(place)).map(|lane| lane.phase);
+            matches!(phase, Some(Phase::Waiting(_) | Phase::Letter))
+        };
+        let run = timing.loaded.iter().filter(|((task, _), (_, lane))| !waits(*task, *lane)).count();
+        room.min(LOADED.saturating_sub(run))
+    }
+
     fn look_for_timers(
         &mut self,
         (task, epoch): (Partition, Epoch),
         now: Now,
+        room: &mut usize,
         timers: &dyn Timers<M>,
         parked: &dyn Parked<M>,
-    ) -> bool {
-        let Some(timing) = &mut self.timing else { return true };
+    ) -> Looked {
+        let Some(timing) = &mut self.timing else { return Looked::All };
         let mut look = timing.looks.remove(&task).unwrap_or_default();
+        look.begin();
         let until_ms = self.timers_until_ms(now);
-        let mut ended = false;
+        let mut looked = Looked::More;
         'look: for _ in 0..PAGES {
             let page = timers.due(task, look.after.as_ref(), until_ms, PAGE);
             let whole = page.len() < PAGE;
             for due in page {
                 let lane = timers.lane(task, &due.1);
-                if self.timing.as_ref().is_none_or(|timing| timing.loaded.len() >= LOADED) {
+                let is_shut = look.shut.contains(&lane);
+                if *room == 0 && !is_shut && self.is_to_load(task, lane, &due.1) {
+                    looked = Looked::Full;
                     break 'look;
                 }
-                if !look.shut.contains(&lane) && !self.wake_timer((task, epoch), lane, &due.1, now, (timers, parked)) {
-                    look.shut.insert(lane);
+                if !is_shut {
+                    let loaded = self.timing.as_ref().map_or(0, |timing| timing.loaded.len());
+                    if let Err(shut) = self.wake_timer((task, epoch), lane, &due.1, now, (timers, parked)) {
+                        look.shut.insert(lane);
+                        look.walled |= shut == Shut::Walled;
+                    }
+                    let grown = self.timing.as_ref().map_or(0, |timing| timing.loaded.len()).saturating_sub(loaded);
+                    *room = room.saturating_sub(grown);
                 }
-                look.after = Some(due);
+                look.saw(due);
             }
-            ended = whole;
             if whole || look.shut.len() >= SHUT {
+                look.again |= !whole;
+                look.end();
+                looked = if look.walled || !whole { Looked::Walled } else { Looked::All };
                 break;
             }
-        }
-        let all = ended && look.shut.is_empty();
-        if (ended || look.shut.len() >= SHUT) && !self.policy.has(Bug::LookOnce) {
-            look = Look::default();
         }
         if let Some(timing) = &mut self.timing {
             timing.looks.insert(task, look);
         }
-        all
+        looked
     }
 
-    /// `false`: it can't join its lane now.
+    /// Whether a timer is one of this shard, and not in its lane.
+    fn is_to_load(&self, task: Partition, lane: u64, key: &Arc<[u8]>) -> bool {
+        self.timing.as_ref().is_some_and(|timing| {
+            let (number, shards) = timing.place;
+            shard_of(lane, shards) == number && !timing.loaded.contains_key(&(task, key.clone()))
+        })
+    }
+
     fn wake_timer(
         &mut self,
         (task, epoch): (Partition, Epoch),
@@ -166,20 +328,21 @@ impl<M> Shard<M> {
         key: &Arc<[u8]>,
         now: Now,
         (timers, parked): (&dyn Timers<M>, &dyn Parked<M>),
-    ) -> bool {
-        let Some(timing) = &self.timing else { return true };
-        let (number, shards) = timing.place;
-        if shard_of(lane, shards) != number || timing.loaded.contains_key(&(task, key.clone())) {
-            return true;
+    ) -> Result<(), Shut> {
+        if !self.is_to_load(task, lane, key) {
+            return Ok(());
         }
         let id = LaneId { task, hash: lane };
-        if self.is_superseded(task, key) || self.has_parked(id, parked) {
-            return false;
+        if self.is_superseded(task, key) {
+            return Err(Shut::Open);
         }
-        let Some(Loaded { number, lane: _, size, at_ms, message }) = timers.load(task, key) else { return true };
+        if self.has_parked(id, parked) {
+            return Err(Shut::Walled);
+        }
+        let Some(Loaded { number, lane: _, size, at_ms, message }) = timers.load(task, key) else { return Ok(()) };
         if at_ms > self.timers_until_ms(now) {
             // It has been replaced meanwhile.
-            return true;
+            return Ok(());
         }
         let condemned = self.condemned.get(&task).is_some_and(|all| all.binary_search(&number).is_ok());
         let ticket = Ticket {
@@ -196,7 +359,7 @@ impl<M> Shard<M> {
             timestamp_ms: at_ms,
         };
         if let Some(timing) = &mut self.timing {
-            timing.load(task, key, number);
+            timing.load(task, key, number, lane);
         }
         let (place, lane) = self.lanes.open(id);
         let item = Item { ticket, message, trouble: None, alone: false, stays: true };
@@ -211,7 +374,7 @@ impl<M> Shard<M> {
         }
         // It has waited long enough.
         self.ready_since_ms = Some(0);
-        true
+        Ok(())
     }
 
     fn timers_until_ms(&self, now: Now) -> i64 {
@@ -246,6 +409,8 @@ impl<M> Shard<M> {
         }
         if let Some(timing) = &mut self.timing {
             key.iter().for_each(|key| timing.forget(id.task, key));
+            // Where something of its lane is parked it comes again.
+            timing.looks.entry(id.task).or_default().again = true;
             timing.look_ms = 0;
         }
         false

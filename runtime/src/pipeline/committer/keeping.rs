@@ -9,6 +9,7 @@ use keyrail_engine::parking;
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::Settled;
 use keyrail_engine::state::Change;
+use keyrail_engine::timers;
 use keyrail_engine::tracker::Progress;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,8 +48,7 @@ impl Worker {
         let Some(held) = self.memory.get(task).and_then(|kept| kept.state.as_ref()) else { return Ok(()) };
         held.add(changes)?;
         // A shard in a long call lets these wait: without the values.
-        let bare = |change: &Change| Change { entry: None, ..change.clone() };
-        let changes: Arc<[Change]> = changes.iter().map(bare).collect();
+        let changes: Arc<[Change]> = changes.iter().map(timers::bare).collect();
         self.tell_shards(|| ToShard::Kept { task, changes: changes.clone() })
     }
 

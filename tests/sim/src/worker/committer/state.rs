@@ -13,6 +13,7 @@ use keyrail_engine::message::{Epoch, Partition};
 use keyrail_engine::pipeline::{Action, Token};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::state::Change;
+use keyrail_engine::timers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -111,8 +112,10 @@ impl Committer {
         } else {
             changes.iter().for_each(|change| mail.state.take(partition, change));
         }
+        // What shards are told is told as the real shell does.
+        let bare: Arc<[Change]> = changes.iter().map(timers::bare).collect();
         for shard in 0..self.shards.len() {
-            self.tell_shard(shard, ToShard::Kept(partition, Arc::clone(changes)));
+            self.tell_shard(shard, ToShard::Kept(partition, Arc::clone(&bare)));
         }
     }
 
