@@ -21,6 +21,8 @@ pub(crate) struct Amount {
     pub(crate) keys: u64,
     /// And messages for each, on average.
     pub(crate) per_key: u64,
+    /// Timers, and delayed sends.
+    pub(crate) timers: u64,
 }
 
 /// One throughput run.

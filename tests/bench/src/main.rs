@@ -9,6 +9,7 @@ mod raw;
 mod report;
 mod rig;
 mod state;
+mod timers;
 mod topics;
 
 use anyhow::Result;
@@ -39,7 +40,10 @@ struct Args {
     /// Messages for each of them, on average
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     per_key: u64,
-    /// A rough look: half the messages and keys, two pairs
+    /// Timers that are set, and as many delayed sends
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..=50_000_000))]
+    timers: u64,
+    /// A rough look: half the messages, keys and timers, two pairs
     #[arg(long)]
     quick: bool,
     /// A librdkafka property of both, as `-X linger.ms=5`
@@ -82,6 +86,10 @@ enum What {
     Parked,
     /// A count per key and its restore, against Kafka Streams
     State,
+    /// How late timers are
+    Timers,
+    /// How late delayed sends are
+    Delays,
 }
 
 fn property(text: &str) -> Result<(String, String), String> {
@@ -109,12 +117,13 @@ fn run(args: &Args) -> Result<ExitCode> {
         seconds: if args.quick { 5 } else { 15 },
         keys: if args.quick { args.keys / 2 } else { args.keys },
         per_key: args.per_key,
+        timers: if args.quick { args.timers / 2 } else { args.timers },
     };
     let wanted = |what| args.only.is_empty() || args.only.contains(&what);
     let mut report = Report::new();
     report.doing("starting Kafka");
     let rig = Rig::new(&args.properties)?;
-    let all: [(What, Measure); 10] = [
+    let all: [(What, Measure); 12] = [
         (What::Start, figures::start),
         (What::Throughput, figures::throughput),
         (What::Guarantees, figures::guarantees),
@@ -125,6 +134,8 @@ fn run(args: &Args) -> Result<ExitCode> {
         (What::Release, parked::release),
         (What::Parked, parked::restore),
         (What::State, state::state),
+        (What::Timers, timers::timers),
+        (What::Delays, timers::delays),
     ];
     let mut failed = false;
     for (what, measure) in all.into_iter().filter(|(what, _)| wanted(*what)) {

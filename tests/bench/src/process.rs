@@ -64,6 +64,13 @@ impl Process {
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
+    /// What it said first behind these words, up to the next space.
+    pub(crate) fn word_behind(&self, words: &str) -> Option<String> {
+        let text = fs::read_to_string(&self.log).ok()?;
+        let word = text.split_once(words)?.1.split_whitespace().next()?;
+        Some(word.trim_matches('"').to_owned())
+    }
+
     /// SIGTERM, and waits for exit code 0.
     pub(crate) fn stop(mut self) -> Result<()> {
         let pid = self.child.id().to_string();

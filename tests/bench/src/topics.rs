@@ -135,7 +135,14 @@ impl Committed {
 
     /// Messages before the group's offsets. The topic has never lost one, nor holds anything else.
     pub(crate) fn count(&self) -> Result<u64> {
-        let found = self.consumer.committed_offsets(self.all.clone(), WAIT).context("asking for a group's offsets")?;
+        // The group of a broker that has just started may not have its coordinator yet.
+        let until = Instant::now() + WAIT;
+        let found = loop {
+            match self.consumer.committed_offsets(self.all.clone(), WAIT) {
+                Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(50)),
+                answer => break answer.context("asking for a group's offsets")?,
+            }
+        };
         sum(&found)
     }
 }
