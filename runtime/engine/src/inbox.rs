@@ -167,7 +167,7 @@ pub fn encode<M: Message>(answer: bool, origin: &Origin<'_>, deed: &Deed<(&Failu
     out.extend_from_slice(&u16::try_from(origin.len()).unwrap_or(u16::MAX).to_le_bytes());
     out.extend_from_slice(&origin);
     if let Deed::Redrive((failure, message)) = deed {
-        out.extend_from_slice(&parking::encode(&returned(1, Failure::clone(failure), 0), *message));
+        out.extend_from_slice(&parking::encode(&returned(1, Failure::clone(failure), 0), None, *message));
     }
     out
 }
@@ -204,7 +204,11 @@ fn command(id: CommandId, rest: &[u8]) -> Result<Command<'_>, Unusable> {
     let deed = match (*kind, rest.is_empty()) {
         (RETRY, true) => Deed::Retry,
         (DROP, true) => Deed::Drop,
-        (REDRIVE, _) => Deed::Redrive(parking::decode(rest)?),
+        (REDRIVE, _) => {
+            let envelope = parking::decode(rest)?;
+            // A timer that is a dead letter does not come back as one.
+            Deed::Redrive(if envelope.timer.is_none() { envelope } else { return Err(Unusable::Torn) })
+        }
         (RETRY | DROP, false) => return Err(Unusable::Torn),
         _ => return Err(Unusable::Foreign),
     };

@@ -82,7 +82,13 @@ impl Ticket {
     /// It is a timer's: its offset is a [`number`](crate::timers::number).
     #[must_use]
     pub const fn is_timer(&self) -> bool {
-        self.offset < -1
+        crate::timers::is_number(self.offset)
+    }
+
+    /// It is a timer that stands in state until it is settled: none that is parked.
+    #[must_use]
+    pub const fn is_set(&self) -> bool {
+        self.is_timer() && self.parked == 0
     }
 
     /// Whether no offset of the input waits for it: it was settled when it was parked, or a timer was set.

@@ -9,8 +9,11 @@
 //! A record's key says where the message was first read, never its own key: compaction would take all but the last of a key.
 //! [`ORIGIN`], the topic's length (two bytes, big-endian), the topic, partition and offset (big-endian). Its value
 //! ([`encode`]) begins with [`ENVELOPE`], and is never null: the message itself may be a tombstone. That of a message that is
-//! given up with what is behind it ([`GivenUp`]) begins with [`GIVEN_UP`], why (a byte), and the number up to which. All other
-//! numbers are little-endian. The formats are frozen: another one gets another first byte.
+//! given up with what is behind it ([`GivenUp`]) begins with [`GIVEN_UP`], why (a byte), and the number up to which. That of a
+//! timer ([`Fired`]) begins with [`TIMER`], why it is given up (a byte, 0: it is not), the number up to which, the offset of the
+//! message that set it, how many timers fired since, and its name; its place in the record's key is its
+//! [`number`](crate::timers::number). All other numbers are little-endian. The formats are frozen: another one gets another first
+//! byte.
 
 use crate::bytes::{Bytes, Torn, put};
 use crate::message::{Company, Failure, Fate, Message, MessageId, Partition, Reason};
@@ -25,6 +28,8 @@ pub const ORIGIN: u8 = 1;
 pub const ENVELOPE: u8 = 1;
 /// First byte of a record's value, where the message is given up with what is behind it.
 pub const GIVEN_UP: u8 = 2;
+/// First byte of a record's value, where it is a timer that waits.
+pub const TIMER: u8 = 3;
 /// [`Waiting::due_ms`] of what waits until somebody acts.
 pub const HELD: i64 = i64::MAX;
 /// [`Waiting::due_ms`] of what may run as soon as nothing of its lane is before it.
@@ -236,11 +241,24 @@ impl fmt::Display for Unusable {
     }
 }
 
+/// What a parked timer is, beside a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fired<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// How many timers fired since the message that set the first of its chain.
+    pub hops: u32,
+    /// The offset of that message.
+    pub offset: i64,
+}
+
 /// A record's value, read: a parked message with all that is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope<'a> {
     /// What is known of it.
     pub waiting: Waiting,
+    /// It is a timer.
+    pub timer: Option<Fired<'a>>,
     /// The message's timestamp.
     pub timestamp_ms: i64,
     /// Its key.
@@ -251,16 +269,23 @@ pub struct Envelope<'a> {
     pub headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
 }
 
-/// A record's value: this message, with what is known of it.
+/// A record's value: this message, or timer, with what is known of it.
 #[must_use]
-pub fn encode<M: Message>(waiting: &Waiting, message: &M) -> Vec<u8> {
+pub fn encode<M: Message>(waiting: &Waiting, timer: Option<Fired<'_>>, message: &M) -> Vec<u8> {
     let Waiting { number, due_ms, history, failure, given_up } = waiting;
     let mut out = Vec::with_capacity(message.size() + 80 + failure.code.len() + failure.detail.len().min(MAX_DETAIL));
-    match given_up {
-        None => out.push(ENVELOPE),
-        Some(GivenUp { reason, until }) => {
+    match (timer, given_up) {
+        (None, None) => out.push(ENVELOPE),
+        (None, Some(GivenUp { reason, until })) => {
             out.extend_from_slice(&[GIVEN_UP, code_of(*reason)]);
             out.extend_from_slice(&until.to_le_bytes());
+        }
+        (Some(Fired { name, hops, offset }), given_up) => {
+            out.extend_from_slice(&[TIMER, given_up.map_or(0, |given_up| code_of(given_up.reason))]);
+            out.extend_from_slice(&given_up.map_or(0, |given_up| given_up.until).to_le_bytes());
+            out.extend_from_slice(&offset.to_le_bytes());
+            out.extend_from_slice(&hops.to_le_bytes());
+            put(&mut out, Some(name.as_bytes()));
         }
     }
     out.extend_from_slice(&number.to_le_bytes());
@@ -291,12 +316,15 @@ pub fn encode<M: Message>(waiting: &Waiting, message: &M) -> Vec<u8> {
 /// When it is none. Nothing of it may be used then.
 pub fn decode(value: &[u8]) -> Result<Envelope<'_>, Unusable> {
     let mut rest = Bytes(value);
-    let given_up = match rest.take(1).map_err(|_| Unusable::Foreign)? {
-        [ENVELOPE] => None,
-        [GIVEN_UP] => {
-            let [code] = rest.array()?;
-            let reason = reason_of(code).ok_or(Unusable::Torn)?;
-            Some(GivenUp { reason, until: u64::from_le_bytes(rest.array()?) })
+    let (timer, given_up) = match rest.take(1).map_err(|_| Unusable::Foreign)? {
+        [ENVELOPE] => (None, None),
+        [GIVEN_UP] => (None, Some(given_up(&mut rest)?.ok_or(Unusable::Torn)?)),
+        [TIMER] => {
+            let given_up = given_up(&mut rest)?;
+            let offset = i64::from_le_bytes(rest.array()?);
+            let hops = u32::from_le_bytes(rest.array()?);
+            let name = core::str::from_utf8(rest.field()?.ok_or(Unusable::Torn)?).map_err(|_| Unusable::Torn)?;
+            (Some(Fired { name, hops, offset }), given_up)
         }
         _ => return Err(Unusable::Foreign),
     };
@@ -322,7 +350,16 @@ pub fn decode(value: &[u8]) -> Result<Envelope<'_>, Unusable> {
     if waiting.number == 0 {
         return Err(Unusable::Torn);
     }
-    end(&rest, Envelope { waiting, timestamp_ms, key, value: message_value, headers })
+    end(&rest, Envelope { waiting, timer, timestamp_ms, key, value: message_value, headers })
+}
+
+/// Why it is given up, and up to which number; `None`: it is not.
+fn given_up(rest: &mut Bytes<'_>) -> Result<Option<GivenUp>, Unusable> {
+    let ([code], until) = (rest.array()?, u64::from_le_bytes(rest.array()?));
+    match (code, until) {
+        (0, 0) => Ok(None),
+        _ => Ok(Some(GivenUp { reason: reason_of(code).ok_or(Unusable::Torn)?, until })),
+    }
 }
 
 /// The byte that stands for why a message is given up. A further one would need another first byte of the envelope.

@@ -314,6 +314,10 @@ bugs! {
     SendEarly,
     /// Does not delete what was delayed when it is sent.
     KeepSent,
+    /// Timers that wait for what is parked of their lane are looked for once.
+    ForgetWalled,
+    /// A timer that is parked stays set.
+    KeepParkedTimer,
     /// Sends again what is delayed and in the present transaction already.
     SendAgain,
     /// Goes on behind what a transaction held that was given up, and where an earlier assignment was, with what is delayed.

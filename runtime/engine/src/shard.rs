@@ -366,7 +366,7 @@ impl<M> Shard<M> {
         }
         let fate = if discard { Fate::Discarded(epitaph) } else { Fate::DeadLetter(epitaph) };
         let mut settled = Settled::bare(ticket, message, fate, attempts);
-        self.bury_timer(&mut settled);
+        self.unset_timer(&mut settled);
         settled
     }
 

@@ -143,6 +143,12 @@ pub fn number(key: &[u8], value: &[u8]) -> i64 {
     -2 - (hash >> 2).cast_signed()
 }
 
+/// Whether this is a [`number`].
+#[must_use]
+pub const fn is_number(offset: i64) -> bool {
+    offset < -1
+}
+
 /// A timer that is due: when, and its record's key. Ordered as they are to join their lanes.
 pub type Due = (i64, Arc<[u8]>);
 

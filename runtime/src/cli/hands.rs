@@ -12,6 +12,7 @@ use keyrail::record::{Record, TopicPartition};
 use keyrail_engine::inbox::{self, Answer, COMMAND, CommandId, Deed, Entry};
 use keyrail_engine::message::Failure;
 use keyrail_engine::parking::Origin;
+use keyrail_engine::timers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -45,9 +46,11 @@ pub(super) fn message_at(written: &str, pipeline: &Pipeline) -> Result<MessageAt
         (None, _) => return Err(wrong("names no topic, and there are several inputs")),
     };
     broker::check_inputs(pipeline, std::slice::from_ref(&topic))?;
-    let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0);
-    let partition = number(partition).and_then(|n| i32::try_from(n).ok()).ok_or_else(|| wrong("has no partition"))?;
-    let offset = number(offset).ok_or_else(|| wrong("has no offset"))?;
+    let partition = partition.parse::<i32>().ok().filter(|number| *number >= 0);
+    let partition = partition.ok_or_else(|| wrong("has no partition"))?;
+    // Below stand timers.
+    let offset = offset.parse::<i64>().ok().filter(|offset| *offset >= 0 || timers::is_number(*offset));
+    let offset = offset.ok_or_else(|| wrong("has no offset"))?;
     Ok(MessageAt { topic, partition, offset })
 }
 

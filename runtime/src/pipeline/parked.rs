@@ -15,10 +15,11 @@ use super::restore::{Failed, Fill};
 use crate::admin::metrics::PipelineMetrics;
 use crate::alerts::Alerts;
 use crate::record::{Record, RecordBuilder, TopicPartition};
+use crate::wasm;
 use index::{Index, Item, Read, Stand};
 use keyrail_engine::message::{Failure, Partition, Reason};
 use keyrail_engine::order::{LaneHash, OrderKey, Papers, Router};
-use keyrail_engine::parking::{self, AT_ONCE, Change, Due, Envelope, First, Loaded, Origin, Parked, Waiting};
+use keyrail_engine::parking::{self, AT_ONCE, Change, Due, Envelope, Fired, First, Loaded, Origin, Parked, Waiting};
 use keyrail_engine::pipeline::Token;
 use keyrail_engine::retry::History;
 use keyrail_store::{DiskState, Error, OpenedState, StateIdentity, StateIndex, StateStore};
@@ -28,7 +29,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// First bytes of envelopes that later versions may write.
-const LATER: RangeInclusive<u8> = 3..=15;
+const LATER: RangeInclusive<u8> = 4..=15;
 /// Room for so many is kept.
 const SPARE: usize = 1024;
 /// Between two looks for the oldest, which goes through all lanes.
@@ -77,8 +78,10 @@ pub(super) struct Produced {
 
 impl Produced {
     /// Gives the record's value, and remembers it.
-    pub(super) fn add(&mut self, token: Token, lane: u64, waiting: &Waiting, record: &Record) -> Vec<u8> {
-        let envelope = parking::encode(waiting, record);
+    pub(super) fn add(&mut self, token: Token, lane: u64, waiting: &Waiting, message: &Payload) -> Vec<u8> {
+        let Payload { record, timer, .. } = message;
+        let timer = timer.as_ref().map(|timer| Fired { name: &timer.name, hops: timer.hops, offset: record.offset });
+        let envelope = parking::encode(waiting, timer, record);
         self.all.insert(token, (self.transaction, record.at, stand(lane, waiting), envelope.clone()));
         envelope
     }
@@ -176,10 +179,10 @@ impl Lanes {
 
     fn load(&self, read: &Read) -> Loaded<Payload> {
         let (offset, place) = (read.offset, &self.place);
-        let (record, waiting, papers) = match record(self.at, offset, read.envelope()) {
-            Ok((record, waiting)) => {
-                let papers = place.router.papers(super::link::to_engine(self.at), offset, &record);
-                (record, waiting, papers)
+        let (record, timer, waiting, papers) = match message(self.at, offset, read.envelope()) {
+            Ok((record, timer, waiting)) => {
+                let papers = self.papers(offset, &record, timer.is_some());
+                (record, timer, waiting, papers)
             }
             // It is to become a dead letter, as it is.
             Err(_) => self.unreadable(read),
@@ -194,7 +197,7 @@ impl Lanes {
             waiting: Waiting { number: read.number, ..waiting },
             message: Payload {
                 record,
-                timer: None,
+                timer: timer.map(Arc::new),
                 recording: None,
                 delayed: None,
                 _charge: place.budget.lot().charge(size + MESSAGE_BYTES),
@@ -202,14 +205,20 @@ impl Lanes {
         }
     }
 
+    /// Of a timer only the lane counts: it is no duplicate of anything, and has no id that it could lack.
+    fn papers(&self, offset: i64, record: &Record, is_timer: bool) -> Papers {
+        let papers = self.place.router.papers(super::link::to_engine(self.at), offset, record);
+        if is_timer { Papers { id: None, refused: None, ..papers } } else { papers }
+    }
+
     /// What somebody else has written where a parked message was: alone in its lane, and never to run.
-    fn unreadable(&self, read: &Read) -> (Record, Waiting, Papers) {
+    fn unreadable(&self, read: &Read) -> (Record, Option<wasm::Fired>, Waiting, Papers) {
         let record = RecordBuilder::new(None, Some(read.envelope())).build(self.at, read.offset, wall_ms());
         let (history, failure) = (History::default(), Failure::default());
         let waiting = Waiting { number: read.number, due_ms: AT_ONCE, history, failure, given_up: None };
         let papers =
             Papers { lane: self.lane_of_unreadable(read.offset), id: None, refused: Some(Reason::Undecodable) };
-        (record, waiting, papers)
+        (record, None, waiting, papers)
     }
 
     fn lane_of_unreadable(&self, offset: i64) -> u64 {
@@ -265,12 +274,17 @@ impl Lanes {
     }
 }
 
-/// The message in a record's value, as it was read from the input, and what is known of it.
-fn record(at: TopicPartition, offset: i64, value: &[u8]) -> Result<(Record, Waiting), parking::Unusable> {
-    let Envelope { waiting, timestamp_ms, key, value, headers } = parking::decode(value)?;
+/// A message, the timer that it is, and what is known of it.
+type Message = (Record, Option<wasm::Fired>, Waiting);
+
+/// The message in a record's value, as it was read from the input; or the timer, as it was loaded from state.
+fn message(at: TopicPartition, offset: i64, value: &[u8]) -> Result<Message, parking::Unusable> {
+    let Envelope { waiting, timer, timestamp_ms, key, value, headers } = parking::decode(value)?;
     let mut builder = RecordBuilder::new(key, value);
     headers.iter().for_each(|(name, value)| builder.header(name, *value));
-    Ok((builder.build(at, offset, timestamp_ms), waiting))
+    let offset = timer.map_or(offset, |timer| timer.offset);
+    let timer = timer.map(|Fired { name, hops, .. }| wasm::Fired { name: name.to_owned(), hops });
+    Ok((builder.build(at, offset, timestamp_ms), timer, waiting))
 }
 
 /// What an index's failure comes to.
@@ -297,7 +311,7 @@ impl Lanes {
         }
         let offset = origin.offset;
         let Some(value) = record.value() else { return Ok(Item::Gone { offset }) };
-        let (message, waiting) = match self::record(self.at, offset, value) {
+        let (record, timer, waiting) = match message(self.at, offset, value) {
             Ok(read) => read,
             Err(_) if value.first().is_some_and(|version| LATER.contains(version)) => return Err(Foreign::Later),
             Err(why) => {
@@ -308,7 +322,7 @@ impl Lanes {
                 return Ok(Item::Put { offset, stand, envelope: value.to_vec() });
             }
         };
-        let papers = self.place.router.papers(super::link::to_engine(self.at), offset, &message);
+        let papers = self.papers(offset, &record, timer.is_some());
         Ok(Item::Put { offset, stand: stand(papers.lane, &waiting), envelope: value.to_vec() })
     }
 }

@@ -176,7 +176,8 @@ impl Running {
                 };
                 self.write(slot, at, rec.state.name, wish.map(value));
             }
-            if let (Some(name), Some(touch)) = (rec.fired, self.touches[slot].as_mut()) {
+            let fired = rec.fired.filter(|_| slots[slot].0.is_set());
+            if let (Some(name), Some(touch)) = (fired, self.touches[slot].as_mut()) {
                 // That is staged for it.
                 touch.ops.insert(0, Op::Write(NAMES.len() as u8 + name, None));
             }

@@ -94,6 +94,8 @@ const WITH_TRANSACTIONS: [Bug; 67] = [
     Bug::TimerOvertakes,
     Bug::TimerTogether,
     Bug::LookOnce,
+    Bug::ForgetWalled,
+    Bug::KeepParkedTimer,
     Bug::SendEarly,
     Bug::KeepSent,
     Bug::SendAgain,

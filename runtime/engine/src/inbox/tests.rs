@@ -45,7 +45,7 @@ fn the_formats_are_frozen() {
     assert_eq!(encode::<Msg>(true, &ORIGIN, &Deed::Retry), expected);
     assert_eq!(encode::<Msg>(false, &ORIGIN, &Deed::Drop), [&b"\x01\x02\0\x11\0"[..], origin].concat());
     let redrive = encode(false, &ORIGIN, &Deed::Redrive((&failure(), &MSG)));
-    let envelope = parking::encode(&returned(1, failure(), 0), &MSG);
+    let envelope = parking::encode(&returned(1, failure(), 0), None, &MSG);
     assert_eq!(redrive, [&b"\x01\x03\0\x11\0"[..], origin, &envelope].concat());
     assert_eq!(encode_answer(&Answer::Obeyed), b"\x01\0");
     assert_eq!(encode_answer(&Answer::Refused("no".into())), b"\x01\x01no");

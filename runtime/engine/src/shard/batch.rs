@@ -236,7 +236,7 @@ impl<M> Shard<M> {
                 return Turn::Over;
             };
             let (ticket, alone, failed) = (head.ticket, head.alone, head.trouble.is_some());
-            if ticket.is_timer() {
+            if ticket.is_set() {
                 if runs && !self.policy.has(Bug::TimerTogether) {
                     // What runs before it may cancel it.
                     return Turn::Over;

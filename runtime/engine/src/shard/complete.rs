@@ -280,7 +280,7 @@ impl<M> Shard<M> {
                                 settled.push(self.park(slot.lane, slot.item, due_ms));
                             }
                         }
-                        retry::Next::Spent(reason) if !slot.item.ticket.is_timer() && self.takes_key_along(reason) => {
+                        retry::Next::Spent(reason) if self.takes_key_along(reason) => {
                             // What becomes of it is decided in its lane's turn.
                             let trouble = slot.item.trouble.get_or_insert_default();
                             trouble.spent = true;

@@ -198,6 +198,11 @@ impl Timing {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn loaded(&self) -> usize {
+        self.loaded.len()
+    }
+
     fn load(&mut self, task: Partition, key: &Arc<[u8]>, number: i64, lane: u64) {
         self.loaded.insert((task, key.clone()), (number, lane));
         self.keys.insert((task, number), key.clone());
@@ -302,6 +307,7 @@ impl<M> Shard<M> {
             }
             if whole || look.shut.len() >= SHUT {
                 look.again |= !whole;
+                look.walled &= !self.policy.has(Bug::ForgetWalled);
                 look.end();
                 looked = if look.walled || !whole { Looked::Walled } else { Looked::All };
                 break;
@@ -362,7 +368,7 @@ impl<M> Shard<M> {
             timing.load(task, key, number, lane);
         }
         let (place, lane) = self.lanes.open(id);
-        let item = Item { ticket, message, trouble: None, alone: false, stays: true };
+        let item = Item { ticket, message, trouble: None, alone: false, stays: false };
         if self.policy.has(Bug::TimerOvertakes) {
             lane.queue.push_front(item);
         } else {
@@ -418,7 +424,7 @@ impl<M> Shard<M> {
 
     /// The key of a timer's record, if what was loaded of it is what is committed.
     pub(super) fn timer_key(&self, ticket: &Ticket) -> Option<Arc<[u8]>> {
-        if !ticket.is_timer() {
+        if !ticket.is_set() {
             return None;
         }
         self.timing.as_ref()?.keys.get(&(ticket.partition, ticket.offset)).cloned()
@@ -450,8 +456,8 @@ impl<M> Shard<M> {
         }
     }
 
-    /// A timer became a dead letter, or was discarded: it is gone, and has done nothing.
-    pub(super) fn bury_timer(&mut self, settled: &mut Settled<M>) {
+    /// A timer is parked, or became a dead letter, or was discarded: it is set no more, and has done nothing.
+    pub(super) fn unset_timer(&mut self, settled: &mut Settled<M>) {
         let ticket = settled.ticket;
         let Some(key) = self.timer_key(&ticket) else { return };
         self.timers_changed(&ticket, Some(&key), &mut []);

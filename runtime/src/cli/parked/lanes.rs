@@ -141,7 +141,8 @@ mod tests {
         let history = History { attempts: 3, failures: 1, first_failed_ms: (number == 1).then_some(7) };
         let failure = Failure { code: format!("code {number}"), detail: String::new() };
         let waiting = Waiting { number, due_ms, history, failure, given_up: None };
-        Envelope { waiting, timestamp_ms: 1, key, value: None, headers: vec![(b"h", Some(b"a")), (b"h", None)] }
+        let headers = vec![(&b"h"[..], Some(&b"a"[..])), (b"h", None)];
+        Envelope { waiting, timer: None, timestamp_ms: 1, key, value: None, headers }
     }
 
     #[test]

@@ -116,7 +116,7 @@ mod tests {
         let history = History { attempts: 1, failures: 1, first_failed_ms: None };
         let waiting = Waiting { number, due_ms: 5, history, failure: Failure::default(), given_up: None };
         let at = TopicPartition { topic: 0, partition: 0 };
-        parking::encode(&waiting, &RecordBuilder::new(Some(b"k"), None).build(at, 0, 0))
+        parking::encode(&waiting, None, &RecordBuilder::new(Some(b"k"), None).build(at, 0, 0))
     }
 
     #[test]

@@ -173,6 +173,9 @@ impl Shown<'_> {
                 }
             };
             add("place", &format!("{} of those that wait", n + 1));
+            if let Some(timer) = envelope.timer {
+                add("timer", &format!("{}, set by offset {}", line::told(timer.name.as_bytes()), timer.offset));
+            }
             add("due", &due(waiting.due_ms, waiting.given_up.is_some()).0);
             if waiting.history.failures > 0 || waiting.history.attempts > 0 {
                 add("attempts", &waiting.history.attempts.to_string());
@@ -204,6 +207,10 @@ impl Shown<'_> {
             out.extend_from_slice(b"{\"topic\":");
             line::text(self.input(*at), &mut out);
             drop(write!(out, ",\"partition\":{},\"offset\":{offset},\"number\":{number}", at.partition));
+            if let Some(timer) = envelope.timer {
+                out.extend_from_slice(b",\"timer\":");
+                line::text(timer.name, &mut out);
+            }
             drop(write!(out, ",\"timestamp\":{},\"key\":", envelope.timestamp_ms));
             line::blob(envelope.key, &mut out);
             out.extend_from_slice(b",\"value\":");

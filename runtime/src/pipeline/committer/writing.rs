@@ -169,7 +169,7 @@ impl Worker {
         let (partition, lane) = (ticket.partition, ticket.lane);
         let (input, number) = (partition.topic as usize, partition.number);
         let key = self.origin(ticket.partition, ticket.offset);
-        let value = self.produced.add(token, lane, waiting, &message.record);
+        let value = self.produced.add(token, lane, waiting, message);
         if self.memory.get(partition).is_none() {
             // It is given up: its next owner reads it.
             self.produced.drop_one(token);

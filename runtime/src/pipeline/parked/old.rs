@@ -2,7 +2,7 @@
 
 use super::index::is_timed;
 use super::lanes::Line;
-use super::{Lanes, Parkeds, record};
+use super::{Lanes, Parkeds, message};
 use crate::alerts::{Alerts, Example, Kind, What};
 use crate::pipeline::clock::wall_ms;
 use crate::pipeline::show::readable;
@@ -95,7 +95,7 @@ impl Lanes {
         // What the disk does not say now is left out: whoever needs it to go on finds out by itself.
         let read = self.index.get().and_then(|index| index.read(lane, line.number, 1, u64::MAX).ok());
         let read = read.as_ref().and_then(|read| read.first()).filter(|read| read.offset == line.offset);
-        if let Some((record, waiting)) = read.and_then(|read| record(self.at, read.offset, read.envelope()).ok()) {
+        if let Some((record, _, waiting)) = read.and_then(|read| message(self.at, read.offset, read.envelope()).ok()) {
             example.key = record.key().map(|key| readable(Some(key)));
             example.code = Some(waiting.failure.code).filter(|code| !code.is_empty());
             example.detail = Some(waiting.failure.detail).filter(|detail| !detail.is_empty());

@@ -107,7 +107,7 @@ fn origin(offset: i64) -> Vec<u8> {
 }
 
 fn written(key: &str, offset: i64, waiting: &Waiting) -> (Vec<u8>, Option<Vec<u8>>) {
-    (origin(offset), Some(parking::encode(waiting, &message(key, offset))))
+    (origin(offset), Some(parking::encode(waiting, None, &message(key, offset))))
 }
 
 fn lane(key: &str) -> u64 {
@@ -142,24 +142,46 @@ fn what_is_read_is_loaded_as_it_was_and_a_tombstone_resolves_it() {
     assert_eq!((open.position(), open.read(lane, 1)), (Some(14), vec![]));
 }
 
+fn payload(record: Record, timer: Option<wasm::Fired>) -> Payload {
+    let _charge = Pool::new(1 << 20).join().lot().charge(1);
+    Payload { record, timer: timer.map(Arc::new), recording: None, delayed: None, _charge }
+}
+
+#[test]
+fn a_timer_is_loaded_as_it_was_in_the_lane_of_its_key_and_is_no_duplicate() {
+    let open = Open::new();
+    let (memory, partition, lane, at) = (&open.memory, to_engine(AT), lane("k"), -7_000);
+    let timer = wasm::Fired { name: "due".to_owned(), hops: 2 };
+    let mut produced = Produced::default();
+    let value = produced.add(Token(1), lane, &waiting(1, 2_000, 3), &payload(message("k", 5), Some(timer.clone())));
+    assert_eq!(open.take(10, (origin(at), Some(value))), 1);
+    assert_eq!(memory.first(partition, lane, 1), Some(First { number: 1, offset: at, due_ms: 2_000, until: 0 }));
+    let loaded = memory.read(partition, lane, 1, 64, 1 << 20);
+    assert_eq!((loaded[0].offset, loaded[0].id, loaded[0].refused), (at, None, None));
+    assert_eq!((&loaded[0].message.record, &loaded[0].waiting), (&message("k", 5), &waiting(1, 2_000, 3)));
+    assert_eq!(loaded[0].message.timer.as_deref(), Some(&timer));
+    assert_eq!(open.take(11, (origin(at), None)), 1);
+    assert_eq!(memory.first(partition, lane, 1), None);
+}
+
 #[test]
 fn what_is_committed_is_there_at_once_and_what_was_not_produced_here_is_an_error() {
     let open = Open::new();
     let (memory, partition, lane) = (&open.memory, to_engine(AT), lane("k"));
     let mut produced = Produced::default();
     let token = Token(4);
-    let value = produced.add(token, lane, &waiting(1, 2_000, 1), &message("k", 5));
+    let value = produced.add(token, lane, &waiting(1, 2_000, 1), &payload(message("k", 5), None));
     assert_eq!(written("k", 5, &waiting(1, 2_000, 1)).1, Some(value));
     let change = Change { lane, offset: 5, number: 1, written: Some(token) };
     open.lanes().add(&[change], &mut produced).unwrap();
     assert_eq!(memory.first(partition, lane, 1), Some(First { number: 1, offset: 5, due_ms: 2_000, until: 0 }));
     assert!(open.lanes().add(&[change], &mut produced).is_err());
     // Written anew and resolved in one transaction: the last word counts.
-    produced.add(token, lane, &waiting(1, 9_000, 2), &message("k", 5));
+    produced.add(token, lane, &waiting(1, 9_000, 2), &payload(message("k", 5), None));
     open.lanes().add(&[change, Change { written: None, ..change }], &mut produced).unwrap();
     assert_eq!((memory.first(partition, lane, 1), open.position()), (None, None));
     // What nobody takes is held for one more transaction.
-    produced.add(token, lane, &waiting(1, 9_000, 2), &message("k", 5));
+    produced.add(token, lane, &waiting(1, 9_000, 2), &payload(message("k", 5), None));
     produced.committed();
     assert_eq!(produced.all.len(), 1);
     produced.committed();

@@ -46,7 +46,7 @@ impl Oracle {
 
     /// Whether a message was given up with the one at this offset.
     pub(super) fn goes_with(&self, at: (u16, i64), head: i64) -> bool {
-        if self.look(at.0, at.1).is_some_and(|fact| fact.scope.is_ordered()) {
+        if self.scope_at(at).is_some() {
             return self.mark_of(at) == Some(head);
         }
         // Without order a lane is that of an id: only a message that is the same is parked behind another.

@@ -51,7 +51,9 @@ impl Oracle {
         for commit in offsets {
             self.newly_covered(commit, &mut covered);
         }
+        let news = covered.clone();
         let (mut covered, changed) = self.judge_parked(covered, beside.parks);
+        self.judge_behind_timers(&news);
         offsets.iter().for_each(|commit| self.judge_said(commit));
         self.judge_inboxes(offsets, changed, beside.answers);
         let sent = self.judge_sent(records);

@@ -183,7 +183,7 @@ impl Oracle {
     }
 
     fn is_behind(&self, at: (u16, i64), before: i64) -> bool {
-        let scope = |at: (u16, i64)| self.look(at.0, at.1).map(|fact| fact.scope);
+        let scope = |at: (u16, i64)| self.look(at.0, at.1).map(|fact| fact.scope).or_else(|| self.scope_at(at));
         let number = |at: (u16, i64)| self.parks.of(at).map(|(_, waiting)| waiting.number);
         let first = (at.0, before);
         scope(first) == scope(at) && (number(first) < number(at) || number(first).is_none() || number(at).is_none())

@@ -24,6 +24,11 @@ pub(super) struct Parks {
     pub(super) strays: BTreeSet<(u16, i64)>,
     /// The first run of each assignment, by process and partition.
     pub(super) assigned: BTreeMap<(u16, u16), RunId>,
+    /// Whose lane each timer is in that was ever parked.
+    timers: BTreeMap<(u16, i64), Scope>,
+    /// Timers that the present transaction parks, and those that leave a retry topic with it.
+    pub(super) timers_come: Vec<(u16, i64)>,
+    pub(super) timers_go: BTreeMap<(u16, i64), RunId>,
 }
 
 impl Parks {
@@ -80,6 +85,14 @@ impl Oracle {
             }
         }
         let (mut changed, mut gone, mut unmarked) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for (at, record) in written.iter().filter(|(at, record)| at.1 < -1 && record.waiting.is_some()) {
+            let scope = self.scope_of(&record.rec);
+            self.parks.timers.insert(*at, scope);
+            if !self.parks.now.contains_key(at) {
+                before.insert(*at);
+                self.parks.timers_come.push(*at);
+            }
+        }
         self.judge_places(&written);
         let ends: Vec<((u16, i64), RunId)> = written.iter().map(|(at, record)| (*at, record.run)).collect();
         ends.into_iter().for_each(|(at, run)| self.judge_follower(at, run));
@@ -102,7 +115,11 @@ impl Oracle {
                         if waiting.history.first_failed_ms.is_some() {
                             self.parks.resolved.insert(at, record.run);
                         }
-                        fates.push((at, record.run));
+                        if at.1 < -1 {
+                            self.parks.timers_go.insert(at, record.run);
+                        } else {
+                            fates.push((at, record.run));
+                        }
                         gone.extend(want.is_none().then_some((at, waiting.number)));
                     }
                     None => self.violated(name::FATE, Some(at), "leaves a retry topic that it is not in".into()),
@@ -123,12 +140,36 @@ impl Oracle {
 
     /// What is parked of a message's key: where, and in which places.
     pub(super) fn places_of(&self, at: (u16, i64)) -> impl Iterator<Item = (i64, u64)> {
-        let scope = self.look(at.0, at.1).map(|fact| fact.scope).filter(|scope| scope.is_ordered());
+        let scope = self.scope_at(at);
         let all = self.parks.now.range((at.0, i64::MIN)..=(at.0, i64::MAX));
-        let own = move |at: (u16, i64)| {
-            scope.is_some() && self.look(at.0, at.1).is_some_and(|fact| Some(fact.scope) == scope)
-        };
+        let own = move |at: (u16, i64)| scope.is_some() && self.scope_at(at) == scope;
         all.filter(move |(at, _)| own(**at)).map(|(at, (_, waiting))| (at.1, waiting.number))
+    }
+
+    /// Whose key a message or a parked timer has, if that has an order.
+    pub(super) fn scope_at(&self, at: (u16, i64)) -> Option<Scope> {
+        let scope = self.look(at.0, at.1).map(|fact| fact.scope).or_else(|| self.parks.timers.get(&at).copied());
+        scope.filter(|scope| scope.is_ordered())
+    }
+
+    /// What is committed newly, other than by leaving a retry topic, overtakes no timer of its key that was parked before it was
+    /// decided.
+    pub(super) fn judge_behind_timers(&mut self, covered: &[((u16, i64), RunId)]) {
+        let waits: Vec<_> =
+            self.parks.now.range(..).filter(|(at, _)| at.1 < -1).map(|(at, (run, _))| (*at, *run)).collect();
+        for (at, run) in covered {
+            let local = self.locals.get(&(*run, at.1)).copied().unwrap_or_default();
+            let done = matches!(local.end, Some(End::Done | End::Skipped | End::Letter));
+            let Some(scope) = self.scope_at(*at).filter(|_| done) else { continue };
+            let before = |timer: &&((u16, i64), RunId)| {
+                let (timer, by) = **timer;
+                let order = self.locals.get(&(by, timer.1)).map_or(0, |local| local.order);
+                timer.0 == at.0 && self.parks.timers.get(&timer) == Some(&scope) && order < local.order
+            };
+            if waits.iter().any(|timer| before(&timer)) {
+                self.violated(name::ORDER, Some(*at), "overtakes a timer of its key that is parked".into());
+            }
+        }
     }
 
     /// What is parked newly stands behind all that was parked of its key, in the order in which it was decided.
@@ -146,9 +187,7 @@ impl Oracle {
         news.sort_unstable();
         let mut last: BTreeMap<(u16, Scope), u64> = BTreeMap::new();
         for (_, at, number) in news {
-            let Some(scope) = self.look(at.0, at.1).map(|fact| fact.scope).filter(|scope| scope.is_ordered()) else {
-                continue;
-            };
+            let Some(scope) = self.scope_at(at) else { continue };
             let stood = self.places_of(at).map(|(offset, other)| other.max(self.until_of((at.0, offset)))).max();
             let before = last.insert((at.0, scope), number).max(stood);
             if self.parks.of(at).is_some() {

@@ -264,6 +264,9 @@ impl Oracle {
     pub fn settled(&mut self, run: RunId, ticket: &Ticket, whence: Whence, fate: &Fate, now: Now) {
         let at = (index_of(ticket.partition), ticket.offset);
         if ticket.is_timer() {
+            if whence != Whence::Input {
+                self.released(run, at, whence, None);
+            }
             return self.timer_settled(run, at, fate);
         }
         let waits = matches!(fate, Fate::Parked(_) | Fate::ParkedBefore | Fate::Buried);

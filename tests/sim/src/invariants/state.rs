@@ -205,6 +205,7 @@ impl Oracle {
                 self.violated(name::STATE, Some(*at), what);
             }
         }
+        self.judge_parked_timers(&mut changed);
         let mut written: BTreeMap<Key, &Change> = BTreeMap::new();
         for (partition, change) in committed.changes {
             if written.insert((*partition, Arc::clone(&change.key)), change).is_some() {
@@ -235,8 +236,31 @@ impl Oracle {
         }
     }
 
+    /// Timers that are parked with this transaction are set no more; those that leave a retry topic have a fate in it.
+    fn judge_parked_timers(&mut self, changed: &mut BTreeSet<Key>) {
+        for at in std::mem::take(&mut self.parks.timers_come) {
+            let is_it = |(key, value): &(&Key, &Value)| key.0 == at.0 && number(&key.1, &value.entry.value) == at.1;
+            match self.states.values.0.iter().find(is_it).map(|(key, _)| key.clone()) {
+                Some(key) => {
+                    self.states.values.put(key.clone(), None);
+                    changed.insert(key);
+                }
+                None => self.violated(name::TIMERS, Some(at), "is parked, and is not set".into()),
+            }
+        }
+        for (at, run) in std::mem::take(&mut self.parks.timers_go) {
+            let end = self.locals.get(&(run, at.1)).and_then(|local| local.end);
+            if end != Some(End::Discarded) {
+                self.violated(name::LOST, Some(at), format!("leaves a retry topic as {end:?}, and did nothing"));
+            }
+        }
+    }
+
     /// A timer is committed: it was there, and is no more. `false`: it did nothing else, since it became a dead letter.
     fn judge_fired(&mut self, at: (u16, i64), died: bool, changed: &mut BTreeSet<Key>) -> bool {
+        if self.parks.timers_go.remove(&at).is_some() || self.parks.of(at).is_some() {
+            return !died;
+        }
         let values = &self.states.values.0;
         let is_it = |(key, value): &(&Key, &Value)| key.0 == at.0 && number(&key.1, &value.entry.value) == at.1;
         let Some(key) = values.iter().find(is_it).map(|(key, _)| key.clone()) else {

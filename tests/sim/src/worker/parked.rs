@@ -74,6 +74,9 @@ impl ParkStore {
         task.remove(rec.offset);
         if let Some(waiting) = waiting {
             let papers = self.router.papers(partition, rec.offset, &**rec);
+            // Of a timer only the lane counts.
+            let timer = Papers { id: None, refused: None, ..papers };
+            let papers = if rec.fired.is_some() { timer } else { papers };
             let place = (papers.lane, waiting.number);
             task.offsets.insert(rec.offset, place);
             task.lanes.insert(place, Entry { papers, rec: Rc::clone(rec), waiting: waiting.clone() });

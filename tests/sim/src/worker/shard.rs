@@ -336,7 +336,7 @@ impl ShardActor {
             let unsettled = self.unsettled.entry((ticket.partition, ticket.epoch, ticket.lane)).or_default();
             // What stood behind it in an earlier call of its own comes again behind it.
             let first = !unsettled.contains(&ticket.offset);
-            if ticket.is_timer() && first && !unsettled.is_empty() {
+            if ticket.is_set() && first && !unsettled.is_empty() {
                 let what = "runs before what ran before it is settled".into();
                 env.oracle.violated(name::TIMERS, Some(at), what);
             }

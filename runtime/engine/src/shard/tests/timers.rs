@@ -88,7 +88,12 @@ fn value(at_ms: i64) -> Vec<u8> {
 
 impl Clock {
     fn new() -> Self {
-        let retry = Retry { in_place_ms: Some(50), ..policy().retry };
+        Self::waiting_in_place(50)
+    }
+
+    /// So long a retry waits in memory at most.
+    fn waiting_in_place(ms: u64) -> Self {
+        let retry = Retry { in_place_ms: Some(ms), ..policy().retry };
         let rig = Rig::new(Policy { state: true, timers: true, retry, ..policy() });
         Self { rig, table: Table::default(), wall: Wall(false), open: Vec::new() }
     }
@@ -227,11 +232,10 @@ fn a_timer_that_sets_itself_runs_again_at_its_new_time_once_that_is_committed() 
 
 #[test]
 fn a_timer_that_fails_waits_in_its_lane_and_is_gone_with_its_dead_letter() {
-    let mut clock = Clock::new();
+    let mut clock = Clock::waiting_in_place(500);
     clock.set("t", 0);
     assert_eq!(clock.next(), "t");
     clock.rig.obey("put a1");
-    // Its back-off is longer than what messages wait in memory; it is not parked.
     assert_eq!(clock.end("retry", &[("t", Some(7)), ("v", Some(0))]), "");
     assert_eq!(clock.next(), "wait 100");
     clock.at(100);
@@ -245,6 +249,71 @@ fn a_timer_that_fails_waits_in_its_lane_and_is_gone_with_its_dead_letter() {
     let number = timers::number(&owner().key("t"), &value(0));
     clock.rig.shard.letter_acknowledged(P0, Epoch(1), number);
     assert_eq!(clock.next(), "a1");
+}
+
+#[test]
+fn a_timer_whose_retry_is_due_later_is_parked_set_no_more_and_what_comes_is_parked_behind_it() {
+    let mut clock = Clock::new();
+    clock.set("t", 0);
+    assert_eq!(clock.next(), "t");
+    let said = clock.end("retry", &[("t", Some(7)), ("v", Some(0))]);
+    assert!(said.starts_with("t parked(waiting { number: 1, "), "{said}");
+    clock.rig.obey("put a1");
+    let said = clock.next();
+    assert!(said.starts_with("a1:Parked(Waiting { number: 2, "), "{said}");
+    assert_eq!(clock.commit(), "-t");
+    clock.at(5_000);
+    assert!(clock.next().starts_with("wait"), "it comes from the retry topic");
+}
+
+#[test]
+fn timers_that_wait_for_a_retry_take_no_room_from_others_and_those_that_may_run_do() {
+    let mut clock = Clock::waiting_in_place(500);
+    for n in 0..600 {
+        clock.set(&format!("{n:03}"), n);
+    }
+    clock.at(1_000);
+    // All of one lane: the first fails, the others wait behind it.
+    assert_eq!(clock.next(), "000");
+    assert_eq!(clock.end("retry", &[]), "");
+    assert!(clock.next().starts_with("wait"));
+    let loaded = |clock: &Clock| clock.rig.shard.timing.as_ref().map_or(0, |timing| timing.loaded());
+    assert!(loaded(&clock) > 256, "{}", loaded(&clock));
+    let mut clock = Clock::new();
+    for n in 0..600 {
+        clock.set(&format!("{n:03}"), n);
+    }
+    clock.at(1_000);
+    assert_eq!(clock.next(), "000");
+    assert_eq!(loaded(&clock), 256);
+}
+
+#[test]
+fn a_look_goes_on_behind_what_was_seen_and_comes_back_for_what_is_set_before_it() {
+    let mut clock = Clock::new();
+    clock.set("a", 100);
+    clock.set("b", 200);
+    clock.at(200);
+    for name in ["a", "b"] {
+        assert_eq!(clock.next(), name);
+        assert_eq!(clock.end("done", &[]), format!("{name} done"));
+    }
+    // Behind what runs now: nothing tells of it, so it is not looked for.
+    clock.set("unheard", 150);
+    assert_eq!(clock.commit(), "-a -b");
+    clock.at(300);
+    clock.rig.obey("put a1");
+    assert_eq!(clock.next(), "a1");
+    assert_eq!(clock.end("done", &[("late", Some(120)), ("later", Some(400))]), "a1 done");
+    assert_eq!(clock.commit(), "+late +later");
+    // What was not heard of stands behind it, and is found with it.
+    for name in ["late", "unheard"] {
+        assert_eq!(clock.next(), name);
+        assert_eq!(clock.end("done", &[]), format!("{name} done"));
+    }
+    assert_eq!(clock.next(), "wait 400");
+    clock.at(400);
+    assert_eq!(clock.next(), "later");
 }
 
 #[test]

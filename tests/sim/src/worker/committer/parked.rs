@@ -4,7 +4,7 @@ use super::Committer;
 use crate::coverage::Action as Point;
 use crate::env::{Env, ParkRecord};
 use crate::model::outputs::Report;
-use crate::record::index_of;
+use crate::record::{Rec, index_of};
 use crate::trace::Who;
 use crate::worker::{Mail, ToShard};
 use keyrail_engine::message::{Epoch, Partition};
@@ -71,9 +71,10 @@ impl Committer {
             if env.reach(mail.worker, Point::Unpark) {
                 return false;
             }
-            let Some(rec) = env.oracle.look(index_of(partition), *offset).map(|fact| Rc::clone(&fact.rec)) else {
-                continue;
-            };
+            let rec = env.oracle.look(index_of(partition), *offset).map(|fact| Rc::clone(&fact.rec));
+            // Of a timer only its place is needed.
+            let timer = || Rc::new(Rec { offset: *offset, ..Rec::new(index_of(partition), None, 0) });
+            let Some(rec) = rec.or_else(|| (*offset < -1).then(timer)) else { continue };
             let record = ParkRecord { run, rec, waiting: None };
             let (_, report) = env.produce_parked(self.client.sender(mail), token.0, record);
             if let Some(report) = report {
