@@ -189,6 +189,7 @@ fn fate(event: &Event<'_>) -> (&'static str, &'static str, String) {
     const DIM: &str = "\x1b[2m";
     match event {
         Event::Done(sent) => ("done", GREEN, arrow(sent)),
+        Event::SentLater(topic) => ("sent later", GREEN, format!(" -> {topic}")),
         Event::Skipped(sent) => ("skipped", DIM, arrow(sent)),
         Event::Duplicate(Some(of)) => ("duplicate", DIM, format!(" of offset {of}: not run")),
         Event::Duplicate(None) => ("duplicate", DIM, " of an earlier message: not run".to_owned()),
@@ -291,6 +292,7 @@ mod tests {
             (Event::Done(vec!["receipts"]), "done -> receipts"),
             (Event::Done(vec!["a", "b", "a", "a"]), "done -> a x3, b"),
             (Event::Done(vec![]), "done"),
+            (Event::SentLater("reminders"), "sent later -> reminders"),
             (Event::Skipped(vec![]), "skipped"),
             (Event::Duplicate(Some(12)), "duplicate of offset 12: not run"),
             (Event::Duplicate(None), "duplicate of an earlier message: not run"),

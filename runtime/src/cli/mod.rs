@@ -25,6 +25,7 @@ mod table;
 mod tail;
 mod terminal;
 mod test;
+mod timers;
 mod topics;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -127,6 +128,10 @@ enum Command {
     ///
     /// From the brokers alone, workers or not: what is committed, as of the moment the command starts.
     State(state::StateArgs),
+    /// Show timers that are set, and records that are sent later
+    ///
+    /// From the brokers alone, workers or not: what is committed, as of the moment the command starts.
+    Timers(timers::TimersArgs),
     /// Look at dead letters, and send them back
     ///
     /// From the brokers alone, workers or not. Also those of Spring, Kafka Streams, Kafka Connect and share groups.
@@ -261,6 +266,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Rewind(args) => rewind::rewind(&args).map(ExitCode::from),
         Command::Topics(args) => topics::topics(&args).map(ExitCode::from),
         Command::State(args) => state::state(&args).map(ExitCode::from),
+        Command::Timers(args) => timers::timers(&args).map(ExitCode::from),
         Command::Parked(args) => parked::parked(&args).map(ExitCode::from),
         Command::Dlq(args) => dlq::dlq(&args).map(ExitCode::from),
         Command::Replay(args) => replay::replay(&args).map(ExitCode::from),

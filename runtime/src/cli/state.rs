@@ -1,7 +1,7 @@
 //! `keyrail state`: what handlers keep, from the topics of state alone.
 
-mod found;
-mod kept;
+pub(super) mod found;
+pub(super) mod kept;
 mod show;
 
 use super::terminal::{self, grouped, say};
@@ -11,6 +11,7 @@ use found::{Found, Wanted, Whose};
 use kept::Kept;
 use keyrail::config::Pipeline;
 use keyrail_engine::policy::OrderBy;
+use keyrail_engine::state::Kind;
 
 #[derive(Debug, Args)]
 pub(super) struct StateArgs {
@@ -102,7 +103,8 @@ fn get(args: &GetArgs) -> anyhow::Result<Exit> {
     };
     let mut kept = Kept::open(&args.place.config, &args.pipeline, &args.place.topic)?;
     check_key(&kept.pipeline, &whose, "--whole-partition instead of KEY")?;
-    let wanted = Wanted { whose, name: name.cloned(), name_prefix: String::new() };
+    let (name_prefix, kind) = (String::new(), Kind::State);
+    let wanted = Wanted { whose, name: name.cloned(), name_prefix, kind };
     let mut found = Found::new(wanted.clone(), super::place::now_ms(), args.place.ended);
     match &wanted.whose {
         Whose::Key(key) if args.place.partition.is_empty() && kept.pipeline.policy.order.by == OrderBy::Key => {
@@ -159,7 +161,8 @@ fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     if args.key_prefix.is_some() {
         check_key(&kept.pipeline, &whose, "--name-prefix")?;
     }
-    let wanted = Wanted { whose, name: None, name_prefix: args.name_prefix.clone() };
+    let (name_prefix, kind) = (args.name_prefix.clone(), Kind::State);
+    let wanted = Wanted { whose, name: None, name_prefix, kind };
     let mut found = Found::new(wanted, super::place::now_ms(), args.place.ended);
     kept.read(&kept.partitions(&args.place.partition)?, &mut found)?;
     let (all, more) = found.first(args.limit);

@@ -49,6 +49,13 @@ fn state_is_of_a_key_or_of_whole_partitions() {
 }
 
 #[test]
+fn timers_are_of_a_key_and_what_is_sent_later_is_not() {
+    assert!(parse("keyrail timers list p --key k --limit 5 --json").is_ok());
+    assert!(parse("keyrail timers list p --delayed --partition 3").is_ok());
+    assert!(parse("keyrail timers list p --delayed --key k").is_err() && parse("keyrail timers list").is_err());
+}
+
+#[test]
 fn wrong_use_says_what_was_meant() {
     let said = |line: &str| parse(line).unwrap_err().to_string();
     assert!(said("keyrail chek").contains("'check'"), "{}", said("keyrail chek"));

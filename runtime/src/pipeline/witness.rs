@@ -36,6 +36,8 @@ pub struct Told<'a> {
 pub enum Event<'a> {
     /// It is done, and sent records to these topics, in this order.
     Done(Vec<&'a str>),
+    /// What it sent with a delay goes out to this topic; the key is that of what goes out.
+    SentLater(&'a str),
     /// The handler passed over it, and sent records to these topics.
     Skipped(Vec<&'a str>),
     /// Its id was seen before: at this offset of its partition, if that is not committed yet, and was there.
@@ -91,8 +93,9 @@ impl<'a> Told<'a> {
             let of = message.slot.into_iter().flat_map(|slot| effects.of(slot));
             of.map(|send| text(&names.outputs, send.output as usize)).collect()
         };
+        let delayed = message.message.delayed.as_ref().and_then(|delayed| delayed.index);
         let event = match &message.fate {
-            Fate::Done => Event::Done(sent()),
+            Fate::Done => delayed.map_or_else(|| Event::Done(sent()), |to| Event::SentLater(text(&names.outputs, to))),
             Fate::Skipped => Event::Skipped(sent()),
             Fate::Duplicate { of } => {
                 let own = |(partition, _): &(_, i64)| *partition == message.ticket.partition;

@@ -9,7 +9,7 @@ const HELD_BYTES: usize = 64 << 20;
 
 /// Whose state is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(in crate::cli) enum Whose {
     /// Everybody's whose key begins so, and with nothing whole partitions' too.
     Any(Vec<u8>),
     /// This order key's.
@@ -20,12 +20,14 @@ pub(super) enum Whose {
 
 /// Of whom, and under which names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) whose: Whose,
+pub(in crate::cli) struct Wanted {
+    pub(in crate::cli) whose: Whose,
     /// Only this name.
-    pub(super) name: Option<String>,
+    pub(in crate::cli) name: Option<String>,
     /// Only names that begin so.
-    pub(super) name_prefix: String,
+    pub(in crate::cli) name_prefix: String,
+    /// State, timers or delayed sends.
+    pub(in crate::cli) kind: Kind,
 }
 
 impl Wanted {
@@ -43,11 +45,11 @@ impl Wanted {
 
 /// Where a value is kept. Ordered by key and name, whole partitions first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Id {
+pub(in crate::cli) struct Id {
     /// The order key; `None`: a whole partition's.
-    pub(super) owner: Option<Vec<u8>>,
-    pub(super) name: String,
-    pub(super) at: TopicPartition,
+    pub(in crate::cli) owner: Option<Vec<u8>>,
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) at: TopicPartition,
 }
 
 impl Id {
@@ -58,14 +60,14 @@ impl Id {
 
 /// The last record of a key.
 #[derive(Debug)]
-pub(super) struct Last {
-    pub(super) offset: i64,
-    pub(super) entry: Result<Entry, Unusable>,
+pub(in crate::cli) struct Last {
+    pub(in crate::cli) offset: i64,
+    pub(in crate::cli) entry: Result<Entry, Unusable>,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(in crate::cli) struct Found {
     wanted: Wanted,
     /// By now values have ended, or have not.
     now_ms: i64,
@@ -77,11 +79,11 @@ pub(super) struct Found {
     /// From there on nothing is held: there was no room.
     ceiling: Option<Id>,
     /// Records that are no state.
-    pub(super) strangers: u64,
+    pub(in crate::cli) strangers: u64,
 }
 
 impl Found {
-    pub(super) fn new(wanted: Wanted, now_ms: i64, ended: bool) -> Self {
+    pub(in crate::cli) fn new(wanted: Wanted, now_ms: i64, ended: bool) -> Self {
         Self {
             wanted,
             now_ms,
@@ -100,10 +102,7 @@ impl Found {
             self.strangers += 1;
             return;
         };
-        if key.kind != Kind::State {
-            return;
-        }
-        if !self.wanted.takes(&key) {
+        if key.kind != self.wanted.kind || !self.wanted.takes(&key) {
             return;
         }
         let id = Id { owner: key.owner.map(<[u8]>::to_vec), name: key.name.to_owned(), at: record.at };
@@ -129,7 +128,7 @@ impl Found {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::cli) fn is_empty(&self) -> bool {
         self.held.is_empty() && self.ceiling.is_none()
     }
 
@@ -138,7 +137,7 @@ impl Found {
     }
 
     /// The first `limit`, and whether there are more.
-    pub(super) fn first(&self, limit: usize) -> (Vec<(&Id, &Last)>, bool) {
+    pub(in crate::cli) fn first(&self, limit: usize) -> (Vec<(&Id, &Last)>, bool) {
         (self.held.iter().take(limit).collect(), self.held.len() > limit || self.ceiling.is_some())
     }
 }
@@ -172,7 +171,7 @@ mod tests {
     }
 
     fn any(prefix: &str) -> Wanted {
-        Wanted { whose: Whose::Any(prefix.into()), name: None, name_prefix: String::new() }
+        Wanted { whose: Whose::Any(prefix.into()), name: None, name_prefix: String::new(), kind: Kind::State }
     }
 
     fn told(found: &Found) -> Vec<String> {
@@ -219,7 +218,8 @@ mod tests {
     #[test]
     fn only_what_is_wanted_is_held() {
         let of = |whose, name: Option<&str>, prefix: &str| {
-            let wanted = Wanted { whose, name: name.map(str::to_owned), name_prefix: prefix.to_owned() };
+            let (name, name_prefix, kind) = (name.map(str::to_owned), prefix.to_owned(), Kind::State);
+            let wanted = Wanted { whose, name, name_prefix, kind };
             told(&found(wanted, false))
         };
         assert_eq!(of(Whose::Key(b"b".to_vec()), None, ""), ["b total=2"]);

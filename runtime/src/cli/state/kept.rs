@@ -16,8 +16,8 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// See the module.
-pub(super) struct Kept {
-    pub(super) pipeline: Pipeline,
+pub(in crate::cli) struct Kept {
+    pub(in crate::cli) pipeline: Pipeline,
     client: Box<dyn Client>,
     /// After an outage a reader goes on by itself.
     comes_back: bool,
@@ -28,7 +28,7 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Where the state of a pipeline is; with `inputs`, of these alone.
-    pub(super) fn open(config: &Config, name: &str, inputs: &[String]) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn open(config: &Config, name: &str, inputs: &[String]) -> anyhow::Result<Self> {
         let one = One::open(config, name, |pipeline| stateful(pipeline).map(drop))?;
         let (pipeline, comes_back, place) = (stateful(&one.pipeline)?, one.comes_back(), one.client.place());
         let One { client, all, .. } = one;
@@ -55,7 +55,7 @@ impl Kept {
     }
 
     /// All partitions, or those that are wanted.
-    pub(super) fn partitions(&self, wanted: &[i32]) -> Result<Vec<TopicPartition>, WrongUse> {
+    pub(in crate::cli) fn partitions(&self, wanted: &[i32]) -> Result<Vec<TopicPartition>, WrongUse> {
         let most = self.topics.iter().map(|(_, topic)| topic).max_by_key(|topic| topic.partitions);
         if let Some(topic) = most
             && let Some(number) = wanted.iter().find(|number| **number >= topic.partitions)
@@ -68,7 +68,7 @@ impl Kept {
     }
 
     /// The partitions that the partitioner gives to a key, and the others.
-    pub(super) fn partitions_of(&self, key: &[u8]) -> (Vec<TopicPartition>, Vec<TopicPartition>) {
+    pub(in crate::cli) fn partitions_of(&self, key: &[u8]) -> (Vec<TopicPartition>, Vec<TopicPartition>) {
         let count = |at: &TopicPartition| self.topics.get(at.topic as usize).map_or(1, |(_, topic)| topic.partitions);
         self.all().into_iter().partition(|at| partition_of(key, count(at)) == at.partition)
     }
@@ -81,7 +81,7 @@ impl Kept {
     }
 
     /// Reads partitions from their start to what is their end now.
-    pub(super) fn read(&mut self, places: &[TopicPartition], found: &mut Found) -> anyhow::Result<()> {
+    pub(in crate::cli) fn read(&mut self, places: &[TopicPartition], found: &mut Found) -> anyhow::Result<()> {
         let mut spans = Vec::new();
         for (index, name) in (0_u32..).zip(&self.names) {
             let of_topic = places.iter().filter(|at| at.topic == index);
@@ -110,16 +110,16 @@ impl Kept {
     }
 
     /// The input that state belongs to, and the partition, as messages are told of.
-    pub(super) fn at(&self, at: TopicPartition) -> String {
+    pub(in crate::cli) fn at(&self, at: TopicPartition) -> String {
         format!("{}/{}", self.input(at), at.partition)
     }
 
-    pub(super) fn input(&self, at: TopicPartition) -> &str {
+    pub(in crate::cli) fn input(&self, at: TopicPartition) -> &str {
         self.topics.get(at.topic as usize).map_or("?", |(input, _)| input)
     }
 
     /// Tells of values that can't be read. `true`: there is none.
-    pub(super) fn tell_unreadable(&self, all: &[(&Id, &Last)]) -> bool {
+    pub(in crate::cli) fn tell_unreadable(&self, all: &[(&Id, &Last)]) -> bool {
         let mut sound = true;
         for (id, last) in all {
             let Err(why) = &last.entry else { continue };
@@ -133,7 +133,7 @@ impl Kept {
         sound
     }
 
-    pub(super) fn tell_strangers(&self, found: &Found) {
+    pub(in crate::cli) fn tell_strangers(&self, found: &Found) {
         if found.strangers > 0 {
             let count = counted(found.strangers, "record");
             let names = self.names.join(", ");

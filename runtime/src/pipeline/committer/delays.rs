@@ -7,6 +7,8 @@ use crate::pipeline::Trouble;
 use crate::pipeline::link::Payload;
 use crate::pipeline::records;
 use crate::pipeline::state::Outgoing;
+use crate::pipeline::witness::Told;
+use crate::wasm::Effects;
 use keyrail_engine::message::Fate;
 use keyrail_engine::pipeline::Token;
 use keyrail_engine::shard::Settled;
@@ -44,6 +46,9 @@ impl Worker {
         }
         let late_ms = u64::try_from(now.wall_ms.saturating_sub(settled.ticket.timestamp_ms)).unwrap_or(0);
         self.ledger.metrics.delayed_late_micros.observe_time(Duration::from_millis(late_ms));
+        if let Some(witness) = &self.ledger.witness {
+            witness.tell(&Told::settled(&self.ledger.names, &settled, &Effects::default()));
+        }
         let (was_letter, before) = (matches!(settled.fate, Fate::DeadLetter(_)), self.actions.len());
         let token = self.ledger.engine.publish(settled, 1, now, &mut self.actions);
         self.note_undeliverable(was_letter, before, token, now);

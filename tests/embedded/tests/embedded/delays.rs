@@ -2,6 +2,7 @@
 //!
 //! The handler `later` sends what messages say, and has no state of its own.
 
+use crate::commands::run;
 use crate::play::Play;
 use crate::run::{PARTITIONS, beside, by_key, start_with, written};
 use crate::support::{all, text};
@@ -66,6 +67,21 @@ fn what_is_delayed_goes_out_at_its_time_whatever_its_key_does_meanwhile() {
     wait(&play, &child, 6);
     play.settle(child);
     assert_eq!(out(&play), of("k", ["now", "early", "a", "b", "c", "last"]));
+}
+
+#[test]
+fn what_is_sent_later_is_listed_with_its_output() {
+    let Some(mut play) = Play::of("what_is_sent_later_is_listed_with_its_output", "later", DELAY) else { return };
+    let child = play.start();
+    send(&mut play, &child, &[("k", "in 3600000 first; in 7200000 second; in 0 now")]);
+    wait(&play, &child, 1);
+    play.settle(child);
+    let (code, out, err) = run(&play.folder, &["timers", "list", "p", "--delayed", "--json"], "");
+    let read: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let of = |sent: &serde_json::Value| ["key", "output", "value"].map(|name| sent[name].as_str().unwrap().to_owned());
+    let all: Vec<_> = read["timers"].as_array().unwrap().iter().map(of).collect();
+    assert_eq!(all, [["k", "out", "first"], ["k", "out", "second"]].map(|all| all.map(str::to_owned)));
+    assert_eq!((code, read["more"].as_bool()), (0, Some(false)), "{err}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! The handler `alarm` sets and cancels what messages and payloads say, and sends what it ran.
 
+use crate::commands::run;
 use crate::play::Play;
 use crate::run::{PARTITIONS, beside, by_key, start_with, written};
 use crate::support::text;
@@ -85,6 +86,45 @@ fn timers_outlive_a_stop_and_those_that_fell_due_meanwhile_come_at_the_start() {
 }
 
 #[test]
+fn what_is_to_come_is_listed_as_it_is_due_beside_the_process_and_at_rest() {
+    let test = "what_is_to_come_is_listed_as_it_is_due_beside_the_process_and_at_rest";
+    let Some(mut play) = Play::of(test, "alarm", RETRY) else { return };
+    let child = play.start();
+    let soon = now_ms() + 3_600_000;
+    let [one, two] = [format!("set b {} later; set a {soon} x", soon + 60_000), format!("set a {} y", soon + 30_000)];
+    send(&mut play, &child, &[("k", &one), ("l", &two), ("m", "set gone 9999999999999 x"), ("m", "cancel gone")]);
+    wait(&play, &child, 4);
+    // What is committed is shown: so is the fourth, once it is.
+    let until = Instant::now() + LIMIT;
+    let list = |more: &[&str]| run(&play.folder, &[&["timers", "list", "p", "--json"], more].concat(), "");
+    while list(&[]).1.matches("due_ms").count() != 3 {
+        assert!(Instant::now() < until, "{:?}", list(&[]));
+    }
+    let read = |more: &[&str]| {
+        let (code, out, err) = list(more);
+        assert_eq!(code, 0, "{err}");
+        let read: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let of = |timer: &serde_json::Value| {
+            let word = |name: &str| timer[name].as_str().unwrap_or_default().to_owned();
+            (word("key"), word("name"), timer["due_ms"].as_i64().unwrap() - soon, word("value"))
+        };
+        let timers: Vec<_> = read["timers"].as_array().unwrap().iter().map(of).collect();
+        (timers, read["more"].as_bool().unwrap())
+    };
+    let told = |key: &str, name: &str, at_ms: i64, value: &str| (key.into(), name.into(), at_ms, value.into());
+    let all = vec![told("k", "a", 0, "x"), told("l", "a", 30_000, "y"), told("k", "b", 60_000, "later")];
+    assert_eq!(read(&[]), (all.clone(), false));
+    play.settle(child);
+    assert_eq!(read(&[]), (all.clone(), false));
+    assert_eq!(read(&["--limit", "1"]), (all[..1].to_vec(), true));
+    assert_eq!(read(&["--key", "l"]), (all[1..2].to_vec(), false));
+    assert_eq!(read(&["--delayed"]), (vec![], false));
+    let (code, out, _) = run(&play.folder, &["timers", "list", "p"], "");
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(code == 0 && lines.len() == 4 && lines[1].contains(" a ") && lines[1].ends_with("@0"), "{out}");
+}
+
+#[test]
 fn what_fails_sets_nothing_and_a_timer_that_fails_keeps_its_key_waiting() {
     let test = "what_fails_sets_nothing_and_a_timer_that_fails_keeps_its_key_waiting";
     let Some(mut play) = Play::of(test, "alarm", RETRY) else { return };
@@ -121,6 +161,93 @@ fn what_fails_sets_nothing_and_a_timer_that_fails_keeps_its_key_waiting() {
         (value.to_owned(), timer.to_owned(), offset.to_owned(), "rejected".to_owned())
     };
     assert_eq!(told, [rejected(&wrong, "", "0"), rejected("dead", "u", "2")]);
+}
+
+#[test]
+fn a_timer_that_fails_for_long_is_parked_through_a_kill_and_its_key_waits_behind_it() {
+    let test = "a_timer_that_fails_for_long_is_parked_through_a_kill_and_its_key_waits_behind_it";
+    let retry =
+        "retry = { attempts = 3, in-place = \"0s\", backoff = { first = \"2s\", factor = 1.0, max = \"2s\" } }\n";
+    let Some(mut play) = Play::of(test, "alarm", retry) else { return };
+    let mut child = play.start();
+    let now = now_ms();
+    let (set, other) = (format!("set t {now} fail 2, set u 0 x"), format!("set t {now} fail 9"));
+    send(&mut play, &child, &[("k", &set), ("l", &other)]);
+    // The first that is parked makes the retry topic.
+    let until = Instant::now() + LIMIT;
+    while parked(&play, &child) < 2 {
+        assert!(Instant::now() < until, "{:?}", by_key(beside(&play.folder, &child).as_mut(), "out"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    send(&mut play, &child, &[("k", "y"), ("l", "z"), ("m", "free")]);
+    wait(&play, &child, 3);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Without what this machine has, all is read from the topics.
+    std::fs::remove_dir_all(play.folder.path().join("state")).unwrap();
+    child = start_with(&play.folder, |_| {});
+    wait(&play, &child, 7);
+    let until = Instant::now() + LIMIT;
+    while parked(&play, &child) > 0 {
+        assert!(Instant::now() < until, "the retry topic is not empty");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    play.settle(child);
+    let [k, l] = ["k", "l"].map(|key| offset_of(&play, key));
+    let timer = format!("timer t {k} fail 2; set u 0 x");
+    let all = out(&play);
+    let of_k: Vec<_> = all["k"].iter().filter(|value| !value.starts_with("timer u")).cloned().collect();
+    assert_eq!(of_k, [format!("message {set}"), timer, "message y".to_owned()]);
+    assert_eq!(all["k"].len(), 4, "what the timer set came once: {all:?}");
+    assert_eq!(all["l"], [format!("message {other}"), "message z".to_owned()]);
+    let letters = play.letters(play.client().as_mut());
+    let header = |name: &str| letters[0].header(name.as_bytes()).map(text).map(str::to_owned);
+    assert_eq!(letters.len(), 1);
+    assert_eq!(
+        ["keyrail-timer", "keyrail-offset", "keyrail-attempts", "keyrail-reason"].map(header),
+        ["t", &l.to_string(), "3", "attempts"].map(|value| Some(value.to_owned()))
+    );
+}
+
+/// How many timers are parked.
+fn parked(play: &Play, child: &Child) -> usize {
+    let mut client = beside(&play.folder, child);
+    if client.topics().unwrap().iter().all(|topic| topic.name != "p.in.retry") {
+        return 0;
+    }
+    let mut last = BTreeMap::new();
+    for record in crate::support::all(client.as_mut(), "p.in.retry", PARTITIONS) {
+        last.insert(record.key().unwrap().to_vec(), record.value().map(<[u8]>::to_vec));
+    }
+    // The first byte says that it is a timer.
+    last.into_values().flatten().filter(|value| value[0] == 3).count()
+}
+
+fn offset_of(play: &Play, key: &str) -> i64 {
+    let all = crate::support::all(play.client().as_mut(), "in", PARTITIONS);
+    all.iter().find(|record| text(record.key()) == key).unwrap().offset
+}
+
+#[test]
+fn timers_that_fail_hold_up_none_of_other_keys() {
+    const FAILING: usize = 1_500;
+    let test = "timers_that_fail_hold_up_none_of_other_keys";
+    let retry = "[breaker]\nfailures = 0\n[retry]\nbackoff = { first = \"60s\", max = \"60s\" }\n";
+    let Some(mut play) = Play::of(test, "alarm", retry) else { return };
+    let child = play.start();
+    let now = now_ms();
+    let set = format!("set t {now} fail 1");
+    let failing: Vec<_> = (0..FAILING).map(|n| (format!("k{n}"), set.clone())).collect();
+    play.send_plain(beside(&play.folder, &child).as_mut(), &failing);
+    wait(&play, &child, FAILING as u64);
+    let (healthy, begin) = (format!("set t {} x", now_ms() + 300), Instant::now());
+    send(&mut play, &child, &[("healthy", &healthy)]);
+    wait(&play, &child, FAILING as u64 + 2);
+    // Those that fail come again after a minute.
+    assert!(begin.elapsed() < Duration::from_secs(40), "{:?}", begin.elapsed());
+    play.settle(child);
+    let offset = offset_of(&play, "healthy");
+    assert_eq!(out(&play)["healthy"][1], format!("timer t {offset} x"));
 }
 
 #[test]
