@@ -319,7 +319,7 @@ impl Keeper {
         if let Some(ids) = &self.ids {
             ids.show();
         }
-        if let Some(state) = &self.state {
+        if let Some(state) = &mut self.state {
             state.show();
         }
         if let Some(parked) = &mut self.parked {

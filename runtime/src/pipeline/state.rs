@@ -1,6 +1,7 @@
 //! The state of partitions: read before a partition runs, read by handlers, changed by the committer once a change is
 //! committed.
 
+mod census;
 mod delays;
 mod timers;
 
@@ -280,18 +281,24 @@ pub(super) struct States {
     place: Arc<Place>,
     pub(super) shelf: Shelf<Held>,
     metrics: Arc<PipelineMetrics>,
+    census: census::Census,
 }
 
 impl States {
     pub(super) fn new(place: Place, metrics: Arc<PipelineMetrics>) -> Self {
-        Self { place: Arc::new(place), shelf: Shelf::new(), metrics }
+        Self { place: Arc::new(place), shelf: Shelf::new(), metrics, census: census::Census::default() }
     }
 
     pub(super) fn take(&mut self, partition: Partition) -> Arc<Held> {
         self.shelf.take(partition, || Held::new(self.place.clone(), to_broker(partition)))
     }
 
-    pub(super) fn show(&self) {
+    pub(super) fn show(&mut self) {
+        self.count();
+        self.show_stats();
+    }
+
+    fn show_stats(&self) {
         let mut all = StateStats::default();
         self.shelf.all().for_each(|(_, held)| held.show(&self.metrics, &mut all));
         self.metrics.state_memory_bytes.set(all.memory_bytes);
@@ -309,7 +316,8 @@ impl Drop for States {
                 tracing::warn!(topic = partition.topic, partition = partition.number, %error, "state is not on disk");
             }
         }
-        self.show();
+        self.show_stats();
+        self.count_none();
     }
 }
 

@@ -96,6 +96,8 @@ catalog! {
     StateReads Counter "keyrail_state_reads_total" "Values of committed state that were asked for";
     StateDiskReads Counter "keyrail_state_disk_reads_total" "Those that the disk was asked for";
     StateLongestWait Gauge "keyrail_state_longest_wait_seconds" "Longest that a commit's state waited for room in memory";
+    TimersPending Gauge "keyrail_timers_pending" "Timers that are set and have not run, of the partitions owned";
+    DelayedPending Gauge "keyrail_delayed_pending" "Records that are to be sent later, of the partitions owned";
     ParkedMessages Gauge "keyrail_parked_messages" "Messages that wait in the retry topic, of the partitions owned";
     ParkedLanes Gauge "keyrail_parked_lanes" "Order keys that have some there";
     ParkedOldest Gauge "keyrail_parked_oldest_age_seconds" "Time since the first failure of the message that failed longest ago of those that wait there";

@@ -183,6 +183,10 @@ pub struct PipelineMetrics {
     pub state_disk_reads: Counter,
     /// Longest wait of a commit's state for room, in microseconds.
     pub state_longest_wait_micros: Gauge,
+    /// Timers that are set and have not run, of the partitions owned; the consumer thread owns it, and the next one.
+    pub timers_pending: Gauge,
+    /// Records that are to be sent later, the same.
+    pub delayed_pending: Gauge,
     /// Messages that wait in the retry topic, of the partitions owned; the consumer thread owns it, and the next two.
     pub parked_messages: Gauge,
     /// Order keys that have some.
@@ -262,6 +266,8 @@ impl PipelineMetrics {
             state_reads: Counter::default(),
             state_disk_reads: Counter::default(),
             state_longest_wait_micros: Gauge::default(),
+            timers_pending: Gauge::default(),
+            delayed_pending: Gauge::default(),
             parked_messages: Gauge::default(),
             parked_lanes: Gauge::default(),
             parked_oldest_ms: Gauge::default(),
@@ -339,6 +345,8 @@ impl PipelineMetrics {
             (Id::StateDisk, self.state_disk_bytes.get()),
             (Id::StateReads, self.state_reads.get()),
             (Id::StateDiskReads, self.state_disk_reads.get()),
+            (Id::TimersPending, self.timers_pending.get()),
+            (Id::DelayedPending, self.delayed_pending.get()),
             (Id::ParkedMessages, self.parked_messages.get()),
             (Id::ParkedLanes, self.parked_lanes.get()),
             (Id::Parked, self.parked.get()),

@@ -1,9 +1,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
+use crate::admin::metrics::Metrics;
 use crate::pipeline::budget::Pool;
 use crate::record::RecordBuilder;
-use keyrail_engine::state::encode;
+use keyrail_engine::delays::{self, Delayed};
+use keyrail_engine::order::OrderKey;
+use keyrail_engine::state::{Owner, encode};
+use keyrail_engine::timers::{self, Timer};
 use keyrail_store::StateOptions;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -136,4 +140,33 @@ fn a_page_is_full_whatever_of_it_has_ended() {
     assert_eq!(names(&key("3"), 2, 100), [6]);
     assert_eq!(held.expired(100, 4).unwrap().len(), 4);
     assert!(held.expired(99, 4).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_pending_is_counted_in_parts_and_told_when_all_of_it_is() {
+    let mut open = held();
+    let timers = timers::owner(&Owner::of(OrderKey::Key(b"k")).unwrap());
+    let headers = Vec::new();
+    let timer = Timer { at_ms: 5, offset: 1, hops: 0, key: None, headers: headers.clone(), payload: b"" }.encode();
+    let (value, timestamp_ms) = (Some(&b"v"[..]), None);
+    let later = Delayed { at_ms: 9, offset: 1, output: "out", key: None, value, headers, timestamp_ms }.encode();
+    let written = |value: &[u8]| encode(&Entry { value: Arc::from(value), expires_ms: None });
+    for n in 0..25_000 {
+        take(&open, n, &timers.key(&n.to_string()), Some(&written(&timer)));
+    }
+    for n in 0..3 {
+        take(&open, 25_000 + n, &delays::owner().key(&delays::name(1, n.cast_unsigned())), Some(&written(&later)));
+    }
+    take(&open, 25_003, &key("total"), Some(&written(b"1")));
+    let all = [(Partition { topic: 0, number: 3 }, Arc::new(open.held.take().unwrap()))];
+    let metrics = Metrics::new().pipeline("p");
+    metrics.timers_pending.set(7);
+    let mut census = census::Census::default();
+    census.step(&all, &metrics);
+    assert_eq!((metrics.timers_pending.get(), metrics.delayed_pending.get()), (7, 0));
+    census.step(&all, &metrics);
+    assert_eq!((metrics.timers_pending.get(), metrics.delayed_pending.get()), (25_000, 3));
+    census.step(&[], &metrics);
+    census.step(&[], &metrics);
+    assert_eq!((metrics.timers_pending.get(), metrics.delayed_pending.get()), (0, 0));
 }
