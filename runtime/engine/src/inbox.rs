@@ -63,6 +63,7 @@ pub struct Command<'a> {
 
 /// What stands in an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "it is read, and used at once")]
 pub enum Entry<'a> {
     /// A command.
     Command(Command<'a>),

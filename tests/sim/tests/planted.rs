@@ -31,7 +31,7 @@ const WITHOUT_TRANSACTIONS: [Bug; 19] = [
 ];
 
 /// What only transactions can do wrong.
-const WITH_TRANSACTIONS: [Bug; 67] = [
+const WITH_TRANSACTIONS: [Bug; 69] = [
     Bug::MarksOfInput,
     Bug::RestartOneInput,
     Bug::PublishWhileEnding,

@@ -133,11 +133,14 @@ enum Looked {
     Full,
 }
 
+/// A timer: its task, and its record's key.
+type Record = (Partition, Arc<[u8]>);
+
 /// Of the lanes of a shard.
 #[derive(Debug, Default)]
 pub(super) struct Timing {
     /// Timers in lanes or running, with their numbers and lanes, while what is committed of them is what was loaded.
-    loaded: BTreeMap<(Partition, Arc<[u8]>), (i64, u64)>,
+    loaded: BTreeMap<Record, (i64, u64)>,
     /// The same the other way round.
     keys: BTreeMap<(Partition, i64), Arc<[u8]>>,
     looks: BTreeMap<Partition, Look>,

@@ -17,6 +17,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const TURN: i64 = 1 << 21;
 
 /// A record of a retry topic that stands.
+#[allow(clippy::large_enum_variant, reason = "it is handed over, and used at once")]
 pub(in crate::cli) enum Found<'a> {
     /// A parked message: where it was read, and what is kept of it, if that can be read.
     Message(i64, Result<Envelope<'a>, Unusable>),

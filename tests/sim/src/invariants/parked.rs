@@ -85,14 +85,8 @@ impl Oracle {
             }
         }
         let (mut changed, mut gone, mut unmarked) = (BTreeMap::new(), Vec::new(), Vec::new());
-        for (at, record) in written.iter().filter(|(at, record)| at.1 < -1 && record.waiting.is_some()) {
-            let scope = self.scope_of(&record.rec);
-            self.parks.timers.insert(*at, scope);
-            if !self.parks.now.contains_key(at) {
-                before.insert(*at);
-                self.parks.timers_come.push(*at);
-            }
-        }
+        self.note_timers(&written);
+        before.extend(self.parks.timers_come.iter().copied());
         self.judge_places(&written);
         let ends: Vec<((u16, i64), RunId)> = written.iter().map(|(at, record)| (*at, record.run)).collect();
         ends.into_iter().for_each(|(at, run)| self.judge_follower(at, run));
@@ -136,6 +130,17 @@ impl Oracle {
         unmarked.into_iter().for_each(|(at, run, waiting)| self.judge_unmarked(at, run, &waiting));
         fates.sort_unstable_by_key(|(at, _)| *at);
         (fates, changed)
+    }
+
+    /// Timers that are parked: whose they are, and which are so newly.
+    fn note_timers(&mut self, written: &BTreeMap<(u16, i64), &ParkRecord>) {
+        for (at, record) in written.iter().filter(|(at, record)| at.1 < -1 && record.waiting.is_some()) {
+            let scope = self.scope_of(&record.rec);
+            self.parks.timers.insert(*at, scope);
+            if !self.parks.now.contains_key(at) {
+                self.parks.timers_come.push(*at);
+            }
+        }
     }
 
     /// What is parked of a message's key: where, and in which places.
