@@ -21,6 +21,8 @@ use alloc::vec::Vec;
 const LOADED: usize = 256;
 /// So many in all, those that wait for a retry or a dead letter of their lane included.
 const MOST: usize = 8_192;
+/// And no more once those hold so much memory.
+const MOST_BYTES: u64 = 32 << 20;
 /// What is due is asked for in pages.
 const PAGE: usize = 64;
 /// So many of them at one look.
@@ -136,11 +138,21 @@ enum Looked {
 /// A timer: its task, and its record's key.
 type Record = (Partition, Arc<[u8]>);
 
+/// Of one that is loaded.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    number: i64,
+    lane: u64,
+    size: u32,
+}
+
 /// Of the lanes of a shard.
 #[derive(Debug, Default)]
 pub(super) struct Timing {
-    /// Timers in lanes or running, with their numbers and lanes, while what is committed of them is what was loaded.
-    loaded: BTreeMap<Record, (i64, u64)>,
+    /// Timers in lanes or running, while what is committed of them is what was loaded.
+    loaded: BTreeMap<Record, Held>,
+    /// What they hold.
+    bytes: u64,
     /// The same the other way round.
     keys: BTreeMap<(Partition, i64), Arc<[u8]>>,
     looks: BTreeMap<Partition, Look>,
@@ -172,6 +184,7 @@ impl Timing {
 
     pub(super) fn purge(&mut self, task: Partition) {
         self.loaded.retain(|(of, _), _| *of != task);
+        self.bytes = self.loaded.values().map(|held| u64::from(held.size)).sum();
         self.keys.retain(|(of, _), _| *of != task);
         self.looks.remove(&task);
         self.look_ms = 0;
@@ -206,13 +219,16 @@ impl Timing {
         self.loaded.len()
     }
 
-    fn load(&mut self, task: Partition, key: &Arc<[u8]>, number: i64, lane: u64) {
-        self.loaded.insert((task, key.clone()), (number, lane));
-        self.keys.insert((task, number), key.clone());
+    fn load(&mut self, task: Partition, key: &Arc<[u8]>, held: Held) {
+        self.forget(task, key);
+        self.loaded.insert((task, key.clone()), held);
+        self.bytes += u64::from(held.size);
+        self.keys.insert((task, held.number), key.clone());
     }
 
     fn forget(&mut self, task: Partition, key: &Arc<[u8]>) {
-        if let Some((number, _)) = self.loaded.remove(&(task, key.clone())) {
+        if let Some(Held { number, size, .. }) = self.loaded.remove(&(task, key.clone())) {
+            self.bytes = self.bytes.saturating_sub(u64::from(size));
             self.keys.remove(&(task, number));
         }
     }
@@ -260,7 +276,7 @@ impl<M> Shard<M> {
     /// So many more may be loaded. What waits in a lane, or behind what waits there, takes none of the room of what may run.
     fn room_for_timers(&mut self) -> usize {
         let Some(timing) = &self.timing else { return 0 };
-        let room = MOST.saturating_sub(timing.loaded.len());
+        let room = if timing.bytes < MOST_BYTES { MOST.saturating_sub(timing.loaded.len()) } else { 0 };
         if timing.loaded.len() < LOADED {
             return room.min(LOADED - timing.loaded.len());
         }
@@ -270,7 +286,7 @@ impl<M> Shard<M> {
             let phase = place.and_then(|place| lanes.get(place)).map(|lane| lane.phase);
             matches!(phase, Some(Phase::Waiting(_) | Phase::Letter))
         };
-        let run = timing.loaded.iter().filter(|((task, _), (_, lane))| !waits(*task, *lane)).count();
+        let run = timing.loaded.iter().filter(|((task, _), held)| !waits(*task, held.lane)).count();
         room.min(LOADED.saturating_sub(run))
     }
 
@@ -303,8 +319,10 @@ impl<M> Shard<M> {
                         look.shut.insert(lane);
                         look.walled |= shut == Shut::Walled;
                     }
-                    let grown = self.timing.as_ref().map_or(0, |timing| timing.loaded.len()).saturating_sub(loaded);
-                    *room = room.saturating_sub(grown);
+                    if let Some(timing) = &self.timing {
+                        let full = timing.bytes >= MOST_BYTES;
+                        *room = if full { 0 } else { room.saturating_sub(timing.loaded.len().saturating_sub(loaded)) };
+                    }
                 }
                 look.saw(due);
             }
@@ -368,7 +386,7 @@ impl<M> Shard<M> {
             timestamp_ms: at_ms,
         };
         if let Some(timing) = &mut self.timing {
-            timing.load(task, key, number, lane);
+            timing.load(task, key, Held { number, lane, size });
         }
         let (place, lane) = self.lanes.open(id);
         let item = Item { ticket, message, trouble: None, alone: false, stays: false };

@@ -39,7 +39,9 @@ impl Timers<String> for Table {
 
     fn load(&self, _: Partition, key: &[u8]) -> Option<Loaded<String>> {
         let (number, (_, name)) = (timers::number(key, self.0.get(key)?), Owner::split(key)?);
-        Some(Loaded { number, lane: self.lane(P0, key), size: 10, at_ms: self.at_ms(key), message: name.into() })
+        // Of one that is called so much memory is held.
+        let size = if name.starts_with("large") { 9 << 20 } else { 10 };
+        Some(Loaded { number, lane: self.lane(P0, key), size, at_ms: self.at_ms(key), message: name.into() })
     }
 }
 
@@ -286,6 +288,29 @@ fn timers_that_wait_for_a_retry_take_no_room_from_others_and_those_that_may_run_
     clock.at(1_000);
     assert_eq!(clock.next(), "000");
     assert_eq!(loaded(&clock), 256);
+}
+
+#[test]
+fn large_timers_are_loaded_a_few_at_a_time_and_all_come() {
+    let mut clock = Clock::new();
+    for n in 0..20 {
+        clock.set(&format!("large{n:02}"), n);
+    }
+    clock.at(1_000);
+    let mut ran = 0;
+    while ran < 20 {
+        let said = clock.next();
+        if let Some(until) = said.strip_prefix("wait ") {
+            clock.at(until.parse().unwrap());
+            continue;
+        }
+        assert!(clock.rig.shard.timing.as_ref().is_some_and(|timing| timing.loaded() <= 4));
+        assert_eq!(said, format!("large{ran:02}"));
+        clock.end("done", &[]);
+        clock.commit();
+        ran += 1;
+    }
+    assert_eq!(clock.rig.shard.timing.as_ref().map(|timing| timing.loaded()), Some(0));
 }
 
 #[test]
