@@ -444,12 +444,7 @@ impl<M> Shard<M> {
         let attempts = history.attempts;
         let waiting = Waiting { number: given, due_ms, history, failure, given_up };
         let fate = Fate::Parked(Box::new(waiting));
-        let mut settled = Settled::bare(ticket, message, fate, attempts);
-        // From now on it stands in the retry topic, and no more in state.
-        if !self.policy.has(Bug::KeepParkedTimer) {
-            self.unset_timer(&mut settled);
-        }
-        settled
+        self.set_no_more(Settled::bare(ticket, message, fate, attempts))
     }
 
     /// Another message waits behind the first of a lane, which waits in memory until then. When they are too many, all are

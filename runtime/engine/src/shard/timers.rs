@@ -477,6 +477,14 @@ impl<M> Shard<M> {
         }
     }
 
+    /// What is parked stands in the retry topic from now on: a timer no more in state.
+    pub(super) fn set_no_more(&mut self, mut settled: Settled<M>) -> Settled<M> {
+        if !self.policy.has(Bug::KeepParkedTimer) {
+            self.unset_timer(&mut settled);
+        }
+        settled
+    }
+
     /// A timer is parked, or became a dead letter, or was discarded: it is set no more, and has done nothing.
     pub(super) fn unset_timer(&mut self, settled: &mut Settled<M>) {
         let ticket = settled.ticket;
