@@ -180,16 +180,18 @@ impl World {
         let wakes = self.workers.iter().filter_map(Worker::next_wake_ms).min();
         let next = [wakes, self.env.next_due_ms()].into_iter().flatten().min();
         self.env.now_ms = next.unwrap_or(0).max(self.env.now_ms + 1);
-        self.env.latest_wall_ms = self.env.latest_wall_ms.max(self.env.now().wall_ms);
+        self.env.latest_wall_ms = self.env.latest_wall();
     }
 
     fn carry_out_strikes(&mut self) {
         while let Some(strike) = self.env.strikes.pop() {
+            // It may set the clock back.
+            self.env.latest_wall_ms = self.env.latest_wall();
             let worker = &mut self.workers[usize::from(strike.worker)];
             if worker.state == State::Up || !is_of_process(strike.fault) {
                 faults::carry_out(strike, worker, &mut self.env);
             }
-            self.env.latest_wall_ms = self.env.latest_wall_ms.max(self.env.now().wall_ms);
+            self.env.latest_wall_ms = self.env.latest_wall();
         }
     }
 
