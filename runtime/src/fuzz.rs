@@ -3,14 +3,9 @@
 
 use crate::broker::embedded::block_fuzz as block;
 use crate::config::fuzz as config;
+use crate::line::fuzz as line;
 use crate::replay;
 use crate::wasm::format_fuzz as module;
-
-/// The program's, which only it and the fuzz targets need.
-#[cfg(all(feature = "fuzz", not(test)))]
-#[path = "cli/line.rs"]
-#[allow(dead_code, reason = "reading and printing alone are fuzzed")]
-mod line;
 
 /// Its name, as `cargo xtask fuzz NAME` takes it; what panics where something does not hold; and inputs to begin with.
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
@@ -23,10 +18,8 @@ pub const TARGETS: &[Target] = &[
     ("block-write", block::block_write, block::block_write_seeds),
     ("module", module::module, module::module_seeds),
     ("record", replay::record, replay::record_seeds),
-    #[cfg(all(feature = "fuzz", not(test)))]
-    ("line", line::fuzz::line, line::fuzz::line_seeds),
-    #[cfg(all(feature = "fuzz", not(test)))]
-    ("line-write", line::fuzz::line_write, line::fuzz::line_write_seeds),
+    ("line", line::line, line::line_seeds),
+    ("line-write", line::line_write, line::line_write_seeds),
 ];
 
 #[cfg(test)]

@@ -14,6 +14,18 @@ pub(crate) fn put(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     out.extend_from_slice(bytes.unwrap_or_default());
 }
 
+/// A header's name and value.
+pub type Header<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Writes headers: how many they are, and each name and value as a field.
+pub(crate) fn put_headers(out: &mut Vec<u8>, headers: &[Header<'_>]) {
+    out.extend_from_slice(&u32::try_from(headers.len()).unwrap_or(u32::MAX).to_le_bytes());
+    for (name, value) in headers {
+        put(out, Some(name));
+        put(out, *value);
+    }
+}
+
 /// What is left of a record.
 pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
 
@@ -35,5 +47,16 @@ impl<'a> Bytes<'a> {
             -1 => Ok(None),
             length => self.take(usize::try_from(length).map_err(|_| Torn)?).map(Some),
         }
+    }
+    /// Headers as [`put_headers`] writes them.
+    pub(crate) fn headers(&mut self) -> Result<Vec<Header<'a>>, Torn> {
+        let count = u32::from_le_bytes(self.array()?);
+        // Each has at least two lengths: more can't be there, whatever the count says.
+        let mut headers = Vec::with_capacity((count as usize).min(self.0.len() / 8));
+        for _ in 0..count {
+            let name = self.field()?.ok_or(Torn)?;
+            headers.push((name, self.field()?));
+        }
+        Ok(headers)
     }
 }

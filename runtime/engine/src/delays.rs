@@ -82,11 +82,7 @@ impl<'a> Delayed<'a> {
         bytes::put(&mut out, Some(self.output.as_bytes()));
         bytes::put(&mut out, self.key);
         bytes::put(&mut out, self.value);
-        out.extend_from_slice(&u32::try_from(self.headers.len()).unwrap_or(u32::MAX).to_le_bytes());
-        for (name, value) in &self.headers {
-            bytes::put(&mut out, Some(name));
-            bytes::put(&mut out, *value);
-        }
+        bytes::put_headers(&mut out, &self.headers);
         out
     }
 
@@ -108,13 +104,7 @@ impl<'a> Delayed<'a> {
         };
         let output = rest.field()?.and_then(|name| core::str::from_utf8(name).ok()).ok_or(Unreadable)?;
         let (key, value) = (rest.field()?, rest.field()?);
-        let count = u32::from_le_bytes(rest.array()?);
-        // Each has at least two lengths: more can't be there, whatever the count says.
-        let mut headers = Vec::with_capacity((count as usize).min(rest.0.len() / (2 * FIELD_BYTES)));
-        for _ in 0..count {
-            let name = rest.field()?.ok_or(Unreadable)?;
-            headers.push((name, rest.field()?));
-        }
+        let headers = rest.headers()?;
         let whole = rest.0.is_empty();
         whole.then_some(Self { at_ms, offset, output, key, value, headers, timestamp_ms }).ok_or(Unreadable)
     }

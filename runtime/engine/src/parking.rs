@@ -15,7 +15,7 @@
 //! [`number`](crate::timers::number). All other numbers are little-endian. The formats are frozen: another one gets another first
 //! byte.
 
-use crate::bytes::{Bytes, Torn, put};
+use crate::bytes::{Bytes, Header, Torn, put};
 use crate::message::{Company, Failure, Fate, Message, MessageId, Partition, Reason};
 use crate::retry::History;
 use alloc::string::String;
@@ -266,7 +266,7 @@ pub struct Envelope<'a> {
     /// Its value.
     pub value: Option<&'a [u8]>,
     /// Its headers, in order.
-    pub headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    pub headers: Vec<Header<'a>>,
 }
 
 /// A record's value: this message, or timer, with what is known of it.
@@ -338,13 +338,7 @@ pub fn decode(value: &[u8]) -> Result<Envelope<'_>, Unusable> {
     let timestamp_ms = i64::from_le_bytes(rest.array()?);
     let key = rest.field()?;
     let message_value = rest.field()?;
-    let count = u32::from_le_bytes(rest.array()?);
-    // Each has at least two lengths: more can't be there, whatever the count says.
-    let mut headers = Vec::with_capacity((count as usize).min(rest.0.len() / 8));
-    for _ in 0..count {
-        let name = rest.field()?.ok_or(Unusable::Torn)?;
-        headers.push((name, rest.field()?));
-    }
+    let headers = rest.headers()?;
     let history = History { attempts, failures, first_failed_ms: (first != i64::MIN).then_some(first) };
     let waiting = Waiting { number, due_ms, history, failure: Failure { code, detail }, given_up };
     if waiting.number == 0 {

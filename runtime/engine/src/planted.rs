@@ -308,6 +308,8 @@ bugs! {
     TimerOvertakes,
     /// Runs a timer in one call with messages of its key that may cancel it.
     TimerTogether,
+    /// Gives two messages of a key to one call, though what the call does outside has no order.
+    Together,
     /// Looks for timers once: what could not join its lane then never does.
     LookOnce,
     /// Sends what is delayed a second before it is due.

@@ -194,6 +194,9 @@ pub struct Batch {
     pub max_wait_ms: u64,
     /// One call's deadline, at most.
     pub max_time_ms: u64,
+    /// No two messages of one lane share a call: what a handler does outside at once would not come in their order, nor be
+    /// undone with an earlier one that fails.
+    pub apart: bool,
 }
 
 /// `[retry]`.
@@ -295,7 +298,7 @@ impl Default for Policy {
         Self {
             guarantee: Guarantee::ExactlyOnce,
             order: Order::default(),
-            batch: Batch { max_messages: 256, max_bytes: 1 << 20, max_wait_ms: 2, max_time_ms: 30_000 },
+            batch: Batch { max_messages: 256, max_bytes: 1 << 20, max_wait_ms: 2, max_time_ms: 30_000, apart: false },
             retry: Retry {
                 attempts: 16,
                 first_ms: 1_000,

@@ -76,6 +76,10 @@ pub struct Shard<M> {
     fresh_bytes: u64,
     /// Smoothed cost of one message, in microseconds; 0 until measured.
     cost_us: u64,
+    /// With [`Batch::apart`](crate::policy::Batch::apart): no call holds more than twice as many.
+    proven: u32,
+    /// A call of several failed as a whole: what a call holds grows slowly since.
+    careful: bool,
     /// See [`Shard::serve`].
     version: u32,
     /// See [`Shard::tell_retries`].
@@ -139,6 +143,8 @@ impl<M> Shard<M> {
             fresh_messages: 0,
             fresh_bytes: 0,
             cost_us: 0,
+            proven: batch::FIRST_MESSAGES / 2,
+            careful: false,
             version: 0,
             retried: None,
             parking,
@@ -253,6 +259,14 @@ impl<M> Shard<M> {
             self.crowd(place, due_ms);
         }
         true
+    }
+
+    /// The next [`Shard::wake_timers`] looks, though it has looked a moment ago: for a clock that stands still between two things that
+    /// are due.
+    pub fn look_for_timers_again(&mut self) {
+        if let Some(timing) = &mut self.timing {
+            timing.look_ms = 0;
+        }
     }
 
     /// A dead letter was acknowledged: its lane goes on. One that is unknown by now is ignored.

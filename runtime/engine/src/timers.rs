@@ -11,6 +11,7 @@
 //! due, the offset of the message that set it, how many timers of its chain fired before it, that message's key, its headers of
 //! tracing and the payload; all numbers little-endian. The format is frozen: another one gets another first byte.
 
+pub use crate::bytes::Header;
 use crate::bytes::{self, Bytes, Torn};
 use crate::message::Partition;
 use crate::state::{Change, Entry, Owner};
@@ -28,9 +29,6 @@ pub const OF_TASK: u8 = 4;
 pub const VERSION: u8 = 1;
 /// So many bytes a timer holds beside key, name, payload and headers.
 pub const FIXED_BYTES: usize = 64;
-
-/// A header's name and value.
-pub type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// A timer as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +73,7 @@ impl<'a> Timer<'a> {
         out.extend_from_slice(&self.offset.to_le_bytes());
         out.extend_from_slice(&self.hops.to_le_bytes());
         bytes::put(&mut out, self.key);
-        out.extend_from_slice(&u32::try_from(self.headers.len()).unwrap_or(u32::MAX).to_le_bytes());
-        for (name, value) in &self.headers {
-            bytes::put(&mut out, Some(name));
-            bytes::put(&mut out, *value);
-        }
+        bytes::put_headers(&mut out, &self.headers);
         out.extend_from_slice(self.payload);
         out
     }
@@ -97,13 +91,7 @@ impl<'a> Timer<'a> {
         let offset = i64::from_le_bytes(rest.array()?);
         let hops = u32::from_le_bytes(rest.array()?);
         let key = rest.field()?;
-        let count = u32::from_le_bytes(rest.array()?);
-        // Each has at least two lengths: more can't be there, whatever the count says.
-        let mut headers = Vec::with_capacity((count as usize).min(rest.0.len() / 8));
-        for _ in 0..count {
-            let name = rest.field()?.ok_or(Unreadable)?;
-            headers.push((name, rest.field()?));
-        }
+        let headers = rest.headers()?;
         Ok(Self { at_ms, offset, hops, key, headers, payload: rest.0 })
     }
 

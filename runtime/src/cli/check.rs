@@ -11,6 +11,7 @@ use keyrail::admin::http::check_address;
 use keyrail::broker::embedded;
 use keyrail::config::{self, BrokerKind, Faults, Host, Pipeline, load};
 use keyrail::pipeline::{self, Instance};
+use keyrail::signature::Trust;
 use keyrail::wasm::{self, Handler, HostOptions};
 use keyrail_engine::policy::{Guarantee, OrderBy};
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
             terminal::print(text.as_bytes(), "the configuration")?;
         }
         admin(config, &host, &mut report);
-        let pipelines = handlers(pipelines, &mut report);
+        let pipelines = handlers(pipelines, &host.trust, &mut report);
         store(&host, &pipelines, &mut report);
         match host.broker {
             #[cfg(feature = "kafka")]
@@ -118,7 +119,7 @@ fn store(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
 }
 
 /// Loads them, and gives the manifests with what the handlers show.
-fn handlers(pipelines: Vec<Pipeline>, report: &mut Report) -> Vec<Pipeline> {
+fn handlers(pipelines: Vec<Pipeline>, trust: &Trust, report: &mut Report) -> Vec<Pipeline> {
     let host = match wasm::Host::new(HostOptions::default()) {
         Ok(host) => host,
         Err(error) => {
@@ -129,9 +130,18 @@ fn handlers(pipelines: Vec<Pipeline>, report: &mut Report) -> Vec<Pipeline> {
     let mut all = Vec::with_capacity(pipelines.len());
     for pipeline in pipelines {
         let name = pipeline.handler.display().to_string();
-        match pipeline::load(&host, pipeline.clone()) {
+        match pipeline::load(&host, pipeline.clone(), trust) {
             Ok((pipeline, handler)) => {
                 report.add(Verdict::Ok, "handler", &name, format!("sha256 {}", handler.digest()));
+                let probe = pipeline::probe_file(&pipeline);
+                if probe.is_file() {
+                    report.add(
+                        Verdict::Ok,
+                        "probe",
+                        &probe.display().to_string(),
+                        format!("{} passes it", pipeline.name),
+                    );
+                }
                 unsupported(&handler, &pipeline, &name, report);
                 all.push(pipeline);
             }

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod broker;
+mod build;
 mod check;
 mod decode;
 mod dev;
@@ -11,6 +12,7 @@ mod hands;
 mod lag;
 mod line;
 mod manual;
+mod new;
 mod parked;
 mod place;
 mod quiet;
@@ -141,9 +143,17 @@ enum Command {
     /// Offline: nothing is sent, and nothing is changed. A letter keeps what its run read where the pipeline's manifest has
     /// [dead-letter] record = true. Exits 0 if all end as they did, or with --with, if all are handled; else 1.
     Replay(replay::ReplayArgs),
-    /// Run fixtures: messages, what their runs are to read, and what is to come of them
+    /// Start a project: a handler, its manifest, messages to test it with, and the SDK
+    New(new::NewArgs),
+    /// Build a project's handler by the language's own tools, and put it where its manifest looks for it
     ///
-    /// `keyrail replay --fixture` writes them. Needs no broker. Exits 1 if something else comes of one.
+    /// Says what to install where a tool is not there. A `keyrail dev` or `run` beside it takes the new handler over.
+    Build(build::BuildArgs),
+    /// Run scenarios and fixtures: messages through a handler, with a clock of their own, and what is to come of them
+    ///
+    /// NAME.jsonl has messages as `keyrail send` takes them, NAME.expected.jsonl what comes, which --update writes; NAME.json is a
+    /// single message with what its run is to read, as `keyrail replay --fixture` writes it. Needs no broker. Exits 1 if
+    /// something else comes of one.
     Test(test::TestArgs),
     /// Send a test alert, and say what the receivers answer
     ///
@@ -270,6 +280,8 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Parked(args) => parked::parked(&args).map(ExitCode::from),
         Command::Dlq(args) => dlq::dlq(&args).map(ExitCode::from),
         Command::Replay(args) => replay::replay(&args).map(ExitCode::from),
+        Command::New(args) => new::new(&args).map(ExitCode::from),
+        Command::Build(args) => build::build(&args).map(ExitCode::from),
         Command::Test(args) => test::test(&args).map(ExitCode::from),
         Command::Alerts(args) => alerts::alerts(&args).map(ExitCode::from),
         Command::Completions(args) => manual::completions(&args).map(ExitCode::from),

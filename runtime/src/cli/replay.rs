@@ -136,7 +136,7 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
     let place = dlq::Place { pipeline: None, topic: Vec::new(), config: args.config.clone(), json: args.json };
     let mut source = Source::open(&place)?;
     let topics = topics(&source, &args.what)?;
-    let mut bench = Bench::new(&broker::host(&args.config)?, source.known.clone(), args.with.as_deref())?;
+    let mut bench = Bench::new(&broker::host(&args.config)?, source.known.clone(), args.with.as_deref(), false)?;
     let mut sum = Sum::default();
     for topic in topics {
         let mut each = |record: &Record, letter: &Letter| {

@@ -29,7 +29,7 @@ impl Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     pub(super) verdict: Verdict,
-    /// `configuration`, `pipeline`, `handler`, `topic`, `broker`, `store`, `durability` or `admin`.
+    /// `configuration`, `pipeline`, `handler`, `probe`, `topic`, `broker`, `store`, `durability` or `admin`.
     pub(super) subject: &'static str,
     /// Which one; of a configuration `FILE`, or `FILE:LINE:COLUMN`.
     pub(super) name: String,

@@ -13,6 +13,10 @@ use std::path::Path;
 
 /// No configuration needs more; what is larger is something else.
 const LARGEST: u64 = 1 << 20;
+/// How the name of a pipeline's probe ends, behind that of the pipeline.
+pub const PROBE: &str = ".fixtures.jsonl";
+/// And that of what is to come of it.
+const PROBE_EXPECTED: &str = ".fixtures.expected.jsonl";
 /// The host's file, which may lie in the folder of the pipelines.
 const HOST_FILE: &str = "keyrail.toml";
 
@@ -76,10 +80,14 @@ fn host(path: &Path, sets: &[String], variables: Variables<'_>) -> Resolved {
 /// Every fault of every file at once.
 pub fn load_pipelines(dir: &Path, variables: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Pipeline>, Faults> {
     let (files, pipelines, mut faults) = read_folder(dir, &|path| path.is_file(), variables)?;
-    if files.is_empty() {
+    if has_no_manifest(&files) {
         faults.push(no_pipeline(dir));
     }
     Faults::unless(pipelines, faults)
+}
+
+fn has_no_manifest(files: &[(String, String)]) -> bool {
+    files.iter().all(|(_, name)| is_probe(name))
 }
 
 fn no_pipeline(dir: &Path) -> Fault {
@@ -111,7 +119,7 @@ pub fn find_pipelines(dir: &Path, variables: &dyn Fn(&str) -> Option<String>) ->
 /// The folder itself can't be read, or holds no manifest.
 pub fn find_manifests(dir: &Path, variables: &dyn Fn(&str) -> Option<String>) -> Result<Found, Faults> {
     let folder = read_folder(dir, &|_| true, variables)?;
-    if folder.0.is_empty() { Err(Faults::of(vec![no_pipeline(dir)])) } else { Ok(sorted(folder)) }
+    if has_no_manifest(&folder.0) { Err(Faults::of(vec![no_pipeline(dir)])) } else { Ok(sorted(folder)) }
 }
 
 fn sorted((files, pipelines, faults): Folder) -> Found {
@@ -143,6 +151,16 @@ fn read_folder(dir: &Path, is_file: &dyn Fn(&Path) -> bool, variables: Variables
         files.push((shown, name));
     }
     let pipelines = resolve(&texts, dir, &names, is_file, variables, &mut faults);
+    for name in names.iter().filter(|name| is_probe(name) && !name.starts_with('.')) {
+        let of = name.strip_suffix(PROBE).or_else(|| name.strip_suffix(PROBE_EXPECTED)).unwrap_or(name);
+        if !names.contains(&format!("{of}.toml")) {
+            let shown = dir.join(name).display().to_string();
+            let problem = format!("a probe without a pipeline: there is no {of}.toml beside it");
+            faults.push(Place::whole(&shown).fault("", problem, "name it as the manifest is named, or remove it"));
+            // By its whole name: it must not be taken for the pipeline, which may have been removed on purpose.
+            files.push((shown, name.clone()));
+        }
+    }
     Ok((files, pipelines, faults))
 }
 
@@ -169,6 +187,11 @@ pub(super) fn is_manifest(name: &str) -> bool {
     name.ends_with(".toml") && !name.starts_with('.') && name != HOST_FILE
 }
 
+/// Whether a file of this name belongs to a pipeline's probe.
+pub(crate) fn is_probe(name: &str) -> bool {
+    name.ends_with(PROBE) || name.ends_with(PROBE_EXPECTED)
+}
+
 fn list(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -179,27 +202,40 @@ fn list(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Why a file is no text to go by.
+#[derive(Debug)]
+pub(crate) enum NoText {
+    Unread(io::Error),
+    TooLarge,
+    /// Not UTF-8, first in this line, counted from 1.
+    Utf8 {
+        line: usize,
+    },
+}
+
+/// Reads a text of at most so many bytes.
+pub(crate) fn read_text(path: &Path, largest: u64) -> Result<String, NoText> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(largest + 1).read_to_end(&mut bytes)).map_err(NoText::Unread)?;
+    if bytes.len() as u64 > largest {
+        return Err(NoText::TooLarge);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        NoText::Utf8 { line: before.iter().filter(|byte| **byte == b'\n').count() + 1 }
+    })
+}
+
 fn read(path: &Path, cure: &str, faults: &mut Vec<Fault>) -> Option<String> {
     let place = Place::whole(&path.display().to_string());
-    let mut bytes = Vec::new();
-    if let Err(error) = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)) {
-        faults.push(place.fault("", reason(&error), cure));
-        return None;
-    }
-    if bytes.len() as u64 > LARGEST {
-        faults.push(place.fault("", "larger than 1MiB: no configuration", cure));
-        return None;
-    }
-    match String::from_utf8(bytes) {
-        Ok(text) => Some(text),
-        Err(error) => {
-            let valid = error.utf8_error().valid_up_to();
-            let before = &error.as_bytes()[..valid];
-            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-            faults.push(place.fault("", format!("not UTF-8 in line {line}"), "save it as UTF-8"));
-            None
-        }
-    }
+    let fault = match read_text(path, LARGEST) {
+        Ok(text) => return Some(text),
+        Err(NoText::Unread(error)) => place.fault("", reason(&error), cure),
+        Err(NoText::TooLarge) => place.fault("", "larger than 1MiB: no configuration", cure),
+        Err(NoText::Utf8 { line }) => place.fault("", format!("not UTF-8 in line {line}"), "save it as UTF-8"),
+    };
+    faults.push(fault);
+    None
 }
 
 fn reason(error: &io::Error) -> String {

@@ -8,9 +8,15 @@ use super::fault::{Fault, Faults, Place};
 use super::reader::Reader;
 use super::schema;
 use super::{BrokerKind, Embedded, Format, Host, Level, Logging};
+use crate::signature::{Key, Trust};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// What a key looks like.
+const EXAMPLE_KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+/// What to do where one is none.
+const OF_KEY: &str = "write the last line of minisign.pub, which starts with RW and has 56 letters and digits";
 
 /// What became of a file.
 pub(super) struct Resolved {
@@ -63,6 +69,7 @@ fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host 
         embedded: embedded(&mut reader, dir),
         plugins_dir: folder(&mut reader, "plugins.dir", dir),
         plugins_poll: Duration::from_millis(reader.duration("plugins.poll")),
+        trust: trust(&mut reader),
         store_dir: folder(&mut reader, "store.dir", dir),
         records_bytes: reader.size("memory.records"),
         admin_listen: admin_listen(&mut reader),
@@ -89,6 +96,26 @@ fn default(reader: &Reader<'_, '_>, key: &str) -> &'static str {
         Kind::Text { default: Absent::Is(default), .. } => default,
         _ => reader.key(key).misread(),
     }
+}
+
+fn trust(reader: &mut Reader<'_, '_>) -> Trust {
+    const KEYS: &str = "plugins.trusted-keys";
+    let (before, mut keys) = (reader.faults.len(), Vec::new());
+    for text in reader.texts(KEYS, EXAMPLE_KEY) {
+        match Key::parse(&text.text) {
+            Ok(key) => keys.push(key),
+            Err(why) => reader.faults.push(text.place.fault(KEYS, why, OF_KEY)),
+        }
+    }
+    if reader.has(KEYS) && keys.is_empty() && reader.faults.len() == before && !reader.is_broken(KEYS) {
+        reader.fault(KEYS, "no key in it", OF_KEY);
+    }
+    let required = reader.switch("plugins.require-signature");
+    if required && !reader.has(KEYS) {
+        let cure = "write trusted-keys = [\"RW...\"] beside it, or remove it";
+        reader.fault("plugins.require-signature", "no key is trusted, so that no handler could run", cure);
+    }
+    Trust { keys, required }
 }
 
 fn embedded(reader: &mut Reader<'_, '_>, dir: &Path) -> Embedded {

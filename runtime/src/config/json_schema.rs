@@ -179,10 +179,12 @@ fn pattern(form: Form) -> String {
         Form::Path => ".".to_owned(),
         Form::Address => "^(?:[0-9.]+|\\[[0-9A-Fa-f:.]+\\]|localhost):[0-9]{1,5}$".to_owned(),
         Form::Digest => "^[0-9A-Fa-f]{64}$".to_owned(),
+        Form::PublicKey => "^RW[A-Za-z0-9+/]{54}$".to_owned(),
         Form::Group => "^[A-Za-z0-9._-]+$".to_owned(),
         Form::Topic => format!("^[A-Za-z0-9._-]{{1,{}}}$", topic::LONGEST),
         Form::Url => "^[Hh][Tt][Tt][Pp][Ss]?://[^@\\s]+$".to_owned(),
         Form::Server => "^[^\\s]+$".to_owned(),
+        Form::Reached => "^(\\*\\.)?[^\\s/*]+:[0-9]+$".to_owned(),
         Form::Mailbox => "@".to_owned(),
         Form::AlertKind | Form::Secret | Form::Any => ".".to_owned(),
     }

@@ -5,7 +5,8 @@ use super::document::{Variables, join, parse};
 use super::fault::{Fault, Place};
 use super::reader::{Reader, Text};
 use super::schema;
-use super::{DeadLetter, From, HeaderStyle, Limits, OnLoss, Parked, Pattern, Pipeline, Seen, topic};
+use super::{DeadLetter, From, HeaderStyle, Http, Limits, OnLoss, Parked, Pattern, Pipeline, Seen, topic};
+use crate::http::HostFault;
 use crate::nearest::nearest;
 use keyrail_engine::policy::{
     Absent, Breaker, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Scope, Spent,
@@ -59,7 +60,9 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
     let (input, patterns) = input(&mut reader);
     let outputs = outputs(&mut reader, &input);
     let dead_letter = dead_letter(&mut reader, &group, &input);
-    let policy = policy(&mut reader);
+    let mut policy = policy(&mut reader);
+    let http = http(&mut reader);
+    policy.batch.apart = http.is_some();
     shared_keys(&mut reader, &policy, &patterns);
     let seen = seen(&mut reader, &policy, &group, &input);
     let parked = parked(&mut reader, &policy, &group, &input);
@@ -76,6 +79,7 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
         on_loss: reader.choice("on-loss", &[("stop", OnLoss::Stop), ("continue", OnLoss::Continue)]),
         outputs: outputs.iter().map(|(name, topic)| (name.clone(), topic.text.clone())).collect(),
         limits: limits(&mut reader, &policy),
+        http,
         policy,
         dead_letter,
         seen,
@@ -437,6 +441,33 @@ fn limits(reader: &mut Reader<'_, '_>, policy: &Policy) -> Limits {
         timeout: Duration::from_millis(policy.timeout_ms),
         delay: reader.duration_if(DELAY).map(Duration::from_millis),
     }
+}
+
+fn http(reader: &mut Reader<'_, '_>) -> Option<Http> {
+    const KEY: &str = "capabilities.http";
+    let mut hosts = Vec::new();
+    for text in reader.texts(KEY, "api.example.com:443") {
+        match text.text.parse() {
+            Ok(host) => hosts.push(host),
+            Err(HostFault { problem, cure }) => reader.faults.push(text.place.fault(KEY, problem, cure)),
+        }
+    }
+    let http = Http {
+        hosts,
+        requests: reader.whole("limits.requests"),
+        response_bytes: reader.size("limits.response-bytes"),
+        concurrency: reader.whole("batch.concurrency"),
+    };
+    if reader.has(KEY) {
+        return Some(http).filter(|http| !http.hosts.is_empty());
+    }
+    for key in ["limits.requests", "limits.response-bytes", "batch.concurrency"] {
+        if reader.has(key) {
+            let cure = "remove it, or grant hosts: capabilities.http = [\"HOST:PORT\"]";
+            reader.fault(key, "has no effect: the handler may make no HTTP requests", cure);
+        }
+    }
+    None
 }
 
 fn handler_config(reader: &mut Reader<'_, '_>) -> (Vec<(String, String)>, BTreeSet<String>) {

@@ -33,6 +33,14 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
+/// Milliseconds of a duration as it stands in the files, such as `5s`.
+///
+/// # Errors
+/// It is none, in words with the cure.
+pub fn duration_ms(written: &str) -> Result<u64, String> {
+    units::duration(written).map_err(|(problem, cure)| format!("{problem}: {cure}"))
+}
+
 /// A manifest of the folder `plugins`, without a look at the disk.
 #[cfg(test)]
 pub(crate) fn for_tests(name: &str, text: &str) -> Pipeline {
@@ -48,10 +56,12 @@ pub use alerts::{Alerts, Mail, MailSecurity, Webhook, WebhookFormat};
 pub use client::{against_range, is_secret};
 pub use document::check_set;
 pub use fault::{Fault, Faults};
-pub use files::{Found, find_manifests, find_pipelines, load, load_host, load_pipelines};
+pub use files::{Found, PROBE, find_manifests, find_pipelines, load, load_host, load_pipelines};
+pub(crate) use files::{NoText, is_probe, read_text};
 pub use json_schema::{host as host_schema, pipeline as pipeline_schema};
 pub use pattern::{Pattern, is_internal};
 
+use crate::signature::Trust;
 use keyrail_engine::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -72,6 +82,8 @@ pub struct Host {
     pub plugins_dir: PathBuf,
     /// Between two looks at it, beside those that events of the file system ask for.
     pub plugins_poll: Duration,
+    /// Whose handlers may run: `plugins.trusted-keys` and `plugins.require-signature`.
+    pub trust: Trust,
     /// The folder of what can be made anew: compiled handlers.
     pub store_dir: PathBuf,
     /// Bytes of records fetched and not yet settled, all pipelines together, at most.
@@ -191,6 +203,8 @@ pub struct Pipeline {
     pub parked: Option<Parked>,
     /// What one message and one instance may use.
     pub limits: Limits,
+    /// Where it may send requests; `None`: nowhere.
+    pub http: Option<Http>,
     /// What the handler's `open` is given, in the order of the file.
     pub config: Vec<(String, String)>,
     /// Names in `config` whose values hold a variable of the environment: never to be shown.
@@ -260,6 +274,19 @@ pub struct Parked {
     pub topics: Vec<String>,
     /// GROUP.TOPIC.inbox, the same: where commands to what is parked come in, once there was one.
     pub inboxes: Vec<String>,
+}
+
+/// `capabilities.http`, and what goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Which hosts.
+    pub hosts: Vec<crate::http::Host>,
+    /// `limits.requests`.
+    pub requests: u32,
+    /// `limits.response-bytes`.
+    pub response_bytes: u64,
+    /// `batch.concurrency`.
+    pub concurrency: u32,
 }
 
 /// `[limits]`.

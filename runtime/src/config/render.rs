@@ -2,7 +2,9 @@
 
 use super::document::{join, quote};
 use super::units::{show_duration, show_size};
-use super::{Alerts, BrokerKind, Format, From, HeaderStyle, Host, OnLoss, Pattern, Pipeline, WebhookFormat, is_secret};
+use super::{
+    Alerts, BrokerKind, Format, From, HeaderStyle, Host, Http, OnLoss, Pattern, Pipeline, WebhookFormat, is_secret,
+};
 use crate::alerts::shown_url;
 use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, OrderBy, Policy, Scope, Spent};
 use std::fmt::Display;
@@ -61,6 +63,11 @@ pub(super) fn host(host: &Host) -> String {
     page.section("plugins");
     page.text("dir", &literal(&host.plugins_dir.display().to_string()));
     page.duration("poll", ms(host.plugins_poll));
+    let keys: Vec<String> = host.trust.keys.iter().map(|key| quote(&literal(key.as_str()))).collect();
+    if !keys.is_empty() {
+        page.plain("trusted-keys", format!("[{}]", keys.join(", ")));
+    }
+    page.plain("require-signature", host.trust.required);
     page.section("store");
     page.text("dir", &literal(&host.store_dir.display().to_string()));
     page.section("memory");
@@ -135,7 +142,7 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> String {
     for (name, topic) in &pipeline.outputs {
         page.text(&join("", name), topic);
     }
-    policy(&mut page, &pipeline.policy);
+    policy(&mut page, &pipeline.policy, pipeline.http.as_ref());
     dead_letter(&mut page, pipeline);
     page.section("limits");
     page.duration("timeout", pipeline.policy.timeout_ms);
@@ -144,6 +151,13 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> String {
     page.size("output-bytes", pipeline.limits.output_bytes);
     if let Some(delay) = pipeline.limits.delay {
         page.duration("delay", u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+    }
+    if let Some(http) = &pipeline.http {
+        page.plain("requests", http.requests);
+        page.size("response-bytes", http.response_bytes);
+        page.section("capabilities");
+        let hosts: Vec<String> = http.hosts.iter().map(|host| quote(&literal(&host.to_string()))).collect();
+        page.plain("http", format!("[{}]", hosts.join(", ")));
     }
     page.section("commit");
     page.duration("interval", pipeline.policy.commit.interval_ms);
@@ -157,7 +171,7 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> String {
     page.0
 }
 
-fn policy(page: &mut Page, policy: &Policy) {
+fn policy(page: &mut Page, policy: &Policy, http: Option<&Http>) {
     let Policy { order, batch, retry, breaker, dedup, .. } = policy;
     page.section("order");
     match &order.by {
@@ -175,6 +189,9 @@ fn policy(page: &mut Page, policy: &Policy) {
     page.size("max-bytes", batch.max_bytes);
     page.duration("max-wait", batch.max_wait_ms);
     page.duration("max-time", batch.max_time_ms);
+    if let Some(http) = http {
+        page.plain("concurrency", http.concurrency);
+    }
     if let Some(dedup) = dedup {
         section_dedup(page, dedup);
     }

@@ -9,6 +9,7 @@ pub(crate) mod clock;
 mod committer;
 mod consumer;
 mod grace;
+mod guest;
 mod identity;
 mod ids;
 mod inbox;
@@ -21,6 +22,7 @@ mod opening;
 mod pace;
 mod parked;
 mod parking;
+mod probe;
 mod process;
 mod recording;
 mod records;
@@ -30,18 +32,22 @@ mod shard;
 mod show;
 mod sink;
 mod standing;
-mod state;
+pub(crate) mod state;
 mod waiting;
 pub mod witness;
 
 pub(crate) use alerting::supervised;
 pub use budget::{Budget, Pool};
+pub use guest::{limits, setup};
 pub use instance::{Instance, Naming, NoInstance, SeenIds};
-pub use load::{Code, Unfit, complete, completed, load};
+pub use load::{Code, Unfit, complete, completed, load, load_bare};
+pub use probe::{Probe, probe_file};
 pub(crate) use process::ensure_topics;
 pub use process::{Ended, StartError, Surroundings, broker, embedded_options, needed, needed_to_park, run, unequal};
+pub(crate) use records::{Source, output_headers};
 pub use serving::Serving;
 pub(crate) use serving::short;
+pub(crate) use shard::{engine_failure, engine_outcome};
 
 use crate::admin::health::{Health, PipelineHealth, State};
 use crate::admin::metrics::{Metrics, PipelineMetrics};
@@ -49,7 +55,8 @@ use crate::admin::stop::Stop;
 use crate::alerts::Alerts;
 use crate::broker::{Broker, BrokerError, BrokerErrorKind, Consumer};
 use crate::config;
-use crate::wasm::{Limits, LongCall, Setup};
+use crate::http::{Clients, Fetch};
+use crate::wasm::LongCall;
 use clock::Clock;
 use committer::Commands;
 use crossbeam_channel::bounded;
@@ -117,6 +124,8 @@ pub struct Shared {
     pub alerts: Alerts,
     /// The process's name, for who writes in transactions.
     pub naming: Naming,
+    /// What sends handlers' requests.
+    pub clients: Clients,
 }
 
 impl Shared {
@@ -142,6 +151,8 @@ pub(crate) enum Trouble {
     Operator(String),
     /// Another process has taken its transactional id.
     Fenced(String),
+    /// Nothing failed: it starts anew to know what others have done meanwhile.
+    Anew(String),
     /// The first message is to be parked, and there is no topic for it.
     NoRetryTopic,
     /// Another of its threads ended first.
@@ -186,12 +197,20 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
                     (again, parks) = (true, true);
                     continue;
                 }
-                Ok(()) => Trouble::Again("it was about to park a message for the first time".to_owned()),
+                Ok(()) => Trouble::Anew("it was about to park a message for the first time".to_owned()),
                 Err(trouble) => trouble,
             },
             Err(trouble) => trouble,
         };
         let why = match trouble {
+            Trouble::Anew(why) if shared.stop.requested() => {
+                tracing::info!(
+                    pipeline = name,
+                    why,
+                    "stops instead of starting anew: what is not committed runs again"
+                );
+                return Ok(());
+            }
             Trouble::Operator(why) => {
                 health.set(State::NotReady(why.clone()));
                 return Err(Failure::Person(why));
@@ -200,7 +219,7 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
                 health.set(State::NotReady(why.clone()));
                 return Err(Failure::Fenced(why));
             }
-            Trouble::Again(why) => why,
+            Trouble::Again(why) | Trouble::Anew(why) => why,
             Trouble::Ended | Trouble::NoRetryTopic => "one of its threads ended".to_owned(),
         };
         if shared.stop.requested() {
@@ -240,7 +259,8 @@ fn once(
     let sink = sink(parts, shared, consumer.as_ref())?;
     // What lies on disk of parked messages stands by their lanes.
     let lanes = if manifest.parked.is_some() { shared.naming.lanes()? } else { seed() };
-    let mut built = build(parts, shared, health, metrics, consumer, sink, lanes);
+    let outside = guest::outside(manifest, &shared.clients, metrics)?;
+    let mut built = build(parts, shared, (health, metrics), consumer, (sink, outside, lanes));
     built.feed.anew = anew.clone();
     built.feed.keeper = Keeper::for_parts(parts, shared, metrics, lanes)?;
     built.feed.internals = Some(Internals::of(parts));
@@ -337,14 +357,12 @@ struct Built {
 fn build(
     parts: &Parts,
     shared: &Shared,
-    health: &Arc<PipelineHealth>,
-    metrics: &Arc<PipelineMetrics>,
+    (health, metrics): (&Arc<PipelineHealth>, &Arc<PipelineMetrics>),
     consumer: Box<dyn Consumer>,
-    sink: Sink,
-    lanes: u64,
+    (sink, outside, lanes): (Sink, Option<Arc<dyn Fetch>>, u64),
 ) -> Built {
     let (manifest, policy) = (&parts.manifest, &parts.manifest.policy);
-    let (clock, over, shards) = (Clock::new(), Over::default(), shared.shards.max(1));
+    let (clock, over, shards) = (Clock::new(), Over::default(), guest::shards(manifest, shared.shards));
     let ((to_committer, committer_inbox), (to_consumer, consumer_inbox)) = (bounded(INBOX), bounded(CONSUMER_INBOX));
     let (to_shards, shard_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(INBOX)).unzip();
     let shift = |(number, inbox)| shard::Shift {
@@ -357,6 +375,7 @@ fn build(
         witness: shared.witness.clone(),
         setup: setup(manifest),
         limits: limits(manifest),
+        outside: outside.clone(),
         clock,
         budget: parts.budget.clone(),
         metrics: metrics.clone(),
@@ -364,7 +383,6 @@ fn build(
         long: LongCall::default(),
     };
     let shifts: Vec<shard::Shift> = (0..).zip(shard_inboxes).map(shift).collect();
-    let attention: Vec<Attention> = shifts.iter().map(|shift| shift.attention.clone()).collect();
     let (bounds, outlets) = (Bounds::within(shared.grace), || to_shards.iter().cloned().map(Outlet));
     let ledger = committer::Ledger {
         engine: Pipeline::new(policy.clone(), shards, timing(bounds)),
@@ -373,7 +391,7 @@ fn build(
         sink,
         inbox: committer_inbox,
         shards: outlets().map(Line::new).collect(),
-        attention: attention.clone(),
+        attention: shifts.iter().map(|shift| shift.attention.clone()).collect(),
         consumer: Line::new(Outlet(to_consumer)),
         over: over.clone(),
         bounds,
@@ -401,7 +419,7 @@ fn build(
         not_parking: None,
         internals: None,
         out: Handover::new(Outlet(to_committer), outlets()),
-        attention,
+        attention: shifts.iter().map(|shift| shift.attention.clone()).collect(),
         over: RaiseOver(over),
         inbox: consumer_inbox,
         metrics: metrics.clone(),
@@ -434,30 +452,6 @@ fn from(manifest: &config::Pipeline) -> From {
         config::From::Earliest => From::Earliest,
         config::From::Latest => From::Latest,
     }
-}
-
-/// What `open` of the handler is told.
-#[must_use]
-pub fn setup(manifest: &config::Pipeline) -> Setup {
-    Setup {
-        handler: manifest.name.clone(),
-        topics: manifest.input.clone(),
-        group: manifest.group.clone(),
-        outputs: manifest.outputs.iter().map(|(name, _)| name.clone()).collect(),
-        config: manifest.config.clone(),
-        max_batch: manifest.policy.batch.max_messages,
-        order: manifest.policy.order.clone(),
-        timers: manifest.policy.has_timers(),
-        record: manifest.dead_letter.record,
-        longest_delay_ms: manifest.longest_delay_ms(),
-    }
-}
-
-/// What an instance may use.
-#[must_use]
-pub fn limits(manifest: &config::Pipeline) -> Limits {
-    let own = &manifest.limits;
-    Limits { memory_bytes: own.memory_bytes, outputs: own.outputs, output_bytes: own.output_bytes, ..Limits::default() }
 }
 
 fn names(manifest: &config::Pipeline, serving: Arc<Serving>) -> committer::Names {

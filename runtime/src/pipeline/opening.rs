@@ -158,7 +158,7 @@ impl Worker {
         let parks = self.until(deadline, |_| topics.are_there())?;
         self.feed.not_parking = Some(topics);
         if parks {
-            return Err(Trouble::Again(
+            return Err(Trouble::Anew(
                 "another process of the group has parked messages, which must be known first".to_owned(),
             ));
         }

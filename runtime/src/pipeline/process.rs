@@ -10,7 +10,9 @@ use crate::broker::embedded::{self, Embedded};
 use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole};
 use crate::broker::{Broker, BrokerError, BrokerErrorKind};
 use crate::config::{self, BrokerKind};
+use crate::http::Clients;
 use crate::rollout::{self, Fleet, Ready};
+use crate::signature::Trust;
 use crate::wasm::{self, HostOptions};
 use keyrail_engine::policy::Scope;
 use std::collections::BTreeSet;
@@ -93,7 +95,7 @@ pub fn run(
     };
     let options = HostOptions { cache_dir: Some(host.store_dir.join("code")) };
     let engine = wasm::Host::new(options).map_err(|e| StartError(vec![e.to_string()]))?;
-    let mut all = prepare(&engine, pipelines)?;
+    let mut all = prepare(&engine, pipelines, &host.trust)?;
     // Those with patterns have inputs once the broker has told its topics: the fleet starts them.
     let later: Vec<Ready> = all.extract_if(.., |ready| !ready.manifest.patterns.is_empty()).collect();
     for ready in &later {
@@ -111,10 +113,12 @@ pub fn run(
         witness,
         alerts,
         naming: Naming::new(&host.store_dir),
+        clients: Clients::default(),
     };
     let mut fleet = Fleet::new(rollout::Setup {
         dir: host.plugins_dir.clone(),
         poll: host.plugins_poll,
+        trust: host.trust.clone(),
         variables,
         records_bytes: host.records_bytes,
         patient: shared.witness.is_some(),
@@ -166,16 +170,20 @@ fn kafka(_: &config::Host) -> Result<Arc<dyn Broker>, StartError> {
 }
 
 /// Loads every handler; all that are unfit are told at once.
-fn prepare(engine: &Arc<wasm::Host>, pipelines: Vec<config::Pipeline>) -> Result<Vec<Ready>, StartError> {
+fn prepare(
+    engine: &Arc<wasm::Host>,
+    pipelines: Vec<config::Pipeline>,
+    trust: &Trust,
+) -> Result<Vec<Ready>, StartError> {
     let (mut all, mut unfit) = (Vec::new(), Vec::new());
     for manifest in pipelines {
         let started = Instant::now();
         let file = manifest.handler.display().to_string();
-        match load(engine, manifest) {
+        match load(engine, manifest, trust) {
             Ok((manifest, handler)) => {
                 let took_ms = started.elapsed().as_millis() as u64;
                 tracing::info!(pipeline = manifest.name, digest = handler.digest(), took_ms, "the handler is loaded");
-                all.push(Ready { manifest, handler, fresh: BTreeSet::new() });
+                all.push(Ready { manifest, handler, fresh: BTreeSet::new(), probed: None });
             }
             Err(why) => unfit.push(format!("{file}: {why}")),
         }

@@ -13,7 +13,7 @@ const TIMER: &str = "keyrail-timer";
 const DELAYED: &str = "keyrail-delayed";
 
 /// A header as the broker takes it.
-pub(super) type Header<'a> = (&'a [u8], Option<&'a [u8]>);
+pub(crate) type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// A header of a dead letter's own.
 pub(super) type OwnHeader = (&'static str, Vec<u8>);
@@ -26,20 +26,20 @@ const RECORD: &str = replay::HEADER;
 
 /// What an output takes from the message it is made of.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     timestamp_ms: i64,
     /// Only with headers: those without, which are most, are not held for it.
     record: Option<Record>,
 }
 
 impl Source {
-    pub(super) fn of(record: &Record) -> Self {
+    pub(crate) fn of(record: &Record) -> Self {
         Self { timestamp_ms: record.timestamp_ms, record: (record.header_count() > 0).then(|| record.clone()) }
     }
 }
 
 /// The headers of an output: the handler's own, then the message's, all or only those of its trace.
-pub(super) fn output_headers<'a>(send: &Send<'a>, source: &'a Source) -> Vec<Header<'a>> {
+pub(crate) fn output_headers<'a>(send: &Send<'a>, source: &'a Source) -> Vec<Header<'a>> {
     let Some(record) = &source.record else { return send.headers.clone().collect() };
     let set = |name: &[u8]| send.headers.clone().any(|(own, _)| own == name);
     send.headers.clone().chain(inherited(record, send.forward_headers, set)).collect()

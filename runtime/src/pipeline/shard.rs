@@ -10,6 +10,7 @@ use super::witness::{Told, Witness};
 use crate::admin::health::Heartbeat;
 use crate::admin::metrics::{ClosedReason, Failure as FailureKind, PipelineMetrics};
 use crate::fail::{Point, pass};
+use crate::http::Fetch;
 use crate::record::Record;
 use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, LongCall, Setup, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -39,6 +40,8 @@ pub(super) struct Shift {
     pub(super) witness: Option<Arc<dyn Witness>>,
     pub(super) setup: Setup,
     pub(super) limits: Limits,
+    /// Where its requests go, if it may make any.
+    pub(super) outside: Option<Arc<dyn Fetch>>,
     pub(super) clock: Clock,
     pub(super) budget: Budget,
     pub(super) metrics: Arc<PipelineMetrics>,
@@ -269,8 +272,10 @@ impl Worker {
         self.shift.metrics.retries.add(retries as u64);
         match result {
             Ok(answer) => {
+                // A call is long enough by what it costs here: while it waits, others run.
+                let worked = took.saturating_sub(instance.waited());
                 self.keep_or_recycle(instance);
-                self.complete(answer, took, &records)
+                self.complete(answer, worked, &records)
             }
             Err(failure) => {
                 self.shift.metrics.instances_closed.add(ClosedReason::from(&failure), 1);
@@ -307,6 +312,9 @@ impl Worker {
         match self.handler.open(&self.shift.setup, &self.shift.limits) {
             Ok(mut instance) => {
                 instance.show_long(self.shift.long.clone());
+                if let Some(outside) = &self.shift.outside {
+                    instance.reach(outside.clone());
+                }
                 self.shift.metrics.instances_opened.add(1);
                 Some(instance)
             }
@@ -332,11 +340,11 @@ impl Worker {
         Ok(())
     }
 
-    fn complete(&mut self, answer: Answer, took: Duration, records: &[Record]) -> Result<(), Ended> {
+    fn complete(&mut self, answer: Answer, worked: Duration, records: &[Record]) -> Result<(), Ended> {
         let Answer { outcomes, effects } = answer;
         outcomes.iter().for_each(|outcome| self.count_failure(outcome));
-        let outcomes = outcomes.into_iter().map(outcome).collect();
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let outcomes = outcomes.into_iter().map(engine_outcome).collect();
+        let took_us = u64::try_from(worked.as_micros()).unwrap_or(u64::MAX);
         self.shift.engine.complete(outcomes, took_us, self.shift.clock.now(), &mut self.settled);
         self.tell_retries(records);
         self.hand_on(effects)
@@ -360,7 +368,8 @@ impl Worker {
         } else {
             tracing::warn!(pipeline, %failure, "the handler failed on a message");
         }
-        let call = shard::CallFailure { timeout: matches!(failure, CallFailure::Timeout), failure: words(failure) };
+        let call =
+            shard::CallFailure { timeout: matches!(failure, CallFailure::Timeout), failure: engine_failure(failure) };
         self.shift.engine.fail(call, self.shift.clock.now(), &mut self.settled);
         self.tell_retries(records);
         self.hand_on(Effects::default())
@@ -413,7 +422,8 @@ impl Worker {
     }
 }
 
-fn outcome(outcome: wasm::Outcome) -> Outcome {
+/// A handler's answer as the engine takes it.
+pub(crate) fn engine_outcome(outcome: wasm::Outcome) -> Outcome {
     let failure = |f: wasm::Failure| message::Failure { code: f.code, detail: f.detail };
     match outcome {
         wasm::Outcome::Done => Outcome::Done,
@@ -427,7 +437,7 @@ fn outcome(outcome: wasm::Outcome) -> Outcome {
 }
 
 /// A failed call in the words of a dead letter.
-fn words(failure: &CallFailure) -> message::Failure {
+pub(crate) fn engine_failure(failure: &CallFailure) -> message::Failure {
     message::Failure { code: failure.code().to_owned(), detail: failure.words() }
 }
 

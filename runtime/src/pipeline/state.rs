@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 pub(super) use timers::Makings;
+pub(crate) use timers::{timer_lane, timer_record};
 
 /// No key of a record is longer.
 const LONGEST: usize = 3 + MAX_OWNER + MAX_NAME;

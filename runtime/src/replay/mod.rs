@@ -18,6 +18,7 @@ pub use format::{HEADER, Lost, Recorded, Unreadable, VERSION, seal};
 pub(crate) use fuzz::{record, record_seeds};
 pub use remembered::Remembered;
 pub use run::{Case, Change, Played, Sent, run};
+pub(crate) use run::{change, postponed, sent};
 
 use crate::wasm::{CallFailure, Failure, Limits, Outcome, Setup};
 use sha2::{Digest as _, Sha256};

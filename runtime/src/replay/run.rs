@@ -1,12 +1,14 @@
 //! A run of one message by itself, of which nothing stands.
 
 use super::{Lost, Recorded, Remembered, Unreadable, Verdict};
+use crate::http::{Error, Fetch, Fetched, Request, Scope, shown};
 use crate::record::{Record, RecordBuilder, TopicPartition};
 use crate::wasm::{Delivery, Fired, Handler, Limits, OpenError, Reads, Send, Setup, State};
+use crossbeam_channel::Sender;
 use keyrail_engine::delays::{Delayed, is_delayed};
 use keyrail_engine::state::{Call, Entry, Key, Kind};
 use keyrail_engine::timers::Timer;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// No manifest gives a call more; whatever a header says, a run ends.
@@ -148,6 +150,8 @@ pub fn run(
     let mut setup = Setup { record: false, ..setup.clone() };
     let mut batch = vec![case.delivery(&mut setup)];
     let mut instance = handler.open(&setup, limits)?;
+    let asked = Arc::<Unanswered>::default();
+    instance.reach(asked.clone());
     let kept = Arc::new(Remembered::new(case.reads.clone()));
     let mut state = keeps_state.then(|| State { call: Call::alone(), kept: kept.clone() });
     let deadline = Duration::from_millis(case.deadline_ms).min(LONGEST);
@@ -165,10 +169,33 @@ pub fn run(
     if result.is_ok() {
         sent.extend(staged.iter().filter_map(|(key, entry)| sent_later(key, entry.as_ref())));
     }
-    Ok(Played { verdict, sent, changes, missing: kept.missing() })
+    let missing = kept.missing().into_iter().chain(asked.all()).collect();
+    Ok(Played { verdict, sent, changes, missing })
 }
 
-fn sent(send: &Send<'_>, setup: &Setup) -> Sent {
+/// What a run asked servers for: their answers are in no record, and nobody is asked again.
+#[derive(Default)]
+struct Unanswered(Mutex<Vec<String>>);
+
+impl Unanswered {
+    /// In words.
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Fetch for Unanswered {
+    fn start(&self, number: u32, request: Request, _: &Arc<Scope>, done: &Sender<(u32, Fetched)>) {
+        let Request { method, url, .. } = request;
+        let what = format!("the answer to {method} {}", shown(&url));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(what.clone());
+        let denied = Error::Denied(format!("{what} is not recorded, and a run that is repeated makes no requests"));
+        // Who asks has room for it, and waits.
+        drop(done.try_send((number, Err(denied))));
+    }
+}
+
+pub(crate) fn sent(send: &Send<'_>, setup: &Setup) -> Sent {
     let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
     Sent {
         to: setup.outputs.get(send.output as usize).cloned().unwrap_or_default(),
@@ -182,20 +209,26 @@ fn sent(send: &Send<'_>, setup: &Setup) -> Sent {
 
 /// What is sent with a delay is staged as state; it has all its headers.
 fn sent_later(key: &[u8], entry: Option<&Entry>) -> Option<Sent> {
-    let delayed = Delayed::decode(&entry.filter(|_| is_delayed(key))?.value).ok()?;
+    postponed(&entry.filter(|_| is_delayed(key))?.value).map(|(_, sent)| sent)
+}
+
+/// A delayed send as it is kept: the delay, in milliseconds, until its message is settled; and what is sent.
+pub(crate) fn postponed(value: &[u8]) -> Option<(u64, Sent)> {
+    let delayed = Delayed::decode(value).ok()?;
     let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
-    Some(Sent {
+    let sent = Sent {
         to: delayed.output.to_owned(),
         key: owned(delayed.key),
         value: owned(delayed.value),
         headers: delayed.headers.iter().map(|(name, value)| (name.to_vec(), owned(*value))).collect(),
         forward_headers: false,
         timestamp_ms: delayed.timestamp_ms,
-    })
+    };
+    Some((delayed.at_ms.cast_unsigned(), sent))
 }
 
 /// What the host staged under a key that it made itself; another there is none.
-fn change(key: &[u8], entry: Option<&Entry>) -> Option<Change> {
+pub(crate) fn change(key: &[u8], entry: Option<&Entry>) -> Option<Change> {
     let key = Key::decode(key).ok()?;
     let name = key.name.to_owned();
     Some(match (key.kind, entry) {

@@ -1,5 +1,6 @@
 //! A pipeline as its fleet has it.
 
+use super::folder::{Candidate, told};
 use crate::admin::stop::Stop;
 use crate::config;
 use crate::pipeline::{Budget, Failure, Serving};
@@ -24,6 +25,8 @@ pub struct Ready {
     pub handler: Handler,
     /// Topics that a pattern matched only while it ran: where nothing of them is committed, they start at their beginning.
     pub fresh: BTreeSet<String>,
+    /// What it was loaded from, with the probe that it passed: see [`crate::pipeline::Code::identity`]. `None`: as the first look finds it.
+    pub probed: Option<String>,
 }
 
 pub(super) struct Entry {
@@ -41,9 +44,30 @@ pub(super) struct Entry {
     pub(super) next: Option<Ready>,
     /// See [`Ready::fresh`]. Kept for as long as the process lives: what is committed counts for more anyway.
     pub(super) fresh: BTreeSet<String>,
+    /// The probe that was last seen beside what runs, and what came of it.
+    pub(super) probed: Option<(String, Result<(), String>)>,
 }
 
 impl Entry {
+    /// Whether what runs passes the probe that lies beside it now: its next start would not come about otherwise. The one that it
+    /// was loaded with is not played again, nor is one twice.
+    pub(super) fn passes(&mut self, candidate: &Candidate) -> Result<(), String> {
+        let identity = candidate.code.identity();
+        match &self.probed {
+            Some((before, result)) if *before == identity => return result.clone(),
+            Some(_) if self.runs() => {}
+            _ => {
+                self.probed = Some((identity, Ok(())));
+                return Ok(());
+            }
+        }
+        let (_, handler) = self.serving.present();
+        let result = candidate.code.probe().map_or(Ok(()), |probe| probe.play(&handler, &candidate.manifest));
+        let result = result.map_err(|why| told(&candidate.manifest.handler, &why));
+        self.probed = Some((identity, result.clone()));
+        result
+    }
+
     /// Its threads run, or are about to end.
     pub(super) fn runs(&self) -> bool {
         self.thread.is_some()

@@ -64,7 +64,7 @@ impl Fleet {
         Self {
             pool: Pool::new(setup.records_bytes),
             entries: BTreeMap::new(),
-            folder: Folder::new(&setup.dir, setup.variables),
+            folder: Folder::new(&setup.dir, setup.variables, setup.trust.clone()),
             watch,
             events,
             wake,
@@ -164,7 +164,13 @@ impl Fleet {
             let present = fit.chain(content.unfit.keys().map(|name| (name.as_str(), Present::Unfit))).collect();
             steps(&self.known(), &present).into_iter().map(|(name, step)| (name.to_owned(), step)).collect()
         };
-        for name in content.fit.keys().filter(|name| planned.iter().all(|(planned, _)| planned != *name)) {
+        for (name, candidate) in content.fit.iter().filter(|(name, _)| planned.iter().all(|(other, _)| other != *name))
+        {
+            let passes = self.entries.get_mut(name).map_or(Ok(()), |entry| entry.passes(candidate));
+            if let Err(why) = passes {
+                self.refuse(name, "what runs would be refused at its next start", &why);
+                continue;
+            }
             if self.refused.remove(name).is_some() {
                 tracing::info!(pipeline = name, "the folder holds what runs again");
             }
@@ -243,11 +249,11 @@ impl Fleet {
 
     fn swap(&mut self, name: &str, candidate: Candidate) {
         let began = Instant::now();
-        let Some(Ready { manifest, handler, .. }) = self.load(name, candidate) else { return };
+        let Some(Ready { manifest, handler, probed, .. }) = self.load(name, candidate) else { return };
         let Some(entry) = self.entries.get_mut(name) else { return };
         let digest = handler.digest().to_owned();
         if let Some(next) = &mut entry.next {
-            next.handler = handler;
+            (next.handler, next.probed) = (handler, probed.clone());
         } else {
             let metrics = self.setup.shared.metrics.pipeline(name);
             metrics.set_handler(handler.metrics().clone());
@@ -257,6 +263,7 @@ impl Fleet {
         let (from, to, took_ms) = (&entry.digest, &digest, began.elapsed().as_millis() as u64);
         tracing::info!(pipeline = name, from = short(from), to = short(to), took_ms, "the handler is swapped");
         (entry.digest, entry.manifest) = (digest, manifest);
+        entry.probed = probed.map(|identity| (identity, Ok(())));
         self.refused.remove(name);
     }
 
@@ -325,7 +332,7 @@ impl Fleet {
 
     fn load(&mut self, name: &str, candidate: Candidate) -> Option<Ready> {
         let Candidate { manifest, code } = candidate;
-        let digest = code.digest().to_owned();
+        let digest = code.identity();
         let known = self.unloadable.get(name).filter(|(_, _, when)| when.elapsed() < LOAD_AGAIN);
         if known.is_some_and(|(before, bytes, _)| *before == manifest && *bytes == digest) {
             return None;
@@ -334,7 +341,7 @@ impl Fleet {
         match code.load(&self.setup.engine, &manifest) {
             Ok(handler) => {
                 let fresh = self.fresh(&manifest);
-                Some(Ready { manifest, handler, fresh })
+                Some(Ready { manifest, handler, fresh, probed: Some(digest) })
             }
             Err(why) => {
                 let why = told(&manifest.handler, &why);
@@ -377,7 +384,7 @@ impl Fleet {
     }
 
     fn launch(&mut self, ready: Ready, budget: Budget) {
-        let Ready { manifest, handler, fresh } = ready;
+        let Ready { manifest, handler, fresh, probed } = ready;
         let (name, digest) = (manifest.name.clone(), handler.digest().to_owned());
         let serving = Serving::new(handler);
         let stop = self.setup.shared.stop.child(|| {});
@@ -403,8 +410,8 @@ impl Fleet {
             self.setup.shared.health.pipeline(&name).set(State::NotReady(format!("no thread for it: {error}")));
         }
         let thread = spawned.ok();
-        let (leaving, next) = (false, None);
-        let entry = Entry { manifest, digest, serving, budget, stop, thread, failed, leaving, next, fresh };
+        let (leaving, next, probed) = (false, None, probed.map(|identity| (identity, Ok(()))));
+        let entry = Entry { manifest, digest, serving, budget, stop, thread, failed, leaving, next, fresh, probed };
         self.entries.insert(name, entry);
     }
 

@@ -1,7 +1,8 @@
 //! What a folder of pipelines looks like: cheap looks that tell whether anything changed, and a whole reading.
 
-use crate::config::{Faults, Found, find_pipelines};
+use crate::config::{Faults, Found, Pipeline, find_pipelines, is_probe};
 use crate::pipeline::{Code, Unfit};
+use crate::signature::{self, Trust};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,7 @@ fn unix(_: &Metadata) -> ((i64, i64), (u64, u64)) {
 /// A pipeline that is fit, with its handler's bytes.
 #[derive(Debug)]
 pub(super) struct Candidate {
-    pub(super) manifest: crate::config::Pipeline,
+    pub(super) manifest: Pipeline,
     pub(super) code: Code,
 }
 
@@ -71,12 +72,14 @@ pub(super) struct Content {
 pub(super) struct Folder {
     dir: PathBuf,
     variables: fn(&str) -> Option<String>,
+    trust: Trust,
+    /// Handlers and their signatures: they may lie elsewhere.
     handlers: BTreeSet<PathBuf>,
 }
 
 impl Folder {
-    pub(super) fn new(dir: &Path, variables: fn(&str) -> Option<String>) -> Self {
-        Self { dir: dir.to_owned(), variables, handlers: BTreeSet::new() }
+    pub(super) fn new(dir: &Path, variables: fn(&str) -> Option<String>, trust: Trust) -> Self {
+        Self { dir: dir.to_owned(), variables, trust, handlers: BTreeSet::new() }
     }
 
     /// Looks at every file that may matter, without reading any.
@@ -100,12 +103,13 @@ impl Folder {
     /// The folder itself can't be read.
     pub(super) fn read(&mut self) -> Result<Content, Faults> {
         let Found { fit, unfit } = find_pipelines(&self.dir, &self.variables)?;
-        self.handlers = fit.iter().map(|manifest| manifest.handler.clone()).collect();
+        let files = |manifest: &Pipeline| [manifest.handler.clone(), signature::beside(&manifest.handler)];
+        self.handlers = fit.iter().flat_map(files).collect();
         let unfit = unfit.into_iter().map(|(name, faults)| (name, format!("{faults:#}"))).collect();
         let mut content = Content { fit: BTreeMap::new(), unfit };
         for manifest in fit {
             let (name, handler) = (manifest.name.clone(), manifest.handler.clone());
-            let candidate = Code::read(&manifest).and_then(|code| {
+            let candidate = Code::read(&manifest, &self.trust).and_then(|code| {
                 let manifest = code.complete(manifest)?;
                 Ok(Candidate { manifest, code })
             });
@@ -123,9 +127,11 @@ pub(super) fn told(handler: &Path, why: &Unfit) -> String {
     format!("{}: {why}", handler.display())
 }
 
-/// Manifests and handlers. What is hidden, or what editors leave for a moment, is neither.
+/// Manifests and probes, and handlers with their signatures. What is hidden, or what editors leave for a moment, is neither.
 fn matters(name: &str) -> bool {
-    !name.starts_with('.') && (name.ends_with(".toml") || name.ends_with(".wasm"))
+    let handler = name.strip_suffix(signature::ENDING).unwrap_or(name);
+    let is_meant = is_probe(name) || name.ends_with(".toml") || handler.ends_with(".wasm");
+    is_meant && !name.starts_with('.')
 }
 
 #[cfg(test)]
@@ -140,7 +146,7 @@ mod tests {
             fs::remove_dir_all(&dir).unwrap();
         }
         fs::create_dir_all(&dir).unwrap();
-        (dir.clone(), Folder::new(&dir, |_| None))
+        (dir.clone(), Folder::new(&dir, |_| None, Trust::default()))
     }
 
     #[test]
@@ -156,7 +162,13 @@ mod tests {
         assert!(!changed(&folder));
         fs::write(dir.join("p.toml"), "a").unwrap();
         assert!(changed(&folder), "added");
-        for passing in [".p.toml.swp", "4913", "p.toml~", "p.wasm.part", ".hidden.wasm"] {
+        for own in ["p.fixtures.jsonl", "p.fixtures.expected.jsonl", "p.wasm.minisig"] {
+            fs::write(dir.join(own), "x").unwrap();
+            assert!(changed(&folder), "{own}");
+        }
+        for passing in
+            ["other.jsonl", ".p.fixtures.jsonl", ".p.toml.swp", "4913", "p.toml~", "p.wasm.part", ".hidden.wasm"]
+        {
             fs::write(dir.join(passing), "x").unwrap();
             assert!(!changed(&folder), "{passing}");
         }
@@ -196,9 +208,15 @@ mod tests {
         let pinned = format!("sha256 = \"{}\"\n{}", "0".repeat(64), manifest.replace("[\"in\"]", "[\"other\"]"));
         fs::write(dir.join("pinned.toml"), pinned).unwrap();
         fs::write(dir.join("h.wasm"), "bytes").unwrap();
+        fs::write(dir.join("gone.fixtures.jsonl"), "{}").unwrap();
+        fs::write(dir.join("half.toml"), manifest.replace("[\"in\"]", "[\"third\"]")).unwrap();
+        fs::write(dir.join("half.fixtures.jsonl"), "{}").unwrap();
         let content = folder.read().unwrap();
         assert_eq!(content.fit.keys().collect::<Vec<_>>(), ["fine"]);
-        assert_eq!(content.unfit.keys().collect::<Vec<_>>(), ["no-toml", "pinned", "wrong"]);
+        let unfit: Vec<&String> = content.unfit.keys().collect();
+        assert_eq!(unfit, ["gone.fixtures.jsonl", "half", "no-toml", "pinned", "wrong"]);
+        assert!(content.unfit["gone.fixtures.jsonl"].contains("there is no gone.toml beside it"), "{content:?}");
+        assert!(content.unfit["half"].contains("does not say what is to come of it"), "{content:?}");
         assert!(content.unfit["wrong"].contains("did you mean `handler`?"), "{}", content.unfit["wrong"]);
         assert!(content.unfit["pinned"].contains("demands another"), "{}", content.unfit["pinned"]);
         fs::remove_file(dir.join("h.wasm")).unwrap();

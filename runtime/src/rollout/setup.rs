@@ -2,6 +2,7 @@
 
 use crate::broker::Broker;
 use crate::pipeline::Shared;
+use crate::signature::Trust;
 use crate::wasm;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ pub struct Setup {
     pub dir: PathBuf,
     /// Between two looks at it, beside those that events ask for.
     pub poll: Duration,
+    /// Whose handlers may run.
+    pub trust: Trust,
     /// The environment, for `${NAME}` in manifests.
     pub variables: fn(&str) -> Option<String>,
     /// Bytes of records that all pipelines may hold.

@@ -1,6 +1,7 @@
 //! What an instance's store holds: the batch of the running call and what the guest staged for it.
 
 use super::effects::{Effects, Room};
+use super::http::Reach;
 use super::limits::{Limits, Meter};
 use super::logging::LogQuota;
 use super::long::LongCall;
@@ -12,8 +13,8 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-/// A record's sender chooses how many headers it has, and the handler how often it looks one up.
-const WALK_BYTES: usize = 16 << 10;
+/// So many bytes that the host looks through or copies for a call into it count as one more: how many they are, others choose.
+const BYTES: usize = 16 << 10;
 
 /// The data of an instance's store.
 pub(super) struct Ctx {
@@ -26,6 +27,7 @@ pub(super) struct Ctx {
     pub(super) console: Console,
     pub(super) wasi: World,
     pub(super) long: Option<LongCall>,
+    pub(super) reach: Reach,
 }
 
 /// The running call. Between calls it has no slots, so that a host call with a slot is refused then.
@@ -63,13 +65,21 @@ pub(super) enum Quota {
     Calls(u64),
     /// Bytes staged by the whole call.
     Staged(u64),
+    /// Bytes of answers to the call's requests.
+    Answers(u64),
+    /// Bytes that its requests by `wasi:http` hold.
+    Held(usize),
 }
 
 impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Calls(limit) => write!(f, "more than {limit} calls into the host"),
+            Self::Answers(limit) => {
+                write!(f, "the answers to the batch's requests hold more than the {limit} bytes of limits.memory")
+            }
             Self::Staged(limit) => write!(f, "the batch staged more than {limit} bytes of output"),
+            Self::Held(limit) => write!(f, "requests by wasi:http hold more than {limit} bytes in the host"),
         }
     }
 }
@@ -117,6 +127,8 @@ impl Ctx {
             long.set(None);
         }
         self.call.batch = Arc::default();
+        self.wasi.end();
+        self.reach.end();
         self.end_lines();
         self.log.end(&self.setup.handler);
     }
@@ -134,14 +146,17 @@ impl Call {
         }
     }
 
-    /// As [`Call::enter`], for a call that walks over the slot's headers: it counts once more for each [`WALK_BYTES`].
+    /// Counts a call into the host once more for each [`BYTES`] that it looks through or copies.
+    pub(super) fn charge_bytes(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        let left = self.host_calls_left.checked_sub((bytes / BYTES) as u64);
+        self.host_calls_left = left.ok_or_else(|| wasmtime::Error::new(Quota::Calls(self.host_calls)))?;
+        Ok(())
+    }
+
+    /// As [`Call::enter`], for a call that walks over the slot's headers: it counts by their size.
     pub(super) fn walk(&mut self, slot: u32) -> wasmtime::Result<usize> {
         let index = self.enter(slot)?;
-        let more = (self.batch[index].record.header_bytes() / WALK_BYTES) as u64;
-        self.host_calls_left = self
-            .host_calls_left
-            .checked_sub(more)
-            .ok_or_else(|| wasmtime::Error::new(Quota::Calls(self.host_calls)))?;
+        self.charge_bytes(self.batch[index].record.header_bytes())?;
         Ok(index)
     }
 
@@ -240,9 +255,7 @@ mod tests {
 
     #[test]
     fn a_walk_over_many_headers_counts_as_many_calls() {
-        for (bytes, walks) in
-            [(20, 60), (WALK_BYTES - 1, 60), (WALK_BYTES, 30), (5 * WALK_BYTES + 1, 10), (60 * WALK_BYTES, 0)]
-        {
+        for (bytes, walks) in [(20, 60), (BYTES - 1, 60), (BYTES, 30), (5 * BYTES + 1, 10), (60 * BYTES, 0)] {
             let mut call = call(bytes, 60);
             for walk in 0..walks {
                 assert!(call.walk(0).is_ok(), "{bytes} bytes, walk {walk}");

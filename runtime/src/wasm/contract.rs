@@ -145,6 +145,7 @@ pub(super) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Ctx>>
     super::imports::link(&mut linker)?;
     super::logging::link(&mut linker)?;
     super::metrics::link(&mut linker)?;
+    super::http::link(&mut linker)?;
     super::wasi::preview1::link(&mut linker)?;
     Ok(linker)
 }

@@ -11,6 +11,11 @@ use wit_parser::Resolve;
 pub(super) const FILE_BYTES: u64 = 64 << 20;
 /// Most functions in a file: compiling takes time and memory by the function.
 const FUNCTIONS: u64 = 200_000;
+/// Largest function, in bytes: what compiling one takes grows faster than it does, and nothing stops a compiler on its way. The
+/// largest of interpreters, their main loops, have some hundred thousand.
+const FUNCTION_BYTES: u64 = 1 << 20;
+/// Components and modules within each other: toolchains nest three or four deep, and who reads them nests calls.
+const DEPTH: u64 = 32;
 
 /// What a file is, as far as its outline tells.
 #[derive(Debug)]
@@ -33,9 +38,7 @@ const TYPE_SECTIONS: &str = "component-type";
 
 /// What the file is. Reads its outline only, a few milliseconds for a large one.
 pub(super) fn look(bytes: &[u8]) -> Result<Shape, LoadErrorKind> {
-    if bytes.len() as u64 > FILE_BYTES {
-        return Err(LoadErrorKind::TooLarge { what: "bytes", has: bytes.len() as u64, limit: FILE_BYTES });
-    }
+    within(bytes.len() as u64, FILE_BYTES, "bytes")?;
     if !bytes.starts_with(b"\0asm") {
         return Err(LoadErrorKind::NotWasm { found: resembles(bytes) });
     }
@@ -44,11 +47,19 @@ pub(super) fn look(bytes: &[u8]) -> Result<Shape, LoadErrorKind> {
     };
     let mut shape = None;
     let mut module = Module::default();
-    let mut functions = 0;
+    let (mut functions, mut depth) = (0, 0);
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(damaged)? {
-            Payload::Version { encoding, .. } if shape.is_none() => shape = Some(encoding),
+            Payload::Version { encoding, .. } => {
+                shape = shape.or(Some(encoding));
+                depth += 1;
+                within(depth, DEPTH, "components and modules within each other")?;
+            }
+            Payload::End(_) => depth -= 1,
             Payload::CodeSectionStart { count, .. } => functions += u64::from(count),
+            Payload::CodeSectionEntry(body) => {
+                within(body.range().len() as u64, FUNCTION_BYTES, "bytes in one function")?;
+            }
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     module.imports.push(import.map_err(damaged)?.module.to_owned());
@@ -69,14 +80,16 @@ pub(super) fn look(bytes: &[u8]) -> Result<Shape, LoadErrorKind> {
             _ => {}
         }
     }
-    if functions > FUNCTIONS {
-        return Err(LoadErrorKind::TooLarge { what: "functions", has: functions, limit: FUNCTIONS });
-    }
+    within(functions, FUNCTIONS, "functions")?;
     match shape {
         Some(Encoding::Component) => Ok(Shape::Component),
         Some(Encoding::Module) => Ok(Shape::Module(module)),
         None => Err(LoadErrorKind::Damaged { detail: "it ends after its first bytes".to_owned() }),
     }
+}
+
+fn within(has: u64, limit: u64, what: &'static str) -> Result<(), LoadErrorKind> {
+    if has > limit { Err(LoadErrorKind::TooLarge { what, has, limit }) } else { Ok(()) }
 }
 
 /// Whether a file asks for state, by the names of what it imports. One that can't be read asks for nothing; whoever loads it

@@ -6,6 +6,7 @@ use super::effects::Effects;
 use super::error::{CallFailure, OpenErrorKind};
 use super::handler::Handler;
 use super::host::ticks;
+use super::http::Reach;
 use super::limits::{Limits, Meter};
 use super::logging::LogQuota;
 use super::long::{LONG, LongCall};
@@ -15,11 +16,12 @@ use super::reads::Reads;
 use super::text::{self, DETAIL_BYTES, clean};
 use super::wasi::preview1::Adapter;
 use super::wasi::{Console, World};
+use crate::http::Fetch;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 
-/// Component-model handles that a guest may hold: the contract has no resources, and WASI's standard streams are three.
+/// Component-model handles that a guest may hold: the contract has no resources; of WASI, requests need the most, some four each.
 const HANDLES: usize = 1000;
 /// The handler's innermost functions that stand in a trap's detail, and those that are looked at for them.
 const FRAMES: usize = 8;
@@ -39,6 +41,8 @@ pub struct Instance {
     adapter: Adapter,
     messages: Vec<Message<'static>>,
     dead: bool,
+    /// No call takes longer, whatever its deadline.
+    longest: Option<Duration>,
     // IMPORTANT: last, and kept as long as the store: it holds the code and the clock.
     handler: Handler,
 }
@@ -106,6 +110,18 @@ impl Instance {
         self.store.data_mut().long = Some(long);
     }
 
+    /// From now on its requests are answered there; without it each is denied.
+    pub fn reach(&mut self, outside: Arc<dyn Fetch>) {
+        self.store.data_mut().reach.outside = Some(outside);
+    }
+
+    /// How much of the last call's time it has waited for answers, at no cost to others: all that it waited, but for a hundredth of
+    /// what follows one wait after the other.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.store.data().reach.spared()
+    }
+
     /// The handler it was opened from.
     #[must_use]
     pub fn handler(&self) -> &Handler {
@@ -124,6 +140,7 @@ impl Instance {
             console: Console::default(),
             wasi: World::default(),
             long: None,
+            reach: Reach::default(),
         };
         let mut store = Store::new(&inner.host.engine, ctx);
         store.limiter(|ctx| &mut ctx.meter);
@@ -147,7 +164,8 @@ impl Instance {
         match opened {
             Ok((guest, adapter, Ok(()))) => {
                 store.data_mut().meter.opened();
-                Ok(Self { store, guest, adapter, messages: Vec::new(), dead: false, handler: handler.clone() })
+                let (messages, longest) = (Vec::new(), None);
+                Ok(Self { store, guest, adapter, messages, dead: false, longest, handler: handler.clone() })
             }
             Ok((.., Err(words))) => Err(OpenErrorKind::Refused(clean(&words, DETAIL_BYTES).into_owned())),
             Err(e) if e.downcast_ref::<PoolConcurrencyLimitError>().is_some() => {
@@ -157,13 +175,20 @@ impl Instance {
         }
     }
 
+    /// From now on a call is ended after this time if its deadline is later. The handler is told of its deadline alone.
+    pub fn end_calls_after(&mut self, longest: Option<Duration>) {
+        self.longest = longest;
+    }
+
     fn run(&mut self, batch: &Arc<Vec<Delivery>>, now_ms: i64, deadline: Duration) -> Result<Answer, CallFailure> {
         let mut messages = relend(std::mem::take(&mut self.messages));
         messages.extend(batch.iter().map(message));
-        let (all, first) = (ticks(deadline), ticks(LONG));
+        let (all, first) = (ticks(self.longest.map_or(deadline, |longest| deadline.min(longest))), ticks(LONG));
         self.store.set_epoch_deadline(all.min(first));
         self.store.data_mut().call.ticks_left = all.saturating_sub(first);
         self.store.data_mut().begin(Arc::clone(batch), now_ms, end_ms(now_ms, deadline));
+        let room = self.store.data().limits.memory_bytes;
+        self.store.data_mut().reach.begin(deadline, room);
         let begun = self.adapter.begin(&mut self.store);
         let outcomes = begun.and_then(|()| self.guest.call_process(&mut self.store, &messages));
         self.messages = relend(messages);

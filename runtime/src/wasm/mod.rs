@@ -15,6 +15,7 @@ mod error;
 mod format;
 mod handler;
 mod host;
+mod http;
 mod imports;
 mod instance;
 mod limits;

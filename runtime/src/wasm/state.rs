@@ -15,8 +15,6 @@ pub(super) type Answer<T> = Result<(std::result::Result<T, WireError>,)>;
 
 /// What a change counts beside its name and value, since the host keeps that much for it.
 const CHANGE_BYTES: u64 = 64;
-/// The host copies what it finds: so many bytes of it count as a call into the host.
-const READ_BYTES: usize = 16 << 10;
 
 pub(super) fn link(linker: &mut Linker<Ctx>) -> Result<()> {
     let mut state = linker.instance("keyrail:handler/state@0.1.0")?;
@@ -93,7 +91,7 @@ fn get(store: &mut Store<'_>, index: usize, name: &str) -> Found<Option<Vec<u8>>
     if let Some(reads) = ctx.call.reads.get_mut(index) {
         reads.note_get(index as u32, (partition, &owner), name, found.as_ref(), (ctx.call.now_ms, state));
     }
-    ctx.call.charge_read(found.as_ref().map_or(0, |value| value.len()))?;
+    ctx.call.charge_bytes(found.as_ref().map_or(0, |value| value.len()))?;
     Ok(Ok(found.map(|value| value.to_vec())))
 }
 
@@ -151,13 +149,6 @@ fn scan(store: &mut Store<'_>, index: usize, page: (&str, Option<&str>, u32)) ->
     if let Some(reads) = ctx.call.reads.get_mut(index) {
         reads.note_scan(index as u32, (partition, &owner), page, (ctx.call.now_ms, state));
     }
-    ctx.call.charge_read(found.iter().map(|(name, value)| name.len() + value.len()).sum())?;
+    ctx.call.charge_bytes(found.iter().map(|(name, value)| name.len() + value.len()).sum())?;
     Ok(Ok(found))
-}
-
-impl super::call::Call {
-    /// What was read counts as calls into the host by its size.
-    fn charge_read(&mut self, bytes: usize) -> Result<()> {
-        (0..bytes / READ_BYTES).try_for_each(|_| self.charge())
-    }
 }

@@ -1,9 +1,11 @@
 //! The host against guests written by hand (`tests/guests/wat`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
 
+mod bombs;
 mod hostile;
 mod imports;
 mod loading;
+mod malice;
 mod preview1;
 mod preview2;
 

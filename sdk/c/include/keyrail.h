@@ -87,7 +87,7 @@ keyrail_outcome keyrail_after(keyrail_outcome retry, uint64_t delay_ms);
 /* The retry at no attempt's cost: its cause lies outside the message, such as a service that is down. */
 keyrail_outcome keyrail_outage(keyrail_outcome retry);
 
-/* Why a call that stages or reads failed. */
+/* Why a call failed. */
 typedef enum keyrail_error {
   KEYRAIL_OK = 0,
   /* The message has no order key. */
@@ -99,10 +99,21 @@ typedef enum keyrail_error {
   /* The manifest's limits for one message. */
   KEYRAIL_OVER_QUOTA,
   /* In the host's words: keyrail_words. */
-  KEYRAIL_OTHER
+  KEYRAIL_OTHER,
+  /* Of HTTP: the manifest does not grant it; nothing was sent. */
+  KEYRAIL_HTTP_DENIED,
+  /* No such request can be sent; nothing was. */
+  KEYRAIL_HTTP_INVALID,
+  /* No answer in time: it may have been done all the same. */
+  KEYRAIL_HTTP_TIMEOUT,
+  /* No connection, or one that broke: it may have been done all the same. */
+  KEYRAIL_HTTP_UNREACHABLE,
+  /* The answer's body is larger than limits.response-bytes of the manifest. */
+  KEYRAIL_HTTP_TOO_LARGE
 } keyrail_error;
 
-/* What a failed call makes of the message: what is refused alike each time becomes a dead letter, all else is retried. */
+/* What a failed call makes of the message: what is refused alike each time becomes a dead letter, all else is retried. Of HTTP the codes
+ * are http-denied, http-invalid and http-too-large, and http-timeout and http-unreachable. */
 keyrail_outcome keyrail_failed(const keyrail_context *context, keyrail_error error);
 /* The words of the last failed call. */
 const char *keyrail_words(const keyrail_context *context);
@@ -180,6 +191,69 @@ keyrail_error keyrail_timer_set(keyrail_context *context, const char *name, int6
 keyrail_error keyrail_timer_set_after(keyrail_context *context, const char *name, uint64_t wait_ms, keyrail_bytes payload);
 /* No error if there is none. */
 keyrail_error keyrail_timer_cancel(keyrail_context *context, const char *name);
+
+/* ---- HTTP: requests to the hosts that the manifest grants under capabilities.http ----------------------------------------- */
+
+/* A request. Zeroed but for its url, it is a GET. */
+typedef struct keyrail_request {
+  /* NULL: GET, or POST if there is a body. */
+  const char *method;
+  /* The whole of it: https://HOST/PATH. */
+  const char *url;
+  /* Names in any case. The host adds idempotency-key, the same when the message runs again, and traceparent and tracestate
+   * unless they are here. */
+  const keyrail_header *headers;
+  size_t header_count;
+  /* Without data: none. */
+  keyrail_bytes body;
+  /* Until the answer's last byte has come; 0, and at most: limits.timeout of the manifest. */
+  uint64_t timeout_ms;
+} keyrail_request;
+
+/* What came of a request. */
+typedef struct keyrail_response {
+  /* KEYRAIL_OK: it was answered, whatever the status. */
+  keyrail_error error;
+  /* Why it was not answered; else "". */
+  const char *words;
+  /* As in HTTP: 200. */
+  uint16_t status;
+  /* Names in lower case. */
+  const keyrail_header *headers;
+  size_t header_count;
+  keyrail_bytes body;
+  /* METHOD URL of the request, without what follows ? or #: for people. */
+  const char *asked;
+} keyrail_response;
+
+/* Makes a request, and waits for its answer. Any status is one; redirects are not followed. It is no part of the message's commit: a
+ * message that runs again asks again. */
+keyrail_error keyrail_fetch(keyrail_context *context, const keyrail_request *request, keyrail_response *response);
+/* Makes all of them at the same time, and waits for the last: an answer for each, in their order, or its error. */
+void keyrail_fetch_all(keyrail_context *context, const keyrail_request *requests, size_t count, keyrail_response *responses);
+/* The value of the answer's last header of that name, in any case; Kafka's null if there is none. */
+keyrail_bytes keyrail_response_header(const keyrail_response *response, const char *name);
+/* Whether it was answered with a status from 200 to 299. */
+bool keyrail_is_ok(const keyrail_response *response);
+/* What becomes of the message if not. The status 408, 425, 429 or 5xx: a retry, of 429 and 503 after the seconds of `retry-after`, at
+ * most an hour; any other: a dead letter; both with the code http-STATUS. An error: see keyrail_failed. */
+keyrail_outcome keyrail_not_ok(keyrail_context *context, const keyrail_response *response);
+/* Returns from keyrail_handle by it. */
+#define KEYRAIL_TRY_OK(context, response)                                                     \
+  do {                                                                                        \
+    const keyrail_response *keyrail_tried = (response);                                       \
+    if (!keyrail_is_ok(keyrail_tried)) return keyrail_not_ok((context), keyrail_tried);       \
+  } while (0)
+
+/* May be left out: the first of two steps. It runs for all messages of a call before keyrail_handle does for the first of them, and says by
+ * keyrail_ask which requests a message needs; those of all messages are made at the same time. keyrail_done(): the message goes on to
+ * keyrail_handle. Anything else is what becomes of it: its requests are not made, and what it staged is undone.
+ * Where the manifest grants hosts a call has one message of a key at most, so that a service sees one key's requests in order. */
+keyrail_outcome keyrail_prepare(keyrail_context *context, const keyrail_message *message);
+/* In keyrail_prepare: one more request of this message. It is copied. */
+void keyrail_ask(keyrail_context *context, const keyrail_request *request);
+/* In keyrail_handle: what came of them, in their order. */
+size_t keyrail_answers(keyrail_context *context, const keyrail_response **answers);
 
 /* ---- What else is known --------------------------------------------------------------------------------------------------- */
 

@@ -35,6 +35,23 @@ typedef struct keyrail_sent {
   uint64_t delay_ms;
 } keyrail_sent;
 
+/* A request that was made. */
+typedef struct keyrail_requested {
+  const char *method;
+  const char *url;
+  /* With the host's idempotency-key. */
+  const keyrail_header *headers;
+  size_t header_count;
+  /* Without data: none. */
+  keyrail_bytes body;
+  /* 0: none was set. */
+  uint64_t timeout_ms;
+  /* In which call of the host, from 0: requests of one call are made at the same time. */
+  uint32_t call;
+  /* Of the message in its batch. */
+  uint32_t slot;
+} keyrail_requested;
+
 /* What became of a message. */
 typedef struct keyrail_run {
   keyrail_fate fate;
@@ -47,12 +64,20 @@ typedef struct keyrail_run {
   /* Nothing, if the message failed. */
   const keyrail_sent *sent;
   size_t sent_count;
+  /* In order; also if the message failed, since nobody takes them back. */
+  const keyrail_requested *requests;
+  size_t request_count;
 } keyrail_run;
 
 /* A new host, with outputs and configuration of none; its clock stands at 1,700,000,000,000 ms. */
 void keyrail_test_begin(void);
 void keyrail_test_output(const char *name);
 void keyrail_test_config(const char *name, const char *value);
+/* Answers requests of this method to this URL, both to the letter: with an error, or with status, headers and body. A later answer takes
+ * an earlier one's place. A request without an answer is denied. */
+void keyrail_test_answer(const char *method, const char *url, keyrail_response answer);
+/* Answers all requests that no such answer is given to; NULL: none. */
+void keyrail_test_answer_all(keyrail_response (*server)(const keyrail_requested *request));
 /* Opens the handler; NULL, or why it refuses. Running a message does it if need be. */
 const char *keyrail_test_open(void);
 keyrail_run keyrail_test_run(keyrail_input input);

@@ -9,6 +9,8 @@
 
 #include "generated/contract.h"
 
+struct work;
+
 struct keyrail_context {
   uint32_t slot;
   const keyrail_message *message;
@@ -17,7 +19,20 @@ struct keyrail_context {
   size_t owned_count, owned_room;
   /* The host's words of the last failed call. */
   const char *words;
+  /* What keyrail_prepare asked for, and what came of it. */
+  keyrail_request *asked;
+  keyrail_response *answers;
+  size_t asked_count;
+  /* Makes them. IMPORTANT: nothing else names the function, so that only handlers with keyrail_ask import HTTP. */
+  void (*ask)(struct work *all, size_t count);
 };
+
+/* A message of a call. */
+typedef struct work {
+  keyrail_message message;
+  keyrail_context context;
+  keyrail_outcome outcome;
+} work;
 
 /* What the host said in `open`. */
 static struct {
@@ -28,63 +43,7 @@ static struct {
   size_t config_count;
 } setup;
 
-/* A handler without memory can do nothing but fail: the trap says so. */
-static void *grown(void *old, size_t count, size_t size) {
-  void *all = size != 0 && count > SIZE_MAX / size ? NULL : realloc(old, count * size > 0 ? count * size : 1);
-  if (all == NULL) {
-    fputs("out of memory\n", stderr);
-    abort();
-  }
-  return all;
-}
-
-static void *keep(keyrail_context *context, void *memory) {
-  if (context->owned_count == context->owned_room) {
-    context->owned_room = context->owned_room * 2 + 8;
-    context->owned = grown(context->owned, context->owned_room, sizeof *context->owned);
-  }
-  context->owned[context->owned_count++] = memory;
-  return memory;
-}
-
-/* A copy with a zero behind it. */
-static char *copy(const uint8_t *data, size_t size) {
-  char *text = grown(NULL, size + 1, 1);
-  if (size > 0) memcpy(text, data, size);
-  text[size] = 0;
-  return text;
-}
-
-static const char *keep_text(keyrail_context *context, contract_string_t text) {
-  char *copied = keep(context, copy(text.ptr, text.len));
-  if (text.len > 0) free(text.ptr);
-  return copied;
-}
-
-static const uint8_t empty[1];
-
-/* What the host has handed over. */
-static keyrail_bytes keep_bytes(keyrail_context *context, contract_list_u8_t bytes) {
-  if (bytes.len == 0) return (keyrail_bytes){empty, 0};
-  return (keyrail_bytes){keep(context, bytes.ptr), bytes.len};
-}
-
-static keyrail_bytes option(contract_option_list_u8_t bytes) {
-  if (!bytes.is_some) return keyrail_null();
-  return (keyrail_bytes){bytes.val.len > 0 ? bytes.val.ptr : empty, bytes.val.len};
-}
-
-static contract_list_u8_t lent(keyrail_bytes bytes) {
-  return (contract_list_u8_t){(uint8_t *)(uintptr_t)bytes.data, bytes.size};
-}
-
-static contract_option_list_u8_t lent_option(keyrail_bytes bytes) {
-  return (contract_option_list_u8_t){bytes.data != NULL, lent(bytes)};
-}
-
-static contract_string_t lent_text(const char *text) {
-  return (contract_string_t){(uint8_t *)(uintptr_t)text, strlen(text)};
-}
+#include "memory.inc"
 
 keyrail_bytes keyrail_null(void) { return (keyrail_bytes){NULL, 0}; }
 
@@ -163,6 +122,16 @@ keyrail_outcome keyrail_failed(const keyrail_context *context, keyrail_error err
       return keyrail_dead_letter("too-large", "a name, a key or a value is too large");
     case KEYRAIL_OVER_QUOTA:
       return keyrail_dead_letter("over-quota", "more than the manifest's limits allow for one message");
+    case KEYRAIL_HTTP_TIMEOUT:
+      return keyrail_retry("http-timeout", "%s", keyrail_words(context));
+    case KEYRAIL_HTTP_UNREACHABLE:
+      return keyrail_retry("http-unreachable", "%s", keyrail_words(context));
+    case KEYRAIL_HTTP_DENIED:
+      return keyrail_dead_letter("http-denied", "%s", keyrail_words(context));
+    case KEYRAIL_HTTP_INVALID:
+      return keyrail_dead_letter("http-invalid", "%s", keyrail_words(context));
+    case KEYRAIL_HTTP_TOO_LARGE:
+      return keyrail_dead_letter("http-too-large", "%s", keyrail_words(context));
     default:
       return keyrail_retry("error", "%s", keyrail_words(context));
   }
@@ -317,6 +286,8 @@ uint64_t keyrail_random(keyrail_context *context) { return keyrail_handler_conte
 
 int64_t keyrail_deadline_ms(void) { return keyrail_handler_context_deadline_ms(); }
 
+#include "http.inc"
+
 /* ---- Log and metrics ------------------------------------------------------------------------------------------------------ */
 
 void keyrail_log(const keyrail_context *context, keyrail_level level, const char *format, ...) {
@@ -438,34 +409,57 @@ static exports_keyrail_handler_guest_outcome_t told(keyrail_outcome outcome) {
   return out;
 }
 
-static keyrail_outcome handle(uint32_t slot, exports_keyrail_handler_guest_message_t *given) {
-  keyrail_message message = {
-      .partition = given->partition,
-      .offset = given->offset,
-      .timestamp_ms = given->timestamp_ms,
-      .key = option(given->key),
-      .value = option(given->value),
-      .attempt = given->attempt,
+static void begin(work *one, uint32_t slot, const exports_keyrail_handler_guest_message_t *given) {
+  *one = (work){
+      .message =
+          {
+              .partition = given->partition,
+              .offset = given->offset,
+              .timestamp_ms = given->timestamp_ms,
+              .key = option(given->key),
+              .value = option(given->value),
+              .attempt = given->attempt,
+          },
+      .context = {.slot = slot, .message = &one->message},
   };
-  keyrail_context context = {.slot = slot, .message = &message};
   if (given->source.tag == KEYRAIL_HANDLER_TYPES_SOURCE_TIMER) {
-    message.timer = keep_text(&context, given->source.val.timer);
+    one->message.timer = keep_text(&one->context, given->source.val.timer);
   } else if (given->source.val.topic < setup.topic_count) {
-    message.topic = setup.topics[given->source.val.topic];
+    one->message.topic = setup.topics[given->source.val.topic];
   }
-  keyrail_outcome outcome = keyrail_handle(&context, &message);
-  while (context.owned_count > 0) free(context.owned[--context.owned_count]);
-  free(context.owned);
+  one->outcome = keyrail_prepare(&one->context, &one->message);
+  /* It is told when it is the message's turn. */
+  one->outcome.code = own_copy(&one->context, one->outcome.code);
+}
+
+static void end(work *one, exports_keyrail_handler_guest_message_t *given) {
+  keyrail_context *context = &one->context;
+  while (context->owned_count > 0) free(context->owned[--context->owned_count]);
+  free(context->owned);
+  free(context->asked);
+  free(context->answers);
   if (given->key.is_some && given->key.val.len > 0) free(given->key.val.ptr);
   if (given->value.is_some && given->value.val.len > 0) free(given->value.val.ptr);
-  return outcome;
 }
 
 void exports_keyrail_handler_guest_process(exports_keyrail_handler_guest_list_message_t *batch,
                                            exports_keyrail_handler_guest_list_outcome_t *ret) {
+  work *all = grown(NULL, batch->len, sizeof *all);
+  void (*ask)(work *, size_t) = NULL;
+  for (size_t i = 0; i < batch->len; i++) {
+    begin(&all[i], (uint32_t)i, &batch->ptr[i]);
+    if (all[i].context.asked_count > 0) ask = all[i].context.ask;
+  }
+  if (ask != NULL) ask(all, batch->len);
   ret->len = batch->len;
   ret->ptr = grown(NULL, batch->len, sizeof *ret->ptr);
-  for (size_t i = 0; i < batch->len; i++) ret->ptr[i] = told(handle((uint32_t)i, &batch->ptr[i]));
+  for (size_t i = 0; i < batch->len; i++) {
+    work *one = &all[i];
+    if (one->outcome.fate == KEYRAIL_DONE) one->outcome = keyrail_handle(&one->context, &one->message);
+    ret->ptr[i] = told(one->outcome);
+    end(one, &batch->ptr[i]);
+  }
+  free(all);
   if (batch->len > 0) free(batch->ptr);
 }
 

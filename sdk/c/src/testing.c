@@ -1,6 +1,7 @@
 /* The host in memory: it stands where the contract's imports stand in a handler that is built to WebAssembly. */
 #include "keyrail_test.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,42 +103,48 @@ static void drop_all(all_kept *all) {
   *all = (all_kept){NULL, 0};
 }
 
+static void drop_headers(const keyrail_header *headers, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    free((void *)(uintptr_t)headers[i].name);
+    free((void *)(uintptr_t)headers[i].value.data);
+  }
+  free((void *)(uintptr_t)headers);
+}
+
 static void drop_sent(void) {
   for (size_t i = 0; i < world.sent_count; i++) {
     keyrail_sent *sent = &world.sent[i];
     free((void *)(uintptr_t)sent->to);
     free((void *)(uintptr_t)sent->key.data);
     free((void *)(uintptr_t)sent->value.data);
-    for (size_t h = 0; h < sent->header_count; h++) {
-      free((void *)(uintptr_t)sent->headers[h].name);
-      free((void *)(uintptr_t)sent->headers[h].value.data);
-    }
-    free((void *)(uintptr_t)sent->headers);
+    drop_headers(sent->headers, sent->header_count);
   }
   free(world.sent);
   world.sent = NULL;
   world.sent_count = 0;
 }
 
+static contract_string_t given_text(const char *text) {
+  size_t size = strlen(text);
+  return (contract_string_t){size > 0 ? copied(text, size).data : NULL, size};
+}
+
+#include "testing_http.inc"
+
 /* ---- The test's side ------------------------------------------------------------------------------------------------------ */
 
 void keyrail_test_begin(void) {
   drop_all(&world.kept);
   drop_sent();
+  drop_outside();
   for (size_t i = 0; i < world.output_count; i++) free(world.outputs[i]);
   for (size_t i = 0; i < world.config_count; i++) {
     free(world.names[i]);
     free(world.values[i]);
   }
   for (size_t i = 0; i < world.metric_count; i++) free(world.metrics[i].name);
-  free(world.outputs);
-  free(world.names);
-  free(world.values);
-  free(world.metrics);
-  free(world.logged);
-  free(world.refused);
-  free(world.code);
-  free(world.detail);
+  void *rest[] = {world.outputs, world.names, world.values, world.metrics, world.logged, world.refused, world.code, world.detail};
+  for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) free(rest[i]);
   memset(&world, 0, sizeof world);
   world.now_ms = 1700000000000;
 }
@@ -155,11 +162,6 @@ void keyrail_test_config(const char *name, const char *value) {
 }
 
 void keyrail_test_set_now_ms(int64_t now_ms) { world.now_ms = now_ms; }
-
-static contract_string_t given_text(const char *text) {
-  size_t size = strlen(text);
-  return (contract_string_t){size > 0 ? copied(text, size).data : NULL, size};
-}
 
 const char *keyrail_test_open(void) {
   exports_keyrail_handler_guest_setup_t setup = {.handler = given_text("test"), .max_batch = 1};
@@ -220,6 +222,7 @@ keyrail_run keyrail_test_run(keyrail_input input) {
     abort();
   }
   drop_sent();
+  drop_requests();
   free(world.code);
   free(world.detail);
   world.code = world.detail = NULL;
@@ -253,6 +256,8 @@ keyrail_run keyrail_test_run(keyrail_input input) {
   run.detail = world.detail == NULL ? "" : world.detail;
   run.sent = world.sent;
   run.sent_count = world.sent_count;
+  run.requests = outside.made;
+  run.request_count = outside.made_count;
   return run;
 }
 

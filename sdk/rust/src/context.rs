@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::host::{Entries, Host, Output};
+use crate::http::{Answer, Request, fetch_all};
 use crate::message::{Header, Message, Source};
 use crate::metric::Metric;
 use crate::millis;
@@ -102,6 +103,30 @@ impl Context<'_> {
     /// The timers of the message's key.
     pub fn timers(&self) -> Timers<'_> {
         Timers { setup: self.setup, slot: self.slot }
+    }
+
+    /// Makes an HTTP request to a host that the manifest grants under `capabilities.http`, and waits for its answer. It is made
+    /// now, whatever becomes of the message, and again if the message runs again, with the same `idempotency-key`.
+    ///
+    /// ```
+    /// # use keyrail_sdk::http::Request;
+    /// # use keyrail_sdk::prelude::*;
+    /// fn handle(message: &Message, ctx: &Context) -> Outcome {
+    ///     let score = ctx.fetch(Request::get("https://api.example.com/score"))?.ok_or_retry()?;
+    ///     ctx.send("scores", score.body()).dispatch()?;
+    ///     Ok(Done)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`http::Reason`](crate::http::Reason). Any status is an answer.
+    pub fn fetch(&self, request: Request) -> Answer {
+        self.fetch_all([request]).swap_remove(0)
+    }
+
+    /// Makes HTTP requests at the same time, and waits for the last answer: one for each, in their order.
+    pub fn fetch_all(&self, requests: impl IntoIterator<Item = Request>) -> Vec<Answer> {
+        fetch_all(&self.setup.host, requests.into_iter().map(|request| (self.slot, request)).collect())
     }
 
     /// Observes a value of a metric: see [`Setup::counter`], [`Setup::gauge`] and [`Setup::histogram`]. Not undone if

@@ -110,6 +110,7 @@ pub fn check<P: Program>() {}
 /// | `handler!(handle, open = open)` | the same, after a `fn(&Setup) -> Result<(), E>` that may refuse the setup |
 /// | `handler!(type Payments)` | a type that implements [`Handler`](crate::Handler) |
 /// | `handler!(batch type Payments)` | a type that implements [`BatchHandler`](crate::BatchHandler) |
+/// | [`http_handler!`](crate::http_handler) | two steps, between which HTTP requests are made for the whole batch |
 ///
 /// `E` is text or any error. Natively the macro exports nothing, so the crate's tests build and run like any other's.
 #[macro_export]

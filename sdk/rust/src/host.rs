@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use crate::error::Error;
+use crate::http::{Reason, Request, Response};
 use crate::message::{Header, Message};
 use crate::metric::Kind;
 
@@ -44,6 +45,8 @@ pub(crate) trait Host {
     fn state_scan(&self, slot: u32, prefix: &str, after: Option<&str>, limit: u32) -> Result<Entries, Error>;
     fn timer_set(&self, slot: u32, name: &str, at_ms: i64, payload: &[u8]) -> Result<(), Error>;
     fn timer_cancel(&self, slot: u32, name: &str) -> Result<(), Error>;
+    /// One answer for each request, in their order.
+    fn fetch_all(&self, requests: Vec<(u32, Request)>) -> Vec<Result<Response, Reason>>;
     fn metric_register(&self, name: &str, kind: Kind, labels: &[(&str, &str)]) -> u32;
     fn metric_observe(&self, metric: u32, value: f64);
 }

@@ -5,11 +5,13 @@ mod contract;
 mod error;
 mod handler;
 mod host;
+pub mod http;
 mod message;
 mod metric;
 mod outcome;
 mod send;
 mod setup;
+mod steps;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 #[cfg(target_arch = "wasm32")]
@@ -24,6 +26,7 @@ pub use metric::{Kind, Metric};
 pub use outcome::{OrFail, Outcome, Problem, Verdict, dead_letter, retry};
 pub use send::{Null, Outgoing, Payload};
 pub use setup::{ConfigError, Setup};
+pub use steps::{HttpHandler, TwoSteps};
 
 /// All that most handlers name.
 pub mod prelude {
@@ -37,6 +40,7 @@ pub mod prelude {
 pub mod __private {
     pub use crate::contract::{Outcome as RawOutcome, Setup as RawSetup};
     pub use crate::handler::{Batched, Each, accept, check};
+    pub use crate::steps::Stepped;
 
     #[cfg(target_arch = "wasm32")]
     pub use crate::wasm::bindings::exports::keyrail::handler::guest::Guest;

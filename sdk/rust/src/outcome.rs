@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::contract;
 use crate::error::Error;
+use crate::http;
 use crate::millis;
 
 /// What a handler returns for one message.
@@ -31,6 +32,7 @@ pub enum Verdict {
 /// |---|---|
 /// | this crate's [`Error`] | a dead letter with the [code](Error::code) named there |
 /// | ... but [`Error::Other`] | a retry with the code `host` |
+/// | an [`http::Error`] | as its [code](http::Error::code) says there: a dead letter or a retry |
 /// | any other [`std::error::Error`] | a retry with the code `error`; the detail is the error and its sources |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -110,7 +112,11 @@ impl Problem {
 // This conversion is why `Problem` is no `std::error::Error` itself: the two would overlap.
 impl<E: std::error::Error + 'static> From<E> for Problem {
     fn from(error: E) -> Self {
-        match (&error as &dyn Any).downcast_ref::<Error>() {
+        let any: &dyn Any = &error;
+        if let Some(unanswered) = any.downcast_ref::<http::Error>() {
+            return unanswered.problem();
+        }
+        match any.downcast_ref::<Error>() {
             Some(refused @ Error::Other(_)) => retry(refused.code(), refused),
             Some(refused) => dead_letter(refused.code(), refused),
             None => retry("error", chain(&error)),

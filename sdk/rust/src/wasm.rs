@@ -10,11 +10,12 @@ use crate::contract;
 use crate::error::Error;
 use crate::handler::Program;
 use crate::host::{Entries, Host, Output};
+use crate::http::{Reason, Request, Response};
 use crate::message::{Header, Message};
 use crate::metric::Kind;
 use crate::outcome::chain;
 use crate::setup::Setup;
-use bindings::keyrail::handler::{context, emit, log as host_log, metrics, state, timers, types};
+use bindings::keyrail::handler::{context, emit, http, log as host_log, metrics, state, timers, types};
 
 #[allow(unsafe_code, reason = "the canonical ABI is raw memory; the generator vouches for it")]
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
@@ -32,6 +33,7 @@ pub mod bindings {
             "keyrail:handler/types@0.1.0/outcome": crate::contract::Outcome,
             "keyrail:handler/types@0.1.0/setup": crate::contract::Setup,
             "keyrail:handler/types@0.1.0/error": crate::error::Error,
+            "keyrail:handler/http@0.1.0/error": crate::http::Reason,
         },
         generate_all,
         pub_export_macro: true,
@@ -112,6 +114,27 @@ impl Host for Imports {
 
     fn timer_cancel(&self, slot: u32, name: &str) -> Result<(), Error> {
         timers::cancel(slot, name)
+    }
+
+    fn fetch_all(&self, requests: Vec<(u32, Request)>) -> Vec<Result<Response, Reason>> {
+        let headers: Vec<Vec<_>> = requests
+            .iter()
+            .map(|(_, request)| request.headers().iter().map(|(name, value)| (&**name, &**value)).collect())
+            .collect();
+        let asked: Vec<_> = requests
+            .iter()
+            .zip(&headers)
+            .map(|((slot, request), headers)| http::Request {
+                slot: *slot,
+                method: request.method(),
+                url: request.url(),
+                headers,
+                body: request.body_bytes(),
+                timeout_ms: request.timeout_set().map(crate::millis),
+            })
+            .collect();
+        let response = |r: http::Response| Response::of(r.status, r.headers, r.body);
+        http::fetch_all(&asked).into_iter().map(|fetched| fetched.map(response)).collect()
     }
 
     fn metric_register(&self, name: &str, kind: Kind, labels: &[(&str, &str)]) -> u32 {

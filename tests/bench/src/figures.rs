@@ -44,7 +44,7 @@ const BESIDE_BUDGET: f64 = 100.0;
 const FAILING: u64 = 1000;
 
 /// Measured between a fifth and 95 % of the output, so that neither start nor end counts.
-fn throughput_run(rig: &Rig, who: Who, from: &str, messages: u64, shape: &Shape) -> Result<Run> {
+fn throughput_run(rig: &Rig, who: Who, from: &str, messages: u64, shape: &Shape<'_>) -> Result<Run> {
     let to = rig.topic("out", &[])?;
     let watch = Watch::new(&rig.bootstrap, &to)?;
     let mut process = rig.start(who, from, &to, shape)?;

@@ -2,6 +2,8 @@
 
 mod counts;
 mod figures;
+mod http;
+mod languages;
 mod parked;
 mod process;
 #[allow(unsafe_code, reason = "the loop to compare with is written on librdkafka's C interface")]
@@ -90,6 +92,10 @@ enum What {
     Timers,
     /// How late delayed sends are
     Delays,
+    /// Handlers that wait for a server
+    Http,
+    /// What a message costs in each language; needs no Kafka
+    Languages,
 }
 
 fn property(text: &str) -> Result<(String, String), String> {
@@ -121,10 +127,21 @@ fn run(args: &Args) -> Result<ExitCode> {
     };
     let wanted = |what| args.only.is_empty() || args.only.contains(&what);
     let mut report = Report::new();
-    report.doing("starting Kafka");
-    let rig = Rig::new(&args.properties)?;
-    let all: [(What, Measure); 12] = [
+    let mut failed = false;
+    let mut ended = |what: What, result: Result<()>, report: &mut Report| {
+        // The other figures stand by themselves.
+        if let Err(error) = result {
+            report.doing(&format!("{what:?} failed: {error:#}"));
+            failed = true;
+        }
+    };
+    if wanted(What::Languages) {
+        let result = languages::languages(amount, &mut report);
+        ended(What::Languages, result, &mut report);
+    }
+    let all: [(What, Measure); 13] = [
         (What::Start, figures::start),
+        (What::Http, http::http),
         (What::Throughput, figures::throughput),
         (What::Guarantees, figures::guarantees),
         (What::Latency, figures::latency),
@@ -137,12 +154,13 @@ fn run(args: &Args) -> Result<ExitCode> {
         (What::Timers, timers::timers),
         (What::Delays, timers::delays),
     ];
-    let mut failed = false;
-    for (what, measure) in all.into_iter().filter(|(what, _)| wanted(*what)) {
-        // The other figures stand by themselves.
-        if let Err(error) = measure(&rig, amount, &mut report) {
-            report.doing(&format!("{what:?} failed: {error:#}"));
-            failed = true;
+    let wanted: Vec<_> = all.into_iter().filter(|(what, _)| wanted(*what)).collect();
+    if !wanted.is_empty() {
+        report.doing("starting Kafka");
+        let rig = Rig::new(&args.properties)?;
+        for (what, measure) in wanted {
+            let result = measure(&rig, amount, &mut report);
+            ended(what, result, &mut report);
         }
     }
     if args.json {

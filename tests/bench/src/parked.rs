@@ -32,7 +32,7 @@ const RETRY: &str =
 const FOR_LONG: &str =
     "[breaker]\nfailures = 0\n[retry]\nattempts = 100000\nbackoff = { first = \"12h\", factor = 1.0, max = \"12h\" }";
 
-fn shape(manifest: &'static str) -> Shape {
+fn shape(manifest: &'static str) -> Shape<'static> {
     Shape { guest: "scripted", manifest, exactly_once: true, ..Shape::default() }
 }
 

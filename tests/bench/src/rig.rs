@@ -35,11 +35,11 @@ pub(crate) struct Rig {
 
 /// What one run of Keyrail is given beside its topics.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shape {
+pub(crate) struct Shape<'a> {
     /// The guest; `identity` when empty.
     pub(crate) guest: &'static str,
     /// More of the pipeline's file.
-    pub(crate) manifest: &'static str,
+    pub(crate) manifest: &'a str,
     /// `[memory] records`; the default when empty.
     pub(crate) records: &'static str,
     /// With transactions; the raw loop has none.
@@ -80,7 +80,7 @@ impl Rig {
     }
 
     /// Starts one of the two, with a new group, from the beginning of `from`.
-    pub(crate) fn start(&self, who: Who, from: &str, to: &str, shape: &Shape) -> Result<Process> {
+    pub(crate) fn start(&self, who: Who, from: &str, to: &str, shape: &Shape<'_>) -> Result<Process> {
         let group = unique("bench");
         match who {
             Who::Raw => {
@@ -95,7 +95,7 @@ impl Rig {
     }
 
     /// Starts Keyrail as this group; another process of the same group has ended before.
-    pub(crate) fn start_keyrail(&self, group: &str, from: &str, to: &str, shape: &Shape) -> Result<Process> {
+    pub(crate) fn start_keyrail(&self, group: &str, from: &str, to: &str, shape: &Shape<'_>) -> Result<Process> {
         self.configure(group, from, to, shape)?;
         let mut keyrail = Command::new(&self.keyrail);
         keyrail.args(["run", "-c"]).arg(self.folder.join("keyrail.toml"));
@@ -159,7 +159,7 @@ impl Rig {
         Ok(bytes)
     }
 
-    fn configure(&self, group: &str, from: &str, to: &str, shape: &Shape) -> Result<()> {
+    fn configure(&self, group: &str, from: &str, to: &str, shape: &Shape<'_>) -> Result<()> {
         let records = if shape.records.is_empty() { "256MiB" } else { shape.records };
         let guest = if shape.guest.is_empty() { "identity" } else { shape.guest };
         let more: String = self.properties.iter().map(|(name, value)| format!("{name:?} = {value:?}\n")).collect();

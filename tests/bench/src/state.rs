@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// What is written while nobody runs: the first that is counted after a restore, of every partition.
 const AFTER_RESTORE: u64 = 1000;
-const KEYRAIL: Shape = Shape { guest: "count", manifest: "", records: "", exactly_once: true };
+const KEYRAIL: Shape<'static> = Shape { guest: "count", manifest: "", records: "", exactly_once: true };
 
 /// Who counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

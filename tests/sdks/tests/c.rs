@@ -67,17 +67,39 @@ fn what_the_sdk_does_without_a_host_is_what_its_tests_say() {
 }
 
 #[test]
+fn requests_over_http_come_to_what_their_tests_say() {
+    assert_eq!(runs("keyrail-c-http", &[root().join("sdk/c/tests/http.c")]), "all passed\n");
+}
+
+#[test]
 fn the_example_is_tested_without_a_host() {
     let sources = ["sdk/c/example/totals.c", "sdk/c/example/totals_test.c"];
     assert_eq!(runs("keyrail-c-example", &sources.map(|source| root().join(source))), "all passed\n");
 }
 
-/// The blocks of C on the SDK's page: a handler, how it opens, and its test, whose assertions end it if they fail.
+/// Of the page's handlers that ask for a score.
+const SCORED: &str = r#"
+#undef NDEBUG
+#include <assert.h>
+#include "keyrail_test.h"
+
+int main(void) {
+  keyrail_test_begin();
+  keyrail_test_output("scores");
+  keyrail_test_answer("POST", "https://api.example.com/score", (keyrail_response){.status = 200, .body = keyrail_text("7")});
+  keyrail_run run = keyrail_test_say("k1", "red");
+  assert(run.fate == KEYRAIL_DONE && run.sent_count == 1 && keyrail_is_text(run.sent[0].value, "7"));
+  keyrail_test_begin();
+}
+"#;
+
+/// The blocks of C on the SDK's page: a handler, how it opens, two that ask over HTTP, and a test of the first, whose assertions end it if
+/// they fail.
 #[test]
 fn what_the_page_shows_works() {
     let page = std::fs::read_to_string(root().join("sdk/c/README.md")).unwrap();
     let blocks: Vec<_> = page.split("```c\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    let [handler, open, test] = &*blocks else { panic!("{} blocks of C", blocks.len()) };
+    let [handler, open, fetch, steps, test] = &*blocks else { panic!("{} blocks of C", blocks.len()) };
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let write = |name: &str, text: String| {
         let path = folder.join(name);
@@ -90,4 +112,9 @@ fn what_the_page_shows_works() {
     assert!(test.contains(begin));
     let configured = test.replace(begin, &format!("{begin} keyrail_test_config(\"currency\", \"EUR\");"));
     runs("keyrail-c-page", &[handler, write("page_test.c", configured)]);
+    for (name, handler) in [("fetch", fetch), ("steps", steps)] {
+        let handler = write(&format!("page_{name}.c"), format!("#include \"keyrail.h\"\n{handler}"));
+        let test = write(&format!("page_{name}_test.c"), SCORED.to_owned());
+        runs(&format!("keyrail-c-page-{name}"), &[handler, test]);
+    }
 }

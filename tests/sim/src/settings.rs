@@ -159,6 +159,8 @@ impl Settings {
             policy.order.scope = Scope::Inputs;
             partitions = if (seed / 8).is_multiple_of(3) { vec![2, 2, 2] } else { vec![3, 3] };
         }
+        // A fifth acts outside.
+        policy.batch.apart = seed / 2 % 5 == 3;
         // Most of those that park have an operator, and of these some hold what is spent until that one acts.
         let operated = policy.takes_commands() && seed / 2 % 11 < 9;
         if operated && seed / 2 % 7 < 3 {
@@ -245,6 +247,7 @@ fn draw_policy(rng: &mut Rng) -> Policy {
             max_bytes: *rng.pick(&[500, 5_000, 1 << 20]),
             max_wait_ms: rng.below(4),
             max_time_ms: 3_000,
+            apart: false,
         },
         retry,
         dedup: id.map(|id| Dedup { id, window_ms, absent, kept: false, capacity }),

@@ -2,8 +2,8 @@
 //!
 //! Each partition commits in rounds, of all that had settled when the round began: first the state that this changed is
 //! written, a record for each key; then its ids; then tombstones of what was parked ([`super::covered`]); then its offsets and
-//! their map may be committed. Each step begins when the broker has acknowledged all of the one before. What settles meanwhile is of the next round, and a partition has one round at a
-//! time, so nothing of an earlier one comes behind a later one.
+//! their map may be committed. Each step begins when the broker has acknowledged all of the one before. What settles meanwhile
+//! is of the next round, and a partition has one round at a time, so nothing of an earlier one comes behind a later one.
 //!
 //! A round whose records are not taken is undone: what it was to write goes back, under what changed since, and is of a later
 //! one. Nothing settled is forgotten for it: the partition fetches no more, and its offsets stay where they are.

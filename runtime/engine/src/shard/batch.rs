@@ -17,6 +17,10 @@ const TURN_MESSAGES: u32 = 8;
 /// What a call is meant to last: long enough to be cheap, short enough for rebalances, swaps and latency.
 const CALL_TARGET_US: u64 = 10_000;
 
+/// A call that acts outside may wait for each of its messages: the first holds no more, and each at most twice as many as went
+/// well before, or an eighth more once a call has failed as a whole, so that one that takes too long never runs into its deadline with all that there is.
+pub(super) const FIRST_MESSAGES: u32 = 8;
+
 /// Places for lanes that may run that are kept in any case.
 const SPARE_READY: usize = 4096;
 
@@ -170,6 +174,9 @@ impl<M> Shard<M> {
     /// As many messages as fit into the time a call is meant to last.
     fn max_messages(&self) -> u32 {
         let most = self.policy.batch.max_messages.max(1);
+        let step = if self.careful { self.proven / 8 } else { self.proven };
+        let next = self.proven.saturating_add(step.max(1));
+        let most = if self.policy.batch.apart { most.min(next) } else { most };
         match CALL_TARGET_US.checked_div(self.cost_us) {
             None => most,
             Some(fit) => u32::try_from(fit).unwrap_or(most).clamp(1, most),
@@ -236,6 +243,9 @@ impl<M> Shard<M> {
                 return Turn::Over;
             };
             let (ticket, alone, failed) = (head.ticket, head.alone, head.trouble.is_some());
+            if runs && self.policy.batch.apart && !self.policy.has(Bug::Together) {
+                return Turn::Over;
+            }
             if ticket.is_set() {
                 if runs && !self.policy.has(Bug::TimerTogether) {
                     // What runs before it may cancel it.

@@ -15,8 +15,9 @@
 use super::batch::{Ask, Turn, Unrun};
 use super::lanes::{Item, LaneId, Phase, Place, Trouble};
 use super::{Settled, Shard};
-use crate::message::{Company, Failure, Fate, Now, Reason, Ticket};
-use crate::parking::{AT_ONCE, GivenUp, Waiting};
+use crate::dedup::Past;
+use crate::message::{Company, Failure, Fate, Now, Partition, Reason, Ticket};
+use crate::parking::{AT_ONCE, GivenUp, NothingParked, Waiting};
 use crate::planted::Bug;
 use crate::policy::Spent;
 use alloc::boxed::Box;
@@ -30,6 +31,32 @@ impl<M> Shard<M> {
     /// Whether what is spent for this reason takes what waits behind it along.
     pub(super) fn takes_key_along(&self, reason: Reason) -> bool {
         self.policy.retry.then == Spent::DeadLetterKey && self.policy.takes_commands() && reason.is_of_retries()
+    }
+
+    /// What waits in memory behind the message of this dead letter, which is not acknowledged, is given up with it, unrun, as
+    /// [`Spent::DeadLetterKey`] has it. For where nothing is parked; with parking the lane's next turn does it.
+    pub fn give_up_behind(
+        &mut self,
+        (partition, offset): (Partition, i64),
+        now: Now,
+        past: &dyn Past,
+        settled: &mut Vec<Settled<M>>,
+    ) {
+        let Some(place) = self.letters.get(&(partition, offset)).copied() else { return };
+        while let Some(ticket) = self.lanes.get(place).and_then(|lane| Some(lane.queue.front()?.ticket)) {
+            let cause = match self.decide_unrun(place, &ticket, false, now, (past, &NothingParked)) {
+                Unrun::Duplicate(of) => {
+                    self.settle_head(place, Fate::Duplicate { of }, settled);
+                    continue;
+                }
+                Unrun::Bury(reason, failure) => Some((reason, failure)),
+                Unrun::Run | Unrun::Park(_) | Unrun::Known => None,
+            };
+            let Some(item) = self.lanes.get(place).and_then(|lane| lane.queue.pop_front()) else { return };
+            let mut follows = self.given_up_with(offset, "spent", item, cause, now);
+            self.unset_timer(&mut follows);
+            settled.push(follows);
+        }
     }
 
     /// The next step of a lane whose first message is given up, or that has a mark. `None`: it has neither.
@@ -186,6 +213,18 @@ impl<M> Shard<M> {
         let head = mark.ticket.offset;
         let why = mark.trouble.as_ref()?.given_up?.reason.as_str();
         let item = self.lanes.get(place)?.queue.pop_front()?;
+        Some(self.given_up_with(head, why, item, cause, now))
+    }
+
+    /// A message becomes a dead letter with the one of this offset, for a cause of its own or for none.
+    fn given_up_with(
+        &mut self,
+        head: i64,
+        why: &str,
+        item: Item<M>,
+        cause: Option<(Reason, Failure)>,
+        now: Now,
+    ) -> Settled<M> {
         let (reason, failure) = cause.unwrap_or_else(|| {
             let detail = format!("the message of offset {head} of the same order key was given up ({why})");
             (Reason::Follows, Failure { code: "follows".into(), detail })
@@ -196,7 +235,7 @@ impl<M> Shard<M> {
         self.resolve(&ticket);
         let mut epitaph = self.epitaph(reason, Trouble { history, failure, ..Trouble::default() }, now);
         (epitaph.company, epitaph.version) = (Company::Follows(head), None);
-        Some(Settled::bare(ticket, message, Fate::DeadLetter(epitaph), history.attempts))
+        Settled::bare(ticket, message, Fate::DeadLetter(epitaph), history.attempts)
     }
 }
 

@@ -102,7 +102,7 @@ enum Verdict {
 }
 
 impl<M> Shard<M> {
-    /// The call answered. `took_us` is how long it took. A wrong number of outcomes counts as a failed call.
+    /// The call answered. `took_us` is how long it took, but for waits that cost nothing here. A wrong number of outcomes counts as a failed call.
     pub fn complete(
         &mut self,
         outcomes: Vec<Outcome>,
@@ -137,6 +137,7 @@ impl<M> Shard<M> {
         self.timing.as_mut().map(Timing::look_if_full);
         let slots = core::mem::take(&mut self.running);
         if slots.len() > 1 && !self.policy.has(Bug::CondemnBatch) {
+            (self.proven, self.careful) = (slots.len() as u32 / 4, true);
             return self.replay_alone(slots);
         }
         let reason = if call.timeout { Reason::Timeout } else { Reason::Trap };
@@ -421,6 +422,7 @@ impl<M> Shard<M> {
 
     fn learn_cost(&mut self, took_us: u64) {
         let Some(each) = took_us.checked_div(self.running.len() as u64) else { return };
+        self.proven = self.proven.max(self.running.len() as u32);
         self.cost_us = if self.cost_us == 0 { each } else { (self.cost_us * 3 + each) / 4 };
     }
 }

@@ -14,6 +14,7 @@
 //! | `trap`, `timeout` | as `end` |
 //! | `put_off` | the call could not be made |
 //! | `ack MESSAGE` | the dead letter is acknowledged |
+//! | `behind MESSAGE` | what waits behind that dead letter is given up: its fates |
 //! | `open P EPOCH START [FROM..TO]..`, `close P EPOCH` | |
 //! | `marked MESSAGE..` | their ids are committed |
 //! | `commit` | what was parked and resolved since the last one: LANE:NUMBER, with `-` where it is resolved |
@@ -57,7 +58,7 @@ const WALL_MS: i64 = 1_000_000;
 fn policy() -> Policy {
     let default = Policy::default();
     Policy {
-        batch: Batch { max_messages: 16, max_bytes: 1_000, max_wait_ms: 0, max_time_ms: 30_000 },
+        batch: Batch { max_messages: 16, max_bytes: 1_000, max_wait_ms: 0, max_time_ms: 30_000, apart: false },
         retry: Retry { attempts: 3, first_ms: 100, factor: 2.0, jitter: 0.0, ..default.retry },
         timeout_ms: 1_000,
         ..default
@@ -147,6 +148,13 @@ impl Rig {
             "end" => {
                 let outcomes = words.iter().map(|w| outcome(w)).collect();
                 Some(self.shard.complete(outcomes, self.took_us, self.now, &mut settled))
+            }
+            "behind" => {
+                let head = ticket(words[0]);
+                let past = core::mem::take(&mut self.past);
+                self.shard.give_up_behind((head.partition, head.offset), self.now, &past, &mut settled);
+                self.past = past;
+                None
             }
             "trap" | "timeout" => {
                 let failure = Failure { code: verb.into(), detail: String::new() };

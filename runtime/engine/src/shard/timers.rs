@@ -157,7 +157,7 @@ pub(super) struct Timing {
     keys: BTreeMap<(Partition, i64), Arc<[u8]>>,
     looks: BTreeMap<Partition, Look>,
     /// Steady time of the next look.
-    look_ms: u64,
+    pub(super) look_ms: u64,
     /// There was more than may be loaded.
     full: bool,
     /// The task that was looked at last.

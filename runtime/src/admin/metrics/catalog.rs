@@ -115,6 +115,9 @@ catalog! {
     Rollouts Counter "keyrail_rollouts_total" "Changes of a pipeline's files, by what became of them";
     InstancesOpened Counter "keyrail_handler_instances_opened_total" "Instances of the handler opened";
     InstancesClosed Counter "keyrail_handler_instances_closed_total" "Instances of the handler closed, by reason";
+    Http Counter "keyrail_http_requests_total" "HTTP requests of the handler, by what came of them";
+    HttpDuration Histogram "keyrail_http_request_duration_seconds" "Time from an HTTP request's start until its answer was read";
+    HttpInFlight Gauge "keyrail_http_requests_in_flight" "HTTP requests under way, and those that wait for their turn";
     HandlerSeriesDropped Gauge "keyrail_handler_series_dropped" "Series of handlers' own metrics left out of this page";
     AlertMessages Counter "keyrail_alert_messages_total" "Messages to receivers of alerts, by what became of them";
     AlertsPending Gauge "keyrail_alerts_pending" "Alerts that have something that a receiver is not told yet";

@@ -227,6 +227,29 @@ labels! {
         /// Another version of the handler took over.
         Swapped = "swapped",
     }
+    /// What came of a handler's HTTP request.
+    HttpResult {
+        /// An answer with a status from 100 to 199.
+        Informational = "1xx",
+        /// From 200 on.
+        Success = "2xx",
+        /// From 300 on.
+        Redirect = "3xx",
+        /// From 400 on.
+        ClientError = "4xx",
+        /// From 500 on.
+        ServerError = "5xx",
+        /// The manifest does not grant it.
+        Denied = "denied",
+        /// No such request can be sent.
+        Invalid = "invalid",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// No connection, or one that broke.
+        Unreachable = "unreachable",
+        /// A larger answer than is allowed.
+        TooLarge = "too-large",
+    }
     /// What became of a change in the folder of the pipelines.
     Rollout {
         /// A pipeline was added.

@@ -19,7 +19,7 @@ pub use alerts::{AlertMetrics, ReceiverMetrics};
 pub use extra::{ExtraMetrics, Sample, SampleValue};
 pub use labels::{
     BlockReason, ClosedReason, CommandResult, CommitResult, CounterBy, DeadLetterReason, Failure, Fate,
-    ForgottenReason, Label, PauseReason, Probe, Produced, Rebalance, RefusedReason, Rollout,
+    ForgottenReason, HttpResult, Label, PauseReason, Probe, Produced, Rebalance, RefusedReason, Rollout,
 };
 pub use page::Format;
 pub use partitions::{PartitionTable, PartitionValues};
@@ -219,6 +219,12 @@ pub struct PipelineMetrics {
     pub instances_opened: Counter,
     /// Handler instances closed by reason.
     pub instances_closed: CounterBy<ClosedReason>,
+    /// HTTP requests of handlers by what came of them.
+    pub http: CounterBy<HttpResult>,
+    /// Time from a request's start until its answer's last byte, in microseconds. Of those that were sent.
+    pub http_micros: Histogram,
+    /// Requests under way, and those that wait for their turn.
+    pub http_in_flight: Gauge,
     last_commit_ms: Gauge,
     table: Mutex<PartitionTable>,
     handler: Mutex<Option<Arc<dyn ExtraMetrics>>>,
@@ -284,6 +290,9 @@ impl PipelineMetrics {
             restore_millis: Counter::default(),
             instances_opened: Counter::default(),
             instances_closed: CounterBy::default(),
+            http: CounterBy::default(),
+            http_micros: Histogram::new(&CALL_MICROS),
+            http_in_flight: Gauge::default(),
             last_commit_ms: Gauge::default(),
             table: Mutex::default(),
             handler: Mutex::default(),
@@ -358,6 +367,7 @@ impl PipelineMetrics {
             (Id::RestoreBytes, self.restore_bytes.get()),
             (Id::RestoreEntries, self.restore_entries.get()),
             (Id::InstancesOpened, self.instances_opened.get()),
+            (Id::HttpInFlight, self.http_in_flight.get()),
         ];
         for (id, value) in singles {
             page.put(id, own, value);
@@ -379,7 +389,7 @@ impl PipelineMetrics {
         self.put_by(page, Id::BreakerProbes, "result", &self.breaker_probes);
         self.put_by(page, Id::Rollouts, "result", &self.rollouts);
         self.put_by(page, Id::DedupForgotten, "reason", &self.dedup_forgotten);
-        self.put_by(page, Id::InstancesClosed, "reason", &self.instances_closed);
+        self.render_handler(page, own);
         self.put_by(page, Id::Commands, "result", &self.commands);
         let oldest_ms = self.parked_oldest_ms.get();
         let parked_ms = if oldest_ms > 0 { now_ms.saturating_sub(oldest_ms) } else { 0 };
@@ -389,6 +399,12 @@ impl PipelineMetrics {
             page.put_real(Id::CommitAge, own, now_ms.saturating_sub(committed_ms) as f64 / 1e3);
         }
         self.partitions(|table| table.render(&self.name, page, now_ms));
+    }
+
+    fn render_handler(&self, page: &mut Page, own: Labels<'_>) {
+        self.put_by(page, Id::InstancesClosed, "reason", &self.instances_closed);
+        self.put_by(page, Id::Http, "result", &self.http);
+        page.put_histogram(Id::HttpDuration, own, &self.http_micros);
     }
 
     /// Every label value, those at 0 too: a series that appears only with the first failure can't be alerted on.

@@ -34,6 +34,16 @@ impl Gauge {
         self.0.store(value, Relaxed);
     }
 
+    /// One more of what it counts.
+    pub fn raise(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// One less; each follows a [`Gauge::raise`].
+    pub fn lower(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
     /// Replaces one thread's share of the sum. For a gauge that several threads own together: each keeps in `share` what
     /// it told last.
     pub fn set_share(&self, share: &mut u64, value: u64) {

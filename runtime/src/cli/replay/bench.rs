@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use keyrail::config::{Host, Pipeline};
 use keyrail::pipeline::{self, limits, setup};
 use keyrail::replay::{self, Case, Played};
+use keyrail::scenario::file::Scenario;
 use keyrail::wasm::{self, Handler, HostOptions, Limits, Setup};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,13 +17,12 @@ pub(in crate::cli) struct Version {
     handler: Handler,
     setup: Setup,
     limits: Limits,
-    keeps_state: bool,
+    manifest: Pipeline,
 }
 
 impl Version {
     fn new(manifest: &Pipeline, handler: Handler) -> Self {
-        let keeps_state = manifest.policy.keeps_state();
-        Self { handler, setup: setup(manifest), limits: limits(manifest), keeps_state }
+        Self { handler, setup: setup(manifest), limits: limits(manifest), manifest: manifest.clone() }
     }
 
     /// The SHA-256 of its file.
@@ -36,7 +36,13 @@ impl Version {
     }
 
     pub(in crate::cli) fn run(&self, case: &Case) -> anyhow::Result<Played> {
-        Ok(replay::run(&self.handler, &self.setup, &self.limits, self.keeps_state, case)?)
+        let keeps_state = self.manifest.policy.keeps_state();
+        Ok(replay::run(&self.handler, &self.setup, &self.limits, keeps_state, case)?)
+    }
+
+    /// What comes of a scenario, a line each.
+    pub(in crate::cli) fn play(&self, scenario: &Scenario<'_>) -> Result<Vec<String>, String> {
+        scenario.play(self.handler.clone(), &self.manifest, None)
     }
 }
 
@@ -56,10 +62,15 @@ pub(in crate::cli) struct Bench {
 }
 
 impl Bench {
-    /// Changes nothing on the disk but for code compiled anew, where that is kept.
-    pub(in crate::cli) fn new(host: &Host, manifests: Vec<Pipeline>, with: Option<&Path>) -> anyhow::Result<Self> {
+    /// Changes nothing on the disk but for code compiled anew, where that is kept; with `keep` it is from now on.
+    pub(in crate::cli) fn new(
+        host: &Host,
+        manifests: Vec<Pipeline>,
+        with: Option<&Path>,
+        keep: bool,
+    ) -> anyhow::Result<Self> {
         let kept = host.store_dir.join("code");
-        let options = HostOptions { cache_dir: kept.is_dir().then_some(kept) };
+        let options = HostOptions { cache_dir: (keep || kept.is_dir()).then_some(kept) };
         let host = wasm::Host::new(options).context("can't run handlers")?;
         let with = with.map(Path::to_owned);
         Ok(Self { host, manifests, with, present: BTreeMap::new(), others: BTreeMap::new(), before: BTreeMap::new() })
@@ -75,6 +86,11 @@ impl Bench {
         self.manifest(pipeline).map_or(5_000, |manifest| manifest.policy.timeout_ms)
     }
 
+    /// The names of the pipelines that are here.
+    pub(in crate::cli) fn pipelines(&self) -> impl Iterator<Item = &str> {
+        self.manifests.iter().map(|manifest| manifest.name.as_str())
+    }
+
     fn manifest(&self, pipeline: &str) -> Result<&Pipeline, String> {
         let found = self.manifests.iter().find(|manifest| manifest.name == pipeline);
         found.ok_or_else(|| format!("there is no pipeline {pipeline:?} here, or its manifest has faults"))
@@ -88,6 +104,11 @@ impl Bench {
         let found = self.manifest(pipeline).cloned().and_then(|manifest| self.load(manifest));
         self.present.insert(pipeline.to_owned(), found.clone());
         found
+    }
+
+    /// The handler that was given, or else the one in the folder.
+    pub(in crate::cli) fn chosen(&mut self, pipeline: &str) -> Found {
+        if self.has_other() { self.other(pipeline) } else { self.present(pipeline) }
     }
 
     /// The handler that was given instead, with this pipeline's manifest.
@@ -125,7 +146,8 @@ impl Bench {
 
     fn load(&self, manifest: Pipeline) -> Found {
         let file = manifest.handler.display().to_string();
-        let (manifest, handler) = pipeline::load(&self.host, manifest).map_err(|unfit| format!("{file}: {unfit}"))?;
+        let (manifest, handler) =
+            pipeline::load_bare(&self.host, manifest).map_err(|unfit| format!("{file}: {unfit}"))?;
         Ok(Rc::new(Version::new(&manifest, handler)))
     }
 }

@@ -2,10 +2,10 @@
 //! `keyrail test` runs.
 
 use super::show;
-use crate::cli::line::{self, Blob};
-use keyrail::replay::{Case, Change, Kind, Played, Sent, Verdict};
+use keyrail::replay::{Case, Kind, Played, Verdict};
+use keyrail::scenario::told::{Data, Output, StateChange, TimerChange, changes};
 use keyrail::wasm::{Fired, Reads, Span};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -137,70 +137,6 @@ pub(in crate::cli) struct Expected {
     timers: Option<Vec<TimerChange>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Output {
-    to: String,
-    key: Data,
-    value: Data,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    headers: Vec<(Data, Data)>,
-    #[serde(default, skip_serializing_if = "is_false")]
-    forward_headers: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    timestamp: Option<i64>,
-}
-
-/// Of state; no value: it is deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StateChange {
-    name: String,
-    value: Data,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    until: Option<i64>,
-}
-
-/// Of a timer; no time: it is cancelled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TimerChange {
-    name: String,
-    #[serde(default)]
-    at: Option<i64>,
-    payload: Data,
-}
-
-/// Bytes as `keyrail tail` prints them: text, `{"base64":"..."}` or null.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Data(Option<Vec<u8>>);
-
-impl Data {
-    fn of(bytes: &[u8]) -> Self {
-        Self(Some(bytes.to_vec()))
-    }
-
-    fn pairs(all: &[(Vec<u8>, Option<Vec<u8>>)]) -> Vec<(Self, Self)> {
-        all.iter().map(|(name, value)| (Self::of(name), Self(value.clone()))).collect()
-    }
-}
-
-impl Serialize for Data {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self.0.as_deref().map(|bytes| str::from_utf8(bytes).map_err(|_| bytes)) {
-            None => to.serialize_none(),
-            Some(Ok(text)) => to.serialize_str(text),
-            Some(Err(bytes)) => json!({ "base64": line::to_base64(bytes) }).serialize(to),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Data {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Blob::deserialize(from).map(|blob| Self(blob.0))
-    }
-}
-
 impl Fixture {
     pub(super) fn of(from: &str, pipeline: &str, case: &Case, was: Was, expect: Expected) -> Self {
         let known = |Span { prefix, after, until }: &Span| Known {
@@ -302,30 +238,8 @@ impl Expected {
         if !kind.stands() {
             return expected;
         }
-        let output = |sent: &Sent| Output {
-            to: sent.to.clone(),
-            key: Data(sent.key.clone()),
-            value: Data(sent.value.clone()),
-            headers: Data::pairs(&sent.headers),
-            forward_headers: sent.forward_headers,
-            timestamp: sent.timestamp_ms,
-        };
-        expected.sends = Some(played.sent.iter().map(output).collect());
-        let (mut state, mut timers) = (Vec::new(), Vec::new());
-        for change in &played.changes {
-            match change {
-                Change::State(name, to) => state.push(StateChange {
-                    name: name.clone(),
-                    value: Data(to.as_ref().map(|(value, _)| value.clone())),
-                    until: to.as_ref().and_then(|(_, until)| *until),
-                }),
-                Change::Timer(name, to) => timers.push(TimerChange {
-                    name: name.clone(),
-                    at: to.as_ref().map(|(at_ms, _)| *at_ms),
-                    payload: Data(to.as_ref().map(|(_, payload)| payload.clone())),
-                }),
-            }
-        }
+        expected.sends = Some(played.sent.iter().map(Output::of).collect());
+        let (state, timers) = changes(&played.changes);
         (expected.state, expected.timers) = (Some(state), Some(timers));
         expected
     }

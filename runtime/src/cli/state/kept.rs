@@ -10,6 +10,7 @@ use keyrail::broker::partitioner::partition_of;
 use keyrail::config::Pipeline;
 use keyrail::pipeline::Code;
 use keyrail::record::TopicPartition;
+use keyrail::signature::Trust;
 use std::time::Duration;
 
 /// How long one look for records takes at most.
@@ -160,7 +161,7 @@ fn nothing_yet(pipeline: &Pipeline, missing: &[String], place: &str) -> String {
         return format!("{name} has no input yet: there is no topic at {place} that its patterns match");
     };
     let plain = Pipeline { state: None, ..pipeline.clone() };
-    match Code::read(pipeline).and_then(|code| code.complete(plain)) {
+    match Code::bare(pipeline, &Trust::default()).and_then(|code| code.complete(plain)) {
         Ok(completed) if completed.state.is_none() => {
             format!(
                 "{name} keeps no state: its handler does not ask for any, and there is no topic {topic:?} at {place}"

@@ -2,7 +2,7 @@
 
 use super::{
     Absent, Catalogue, DAY, Form, GIB, HOUR, KIB, Key, Kind, MIB, MINUTE, SECOND, Values, choice, duration, list,
-    section, size, text, whole,
+    section, size, switch, text, whole,
 };
 
 /// More would be rows and wake-ups without use on one machine; Kafka is for that.
@@ -66,6 +66,13 @@ pub(in super::super) static HOST: &Catalogue = &[
         "between two looks at the folder, beside those that events of the file system ask for: they may be missing, as on \
          network folders",
     ),
+    list(
+        "plugins.trusted-keys",
+        Absent::Told("none: signatures are not looked at"),
+        Form::PublicKey,
+        "who may sign handlers, by minisign. HANDLER.minisig beside a handler, if it is there, must be the signature of one of them",
+    ),
+    switch("plugins.require-signature", false, "`true`: a handler without a signature is refused, too"),
     section("store", "what can be made anew"),
     text(
         "store.dir",

@@ -122,6 +122,8 @@ pub(super) enum Form {
     Address,
     /// A SHA-256 digest.
     Digest,
+    /// A key of minisign that verifies.
+    PublicKey,
     /// A consumer group.
     Group,
     /// A topic.
@@ -130,6 +132,8 @@ pub(super) enum Form {
     Url,
     /// HOST:PORT, or HOST alone.
     Server,
+    /// HOST:PORT, or *.DOMAIN:PORT.
+    Reached,
     /// Somebody's mail.
     Mailbox,
     /// What an alert is about.

@@ -2,7 +2,7 @@
 
 use super::{
     Absent, Amount, Catalogue, DAY, Form, GIB, HOUR, KIB, Key, Kind, MIB, MINUTE, SECOND, Values, choice, duration,
-    later, number, section, size, switch, text, whole,
+    later, list, number, section, size, switch, text, whole,
 };
 
 /// Keys of a pipeline's NAME.toml.
@@ -86,6 +86,15 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         HOUR,
         "one call's deadline is `limits.timeout` times its messages, at most this",
     ),
+    whole(
+        "batch.concurrency",
+        8,
+        1,
+        256,
+        "calls under way at the same time, each in an instance of its own, among which the keys are shared out: while one waits for \
+         answers, others run. At least one for each core",
+    )
+    .also("only with `capabilities.http`"),
     section("dedup", "messages that came before are suppressed; off without this section"),
     Key::new(
         "dedup.id",
@@ -193,6 +202,9 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
          or `timers` have that topic: they may delay by 366 days, others not at all",
     )
     .also("with `guarantee = \"exactly-once\"` and `order.scope = \"topic\"`"),
+    whole("limits.requests", 1_024, 1, 65_536, "HTTP requests under way at the same time; others wait for their turn, for as long as their call lasts")
+        .also("only with `capabilities.http`"),
+    size("limits.response-bytes", MIB, 1, GIB, "the body of an HTTP answer").also("only with `capabilities.http`"),
     section("commit", "when offsets are committed"),
     duration(
         "commit.interval",
@@ -201,7 +213,14 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         MINUTE,
         "least time between two commits; a transaction ends after 5s and with 16 MiB in any case",
     ),
-    later("capabilities", "handlers reach nothing but their outputs for now; remove it"),
+    section("capabilities", "what handlers may reach beside their outputs"),
+    list(
+        "capabilities.http",
+        Absent::Told("none"),
+        Form::Reached,
+        "the hosts to which handlers may send HTTP requests, as in `[\"api.example.com:443\"]`. A call then holds one message of a key \
+         at most, since requests are made while it runs, and so again when it runs again",
+    ),
     later("rollout", "a new handler takes over at once for now; remove it"),
     later("state", "a handler that asks for state has it without; remove it"),
     Key::new(

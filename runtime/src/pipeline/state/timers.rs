@@ -4,7 +4,7 @@ use super::{Failed, Held, failed};
 use crate::pipeline::budget::Budget;
 use crate::pipeline::kept::Memory;
 use crate::pipeline::link::{MESSAGE_BYTES, Payload, to_engine};
-use crate::record::RecordBuilder;
+use crate::record::{Record, RecordBuilder, TopicPartition};
 use crate::wasm::Fired;
 use keyrail_engine::delays::{Delayed, is_delayed};
 use keyrail_engine::message::Partition;
@@ -95,9 +95,7 @@ impl Held {
     }
 
     fn lane_of_timer(&self, key: &[u8]) -> u64 {
-        let task = to_engine(self.at);
-        let owner = Key::decode(key).ok().and_then(|key| key.owner);
-        self.place.timers.hash.lane(owner.map_or(OrderKey::Partition, OrderKey::Key), None, task, (task, 0))
+        timer_lane(&self.place.timers.hash, to_engine(self.at), key)
     }
 
     fn load_timer(&self, key: &[u8]) -> Option<Loaded<Payload>> {
@@ -112,14 +110,9 @@ impl Held {
 
     fn make_timer(&self, key: &[u8], value: &[u8]) -> Option<Loaded<Payload>> {
         let read = Key::decode(key).ok()?;
-        let Timer { at_ms, offset, hops, key: own, headers, payload } = Timer::decode(value).ok()?;
-        let mut builder = RecordBuilder::new(own, Some(payload));
-        headers.iter().for_each(|(name, value)| builder.header(name, *value));
-        if let (Some(header), Some(owner)) = (&self.place.timers.header, read.owner) {
-            // Who asks for its order key finds it where a message has it.
-            builder.header(header.as_bytes(), Some(owner));
-        }
-        let record = builder.build(self.at, offset, at_ms);
+        let timer = Timer::decode(value).ok()?;
+        let record = timer_record(&timer, read.owner, self.place.timers.header.as_deref(), self.at);
+        let (at_ms, hops) = (timer.at_ms, timer.hops);
         let size = record.size() + MESSAGE_BYTES;
         let charge = self.place.timers.budget.lot().charge(size);
         let timer = Some(Arc::new(Fired { name: read.name.to_owned(), hops }));
@@ -131,6 +124,28 @@ impl Held {
             message: Payload { record, timer, delayed: None, recording: None, _charge: charge },
         })
     }
+}
+
+/// The message that a timer is, of this order key; `header` is where messages have theirs, if it is no record's key.
+pub(crate) fn timer_record(
+    timer: &Timer<'_>,
+    owner: Option<&[u8]>,
+    header: Option<&str>,
+    at: TopicPartition,
+) -> Record {
+    let mut builder = RecordBuilder::new(timer.key, Some(timer.payload));
+    timer.headers.iter().for_each(|(name, value)| builder.header(name, *value));
+    if let (Some(header), Some(owner)) = (header, owner) {
+        // Who asks for its order key finds it where a message has it.
+        builder.header(header.as_bytes(), Some(owner));
+    }
+    builder.build(at, timer.offset, timer.at_ms)
+}
+
+/// The lane of the timer with this record's key.
+pub(crate) fn timer_lane(hash: &LaneHash, task: Partition, key: &[u8]) -> u64 {
+    let owner = Key::decode(key).ok().and_then(|key| key.owner);
+    hash.lane(owner.map_or(OrderKey::Partition, OrderKey::Key), None, task, (task, 0))
 }
 
 impl Timers<Payload> for Memory {

@@ -2,12 +2,15 @@
 //!
 //! What is written to the standard streams becomes lines of the log, the clock is the call's time, chance follows from the
 //! call's first message. There are no files, no sockets, no environment, and nothing waits: a sleep moves the handler's
-//! clock on. Preview 1 comes in through an adapter ([`preview1`]), 0.2 is linked by the names of a component's imports
+//! clock on. Only requests, which a manifest may grant, reach outside ([`http`]), and a handler waits for their answers ([`wait`]). Preview 1 comes in through an adapter ([`preview1`]), 0.2 is linked by the names of a component's imports
 //! ([`preview2`]).
 
 mod console;
+mod http;
 pub(super) mod preview1;
 mod preview2;
+mod streams;
+mod wait;
 
 pub(super) use console::{Console, Stream};
 pub(super) use preview2::link;
@@ -45,8 +48,10 @@ pub(super) struct World {
     steady_ns: u64,
     /// What the next random number follows from, once one was asked for in this call.
     chance: Option<u64>,
-    /// When each of the guest's pollables is ready, by its number.
-    due_ns: Vec<Option<u64>>,
+    /// What each of the guest's pollables stands for, by its number.
+    pollables: Vec<Option<wait::Wait>>,
+    /// What its handles of `wasi:http` stand for.
+    http: http::Table,
 }
 
 impl World {
@@ -56,34 +61,26 @@ impl World {
         self.chance = None;
     }
 
+    /// The call is over.
+    pub(super) fn end(&mut self) {
+        self.http.end();
+    }
+
     /// Lets time pass up to that moment of the steady clock.
     fn sleep_until(&mut self, due_ns: u64) {
         let slept = due_ns.saturating_sub(self.steady_ns).min(LONGEST_SLEEP_NS);
         self.steady_ns = self.steady_ns.saturating_add(slept);
         self.wall_ns = self.wall_ns.saturating_add(slept);
     }
+}
 
-    /// A new pollable's number. The store's limit on handles is one on these, too.
-    fn subscribe(&mut self, due_ns: u64) -> u32 {
-        let free = self.due_ns.iter().position(Option::is_none);
-        let index = free.unwrap_or(self.due_ns.len());
-        if free.is_none() {
-            self.due_ns.push(None);
-        }
-        self.due_ns[index] = Some(due_ns);
-        index as u32
-    }
+type Store<'a> = StoreContextMut<'a, Ctx>;
 
-    fn drop_pollable(&mut self, number: u32) {
-        if let Some(due) = self.due_ns.get_mut(number as usize) {
-            *due = None;
-        }
-    }
-
-    /// When that pollable is ready: one that is not there is.
-    fn due_ns(&self, number: u32) -> u64 {
-        self.due_ns.get(number as usize).copied().flatten().unwrap_or(0)
-    }
+/// Counts the call into the host and makes it.
+fn call<R>(mut store: Store<'_>, make: impl FnOnce(&mut Ctx) -> Result<R>) -> Result<(R,)> {
+    let ctx = store.data_mut();
+    ctx.call.charge()?;
+    Ok((make(ctx)?,))
 }
 
 /// What chance follows from in this call: its first message. Outside of a batch it is the same for all.
@@ -106,7 +103,7 @@ fn random(ctx: &mut Ctx) -> Result<u64> {
 }
 
 /// The handler wants to end. It is one of many that the host runs, so the call ends, and the instance.
-fn exit(store: &mut StoreContextMut<'_, Ctx>, code: u32) -> wasmtime::Error {
+fn exit(store: &mut Store<'_>, code: u32) -> wasmtime::Error {
     match store.data_mut().call.charge() {
         Ok(()) => wasmtime::format_err!("the handler ended itself with exit code {code}"),
         Err(e) => e,
@@ -114,11 +111,7 @@ fn exit(store: &mut StoreContextMut<'_, Ctx>, code: u32) -> wasmtime::Error {
 }
 
 /// Bytes for a standard stream.
-fn write(
-    store: &mut StoreContextMut<'_, Ctx>,
-    stream: Stream,
-    bytes: &wasmtime::component::WasmList<u8>,
-) -> Result<()> {
+fn write(store: &mut Store<'_>, stream: Stream, bytes: &wasmtime::component::WasmList<u8>) -> Result<()> {
     // Copied piece by piece: the store lends the guest's bytes, and the lines belong to it as well.
     let mut piece = Vec::with_capacity(bytes.len().min(WRITE_BYTES));
     let mut from = 0;
@@ -172,15 +165,5 @@ mod tests {
         assert_eq!(world.steady_ns, 3_000_000_000 + LONGEST_SLEEP_NS);
         world.begin(-5);
         assert_eq!(world.wall_ns, 0);
-    }
-
-    #[test]
-    fn a_pollable_s_number_is_used_again() {
-        let mut world = World::default();
-        assert_eq!((world.subscribe(5), world.subscribe(7)), (0, 1));
-        world.drop_pollable(0);
-        world.drop_pollable(9);
-        assert_eq!((world.due_ns(0), world.due_ns(1), world.due_ns(9)), (0, 7, 0));
-        assert_eq!(world.subscribe(8), 0);
     }
 }

@@ -3,42 +3,21 @@
 //! What has an answer is below. All else, also what later versions add, answers that it is refused, in the words of its own
 //! errors, or traps if it has none.
 
-use super::{Stream, World, exit, interface, random, write};
+use super::streams::{InputHandle, OutputHandle, STDERR, STDIN, STDOUT};
+use super::{Store, World, exit, http, interface, random, streams, wait};
 use crate::wasm::call::Ctx;
 use wasmtime::component::types::{Component, ComponentFunc, ComponentInstance, ComponentItem, Type};
-use wasmtime::component::{ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType, Val, WasmList};
-use wasmtime::{Engine, Result, StoreContextMut};
+use wasmtime::component::{ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType, Val};
+use wasmtime::{Engine, Result};
 
 /// How WASI's errors name what is not allowed, from the most fitting on.
 const REFUSALS: [&str; 6] =
     ["closed", "access-denied", "access", "not-supported", "unsupported", "HTTP-request-denied"];
-/// Bytes that a stream takes at once. They are only copied.
-const TAKES_BYTES: u64 = 64 << 10;
 /// Most random bytes that are given at once.
 const RANDOM_BYTES: u64 = 64 << 10;
 
-/// The number of a standard stream, as a resource.
-struct OutputStream;
-struct InputStream;
-struct Pollable;
-struct IoError;
 /// Any resource of which there is none.
 struct Nothing;
-
-type Store<'a> = StoreContextMut<'a, Ctx>;
-type Out = Resource<OutputStream>;
-type Written = std::result::Result<(), StreamError>;
-
-#[derive(ComponentType, Lift, Lower)]
-#[component(variant)]
-enum StreamError {
-    #[component(name = "last-operation-failed")]
-    #[allow(dead_code, reason = "the standard streams take everything")]
-    LastOperationFailed(Resource<IoError>),
-    #[component(name = "closed")]
-    #[allow(dead_code, reason = "the standard streams take everything")]
-    Closed,
-}
 
 #[derive(ComponentType, Lift, Lower)]
 #[component(record)]
@@ -70,7 +49,8 @@ fn provide(
                 let (package, _) = interface.split_once('/').unwrap_or((interface, ""));
                 let given = match package {
                     "cli" => cli(linker, interface, name)?,
-                    "io" => io(linker, name)?,
+                    "io" => streams::link(linker, name)? || wait::link(linker, name)?,
+                    "http" => http::link(linker, interface, name)?,
                     "clocks" => clocks(linker, interface, name)?,
                     "random" => chance(linker, name)?,
                     _ => others(linker, name)?,
@@ -86,19 +66,10 @@ fn provide(
 }
 
 fn resource(linker: &mut LinkerInstance<'_, Ctx>, name: &str) -> Result<()> {
-    let ty = match name {
-        "output-stream" => ResourceType::host::<OutputStream>(),
-        "input-stream" => ResourceType::host::<InputStream>(),
-        "error" | "io-error" => ResourceType::host::<IoError>(),
-        "pollable" => {
-            return linker.resource(name, ResourceType::host::<Pollable>(), |mut store, number| {
-                store.data_mut().wasi.drop_pollable(number);
-                Ok(())
-            });
-        }
-        _ => ResourceType::host::<Nothing>(),
-    };
-    linker.resource(name, ty, |_, _| Ok(()))
+    if streams::resource(linker, name)? || wait::resource(linker, name)? || http::resource(linker, name)? {
+        return Ok(());
+    }
+    linker.resource(name, ResourceType::host::<Nothing>(), |_, _| Ok(()))
 }
 
 /// The environment is empty; the standard streams are there; ending is a trap.
@@ -109,11 +80,9 @@ fn cli(linker: &mut LinkerInstance<'_, Ctx>, interface: &str, name: &str) -> Res
         }
         (_, "get-arguments") => linker.func_wrap(name, |store, (): ()| answer(store, |_| Vec::<String>::new())),
         (_, "initial-cwd") => linker.func_wrap(name, |store, (): ()| answer(store, |_| None::<String>)),
-        (_, "get-stdin") => {
-            linker.func_wrap(name, |store, (): ()| answer(store, |_| Resource::<InputStream>::new_own(0)))
-        }
-        (_, "get-stdout") => linker.func_wrap(name, |store, (): ()| answer(store, |_| Out::new_own(1))),
-        (_, "get-stderr") => linker.func_wrap(name, |store, (): ()| answer(store, |_| Out::new_own(2))),
+        (_, "get-stdin") => linker.func_wrap(name, |store, (): ()| answer(store, |_| InputHandle::new_own(STDIN))),
+        (_, "get-stdout") => linker.func_wrap(name, |store, (): ()| answer(store, |_| OutputHandle::new_own(STDOUT))),
+        (_, "get-stderr") => linker.func_wrap(name, |store, (): ()| answer(store, |_| OutputHandle::new_own(STDERR))),
         (_, "get-terminal-stdin" | "get-terminal-stdout" | "get-terminal-stderr") => {
             linker.func_wrap(name, |store, (): ()| answer(store, |_| None::<Resource<Nothing>>))
         }
@@ -139,60 +108,6 @@ fn answer<R>(mut store: Store<'_>, tell: impl FnOnce(&mut World) -> R) -> Result
     Ok((tell(&mut ctx.wasi),))
 }
 
-/// Streams and what can be waited for. A standard input is at its end, which [`refuse`] says of it.
-fn io(linker: &mut LinkerInstance<'_, Ctx>, name: &str) -> Result<bool> {
-    type Pollables = Vec<Resource<Pollable>>;
-    match name {
-        "[method]output-stream.check-write" => {
-            type Room = std::result::Result<u64, StreamError>;
-            linker.func_wrap(name, |store, (_,): (Out,)| answer(store, |_| Room::Ok(TAKES_BYTES)))
-        }
-        "[method]output-stream.write" | "[method]output-stream.blocking-write-and-flush" => {
-            linker.func_wrap(name, |mut store: Store<'_>, (to, bytes): (Out, WasmList<u8>)| {
-                let stream = if to.rep() == 2 { Stream::Error } else { Stream::Output };
-                write(&mut store, stream, &bytes)?;
-                Ok((Written::Ok(()),))
-            })
-        }
-        "[method]output-stream.flush" | "[method]output-stream.blocking-flush" => {
-            linker.func_wrap(name, |store, (_,): (Out,)| answer(store, |_| Written::Ok(())))
-        }
-        "[method]output-stream.subscribe" => {
-            linker.func_wrap(name, |store, (_,): (Out,)| answer(store, |world| pollable(world, 0)))
-        }
-        "[method]input-stream.subscribe" => {
-            linker.func_wrap(name, |store, (_,): (Resource<InputStream>,)| answer(store, |world| pollable(world, 0)))
-        }
-        "[method]pollable.ready" => linker.func_wrap(name, |store, (one,): (Resource<Pollable>,)| {
-            answer(store, |world| world.due_ns(one.rep()) <= world.steady_ns)
-        }),
-        "[method]pollable.block" => linker.func_wrap(name, |store, (one,): (Resource<Pollable>,)| {
-            answer(store, |world| world.sleep_until(world.due_ns(one.rep()))).map(drop)
-        }),
-        "poll" => linker.func_wrap(name, |store, (all,): (Pollables,)| {
-            let ready = answer(store, |world| poll(world, &all))?;
-            if ready.0.is_empty() { Err(wasmtime::format_err!("poll of nothing")) } else { Ok(ready) }
-        }),
-        _ => return Ok(false),
-    }?;
-    Ok(true)
-}
-
-fn pollable(world: &mut World, due_ns: u64) -> Resource<Pollable> {
-    Resource::new_own(world.subscribe(due_ns))
-}
-
-/// Those that are ready, by their places; if none is, once the first of them is.
-fn poll(world: &mut World, all: &[Resource<Pollable>]) -> Vec<u32> {
-    let due: Vec<_> = all.iter().map(|one| world.due_ns(one.rep())).collect();
-    if let Some(first) = due.iter().min() {
-        world.sleep_until(*first);
-    }
-    // A list that came out of a guest's memory is shorter than 2^32.
-    let places = due.iter().enumerate().filter(|(_, due)| **due <= world.steady_ns);
-    places.map(|(place, _)| place as u32).collect()
-}
-
 fn clocks(linker: &mut LinkerInstance<'_, Ctx>, interface: &str, name: &str) -> Result<bool> {
     let datetime = |ns: u64| Datetime { seconds: ns / 1_000_000_000, nanoseconds: (ns % 1_000_000_000) as u32 };
     match (interface, name) {
@@ -209,10 +124,10 @@ fn clocks(linker: &mut LinkerInstance<'_, Ctx>, interface: &str, name: &str) -> 
             linker.func_wrap(name, |store, (): ()| answer(store, |_| 1_000_000_u64))
         }
         ("clocks/monotonic-clock", "subscribe-instant") => {
-            linker.func_wrap(name, |store, (when,): (u64,)| answer(store, |world| pollable(world, when)))
+            linker.func_wrap(name, |store, (when,): (u64,)| answer(store, |world| world.subscribe_until(when)))
         }
         ("clocks/monotonic-clock", "subscribe-duration") => linker.func_wrap(name, |store, (span,): (u64,)| {
-            answer(store, |world| pollable(world, world.steady_ns.saturating_add(span)))
+            answer(store, |world| world.subscribe_until(world.steady_ns.saturating_add(span)))
         }),
         _ => return Ok(false),
     }?;

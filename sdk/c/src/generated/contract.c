@@ -69,6 +69,11 @@ extern int32_t __wasm_import_keyrail_handler_metrics_register(uint8_t *, size_t,
 __attribute__((__import_module__("keyrail:handler/metrics@0.1.0"), __import_name__("observe")))
 extern void __wasm_import_keyrail_handler_metrics_observe(int32_t, double);
 
+// Imported Functions from `keyrail:handler/http@0.1.0`
+
+__attribute__((__import_module__("keyrail:handler/http@0.1.0"), __import_name__("fetch-all")))
+extern void __wasm_import_keyrail_handler_http_fetch_all(uint8_t *, size_t, uint8_t *);
+
 // Exported Functions from `keyrail:handler/guest@0.1.0`
 
 __attribute__((__weak__, __export_name__("cabi_post_keyrail:handler/guest@0.1.0#open")))
@@ -363,6 +368,66 @@ void keyrail_handler_timers_result_void_error_free(keyrail_handler_timers_result
   if (!ptr->is_err) {
   } else {
     keyrail_handler_timers_error_free(&ptr->val.err);
+  }
+}
+
+void keyrail_handler_http_request_free(keyrail_handler_http_request_t *ptr) {
+  contract_string_free(&ptr->method);
+  contract_string_free(&ptr->url);
+  contract_list_tuple2_string_list_u8_free(&ptr->headers);
+  contract_option_list_u8_free(&ptr->body);
+  contract_option_u64_free(&ptr->timeout_ms);
+}
+
+void keyrail_handler_http_response_free(keyrail_handler_http_response_t *ptr) {
+  contract_list_tuple2_string_list_u8_free(&ptr->headers);
+  contract_list_u8_free(&ptr->body);
+}
+
+void keyrail_handler_http_error_free(keyrail_handler_http_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      contract_string_free(&ptr->val.denied);
+      break;
+    }
+    case 1: {
+      contract_string_free(&ptr->val.invalid);
+      break;
+    }
+    case 3: {
+      contract_string_free(&ptr->val.unreachable);
+      break;
+    }
+  }
+}
+
+void keyrail_handler_http_list_request_free(keyrail_handler_http_list_request_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    keyrail_handler_http_request_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      keyrail_handler_http_request_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void keyrail_handler_http_result_response_error_free(keyrail_handler_http_result_response_error_t *ptr) {
+  if (!ptr->is_err) {
+    keyrail_handler_http_response_free(&ptr->val.ok);
+  } else {
+    keyrail_handler_http_error_free(&ptr->val.err);
+  }
+}
+
+void keyrail_handler_http_list_result_response_error_free(keyrail_handler_http_list_result_response_error_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    keyrail_handler_http_result_response_error_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      keyrail_handler_http_result_response_error_free(&list_ptr[i]);
+    }
+    free(list_ptr);
   }
 }
 
@@ -923,6 +988,14 @@ uint32_t keyrail_handler_metrics_register(contract_string_t *name, keyrail_handl
 
 void keyrail_handler_metrics_observe(uint32_t metric, double value) {
   __wasm_import_keyrail_handler_metrics_observe((int32_t) (metric), value);
+}
+
+void keyrail_handler_http_fetch_all(keyrail_handler_http_list_request_t *requests, keyrail_handler_http_list_result_response_error_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_keyrail_handler_http_fetch_all((uint8_t *) (*requests).ptr, (*requests).len, ptr);
+  *ret = (keyrail_handler_http_list_result_response_error_t) { (keyrail_handler_http_result_response_error_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
 }
 
 __attribute__((__export_name__("keyrail:handler/guest@0.1.0#open")))

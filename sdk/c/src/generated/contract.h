@@ -238,6 +238,66 @@ typedef uint8_t keyrail_handler_metrics_kind_t;
 #define KEYRAIL_HANDLER_METRICS_KIND_GAUGE 1
 #define KEYRAIL_HANDLER_METRICS_KIND_HISTOGRAM 2
 
+typedef struct keyrail_handler_http_request_t {
+  // on behalf of which message
+  uint32_t   slot;
+  // as it is sent: `GET`
+  contract_string_t   method;
+  // the whole of it: `https://HOST/PATH`
+  contract_string_t   url;
+  // names in any case; those of the connection (`host`, `content-length`, `transfer-encoding`, ...) are the host's
+  contract_list_tuple2_string_list_u8_t   headers;
+  contract_option_list_u8_t   body;
+  // until the answer's last byte has come; `none`, and at most: the manifest's `limits.timeout`
+  contract_option_u64_t   timeout_ms;
+} keyrail_handler_http_request_t;
+
+typedef struct keyrail_handler_http_response_t {
+  uint16_t   status;
+  // names in lower case
+  contract_list_tuple2_string_list_u8_t   headers;
+  contract_list_u8_t   body;
+} keyrail_handler_http_response_t;
+
+// Why there is no answer.
+typedef struct keyrail_handler_http_error_t {
+  uint8_t tag;
+  union {
+    contract_string_t     denied;
+    contract_string_t     invalid;
+    contract_string_t     unreachable;
+  } val;
+} keyrail_handler_http_error_t;
+
+// the manifest does not grant it; nothing was sent
+#define KEYRAIL_HANDLER_HTTP_ERROR_DENIED 0
+// no such request can be sent; nothing was
+#define KEYRAIL_HANDLER_HTTP_ERROR_INVALID 1
+// it may have been done all the same
+#define KEYRAIL_HANDLER_HTTP_ERROR_TIMEOUT 2
+// no connection, or one that broke: it may have been done all the same
+#define KEYRAIL_HANDLER_HTTP_ERROR_UNREACHABLE 3
+// the answer's body is larger than `limits.response-bytes`
+#define KEYRAIL_HANDLER_HTTP_ERROR_TOO_LARGE 4
+
+typedef struct {
+  keyrail_handler_http_request_t *ptr;
+  size_t len;
+} keyrail_handler_http_list_request_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    keyrail_handler_http_response_t ok;
+    keyrail_handler_http_error_t err;
+  } val;
+} keyrail_handler_http_result_response_error_t;
+
+typedef struct {
+  keyrail_handler_http_result_response_error_t *ptr;
+  size_t len;
+} keyrail_handler_http_list_result_response_error_t;
+
 typedef keyrail_handler_types_setup_t exports_keyrail_handler_guest_setup_t;
 
 typedef keyrail_handler_types_message_t exports_keyrail_handler_guest_message_t;
@@ -299,6 +359,11 @@ extern void keyrail_handler_log_write(keyrail_handler_log_level_t level, contrac
 // Imported Functions from `keyrail:handler/metrics@0.1.0`
 extern uint32_t keyrail_handler_metrics_register(contract_string_t *name, keyrail_handler_metrics_kind_t kind, contract_list_tuple2_string_string_t *labels);
 extern void keyrail_handler_metrics_observe(uint32_t metric, double value);
+
+// Imported Functions from `keyrail:handler/http@0.1.0`
+// Makes all requests at the same time, and returns when the last is answered: one for each, in their order. Any status
+// is an answer; redirects are not followed.
+extern void keyrail_handler_http_fetch_all(keyrail_handler_http_list_request_t *requests, keyrail_handler_http_list_result_response_error_t *ret);
 
 // Exported Functions from `keyrail:handler/guest@0.1.0`
 bool exports_keyrail_handler_guest_open(exports_keyrail_handler_guest_setup_t *setup, contract_string_t *err);
@@ -367,6 +432,18 @@ void keyrail_handler_state_result_list_tuple2_string_list_u8_error_free(keyrail_
 void keyrail_handler_timers_error_free(keyrail_handler_timers_error_t *ptr);
 
 void keyrail_handler_timers_result_void_error_free(keyrail_handler_timers_result_void_error_t *ptr);
+
+void keyrail_handler_http_request_free(keyrail_handler_http_request_t *ptr);
+
+void keyrail_handler_http_response_free(keyrail_handler_http_response_t *ptr);
+
+void keyrail_handler_http_error_free(keyrail_handler_http_error_t *ptr);
+
+void keyrail_handler_http_list_request_free(keyrail_handler_http_list_request_t *ptr);
+
+void keyrail_handler_http_result_response_error_free(keyrail_handler_http_result_response_error_t *ptr);
+
+void keyrail_handler_http_list_result_response_error_free(keyrail_handler_http_list_result_response_error_t *ptr);
 
 void exports_keyrail_handler_guest_setup_free(exports_keyrail_handler_guest_setup_t *ptr);
 

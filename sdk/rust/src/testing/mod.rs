@@ -23,6 +23,7 @@
 
 mod capture;
 mod input;
+mod outside;
 mod world;
 
 use std::time::Duration;
@@ -30,13 +31,16 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::contract;
 use crate::handler::{Delivery, deliveries};
+use crate::http::{Reason, Request, Response};
 use crate::message::{Header, Message};
 use crate::millis;
 use crate::outcome::Outcome;
 use crate::setup::Setup;
+use crate::steps::{self, TwoSteps};
 
 pub use capture::LogLine;
 pub use input::Input;
+pub use outside::Requested;
 pub(crate) use world::World;
 
 /// A host in memory: outputs, state, timers, metrics and a clock that stands until it is moved.
@@ -150,6 +154,23 @@ impl Host {
         self
     }
 
+    /// Answers HTTP requests of this method to this URL, which are written as the handler sends them.
+    #[must_use]
+    pub fn answer(self, method: &str, url: &str, answer: impl Into<Result<Response, Reason>>) -> Self {
+        self.world.edit(|inner| inner.outside.answer(method, url, answer.into()));
+        self
+    }
+
+    /// Answers all HTTP requests that [`answer`](Host::answer) names no answer for.
+    #[must_use]
+    pub fn answer_with<A: Into<Result<Response, Reason>>>(
+        self,
+        mut server: impl FnMut(&Request) -> A + 'static,
+    ) -> Self {
+        self.world.edit(|inner| inner.outside.serve(Box::new(move |request| server(request).into())));
+        self
+    }
+
     /// What `open` gets: `Payments::open(&host.setup())`.
     pub fn setup(&self) -> Setup {
         Setup { host: self.world.clone(), data: self.setup.clone() }
@@ -167,6 +188,28 @@ impl Host {
         runs.remove(0)
     }
 
+    /// Runs one message in two steps: `host.run_http((prepare, handle), input)`, or `host.run_http(&mut scores, input)` for an
+    /// [`HttpHandler`](crate::HttpHandler).
+    ///
+    /// # Panics
+    /// If the handler does.
+    pub fn run_http(&mut self, steps: impl TwoSteps, input: impl Into<Input>) -> Run {
+        self.run_http_batch(steps, [input.into()]).remove(0)
+    }
+
+    /// Runs messages in one batch, in two steps, as [`run_http`](Host::run_http) runs one.
+    ///
+    /// # Panics
+    /// If the handler does.
+    pub fn run_http_batch<I: Into<Input>>(
+        &mut self,
+        steps: impl TwoSteps,
+        inputs: impl IntoIterator<Item = I>,
+    ) -> Vec<Run> {
+        let process = |setup: &Setup, batch: &[Message]| steps::run(steps, setup, batch);
+        self.run_messages(process, inputs.into_iter().map(Into::into).collect())
+    }
+
     /// Runs messages in one batch. For a [`BatchHandler`](crate::BatchHandler):
     /// `host.run_batch(|batch| payments.process(batch), inputs)`.
     ///
@@ -177,11 +220,19 @@ impl Host {
         process: impl FnOnce(&[Delivery<'_>]) -> Vec<Outcome>,
         inputs: impl IntoIterator<Item = I>,
     ) -> Vec<Run> {
-        let inputs: Vec<Input> = inputs.into_iter().map(Into::into).collect();
+        let process = |setup: &Setup, batch: &[Message]| process(&deliveries(setup, batch));
+        self.run_messages(process, inputs.into_iter().map(Into::into).collect())
+    }
+
+    fn run_messages(
+        &mut self,
+        process: impl FnOnce(&Setup, &[Message]) -> Vec<Outcome>,
+        inputs: Vec<Input>,
+    ) -> Vec<Run> {
         let setup = self.setup();
         let batch: Vec<Message> = inputs.iter().map(|input| self.admit(input)).collect();
         self.world.begin(&setup, &inputs, &batch);
-        let outcomes = capture::scope(&self.world, || process(&deliveries(&setup, &batch)));
+        let outcomes = capture::scope(&self.world, || process(&setup, &batch));
         assert_eq!(outcomes.len(), batch.len(), "a batch handler returns one outcome for each message");
         self.world.settle(outcomes)
     }
@@ -215,6 +266,11 @@ impl Host {
     /// Sets a key's state under a name, as if an earlier message had.
     pub fn set_state(&mut self, key: impl AsRef<[u8]>, name: &str, value: impl Into<Vec<u8>>) {
         self.world.store(key.as_ref(), name, value.into());
+    }
+
+    /// The HTTP requests that were made, in order, of failed messages too.
+    pub fn requests(&self) -> Vec<Requested> {
+        self.world.edit(|inner| inner.outside.made.clone())
     }
 
     /// What was logged while messages ran, failed ones too.

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::outside::Outside;
 use super::{Input, LogLine, Run, Sent, Timer};
 use crate::error::Error;
 use crate::host::{Entries, Host, Output};
+use crate::http::{Reason, Request, Response};
 use crate::message::{Header, Message, Source};
 use crate::metric::Kind;
 use crate::outcome::Outcome;
@@ -44,6 +46,7 @@ pub(crate) struct Inner {
     pub(super) max_output_bytes: usize,
     pub(super) timers: BTreeMap<(Vec<u8>, String), Timer>,
     pub(super) logs: Vec<LogLine>,
+    pub(super) outside: Outside,
     state: BTreeMap<(Vec<u8>, String), Stored>,
     metrics: Vec<Registered>,
     slots: Vec<Slot>,
@@ -75,6 +78,8 @@ struct Slot {
     state: BTreeMap<String, Option<Stored>>,
     /// `None` is a cancel
     timers: BTreeMap<String, Option<Timer>>,
+    /// Requests that may change something.
+    changing: u32,
 }
 
 impl World {
@@ -86,6 +91,7 @@ impl World {
             max_output_bytes: 4 << 20,
             timers: BTreeMap::new(),
             logs: Vec::new(),
+            outside: Outside::default(),
             state: BTreeMap::new(),
             metrics: Vec::new(),
             slots: Vec::new(),
@@ -171,6 +177,7 @@ impl Slot {
             staged_bytes: 0,
             state: BTreeMap::new(),
             timers: BTreeMap::new(),
+            changing: 0,
         }
     }
 
@@ -385,6 +392,17 @@ impl Host for World {
             slot.key()?;
             slot.timers.insert(name.to_owned(), None);
             Ok(())
+        })
+    }
+
+    fn fetch_all(&self, requests: Vec<(u32, Request)>) -> Vec<Result<Response, Reason>> {
+        self.edit(|inner| {
+            let Inner { slots, outside, .. } = inner;
+            let fetch = |(slot, request): (u32, Request)| {
+                let of = &mut slots[slot as usize];
+                outside.fetch(slot, of.id.clone(), &mut of.changing, request)
+            };
+            requests.into_iter().map(fetch).collect()
         })
     }
 

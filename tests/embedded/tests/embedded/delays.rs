@@ -3,43 +3,14 @@
 //! The handler `later` sends what messages say, and has no state of its own.
 
 use crate::commands::run;
-use crate::play::Play;
-use crate::run::{PARTITIONS, beside, by_key, start_with, written};
+use crate::play::{Play, now_ms, of, out, say, wait};
+use crate::run::{PARTITIONS, beside, start_with};
 use crate::support::{all, text};
 use std::collections::BTreeMap;
-use std::process::Child;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(60);
 const DELAY: &str =
     "retry = { attempts = 3, backoff = { first = \"50ms\", max = \"50ms\" } }\nlimits.delay = \"30d\"\n";
-
-fn now_ms() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
-}
-
-fn send(play: &mut Play, child: &Child, messages: &[(&str, &str)]) {
-    let messages: Vec<_> = messages.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    play.send_plain(beside(&play.folder, child).as_mut(), &messages);
-}
-
-/// Until so many records came out.
-fn wait(play: &Play, child: &Child, records: u64) {
-    let until = Instant::now() + LIMIT;
-    let mut client = beside(&play.folder, child);
-    while written(client.as_mut(), "out") < records {
-        assert!(Instant::now() < until, "{:?}", by_key(client.as_mut(), "out"));
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn out(play: &Play) -> BTreeMap<String, Vec<String>> {
-    by_key(play.client().as_mut(), "out")
-}
-
-fn of<'a>(key: &str, values: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, Vec<String>> {
-    BTreeMap::from([(key.to_owned(), values.into_iter().map(str::to_owned).collect())])
-}
 
 /// A dead letter: its value, the output that it was delayed for, reason and detail.
 fn letters(play: &Play) -> Vec<(String, String, String, String)> {
@@ -57,11 +28,11 @@ fn what_is_delayed_goes_out_at_its_time_whatever_its_key_does_meanwhile() {
     let Some(mut play) = Play::of(test, "later", &DELAY.replace("50ms", "5s")) else { return };
     let child = play.start();
     let begin = now_ms();
-    send(&mut play, &child, &[("k", "in 1500 c; in 0 now; in 1000 a; in 1000 b; in 500 early")]);
+    say(&mut play, &child, &[("k", "in 1500 c; in 0 now; in 1000 a; in 1000 b; in 500 early")]);
     wait(&play, &child, 2);
     assert!(now_ms() - begin >= 500);
     // From now on its key waits.
-    send(&mut play, &child, &[("k", "fail 1; in 0 last")]);
+    say(&mut play, &child, &[("k", "fail 1; in 0 last")]);
     wait(&play, &child, 5);
     assert!(now_ms() - begin >= 1_500);
     wait(&play, &child, 6);
@@ -73,7 +44,7 @@ fn what_is_delayed_goes_out_at_its_time_whatever_its_key_does_meanwhile() {
 fn what_is_sent_later_is_listed_with_its_output() {
     let Some(mut play) = Play::of("what_is_sent_later_is_listed_with_its_output", "later", DELAY) else { return };
     let child = play.start();
-    send(&mut play, &child, &[("k", "in 3600000 first; in 7200000 second; in 0 now")]);
+    say(&mut play, &child, &[("k", "in 3600000 first; in 7200000 second; in 0 now")]);
     wait(&play, &child, 1);
     play.settle(child);
     let (code, out, err) = run(&play.folder, &["timers", "list", "p", "--delayed", "--json"], "");
@@ -96,7 +67,7 @@ fn what_fails_delays_nothing_and_what_is_refused_says_so_at_once() {
         ("k", "in 2592000001 x"),
         ("k", "big 200 524300"),
     ];
-    send(&mut play, &child, &messages);
+    say(&mut play, &child, &messages);
     wait(&play, &child, 1);
     std::thread::sleep(Duration::from_millis(500));
     play.settle(child);
@@ -133,7 +104,7 @@ fn one_whose_output_is_gone_becomes_a_dead_letter() {
     let with = std::fs::read_to_string(&manifest).unwrap();
     std::fs::write(&manifest, format!("output.gone = \"elsewhere\"\n{with}")).unwrap();
     let child = play.start();
-    send(&mut play, &child, &[("k", "to gone 1500 lost; in 1500 kept")]);
+    say(&mut play, &child, &[("k", "to gone 1500 lost; in 1500 kept")]);
     play.settle(child);
     std::fs::write(&manifest, with).unwrap();
     let child = play.start();
@@ -179,7 +150,7 @@ fn where_there_can_be_none_a_send_with_a_delay_says_what_to_set() {
     let test = "where_there_can_be_none_a_send_with_a_delay_says_what_to_set";
     let Some(mut play) = Play::of(test, "later", "") else { return };
     let child = play.start();
-    send(&mut play, &child, &[("k", "in 5 x"), ("k", "in 0 now")]);
+    say(&mut play, &child, &[("k", "in 5 x"), ("k", "in 0 now")]);
     wait(&play, &child, 1);
     play.settle(child);
     assert_eq!(out(&play), of("k", ["now"]));

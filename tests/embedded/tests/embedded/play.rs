@@ -1,7 +1,7 @@
 //! A pipeline with the `scripted` handler, or another one, on the embedded broker, what is sent to it, and what must come of
 //! that.
 
-use crate::run::{PARTITIONS, beside, guests, options, start};
+use crate::run::{PARTITIONS, beside, by_key, guests, options, start, written};
 use crate::support::{Folder, all, at, produce, send, text, topic};
 use keyrail::broker::Produce;
 use keyrail::broker::client::Client;
@@ -9,7 +9,7 @@ use keyrail::broker::embedded::{self, Embedded};
 use keyrail::record::Record;
 use std::collections::BTreeMap;
 use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -176,4 +176,35 @@ pub(crate) fn mixed(from: usize, to: usize, keys: usize) -> Vec<(String, &'stati
         (format!("k{}", n % keys), command, format!("{n:0>7}"))
     };
     (from..to).map(message).collect()
+}
+
+/// The wall clock, as records and timers tell time.
+pub(crate) fn now_ms() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+/// Keys and values, beside the process that holds the folder.
+pub(crate) fn say(play: &mut Play, child: &Child, messages: &[(&str, &str)]) {
+    let messages: Vec<_> = messages.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    play.send_plain(beside(&play.folder, child).as_mut(), &messages);
+}
+
+/// Until so many records came out.
+pub(crate) fn wait(play: &Play, child: &Child, records: u64) {
+    let until = Instant::now() + LIMIT;
+    let mut client = beside(&play.folder, child);
+    while written(client.as_mut(), "out") < records {
+        assert!(Instant::now() < until, "{:?}", by_key(client.as_mut(), "out"));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What came out, by key and in order.
+pub(crate) fn out(play: &Play) -> BTreeMap<String, Vec<String>> {
+    by_key(play.client().as_mut(), "out")
+}
+
+/// As [`out`] gives it, of one key.
+pub(crate) fn of<'a>(key: &str, values: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, Vec<String>> {
+    BTreeMap::from([(key.to_owned(), values.into_iter().map(str::to_owned).collect())])
 }

@@ -3,42 +3,15 @@
 //! The handler `alarm` sets and cancels what messages and payloads say, and sends what it ran.
 
 use crate::commands::run;
-use crate::play::Play;
-use crate::run::{PARTITIONS, beside, by_key, start_with, written};
+use crate::play::{Play, now_ms, of, out, say, wait};
+use crate::run::{PARTITIONS, beside, by_key, start_with};
 use crate::support::text;
 use std::collections::BTreeMap;
 use std::process::Child;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const RETRY: &str = "retry = { attempts = 3, backoff = { first = \"50ms\", max = \"50ms\" } }\n";
-
-fn now_ms() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
-}
-
-fn send(play: &mut Play, child: &Child, messages: &[(&str, &str)]) {
-    let messages: Vec<_> = messages.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    play.send_plain(beside(&play.folder, child).as_mut(), &messages);
-}
-
-/// Until so many records came out.
-fn wait(play: &Play, child: &Child, records: u64) {
-    let until = Instant::now() + LIMIT;
-    let mut client = beside(&play.folder, child);
-    while written(client.as_mut(), "out") < records {
-        assert!(Instant::now() < until, "{:?}", by_key(client.as_mut(), "out"));
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn out(play: &Play) -> BTreeMap<String, Vec<String>> {
-    by_key(play.client().as_mut(), "out")
-}
-
-fn of<'a>(key: &str, values: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, Vec<String>> {
-    BTreeMap::from([(key.to_owned(), values.into_iter().map(str::to_owned).collect())])
-}
 
 #[test]
 fn a_timer_comes_at_its_time_and_tells_who_set_it() {
@@ -48,10 +21,10 @@ fn a_timer_comes_at_its_time_and_tells_who_set_it() {
     let at_ms = now_ms() + 1_000;
     let set =
         [format!("set b {at_ms} word"), format!("set a {} first; set a {at_ms} last; set c {at_ms} no", at_ms - 900)];
-    send(&mut play, &child, &[("k", "x"), ("k", &set[0]), ("k", &set[1]), ("k", "cancel c")]);
+    say(&mut play, &child, &[("k", "x"), ("k", &set[0]), ("k", &set[1]), ("k", "cancel c")]);
     wait(&play, &child, 4);
     assert!(now_ms() < at_ms, "the machine is too slow for this test");
-    send(&mut play, &child, &[("k", "y")]);
+    say(&mut play, &child, &[("k", "y")]);
     wait(&play, &child, 7);
     assert!(now_ms() >= at_ms);
     // Nothing more comes.
@@ -69,7 +42,7 @@ fn timers_outlive_a_stop_and_those_that_fell_due_meanwhile_come_at_the_start() {
     let child = play.start();
     let soon = now_ms() + 600;
     let set = format!("set soon {soon} x; set late {} y; set never {} z", soon + 2_500, soon + 31_536_000_000);
-    send(&mut play, &child, &[("k", &set)]);
+    say(&mut play, &child, &[("k", &set)]);
     play.settle(child);
     std::thread::sleep(Duration::from_millis(u64::try_from(soon + 100 - now_ms()).unwrap_or(0)));
     assert_eq!(out(&play)["k"].len(), 1);
@@ -92,7 +65,7 @@ fn what_is_to_come_is_listed_as_it_is_due_beside_the_process_and_at_rest() {
     let child = play.start();
     let soon = now_ms() + 3_600_000;
     let [one, two] = [format!("set b {} later; set a {soon} x", soon + 60_000), format!("set a {} y", soon + 30_000)];
-    send(&mut play, &child, &[("k", &one), ("l", &two), ("m", "set gone 9999999999999 x"), ("m", "cancel gone")]);
+    say(&mut play, &child, &[("k", &one), ("l", &two), ("m", "set gone 9999999999999 x"), ("m", "cancel gone")]);
     wait(&play, &child, 4);
     // What is committed is shown: so is the fourth, once it is.
     let until = Instant::now() + LIMIT;
@@ -133,9 +106,9 @@ fn what_fails_sets_nothing_and_a_timer_that_fails_keeps_its_key_waiting() {
     let now = now_ms();
     let (wrong, good) = (format!("set t {now} wrong; dead"), format!("set t {now} fail 2; set u {now} dead"));
     let last = "set t 0 again t 10 3";
-    send(&mut play, &child, &[("k", &wrong), ("k", "fail 1; cancel t"), ("k", &good)]);
+    say(&mut play, &child, &[("k", &wrong), ("k", "fail 1; cancel t"), ("k", &good)]);
     wait(&play, &child, 3);
-    send(&mut play, &child, &[("k", last)]);
+    say(&mut play, &child, &[("k", last)]);
     wait(&play, &child, 8);
     play.settle(child);
     let all = out(&play);
@@ -172,14 +145,14 @@ fn a_timer_that_fails_for_long_is_parked_through_a_kill_and_its_key_waits_behind
     let mut child = play.start();
     let now = now_ms();
     let (set, other) = (format!("set t {now} fail 2, set u 0 x"), format!("set t {now} fail 9"));
-    send(&mut play, &child, &[("k", &set), ("l", &other)]);
+    say(&mut play, &child, &[("k", &set), ("l", &other)]);
     // The first that is parked makes the retry topic.
     let until = Instant::now() + LIMIT;
     while parked(&play, &child) < 2 {
         assert!(Instant::now() < until, "{:?}", by_key(beside(&play.folder, &child).as_mut(), "out"));
         std::thread::sleep(Duration::from_millis(20));
     }
-    send(&mut play, &child, &[("k", "y"), ("l", "z"), ("m", "free")]);
+    say(&mut play, &child, &[("k", "y"), ("l", "z"), ("m", "free")]);
     wait(&play, &child, 3);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -241,7 +214,7 @@ fn timers_that_fail_hold_up_none_of_other_keys() {
     play.send_plain(beside(&play.folder, &child).as_mut(), &failing);
     wait(&play, &child, FAILING as u64);
     let (healthy, begin) = (format!("set t {} x", now_ms() + 300), Instant::now());
-    send(&mut play, &child, &[("healthy", &healthy)]);
+    say(&mut play, &child, &[("healthy", &healthy)]);
     wait(&play, &child, FAILING as u64 + 2);
     // Those that fail come again after a minute.
     assert!(begin.elapsed() < Duration::from_secs(40), "{:?}", begin.elapsed());
@@ -295,7 +268,7 @@ fn where_there_can_be_no_timers_a_call_says_why() {
     let test = "where_there_can_be_no_timers_a_call_says_why";
     let Some(mut play) = Play::of(test, "alarm", &format!("guarantee = \"at-least-once\"\n{RETRY}")) else { return };
     let child = play.start();
-    send(&mut play, &child, &[("k", "set t 5 x"), ("k", "word")]);
+    say(&mut play, &child, &[("k", "set t 5 x"), ("k", "word")]);
     wait(&play, &child, 1);
     play.settle(child);
     assert_eq!(out(&play), of("k", ["message word"]));

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+/// Of a log, a report shows so many lines, and so many characters of each.
+const LINES: usize = 15;
+const LINE: usize = 300;
+
 /// The binary under test: `KEYRAIL_BIN`, or that of this build.
 pub(crate) fn binary() -> PathBuf {
     let path = std::env::var_os("KEYRAIL_BIN")
@@ -117,8 +121,9 @@ impl Worker {
 
     pub(crate) fn tail(&self) -> String {
         let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
-        format!("--- {}\n{}", self.log.display(), lines[lines.len().saturating_sub(40)..].join("\n"))
+        // What matters is at the end; a report of several workers is cut somewhere.
+        let lines: Vec<String> = log.lines().map(|line| line.chars().take(LINE).collect()).collect();
+        format!("--- {}\n{}", self.log.display(), lines[lines.len().saturating_sub(LINES)..].join("\n"))
     }
 
     pub(crate) fn wait_log(&self, words: &str, limit: Duration) {

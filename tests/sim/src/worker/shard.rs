@@ -302,6 +302,7 @@ impl ShardActor {
         }
         self.check_twins(&slots, env);
         self.check_timers(&slots, env);
+        check_apart(&slots, env);
         self.check_breaker(slots.len(), mail, env);
         let mut calls_before = Vec::with_capacity(slots.len());
         for (ticket, rec, attempt) in &slots {
@@ -464,5 +465,19 @@ fn whence(ticket: &Ticket, mail: &Mail, env: &Env) -> Whence {
         0 => Whence::Input,
         _ if owned && env.oracle.is_latest(mail.run(ticket.partition, ticket.epoch), partition) => Whence::Parked,
         _ => Whence::Stale,
+    }
+}
+
+/// What a call does outside at once has no order.
+fn check_apart(slots: &[(Ticket, Rc<Rec>, u32)], env: &mut Env) {
+    if !env.settings.policy.batch.apart {
+        return;
+    }
+    let mut lanes = BTreeSet::new();
+    for (ticket, rec, _) in slots {
+        if !lanes.insert((ticket.task(), ticket.lane)) {
+            let what = "runs in one call with an earlier one of its lane".into();
+            env.oracle.violated(name::ORDER, Some((rec.partition, rec.offset)), what);
+        }
     }
 }

@@ -22,8 +22,13 @@ const FLAGS: [&str; 8] = [
     // Names stay, for traps.
     "-Wl,--strip-debug",
 ];
-const SDK: [&str; 2] = ["sdk/c/src/keyrail.c", "sdk/c/src/generated/contract.c"];
-const GUESTS: [(&str, &str); 2] = [("tally-c", "tests/guests/tally-c/tally.c"), ("totals-c", "sdk/c/example/totals.c")];
+/// Besides the handler's own source.
+pub(super) const SDK: [&str; 2] = ["sdk/c/src/keyrail.c", "sdk/c/src/generated/contract.c"];
+const GUESTS: [(&str, &str); 3] = [
+    ("conform-c", "tests/conformance/c/conform.c"),
+    ("tally-c", "tests/guests/tally-c/tally.c"),
+    ("totals-c", "sdk/c/example/totals.c"),
+];
 /// It links the C library and calls the adapter, so it shows whether all parts are there.
 const PROBE: &str = "#include <stdio.h>\n__attribute__((export_name(\"f\"))) int f(void) { return puts(\"x\"); }\n";
 
@@ -51,7 +56,7 @@ pub(crate) fn build(place: &Place, folder: &Path) -> Result<(), String> {
 }
 
 /// A clang that can: wasi-sdk's where that is named, or the system's.
-fn clang(own: &Path) -> Result<PathBuf, String> {
+pub(super) fn clang(own: &Path) -> Result<PathBuf, String> {
     if let Some(found) = find(own)? {
         return Ok(found);
     }

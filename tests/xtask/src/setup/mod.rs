@@ -1,16 +1,23 @@
 //! All that a build or a test needs and Cargo does not bring: system packages, Apache Kafka, the WebAssembly target,
 //! the guests. Idempotent: what is there is kept. Everything fetched goes below the target folder.
 
+mod assemblyscript;
 mod c;
 mod container;
+mod cpp;
+mod go;
 mod guests;
+mod js;
 mod kafka;
 mod maven;
+mod npm;
 mod packages;
+mod python;
 mod streams;
 mod system;
 mod tools;
 mod wasm;
+mod zig;
 
 use crate::place::{Place, make};
 use crate::say::say;
@@ -35,6 +42,12 @@ pub(crate) struct Ready {
     pub(crate) kafka_home: Option<PathBuf>,
     /// The folder with a `NAME.wasm` for each guest.
     pub(crate) guests: Option<PathBuf>,
+    /// A folder of Python's packages that build and check handlers in Python.
+    pub(crate) python: Option<PathBuf>,
+    /// The folder with the SDK for JavaScript as npm has it, and what it needs.
+    pub(crate) js: Option<PathBuf>,
+    /// The same of the SDK for AssemblyScript.
+    pub(crate) assemblyscript: Option<PathBuf>,
     /// The folder of Buildah's storage, with a base for the container.
     pub(crate) containers: Option<PathBuf>,
     /// A folder of Python's packages that know the schemas of Compose and Kubernetes.
@@ -51,6 +64,9 @@ impl Ready {
             ("KEYRAIL_JAVA", self.java.clone()),
             ("KEYRAIL_KAFKA_HOME", self.kafka_home.clone()),
             ("KEYRAIL_GUESTS", self.guests.clone()),
+            ("KEYRAIL_PYTHON", self.python.clone()),
+            ("KEYRAIL_JS", self.js.clone()),
+            ("KEYRAIL_ASSEMBLYSCRIPT", self.assemblyscript.clone()),
             ("KEYRAIL_CONTAINERS", self.containers.clone()),
             ("KEYRAIL_SCHEMAS", self.schemas.clone()),
             ("KEYRAIL_STREAMS", self.streams.clone()),
@@ -95,6 +111,18 @@ pub(crate) fn all(place: &Place) -> Result<Ready, String> {
     if let Some(folder) = ready.guests.clone() {
         say("set-up: handlers in C");
         ready.keep("c", c::build(place, &folder));
+        say("set-up: handlers in Go");
+        ready.keep("go", go::build(place, &folder));
+        say("set-up: handlers in C++");
+        ready.keep("c++", cpp::build(place, &folder));
+        say("set-up: handlers in Python");
+        ready.python = ready.keep("python", python::build(place, &folder));
+        say("set-up: handlers in TypeScript");
+        ready.js = ready.keep("js", js::build(place, &folder));
+        say("set-up: handlers in Zig");
+        ready.keep("zig", zig::build(place, &folder));
+        say("set-up: handlers in AssemblyScript");
+        ready.assemblyscript = ready.keep("assemblyscript", assemblyscript::build(place, &folder));
     }
     say("set-up: a base for the container, and schemas for what deploys it");
     ready.containers = ready.keep("containers", container::storage(place));
@@ -116,6 +144,12 @@ pub(crate) fn guests(place: &Place) -> Result<PathBuf, String> {
     let _lock = lock(place)?;
     let folder = guests::build(place, None)?;
     c::build(place, &folder)?;
+    go::build(place, &folder)?;
+    cpp::build(place, &folder)?;
+    python::build(place, &folder)?;
+    js::build(place, &folder)?;
+    zig::build(place, &folder)?;
+    assemblyscript::build(place, &folder)?;
     Ok(folder)
 }
 

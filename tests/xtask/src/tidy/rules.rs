@@ -43,28 +43,31 @@ pub(crate) const FILE_LINES: usize = 500;
 pub(crate) const FUNCTION_LINES: usize = 70;
 
 /// Who may import what. Everyone else goes through the types of the module named.
-const IMPORTS: [(&str, &[&str]); 21] = [
+const IMPORTS: [(&str, &[&str]); 24] = [
     ("rdkafka", &["runtime/src/broker/kafka", "tests/kafka/", "tests/bench/"]),
     ("rdkafka_sys", &["runtime/src/broker/kafka"]),
     ("rusqlite", &["runtime/src/broker/embedded/sqlite/", "runtime/store/src/state/sqlite.rs", "tests/bench/stores/"]),
     ("crc32fast", &["runtime/src/broker/embedded/", "runtime/store/"]),
     ("wasmtime", &["runtime/src/wasm/"]),
-    ("wit_component", &["runtime/src/wasm/"]),
+    ("wit_component", &["runtime/src/wasm/", "runtime/tests/wasi_http/"]),
     ("wit_parser", &["runtime/src/wasm/"]),
     ("wasmparser", &["runtime/src/wasm/"]),
     ("toml", &["runtime/src/config/"]),
     ("regex_lite", &["runtime/src/config/pattern.rs", "plugins/"]),
     ("notify", &["runtime/src/rollout/watch.rs"]),
+    ("minisign_verify", &["runtime/src/signature.rs"]),
     ("ureq", &["runtime/src/alerts/webhook.rs"]),
     ("lettre", &["runtime/src/alerts/mail.rs"]),
     ("hmac", &["runtime/src/alerts/webhook.rs", "tests/embedded/"]),
-    ("tokio", &["runtime/src/admin/", "runtime/src/cli/signals"]),
-    ("hyper", &["runtime/src/admin/"]),
-    ("tracing_subscriber", &["runtime/src/admin/", "runtime/src/wasm/tests/"]),
+    ("tokio", &["runtime/src/admin/", "runtime/src/http/", "tests/bench/", "runtime/src/cli/signals"]),
+    ("hyper", &["runtime/src/admin/", "runtime/src/http/"]),
+    ("hyper_util", &["runtime/src/admin/", "runtime/src/http/"]),
+    ("hyper_tls", &["runtime/src/http/"]),
+    ("tracing_subscriber", &["runtime/src/admin/", "runtime/src/wasm/tests/", "runtime/tests/wasi_http/"]),
     ("clap", &["runtime/src/cli/", "tests/bench/", "tests/sim/", "tests/kafka/"]),
     ("clap_complete", &["runtime/src/cli/"]),
     ("clap_mangen", &["runtime/src/cli/"]),
-    ("wit_bindgen", &["sdk/rust/"]),
+    ("wit_bindgen", &["sdk/rust/", "tests/guests/caller/", "tests/guests/outgoing/", "tests/guests/raw/"]),
 ];
 
 fn imports(source: &Source<'_>, _: &Path) -> Found {

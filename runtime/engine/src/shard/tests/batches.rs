@@ -242,3 +242,48 @@ fn a_message_that_may_have_brought_a_process_down_shares_its_call_with_nobody() 
          next => run d5 b2x2 in 2000",
     );
 }
+
+#[test]
+fn where_calls_act_outside_no_two_of_a_key_share_one() {
+    let apart = || with(Batch { apart: true, ..policy().batch });
+    check(
+        apart(),
+        "put a1 a2 b3 a4 =>
+         next => run a1 b3 in 2000
+         end done done => a1 done/0 b3 done/1
+         next => run a2 in 1000
+         end retry => retried 1
+         put b5 =>
+         next => run b5 in 1000",
+    );
+}
+
+#[test]
+fn calls_that_act_outside_grow_with_what_went_well() {
+    let apart = || with(Batch { apart: true, max_messages: 100, ..policy().batch });
+    let mut shard = Shard::new(apart(), 1);
+    let mut settled = Vec::new();
+    shard.open(P0, Epoch(1), NOTHING_SEEN, &Ranges::new());
+    let now = Now { steady_ms: 10, wall_ms: 10 };
+    for offset in 0..1_000 {
+        let ticket = Ticket { lane: offset, offset: offset as i64, ..ticket("a1") };
+        assert!(shard.accept(ticket, (), now));
+    }
+    let mut run = |end: Option<u64>| {
+        let Next::Run(plan) = shard.next(now, &NoPast, &NothingParked, &mut settled) else { return 0 };
+        match end {
+            Some(took_us) => {
+                shard.complete(alloc::vec![Outcome::Done; plan.messages as usize], took_us, now, &mut settled);
+            }
+            None => {
+                let failure = Failure { code: "timeout".into(), detail: String::new() };
+                shard.fail(CallFailure { timeout: true, failure }, now, &mut settled);
+            }
+        }
+        plan.messages
+    };
+    assert_eq!([run(Some(1)), run(Some(1)), run(Some(1)), run(None)], [8, 16, 32, 64]);
+    let replayed: Vec<u32> = (0..64).map(|_| run(Some(1))).collect();
+    assert!(replayed.iter().all(|messages| *messages == 1), "{replayed:?}");
+    assert_eq!([run(Some(1)), run(Some(1)), run(Some(32_000)), run(Some(1))], [18, 20, 22, 6]);
+}

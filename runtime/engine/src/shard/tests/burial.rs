@@ -209,3 +209,23 @@ fn a_number_that_was_given_up_is_not_given_again_while_the_mark_is_there() {
          next => a1 buried x0 run a4+ in 1000",
     );
 }
+
+#[test]
+fn without_parking_what_waits_in_memory_is_given_up_with_its_head_and_the_lane_goes_on() {
+    let policy = Policy { retry: Retry { attempts: 1, in_place_ms: None, ..policy().retry }, ..kept() };
+    let policy = Policy { expires_after_ms: Some(500), ..policy };
+    check(
+        policy,
+        "wall 1000000 =>
+         put a1#x a2#x a3#y a4@999000 b5 A1 =>
+         next => run a1 b5 A1 in 3000
+         end retry done done => a1 dead:attempts b5 done/1 A1 done/2
+         behind a1 => a2 duplicate x0 a3 dead:follows with 1 x0 a4 dead:expired with 1 x0
+         behind b5 =>
+         put a6#y a7 =>
+         next => wait
+         ack a1 =>
+         next => a6 duplicate x0 run a7+ in 1000
+         end done => a7 done/0",
+    );
+}

@@ -1,0 +1,3 @@
+module github.com/keyrail/keyrail/sdk/go
+
+go 1.24
