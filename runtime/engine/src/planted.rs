@@ -326,6 +326,12 @@ bugs! {
     LookOn,
     /// Sends what is delayed and due in reverse order.
     SendBackwards,
+    /// Takes a version on trial at its word when it fails.
+    TrialBelieved,
+    /// Chooses messages for a version on trial, not lanes.
+    TrialSplitsLane,
+    /// Forgets lanes that are not for the version of the batch.
+    TrialForgetsAside,
     /// A shell's: forgets what waits for the end of a transaction when that is given up.
     DropHeld,
 }

@@ -10,11 +10,13 @@ mod inbox;
 mod lanes;
 mod parked;
 mod timers;
+mod trial;
 mod watch;
 
 pub use batch::{Delivery, Next, Plan};
 pub use complete::{CallFailure, Outcome, Report, Retried, Settled};
 pub use inbox::Order;
+pub use trial::{Evidence, Overruled, Runs, Trial};
 
 use crate::dedup::Seen;
 use crate::message::{Company, Epitaph, Epoch, Failure, Fate, MessageId, Now, Partition, Reason, Ticket};
@@ -30,6 +32,7 @@ use alloc::vec::Vec;
 use lanes::{Item, LaneId, Lanes, Phase, Place, Trouble};
 use parked::Parking;
 use timers::Timing;
+use trial::Trying;
 use watch::Watch;
 
 /// See [`Shard::open`].
@@ -92,6 +95,8 @@ pub struct Shard<M> {
     condemned: BTreeMap<Partition, Vec<i64>>,
     /// With a breaker.
     watch: Option<Watch>,
+    /// While a version is on trial.
+    trying: Option<Box<Trying>>,
 }
 
 /// How full a shard is: for metrics.
@@ -151,6 +156,7 @@ impl<M> Shard<M> {
             timing,
             condemned: BTreeMap::new(),
             watch,
+            trying: None,
         }
     }
 
@@ -225,6 +231,7 @@ impl<M> Shard<M> {
         let order = &self.policy.order;
         self.letters.retain(|(partition, _), _| order.task(*partition) != task);
         lanes.remove_task(task);
+        self.drop_disputes(task);
         if let Some(parking) = &mut self.parking {
             parking.purge(task);
         }

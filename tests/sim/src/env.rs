@@ -213,6 +213,10 @@ pub struct Env {
     pub down_until_ms: u64,
     /// Dead letters that were decided.
     pub letters: u64,
+    /// Calls of versions on trial.
+    pub trial_calls: u64,
+    /// Messages that failed on them alone.
+    pub overruled: u64,
     /// Knows all.
     pub oracle: Oracle,
     /// What happened.
@@ -290,6 +294,8 @@ impl Env {
             members: BTreeMap::new(),
             down_until_ms: 0,
             letters: 0,
+            trial_calls: 0,
+            overruled: 0,
             oracle,
             trace: Trace::new(keep_trace),
             coverage: Coverage::default(),

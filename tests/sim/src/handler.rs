@@ -21,6 +21,8 @@ pub(crate) struct Call {
     pub(crate) answer: Answer,
     /// It is a breaker's probe.
     pub(crate) probes: bool,
+    /// It is of the version on trial.
+    pub(crate) on_trial: bool,
     slots: Vec<(Ticket, Rc<Rec>)>,
     /// Its state, where handlers have any.
     state: Option<Running>,
@@ -29,6 +31,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// What it holds.
+    pub(crate) fn slots(&self) -> &[(Ticket, Rc<Rec>)] {
+        &self.slots
+    }
+
     /// State is lent: some of its slots run at once, the others only when it ends.
     pub(crate) fn begin(&mut self, lent: state::Call, kept: &Rc<Store>, env: &mut Env) {
         let mut running = Running::begin(lent, &self.slots, &env.settings.policy.order);
@@ -69,6 +76,7 @@ pub(crate) fn call(
     calls_before: &[u32],
     plan: Plan,
     worker: u8,
+    on_trial: bool,
     env: &mut Env,
 ) -> Call {
     let now_ms = env.now_ms;
@@ -95,6 +103,9 @@ pub(crate) fn call(
         };
         outcomes.push(outcome);
     }
+    if on_trial {
+        trap |= go_wrong(&mut outcomes, env);
+    }
     // Where a call can't be interrupted it runs past its deadline.
     let stopped = lasts_ms > plan.deadline_ms && env.rng.percent(70);
     let answer = if trap {
@@ -110,7 +121,36 @@ pub(crate) fn call(
     };
     let took_us = lasts_ms * 1_000 + env.rng.within(20, 900);
     let slots = slots.into_iter().map(|(ticket, rec, _)| (ticket, rec)).collect();
-    Call { ends_ms: now_ms + lasts_ms, took_us, answer, probes: false, slots, state: None, touches: Vec::new() }
+    Call {
+        ends_ms: now_ms + lasts_ms,
+        took_us,
+        answer,
+        probes: false,
+        on_trial,
+        slots,
+        state: None,
+        touches: Vec::new(),
+    }
+}
+
+/// A version on trial that is not as good as the other. `true`: it traps.
+fn go_wrong(outcomes: &mut [Outcome], env: &mut Env) -> bool {
+    let phase = env.settings.trials.iter().rfind(|phase| phase.at_ms <= env.now_ms);
+    let bad_percent = phase.map_or(0, |phase| phase.bad_percent);
+    let mut trap = false;
+    for outcome in outcomes {
+        if !env.rng.percent(bad_percent) {
+            continue;
+        }
+        *outcome = match env.rng.below(5) {
+            0 => Outcome::DeadLetter(words("new and wrong")),
+            1 => Outcome::Oversized(words("new and big")),
+            2 => Outcome::Retry { failure: words("new and down"), delay_ms: None, outage: true },
+            _ => Outcome::Retry { failure: words("new and late"), delay_ms: Some(50), outage: false },
+        };
+        trap |= env.rng.percent(10);
+    }
+    trap
 }
 
 fn outcome(rec: &Rec, attempt: u32, calls: u32) -> Outcome {
@@ -144,8 +184,11 @@ pub(crate) fn tell_oracle(call: &Call, mail: &Mail, env: &mut Env) {
                     broken.insert(lane);
                 }
                 let run = mail.run(ticket.partition, ticket.epoch);
-                env.oracle.answered(run, rec, outcome, call.probes, now);
-                if !call.probes && matches!(outcome, Outcome::Retry { .. }) {
+                let believed = !call.on_trial || matches!(outcome, Outcome::Done | Outcome::Skip);
+                if believed {
+                    env.oracle.answered(run, rec, outcome, call.probes, now);
+                }
+                if believed && !call.probes && matches!(outcome, Outcome::Retry { .. }) {
                     env.oracle.lane_failed(mail.process, ticket, now);
                 }
                 if let Some(touch) = call.touches.get(slot).and_then(Option::as_ref) {
@@ -155,6 +198,7 @@ pub(crate) fn tell_oracle(call: &Call, mail: &Mail, env: &mut Env) {
                 }
             }
         }
+        Answer::Outcomes(_) | Answer::Failed { .. } if call.on_trial => {}
         Answer::Outcomes(_) | Answer::Failed { .. } => {
             let timeout = matches!(call.answer, Answer::Failed { timeout: true });
             if let [(ticket, rec)] = &call.slots[..] {

@@ -22,6 +22,8 @@ pub struct Sum {
     pub least: Option<(u32, u32)>,
     /// Which action met which fault.
     pub coverage: Coverage,
+    /// Calls of versions on trial, and messages that failed on them alone.
+    pub trials: (u64, u64),
     /// The failure of the lowest seed among those seen.
     pub failure: Option<Box<Failure>>,
 }
@@ -33,6 +35,8 @@ impl Sum {
                 self.seeds += 1;
                 self.steps += summary.steps;
                 self.messages += u64::from(summary.messages);
+                self.trials.0 += summary.trial_calls;
+                self.trials.1 += summary.overruled;
                 let (messages, faults) = (summary.messages, summary.coverage.faults());
                 let least = self.least.get_or_insert((messages, faults));
                 *least = (least.0.min(messages), least.1.min(faults));

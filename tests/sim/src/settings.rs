@@ -58,8 +58,25 @@ pub struct Settings {
     pub inbox_during_call: bool,
     /// Somebody gives a command to what is parked, or was dead-lettered, about every so many milliseconds.
     pub operator_ms: Option<u64>,
+    /// Versions on trial, one after the other.
+    pub trials: Vec<Phase>,
     /// Where faults strike: each waits for its action.
     pub faults: Vec<(Action, Fault)>,
+}
+
+/// A time with a version on trial, or with none.
+#[derive(Debug, Clone, Copy)]
+pub struct Phase {
+    /// When it begins.
+    pub at_ms: u64,
+    /// The version that serves.
+    pub serving: u32,
+    /// The one on trial.
+    pub version: u32,
+    /// Its share of the lanes; `None`: none is on trial.
+    pub share: Option<f64>,
+    /// So many of a hundred messages fail on it though they would not on the other.
+    pub bad_percent: u64,
 }
 
 /// Places in the inboxes of a worker's threads. What finds no room waits with its writer.
@@ -101,6 +118,7 @@ impl Settings {
             marks_max: usize::MAX,
             inbox_during_call: false,
             operator_ms: None,
+            trials: Vec::new(),
             faults: Vec::new(),
         }
     }
@@ -179,6 +197,7 @@ impl Settings {
             messages,
             arrival_ms,
             operator_ms: operated.then_some(arrival_ms / [30, 60, 120, 60][(seed / 2 % 4) as usize]),
+            trials: if seed / 2 % 5 == 2 { trials(seed, arrival_ms) } else { Vec::new() },
             keys: *rng.pick(&[3, 12, 40, 40]),
             policy,
             from: if rng.percent(15) { From::Latest } else { From::Earliest },
@@ -196,6 +215,23 @@ impl Settings {
             ..Self::quiet()
         }
     }
+}
+
+/// Eight versions, each on trial for a while: some good, some bad; some become the one that serves.
+fn trials(seed: u64, arrival_ms: u64) -> Vec<Phase> {
+    let mut serving = 0;
+    let phases = (1..=8).flat_map(|version: u32| {
+        let turn = seed / 10 + u64::from(version);
+        let at_ms = arrival_ms * u64::from(version) / 9;
+        let share = [0.05, 0.3, 0.5, 1.0][(turn % 4) as usize];
+        let bad_percent = [0, 5, 30, 100, 2][(turn % 5) as usize];
+        let begins = Phase { at_ms, serving, version, share: Some(share), bad_percent };
+        if bad_percent == 0 {
+            serving = version;
+        }
+        [begins, Phase { at_ms: at_ms + arrival_ms / 12, serving, share: None, ..begins }]
+    });
+    phases.collect()
 }
 
 /// Shorter than the defaults, in the same proportions, so that a seed lives through many of them.

@@ -38,6 +38,10 @@ pub struct Summary {
     pub hash: u64,
     /// Which action met which fault.
     pub coverage: Coverage,
+    /// Calls of versions on trial.
+    pub trial_calls: u64,
+    /// Messages that failed on them alone.
+    pub overruled: u64,
 }
 
 /// The whole world.
@@ -136,6 +140,8 @@ impl World {
             virtual_ms: self.env.now_ms,
             hash: self.env.trace.hash(),
             coverage: self.env.coverage.clone(),
+            trial_calls: self.env.trial_calls,
+            overruled: self.env.overruled,
         }
     }
 

@@ -15,6 +15,8 @@ fn a_thousand_seeds_hold_and_every_action_meets_every_fault() {
     let (messages, faults) = sum.least.unwrap_or_default();
     assert!(messages >= 2_000, "a seed had only {messages} messages");
     assert!(faults >= 20, "a seed had only {faults} faults");
+    let (calls, overruled) = sum.trials;
+    assert!(calls > 10_000 && overruled > 1_000, "versions on trial ran {calls} calls and {overruled} were overruled");
     let missing = sum.coverage.missing();
     assert!(missing.is_empty(), "these pairs never met: {missing:?}\n{}", sum.coverage.table());
 }

@@ -38,6 +38,8 @@ pub enum Next {
 pub struct Plan {
     /// How many messages.
     pub messages: u32,
+    /// The version to call: the one that serves, or the one on trial.
+    pub version: u32,
     /// When to stop the call, in milliseconds from its start.
     pub deadline_ms: u64,
 }
@@ -64,6 +66,8 @@ pub(super) enum Turn {
     Over,
     /// It has more, after the others' turns.
     More,
+    /// What it has is for another version than the batch.
+    Aside,
     /// The batch is full.
     Full,
 }
@@ -93,6 +97,7 @@ impl<M> Shard<M> {
         }
         self.wake_due(now);
         self.wake_parked(now, parked);
+        self.begin_batch(leave == Leave::All);
         match leave {
             Leave::One { fresh } => {
                 if !fresh || self.prefer_fresh() {
@@ -120,7 +125,7 @@ impl<M> Shard<M> {
         }
         let messages = self.running.len() as u32;
         let deadline_ms = self.policy.timeout_ms.saturating_mul(u64::from(messages)).min(self.policy.batch.max_time_ms);
-        Next::Run(Plan { messages, deadline_ms })
+        Next::Run(Plan { messages, version: self.version_of_batch(), deadline_ms })
     }
 
     /// The messages of the batch under way, in slot order.
@@ -191,19 +196,24 @@ impl<M> Shard<M> {
         settled: &mut Vec<Settled<M>>,
     ) {
         let mut bytes = 0;
-        let mut again = VecDeque::new();
+        let (mut again, mut aside) = (VecDeque::new(), Vec::new());
         while let Some(id) = self.ready.pop_front().or_else(|| again.pop_front()) {
             match self.take_turn(id, most, &mut bytes, now, (past, parked), settled) {
                 Turn::Over => {}
                 Turn::More => again.push_back(id),
+                Turn::Aside => aside.push(id),
                 Turn::Full => {
                     again.push_front(id);
                     break;
                 }
             }
         }
-        // Lanes that run come back when the batch is done; the others keep their place.
-        for id in again.into_iter().rev() {
+        if self.policy.has(Bug::TrialForgetsAside) {
+            aside.clear();
+        }
+        // Lanes that run come back when the batch is done; the others keep their place. Those of the other version decide whose the
+        // next batch is.
+        for id in again.into_iter().rev().chain(aside.into_iter().rev()) {
             if self.lanes.get(id).is_some_and(|l| matches!(l.phase, Phase::Ready | Phase::Crowded(_))) {
                 self.ready.push_front(id);
             }
@@ -255,7 +265,11 @@ impl<M> Shard<M> {
                     continue;
                 }
             }
+            if !self.joins(&ticket) {
+                return if runs { Turn::Over } else { Turn::Aside };
+            }
             let too_much = *bytes + u64::from(ticket.size) > self.policy.batch.max_bytes;
+            let most = most.min(self.most_on_trial(CALL_TARGET_US));
             // A message that may have made the handler fail shares its call with nobody.
             if self.running.len() >= most || !self.running.is_empty() && (alone || too_much) {
                 return Turn::Full;
@@ -273,6 +287,7 @@ impl<M> Shard<M> {
             match unrun {
                 Unrun::Run => {
                     *bytes += u64::from(ticket.size);
+                    self.decide_version(&ticket);
                     self.start_head(id, now);
                     if alone {
                         return Turn::Full;

@@ -92,13 +92,24 @@ pub struct Report {
     pub undone: u32,
     /// Messages that will be replayed one by one.
     pub replayed: u32,
+    /// Messages that failed on the version on trial, and will run on the one that serves.
+    pub disputed: u32,
 }
 
 /// What is decided for one slot before anything is moved.
 enum Verdict {
     Stands(Fate),
-    Fails { reason: Reason, failure: Failure, delay_ms: Option<u64>, outage: bool, finally: bool, alone: bool },
+    Fails {
+        reason: Reason,
+        failure: Failure,
+        delay_ms: Option<u64>,
+        outage: bool,
+        finally: bool,
+        alone: bool,
+    },
     Undone,
+    /// It failed on the version on trial.
+    Disputed(Reason, Failure),
 }
 
 impl<M> Shard<M> {
@@ -116,7 +127,9 @@ impl<M> Shard<M> {
             return self.fail(CallFailure { timeout: false, failure }, now, settled);
         }
         let spared = self.end_probe(watch::probed(&outcomes));
-        self.learn_cost(took_us);
+        if !self.learn_on_trial(self.running.len() as u64, took_us) {
+            self.learn_cost(took_us);
+        }
         self.parking.as_mut().map(Parking::look_if_full);
         self.timing.as_mut().map(Timing::look_if_full);
         if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done | Outcome::Skip)) {
@@ -136,11 +149,21 @@ impl<M> Shard<M> {
         self.parking.as_mut().map(Parking::look_if_full);
         self.timing.as_mut().map(Timing::look_if_full);
         let slots = core::mem::take(&mut self.running);
+        let on_trial = self.is_on_trial();
+        if on_trial {
+            self.failed_on_trial();
+        }
         if slots.len() > 1 && !self.policy.has(Bug::CondemnBatch) {
-            (self.proven, self.careful) = (slots.len() as u32 / 4, true);
+            if !on_trial {
+                (self.proven, self.careful) = (slots.len() as u32 / 4, true);
+            }
             return self.replay_alone(slots);
         }
         let reason = if call.timeout { Reason::Timeout } else { Reason::Trap };
+        if on_trial && !self.policy.has(Bug::TrialBelieved) {
+            let verdicts = slots.iter().map(|_| Verdict::Disputed(reason, call.failure.clone())).collect();
+            return self.carry_out(slots, verdicts, spared, now, settled);
+        }
         let mut verdicts: Vec<Verdict> = Vec::new();
         verdicts.resize_with(slots.len(), || Verdict::Fails {
             reason,
@@ -164,6 +187,7 @@ impl<M> Shard<M> {
     /// Slots behind a failed one of their lane are undone; slots of other lanes stand.
     fn judge(&self, slots: &[Slot<M>], outcomes: Vec<Outcome>) -> Vec<Verdict> {
         let mut broken: BTreeSet<Place> = BTreeSet::new();
+        let believed = !self.is_on_trial() || self.policy.has(Bug::TrialBelieved);
         let mut verdicts = Vec::with_capacity(slots.len());
         for (slot, outcome) in slots.iter().zip(outcomes) {
             if !broken.is_empty() && broken.contains(&slot.lane) && !self.policy.has(Bug::KeepSlotsBehindFailure) {
@@ -179,10 +203,17 @@ impl<M> Shard<M> {
                 Outcome::DeadLetter(failure) => finally(Reason::Rejected, failure),
                 Outcome::Oversized(failure) => finally(Reason::Oversized, failure),
             };
-            if matches!(verdict, Verdict::Fails { .. }) {
-                broken.insert(slot.lane);
-            }
-            verdicts.push(verdict);
+            verdicts.push(match verdict {
+                Verdict::Fails { reason, failure, .. } if !believed => {
+                    broken.insert(slot.lane);
+                    Verdict::Disputed(reason, failure)
+                }
+                Verdict::Fails { .. } => {
+                    broken.insert(slot.lane);
+                    verdict
+                }
+                stands => stands,
+            });
         }
         verdicts
     }
@@ -204,6 +235,7 @@ impl<M> Shard<M> {
 
     fn stand(&mut self, slot: Slot<M>, fate: Fate, index: usize, now: Now) -> Settled<M> {
         self.note_run(&slot.item.ticket, Ran::Well, now);
+        self.ruled(&slot.item.ticket, true);
         // Of an assignment that is over nothing will be published: it is not done.
         if self.seen.is_some() && self.lane_of(&slot).is_some() {
             self.mark_seen(&slot.item.ticket, now);
@@ -247,8 +279,14 @@ impl<M> Shard<M> {
                     }
                     undone.push(slot);
                 }
+                Verdict::Disputed(reason, failure) => {
+                    report.disputed += 1;
+                    self.dispute(&slot, reason, failure);
+                    undone.push(slot);
+                }
                 Verdict::Fails { reason, failure, delay_ms, outage, finally, alone } => {
                     let mut slot = slot;
+                    self.ruled(&slot.item.ticket, false);
                     self.note_failed_run(&slot.item.ticket, ran(reason, finally), &failure, now);
                     slot.item.trouble.get_or_insert_default().failure = failure;
                     slot.item.alone = alone;

@@ -77,6 +77,8 @@ fn run(asked: &Asked) -> ExitCode {
         sum.steps,
         start.elapsed().as_secs_f64()
     );
+    let (calls, overruled) = sum.trials;
+    println!("{calls} calls of versions on trial, {overruled} messages failed on them alone");
     let missing = sum.coverage.missing().len();
     if missing > 0 {
         println!("{missing} pairs of action and fault did not occur");

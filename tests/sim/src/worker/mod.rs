@@ -8,6 +8,7 @@ mod parked;
 mod shard;
 mod store;
 mod timers;
+mod trial;
 
 use crate::env::{CommitName, Env, Marks, Told};
 use crate::invariants::RunId;
@@ -275,7 +276,9 @@ impl Worker {
     pub fn start(number: u8, process: u16, env: &mut Env) -> Self {
         let member = env.join(process);
         let shards = env.settings.shards;
-        let seed = env.rng.bits();
+        // Where versions are on trial, all processes are to choose the same keys.
+        let (drawn, trials) = (env.rng.bits(), !env.settings.trials.is_empty());
+        let seed = if trials { env.settings.seed } else { drawn };
         let rooms = env.settings.inboxes;
         let window_ms = env.settings.policy.dedup.as_ref().map_or(0, |d| d.window_ms);
         let held = Rc::new(Cell::new(0));

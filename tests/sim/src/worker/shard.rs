@@ -1,5 +1,6 @@
 //! A shard thread's shell around [`Shard`], with the model's handler in place of Wasm.
 
+use super::trial::Trying;
 use super::{Inbox, Mail, Obeyed, Order, ToCommitter, ToShard, Work};
 use crate::coverage::Action;
 use crate::env::Env;
@@ -13,6 +14,7 @@ use keyrail_engine::handover::Line;
 use keyrail_engine::inbox::Deed;
 use keyrail_engine::message::{Epoch, Fate, Now, Partition, Ticket};
 use keyrail_engine::planted::Bug;
+use keyrail_engine::policy;
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::{CallFailure, NOTHING_SEEN, Next, Plan, Settled, Shard};
 use keyrail_engine::state::Change;
@@ -59,6 +61,8 @@ pub(super) struct ShardActor {
     probing: bool,
     /// By lane and assignment: what has run and is not settled, but for what was parked.
     unsettled: HashMap<(Partition, Epoch, u64), BTreeSet<i64>>,
+    trying: Trying,
+    order: policy::Order,
 }
 
 impl ShardActor {
@@ -84,6 +88,8 @@ impl ShardActor {
             granted: false,
             probing: false,
             unsettled: HashMap::new(),
+            trying: Trying::default(),
+            order: settings.policy.order.clone(),
         }
     }
 
@@ -214,6 +220,7 @@ impl ShardActor {
         if self.closed.get(&partition).is_some_and(|closed| *closed >= epoch) {
             return;
         }
+        self.trying.opened(&self.order, partition, epoch);
         self.epochs.insert(partition, epoch);
         let number = index_of(partition);
         let anew = seen_below == NOTHING_SEEN;
@@ -227,6 +234,7 @@ impl ShardActor {
         }
         env.note(Who::Worker(mail.worker), "drained", Some((index_of(partition), -1)), epoch.0 as i64);
         self.shard.close(partition, epoch);
+        self.trying.closed(&self.order, partition, epoch);
         self.closed.insert(partition, epoch);
         if self.epochs.get(&partition).is_some_and(|present| *present <= epoch) {
             self.epochs.remove(&partition);
@@ -273,6 +281,7 @@ impl ShardActor {
     fn ask(&mut self, mail: &mut Mail, env: &mut Env) {
         self.fresh = false;
         let mut settled = Vec::new();
+        self.trying.follow(&mut self.shard, env);
         self.shard.wake_timers(env.now(), &mail.timers, &*mail.parked);
         let next = self.shard.next(env.now(), &*mail.past, &*mail.parked, &mut settled);
         self.hand_on(settled, Vec::new(), mail, env);
@@ -304,6 +313,7 @@ impl ShardActor {
         self.check_timers(&slots, env);
         check_apart(&slots, env);
         self.check_breaker(slots.len(), mail, env);
+        let on_trial = self.trying.begin(plan, &slots, self.probing, env);
         let mut calls_before = Vec::with_capacity(slots.len());
         for (ticket, rec, attempt) in &slots {
             let at = (rec.partition, rec.offset);
@@ -322,7 +332,7 @@ impl ShardActor {
             }
             calls_before.push(calls);
         }
-        let mut call = handler::call(slots, &calls_before, plan, mail.worker, env);
+        let mut call = handler::call(slots, &calls_before, plan, mail.worker, on_trial, env);
         call.probes = self.probing;
         if let Some(lent) = self.shard.lend_state() {
             call.begin(lent, &mail.state, env);
@@ -396,6 +406,7 @@ impl ShardActor {
             self.shard.kept(partition, &changes);
         }
         handler::tell_oracle(&call, mail, env);
+        self.trying.end(&call);
         if std::mem::take(&mut self.probing) {
             env.oracle.probe_ends(mail.process);
         }
@@ -408,6 +419,7 @@ impl ShardActor {
             }
         };
         self.fresh = true;
+        self.trying.check(&mut self.shard, mail, env);
         self.hand_on(settled, said, mail, env);
         self.tell_breaker(env);
         if report.retried > 0 && env.reach(mail.worker, Action::RetryWait) {
