@@ -5,6 +5,7 @@ pub mod alerts;
 pub mod broker;
 pub mod config;
 pub mod date;
+mod durable;
 pub mod fail;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]

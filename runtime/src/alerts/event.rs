@@ -17,13 +17,23 @@ pub enum Kind {
     Loss,
     /// A pipeline can't go on.
     Stopped,
+    /// A new version of a handler failed its trial.
+    RolledBack,
     /// Somebody asked for it: `keyrail alerts test`.
     Test,
 }
 
 impl Kind {
     /// Those that are told of by themselves.
-    pub const ALL: [Self; 6] = [Self::DeadLetters, Self::Breaker, Self::Parked, Self::Held, Self::Loss, Self::Stopped];
+    pub const ALL: [Self; 7] = [
+        Self::DeadLetters,
+        Self::Breaker,
+        Self::Parked,
+        Self::Held,
+        Self::Loss,
+        Self::Stopped,
+        Self::RolledBack,
+    ];
 
     /// Those that stand until they are over. The others happen, and are never over.
     pub(super) const STANDING: [Self; 4] = [Self::Breaker, Self::Parked, Self::Held, Self::Stopped];
@@ -38,6 +48,7 @@ impl Kind {
             Self::Held => "held",
             Self::Loss => "loss",
             Self::Stopped => "stopped",
+            Self::RolledBack => "rolled-back",
             Self::Test => "test",
         }
     }

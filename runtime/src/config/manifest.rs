@@ -8,6 +8,7 @@ use super::schema;
 use super::{DeadLetter, From, HeaderStyle, Http, Limits, OnLoss, Parked, Pattern, Pipeline, Seen, topic};
 use crate::http::HostFault;
 use crate::nearest::nearest;
+use crate::rollout::trial::Terms;
 use keyrail_engine::policy::{
     Absent, Breaker, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Scope, Spent,
 };
@@ -81,6 +82,7 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
         limits: limits(&mut reader, &policy),
         http,
         policy,
+        rollout: rollout(&mut reader),
         dead_letter,
         seen,
         state: None,
@@ -378,6 +380,21 @@ fn breaker(reader: &mut Reader<'_, '_>) -> Option<Breaker> {
         }
     }
     (failures > 0.0).then_some(Breaker { failures, window_ms, pause_ms, least_lanes: BREAKER_LANES })
+}
+
+fn rollout(reader: &mut Reader<'_, '_>) -> Option<Terms> {
+    let share = reader.number("rollout.share");
+    if reader.has("rollout.share") && share == 0.0 {
+        reader.fault("rollout.share", "a new handler would be tried on no key", "write a part of 1, as in 0.05");
+    }
+    let terms = Terms {
+        share,
+        lasts: Duration::from_millis(reader.duration("rollout.for")),
+        least_messages: reader.whole("rollout.least-messages").into(),
+        failures: reader.number("rollout.failures"),
+        slower: reader.number("rollout.slower"),
+    };
+    reader.has("rollout").then_some(terms)
 }
 
 fn dedup(reader: &mut Reader<'_, '_>) -> Option<Dedup> {

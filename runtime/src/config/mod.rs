@@ -61,6 +61,7 @@ pub(crate) use files::{NoText, is_probe, read_text};
 pub use json_schema::{host as host_schema, pipeline as pipeline_schema};
 pub use pattern::{Pattern, is_internal};
 
+use crate::rollout::trial::Terms;
 use crate::signature::Trust;
 use keyrail_engine::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet};
@@ -192,6 +193,8 @@ pub struct Pipeline {
     pub outputs: Vec<(String, String)>,
     /// What the engine needs to know.
     pub policy: Policy,
+    /// How a new handler is tried; `None`: it serves all keys at once.
+    pub rollout: Option<Terms>,
     /// Where messages go that can't be processed.
     pub dead_letter: DeadLetter,
     /// Where the ids of messages go that were seen; `None`: nothing is suppressed.

@@ -6,7 +6,8 @@ use super::{
     Alerts, BrokerKind, Format, From, HeaderStyle, Host, Http, OnLoss, Pattern, Pipeline, WebhookFormat, is_secret,
 };
 use crate::alerts::shown_url;
-use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, OrderBy, Policy, Scope, Spent};
+use crate::rollout::trial::Terms;
+use keyrail_engine::policy::{Absent, Breaker, Dedup, Guarantee, IdFrom, NullKey, OrderBy, Policy, Scope, Spent};
 use std::fmt::Display;
 use std::path::Path;
 
@@ -161,6 +162,9 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> String {
     }
     page.section("commit");
     page.duration("interval", pipeline.policy.commit.interval_ms);
+    if let Some(terms) = &pipeline.rollout {
+        section_rollout(&mut page, terms);
+    }
     if !pipeline.config.is_empty() {
         page.section("config");
     }
@@ -213,6 +217,19 @@ fn policy(page: &mut Page, policy: &Policy, http: Option<&Http>) {
             Spent::Hold => "hold",
         },
     );
+    section_breaker(page, breaker.as_ref());
+}
+
+fn section_rollout(page: &mut Page, terms: &Terms) {
+    page.section("rollout");
+    page.plain("share", format!("{:?}", terms.share));
+    page.duration("for", ms(terms.lasts));
+    page.plain("least-messages", terms.least_messages);
+    page.plain("failures", format!("{:?}", terms.failures));
+    page.plain("slower", format!("{:?}", terms.slower));
+}
+
+fn section_breaker(page: &mut Page, breaker: Option<&Breaker>) {
     page.section("breaker");
     match breaker {
         Some(breaker) => {

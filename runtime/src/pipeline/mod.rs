@@ -45,7 +45,7 @@ pub use probe::{Probe, probe_file};
 pub(crate) use process::ensure_topics;
 pub use process::{Ended, StartError, Surroundings, broker, embedded_options, needed, needed_to_park, run, unequal};
 pub(crate) use records::{Source, output_headers};
-pub use serving::Serving;
+pub use serving::{Ended as TrialEnd, Serving, Standing as TrialStanding};
 pub(crate) use serving::short;
 pub(crate) use shard::{engine_failure, engine_outcome};
 
@@ -72,6 +72,7 @@ use keyrail_engine::shard::Shard;
 use link::{Attention, Handover, Line, Outlet, Over, Payload, RaiseOver};
 use parking::RetryTopics;
 use sink::Sink;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
@@ -179,7 +180,7 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
     let health = shared.health.pipeline(name);
     let metrics = shared.metrics.pipeline(name);
     metrics.partitions(|table| table.set_topics(&parts.manifest.input));
-    metrics.set_handler(parts.serving.present().1.metrics().clone());
+    metrics.set_handler(parts.serving.present().metrics().clone());
     let mut wait = RESTART_FIRST;
     let (mut again, mut parks) = (false, false);
     let anew = Arc::new(Mutex::new(parts.fresh.clone()));
@@ -258,7 +259,12 @@ fn once(
     let consumer = consumer.map_err(trouble)?;
     let sink = sink(parts, shared, consumer.as_ref())?;
     // What lies on disk of parked messages stands by their lanes.
-    let lanes = if manifest.parked.is_some() { shared.naming.lanes()? } else { seed() };
+    let lanes = match &manifest.rollout {
+        // All processes of a group are to try a new version on the same keys.
+        Some(_) => trial_seed(&manifest.group),
+        None if manifest.parked.is_some() => shared.naming.lanes()?,
+        None => seed(),
+    };
     let outside = guest::outside(manifest, &shared.clients, metrics)?;
     let mut built = build(parts, shared, (health, metrics), consumer, (sink, outside, lanes));
     built.feed.anew = anew.clone();
@@ -365,6 +371,7 @@ fn build(
     let (clock, over, shards) = (Clock::new(), Over::default(), guest::shards(manifest, shared.shards));
     let ((to_committer, committer_inbox), (to_consumer, consumer_inbox)) = (bounded(INBOX), bounded(CONSUMER_INBOX));
     let (to_shards, shard_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(INBOX)).unzip();
+    let topics: Arc<[String]> = manifest.input.clone().into();
     let shift = |(number, inbox)| shard::Shift {
         number,
         engine: shard_engine(policy.clone(), number, shards),
@@ -376,6 +383,7 @@ fn build(
         setup: setup(manifest),
         limits: limits(manifest),
         outside: outside.clone(),
+        topics: topics.clone(),
         clock,
         budget: parts.budget.clone(),
         metrics: metrics.clone(),
@@ -474,6 +482,11 @@ fn names(manifest: &config::Pipeline, serving: Arc<Serving>) -> committer::Names
 /// Chance from the operating system, as the standard library gets it for its hash tables.
 fn seed() -> u64 {
     RandomState::new().hash_one(0)
+}
+
+/// What lanes are hashed with where versions are tried on a part of them: the same in all processes and at each start.
+fn trial_seed(group: &str) -> u64 {
+    u64::from_be_bytes(Sha256::digest(group).first_chunk().copied().unwrap_or_default())
 }
 
 fn trouble(error: BrokerError) -> Trouble {

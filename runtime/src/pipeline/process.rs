@@ -117,6 +117,7 @@ pub fn run(
     };
     let mut fleet = Fleet::new(rollout::Setup {
         dir: host.plugins_dir.clone(),
+        store_dir: host.store_dir.clone(),
         poll: host.plugins_poll,
         trust: host.trust.clone(),
         variables,

@@ -1,5 +1,7 @@
 //! A shard's thread: takes messages in, calls the handler, hands on what is settled.
 
+mod versions;
+
 use super::budget::Budget;
 use super::clock::Clock;
 use super::kept::Memory;
@@ -12,13 +14,14 @@ use crate::admin::metrics::{ClosedReason, Failure as FailureKind, PipelineMetric
 use crate::fail::{Point, pass};
 use crate::http::Fetch;
 use crate::record::Record;
-use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, LongCall, Setup, State};
+use crate::wasm::{self, Answer, CallFailure, Delivery, Effects, Instance, Limits, LongCall, Setup, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use keyrail_engine::message::{self, Fate};
 use keyrail_engine::shard::{self, Next, Order, Outcome, Plan, Settled, Shard};
 use keyrail_engine::state::Change;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use versions::Versions;
 
 /// An idle shard wakes this often to show that it lives.
 const IDLE: Duration = Duration::from_secs(1);
@@ -42,6 +45,8 @@ pub(super) struct Shift {
     pub(super) limits: Limits,
     /// Where its requests go, if it may make any.
     pub(super) outside: Option<Arc<dyn Fetch>>,
+    /// Names of the inputs, by index.
+    pub(super) topics: Arc<[String]>,
     pub(super) clock: Clock,
     pub(super) budget: Budget,
     pub(super) metrics: Arc<PipelineMetrics>,
@@ -55,10 +60,7 @@ struct Ended;
 
 struct Worker {
     shift: Shift,
-    /// The version that `engine` and `instance` are of, and its number.
-    handler: Handler,
-    version: u32,
-    instance: Option<Instance>,
+    versions: Versions,
     deliveries: Vec<Delivery>,
     settled: Vec<Settled<Payload>>,
     memory: Arc<Memory>,
@@ -79,21 +81,18 @@ struct Shares {
 
 /// Runs until the pipeline's other threads have dropped their ends of the channels.
 pub(super) fn run(shift: Shift) {
-    let (version, handler) = shift.serving.present();
+    let versions = Versions::of(&shift.serving);
     let recorder = Recorder::new(&shift.setup, &shift.limits);
     let mut worker = Worker {
         shift,
         recorder,
-        handler,
-        version,
-        instance: None,
+        versions,
         deliveries: Vec::new(),
         settled: Vec::new(),
         memory: Arc::default(),
         early: Vec::new(),
         shares: Shares::default(),
     };
-    worker.shift.engine.serve(version);
     if worker.shift.witness.is_some() {
         worker.shift.engine.tell_retries();
     }
@@ -108,6 +107,8 @@ pub(super) fn run(shift: Shift) {
 impl Worker {
     fn turn(&mut self) -> Result<(), Ended> {
         self.shift.heartbeat.beat();
+        // IMPORTANT: before the batch is chosen, since that is of one version.
+        self.follow();
         let memory = self.memory.as_ref();
         let now = self.shift.clock.now();
         self.shift.engine.wake_timers(now, memory, memory);
@@ -223,22 +224,11 @@ impl Worker {
         self.shift.committer.send(ToCommitter::Obeyed(command, Box::new(result))).map_err(|_| Ended)
     }
 
-    /// Between two batches a new version takes over.
-    fn follow(&mut self) {
-        if self.shift.serving.number() == self.version {
-            return;
-        }
-        (self.version, self.handler) = self.shift.serving.present();
-        self.shift.engine.serve(self.version);
-        if self.instance.take().is_some() {
-            self.shift.metrics.instances_closed.add(ClosedReason::Swapped, 1);
-        }
-    }
-
     fn call(&mut self, plan: Plan) -> Result<(), Ended> {
-        self.follow();
-        let Some(mut instance) = self.instance.take().or_else(|| self.open()) else {
-            return self.no_instance();
+        let mut instance = match self.versions.begin(plan.version).map_or_else(|| self.open(), Ok) {
+            Ok(instance) => instance,
+            Err(why) if self.versions.is_on_trial() => return self.trial_unopened(&why),
+            Err(_) => return self.no_instance(),
         };
         self.deliveries.clear();
         self.deliveries.extend(self.shift.engine.batch().map(|d| Delivery {
@@ -287,10 +277,11 @@ impl Worker {
 
     /// Where dead letters are to keep it: notes with each message that failed what its run read.
     fn record(&mut self, instance: &mut Instance, result: &Result<Answer, CallFailure>, now_ms: i64, deadline_ms: u64) {
-        if !self.shift.setup.record {
+        // What fails on a version on trial is not believed.
+        if !self.shift.setup.record || self.versions.is_on_trial() {
             return;
         }
-        let (setup, handler) = (&self.shift.setup, &self.handler);
+        let (setup, handler) = (&self.shift.setup, self.versions.handler());
         let call = recording::Call { setup, handler, now_ms, deadline_ms };
         for (slot, verdict) in recording::failed(result, self.deliveries.len()) {
             let run = self.recorder.run(&call, &self.deliveries[slot], verdict, instance.take_reads(slot));
@@ -304,23 +295,23 @@ impl Worker {
         if instance.worn() {
             self.shift.metrics.instances_closed.add(ClosedReason::Recycled, 1);
         } else {
-            self.instance = Some(instance);
+            self.versions.keep(instance);
         }
     }
 
-    fn open(&mut self) -> Option<Instance> {
-        match self.handler.open(&self.shift.setup, &self.shift.limits) {
+    fn open(&mut self) -> Result<Instance, String> {
+        match self.versions.handler().open(&self.shift.setup, &self.shift.limits) {
             Ok(mut instance) => {
                 instance.show_long(self.shift.long.clone());
                 if let Some(outside) = &self.shift.outside {
                     instance.reach(outside.clone());
                 }
                 self.shift.metrics.instances_opened.add(1);
-                Some(instance)
+                Ok(instance)
             }
             Err(error) => {
                 tracing::error!(pipeline = self.shift.setup.handler, %error, "no instance: its messages wait");
-                None
+                Err(error.to_string())
             }
         }
     }
@@ -342,10 +333,13 @@ impl Worker {
 
     fn complete(&mut self, answer: Answer, worked: Duration, records: &[Record]) -> Result<(), Ended> {
         let Answer { outcomes, effects } = answer;
-        outcomes.iter().for_each(|outcome| self.count_failure(outcome));
+        if !self.versions.is_on_trial() {
+            outcomes.iter().for_each(|outcome| self.count_failure(outcome));
+        }
         let outcomes = outcomes.into_iter().map(engine_outcome).collect();
         let took_us = u64::try_from(worked.as_micros()).unwrap_or(u64::MAX);
         self.shift.engine.complete(outcomes, took_us, self.shift.clock.now(), &mut self.settled);
+        self.tell_evidence();
         self.tell_retries(records);
         self.hand_on(effects)
     }
@@ -361,16 +355,20 @@ impl Worker {
     }
 
     fn fail(&mut self, failure: &CallFailure, messages: u32, records: &[Record]) -> Result<(), Ended> {
-        self.shift.metrics.attempts_failed.add(FailureKind::from(failure), 1);
         let pipeline = &self.shift.setup.handler;
-        if messages > 1 {
+        if self.versions.is_on_trial() {
+            tracing::warn!(pipeline, %failure, messages, "a call of the version on trial failed");
+        } else if messages > 1 {
+            self.shift.metrics.attempts_failed.add(FailureKind::from(failure), 1);
             tracing::warn!(pipeline, %failure, messages, "a call failed; its messages run again one by one");
         } else {
+            self.shift.metrics.attempts_failed.add(FailureKind::from(failure), 1);
             tracing::warn!(pipeline, %failure, "the handler failed on a message");
         }
         let call =
             shard::CallFailure { timeout: matches!(failure, CallFailure::Timeout), failure: engine_failure(failure) };
         self.shift.engine.fail(call, self.shift.clock.now(), &mut self.settled);
+        self.tell_evidence();
         self.tell_retries(records);
         self.hand_on(Effects::default())
     }

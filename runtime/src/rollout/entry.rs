@@ -61,7 +61,7 @@ impl Entry {
                 return Ok(());
             }
         }
-        let (_, handler) = self.serving.present();
+        let handler = self.serving.present();
         let result = candidate.code.probe().map_or(Ok(()), |probe| probe.play(&handler, &candidate.manifest));
         let result = result.map_err(|why| told(&candidate.manifest.handler, &why));
         self.probed = Some((identity, result.clone()));

@@ -1,5 +1,6 @@
 //! All pipelines of a process, kept to what the folder holds.
 
+use super::canary::LineUp;
 use super::entry::{Entry, Event, Last, Ready};
 use super::folder::{Candidate, Content, Folder, Look, told};
 use super::setup::Setup;
@@ -28,13 +29,13 @@ const LOOKS_FOR_TOPICS: u32 = 2;
 
 /// See the module.
 pub struct Fleet {
-    setup: Setup,
+    pub(super) setup: Setup,
     pool: Arc<Pool>,
-    entries: BTreeMap<String, Entry>,
+    pub(super) entries: BTreeMap<String, Entry>,
     folder: Folder,
     watch: Watch,
     events: Receiver<Event>,
-    wake: Sender<Event>,
+    pub(super) wake: Sender<Event>,
     /// The look that what runs was read at.
     accepted: Option<Look>,
     /// A look that differs from it: if the next one is the same, the folder is read.
@@ -110,6 +111,7 @@ impl Fleet {
                 // This end holds a sender itself: it is never the last.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
+            self.judge_trials();
         }
     }
 
@@ -250,6 +252,11 @@ impl Fleet {
     fn swap(&mut self, name: &str, candidate: Candidate) {
         let began = Instant::now();
         let Some(Ready { manifest, handler, probed, .. }) = self.load(name, candidate) else { return };
+        if let (Some(terms), true) = (manifest.rollout.clone(), self.entries.get(name).is_some_and(|e| e.next.is_none())) {
+            let digest = handler.digest().to_owned();
+            self.try_out(name, &manifest, &terms, handler);
+            return self.accept(name, manifest, digest, probed);
+        }
         let Some(entry) = self.entries.get_mut(name) else { return };
         let digest = handler.digest().to_owned();
         if let Some(next) = &mut entry.next {
@@ -262,8 +269,15 @@ impl Fleet {
         }
         let (from, to, took_ms) = (&entry.digest, &digest, began.elapsed().as_millis() as u64);
         tracing::info!(pipeline = name, from = short(from), to = short(to), took_ms, "the handler is swapped");
-        (entry.digest, entry.manifest) = (digest, manifest);
-        entry.probed = probed.map(|identity| (identity, Ok(())));
+        self.accept(name, manifest, digest, probed);
+    }
+
+    /// A pipeline runs by these files from now on.
+    fn accept(&mut self, name: &str, manifest: config::Pipeline, digest: String, probed: Option<String>) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            (entry.digest, entry.manifest) = (digest, manifest);
+            entry.probed = probed.map(|identity| (identity, Ok(())));
+        }
         self.refused.remove(name);
     }
 
@@ -386,7 +400,8 @@ impl Fleet {
     fn launch(&mut self, ready: Ready, budget: Budget) {
         let Ready { manifest, handler, fresh, probed } = ready;
         let (name, digest) = (manifest.name.clone(), handler.digest().to_owned());
-        let serving = Serving::new(handler);
+        let LineUp { serving, trial } = self.line_up(&manifest, handler);
+        let serving = Serving::new(serving);
         let stop = self.setup.shared.stop.child(|| {});
         let parts = Parts {
             manifest: manifest.clone(),
@@ -412,7 +427,10 @@ impl Fleet {
         let thread = spawned.ok();
         let (leaving, next, probed) = (false, None, probed.map(|identity| (identity, Ok(()))));
         let entry = Entry { manifest, digest, serving, budget, stop, thread, failed, leaving, next, fresh, probed };
-        self.entries.insert(name, entry);
+        self.entries.insert(name.clone(), entry);
+        if let Some((handler, terms)) = trial {
+            self.begin_trial(&name, handler, &terms);
+        }
     }
 
     /// A pipeline's thread is through.

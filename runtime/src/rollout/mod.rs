@@ -5,11 +5,14 @@
 //! the pipeline and starts it anew, since topics, group and order may be others. Whatever is not fit to run changes
 //! nothing: what ran before goes on.
 
+mod canary;
 mod entry;
 mod fleet;
 mod folder;
+mod proven;
 mod setup;
 mod topics;
+pub mod trial;
 mod watch;
 
 pub use entry::Ready;

@@ -14,6 +14,8 @@ pub struct Setup {
     pub dir: PathBuf,
     /// Between two looks at it, beside those that events ask for.
     pub poll: Duration,
+    /// `[store] dir`.
+    pub store_dir: PathBuf,
     /// Whose handlers may run.
     pub trust: Trust,
     /// The environment, for `${NAME}` in manifests.

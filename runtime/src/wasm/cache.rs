@@ -6,13 +6,13 @@
 use super::contract::CONTRACT_WIT;
 use super::handler::{hex, sha256_hex};
 use super::wasi::preview1;
+use crate::durable;
 use sha2::{Digest, Sha256};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -75,8 +75,8 @@ impl Cache {
     pub(super) fn put(&self, digest: &str, component: &Component) {
         let (code, sum) = self.paths(digest);
         let kept = component.serialize().map_err(io::Error::other).and_then(|bytes| {
-            self.write(&code, &bytes)?;
-            self.write(&sum, sha256_hex(&bytes).as_bytes())?;
+            durable::replace(&code, &bytes)?;
+            durable::replace(&sum, sha256_hex(&bytes).as_bytes())?;
             File::open(&self.dir)?.sync_all()?;
             self.prune()
         });
@@ -96,23 +96,6 @@ impl Cache {
         None
     }
 
-    /// Whole or not at all, also after a crash.
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.dir.join(format!("{}-{count}.tmp", std::process::id()));
-        let written = create(&temporary).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)
-        });
-        if written.is_err() {
-            // The first error is the one to tell.
-            drop(fs::remove_file(&temporary));
-        }
-        written
-    }
-
     /// Drops the entries unused for longest, and what a crash left half written.
     fn prune(&self) -> io::Result<()> {
         let mut entries = Vec::new();
@@ -121,7 +104,7 @@ impl Cache {
             let (path, modified) = (entry.path(), entry.metadata()?.modified()?);
             match path.extension().and_then(|e| e.to_str()) {
                 Some("sha256") => entries.push((modified, path)),
-                Some("tmp") if modified.elapsed().is_ok_and(|age| age.as_secs() > 3600) => fs::remove_file(path)?,
+                Some(durable::TEMPORARY) if modified.elapsed().is_ok_and(|age| age.as_secs() > 3600) => fs::remove_file(path)?,
                 _ => {}
             }
         }
@@ -134,16 +117,12 @@ impl Cache {
     }
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
 /// Nobody else may write into the folder or put another in its place.
 fn check_private(root: &Path, dir: &Path) -> Result<(), String> {
     let at = |path: &Path, e: io::Error| format!("{}: {e}", path.display());
     // A new file belongs to this process's user: that tells who it is.
     let probe = dir.join(format!("{}.probe", std::process::id()));
-    let user = create(&probe).and_then(|file| Ok(file.metadata()?.uid())).map_err(|e| at(&probe, e))?;
+    let user = durable::create(&probe).and_then(|file| Ok(file.metadata()?.uid())).map_err(|e| at(&probe, e))?;
     fs::remove_file(&probe).map_err(|e| at(&probe, e))?;
     let found = fs::symlink_metadata(dir).map_err(|e| at(dir, e))?;
     if !found.is_dir() || found.uid() != user || found.mode() & 0o077 != 0 {

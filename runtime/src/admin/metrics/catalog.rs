@@ -113,6 +113,8 @@ catalog! {
     BreakerOpened Counter "keyrail_breaker_opened_total" "Times that the breaker opened";
     BreakerProbes Counter "keyrail_breaker_probes_total" "Messages tried while it was open, by result";
     Rollouts Counter "keyrail_rollouts_total" "Changes of a pipeline's files, by what became of them";
+    TrialShare Gauge "keyrail_trial_share" "Part of the keys that run on a version on trial; 0 while there is none";
+    TrialMessages Counter "keyrail_trial_messages_total" "Messages of versions on trial, by how they did";
     InstancesOpened Counter "keyrail_handler_instances_opened_total" "Instances of the handler opened";
     InstancesClosed Counter "keyrail_handler_instances_closed_total" "Instances of the handler closed, by reason";
     Http Counter "keyrail_http_requests_total" "HTTP requests of the handler, by what came of them";

@@ -262,5 +262,20 @@ labels! {
         Drained = "drained",
         /// The change is not fit to run; what ran before goes on.
         Refused = "refused",
+        /// A version began to be tried on a part of the keys.
+        Tried = "tried",
+        /// The version on trial serves all keys now.
+        Promoted = "promoted",
+        /// It does not run any more.
+        RolledBack = "rolled-back",
+    }
+    /// How messages did on a version on trial.
+    TrialResult {
+        /// Its call answered.
+        Ran = "ran",
+        /// It failed there alone.
+        Overruled = "overruled",
+        /// It failed there, and on the version that serves.
+        Upheld = "upheld",
     }
 }

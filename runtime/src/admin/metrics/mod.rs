@@ -19,7 +19,7 @@ pub use alerts::{AlertMetrics, ReceiverMetrics};
 pub use extra::{ExtraMetrics, Sample, SampleValue};
 pub use labels::{
     BlockReason, ClosedReason, CommandResult, CommitResult, CounterBy, DeadLetterReason, Failure, Fate,
-    ForgottenReason, HttpResult, Label, PauseReason, Probe, Produced, Rebalance, RefusedReason, Rollout,
+    ForgottenReason, HttpResult, Label, PauseReason, Probe, Produced, Rebalance, RefusedReason, Rollout, TrialResult,
 };
 pub use page::Format;
 pub use partitions::{PartitionTable, PartitionValues};
@@ -159,6 +159,10 @@ pub struct PipelineMetrics {
     pub records_lost: Counter,
     /// Changes of the pipeline's files by what became of them; the fleet owns it.
     pub rollouts: CounterBy<Rollout>,
+    /// Part of the keys that run on a version on trial, in millionths.
+    pub trial_share_millionths: Gauge,
+    /// Messages of versions on trial: those of calls that answered, and of them those that failed.
+    pub trial_messages: CounterBy<TrialResult>,
     /// Ids remembered; shards share it.
     pub dedup_ids: Gauge,
     /// Ids forgotten by reason.
@@ -260,6 +264,8 @@ impl PipelineMetrics {
             loss_intervals: Counter::default(),
             records_lost: Counter::default(),
             rollouts: CounterBy::default(),
+            trial_share_millionths: Gauge::default(),
+            trial_messages: CounterBy::default(),
             dedup_ids: Gauge::default(),
             dedup_forgotten: CounterBy::default(),
             seen_ids: Gauge::default(),
@@ -388,6 +394,8 @@ impl PipelineMetrics {
         self.put_by(page, Id::Refused, "reason", &self.refused);
         self.put_by(page, Id::BreakerProbes, "result", &self.breaker_probes);
         self.put_by(page, Id::Rollouts, "result", &self.rollouts);
+        page.put_real(Id::TrialShare, own, self.trial_share_millionths.get() as f64 / 1e6);
+        self.put_by(page, Id::TrialMessages, "result", &self.trial_messages);
         self.put_by(page, Id::DedupForgotten, "reason", &self.dedup_forgotten);
         self.render_handler(page, own);
         self.put_by(page, Id::Commands, "result", &self.commands);

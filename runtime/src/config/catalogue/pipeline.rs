@@ -221,7 +221,42 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         "the hosts to which handlers may send HTTP requests, as in `[\"api.example.com:443\"]`. A call then holds one message of a key \
          at most, since requests are made while it runs, and so again when it runs again",
     ),
-    later("rollout", "a new handler takes over at once for now; remove it"),
+    section(
+        "rollout",
+        "a new handler is tried on a part of the order keys first, and rolled back by itself when it fails more; off without this section",
+    ),
+    number(
+        "rollout.share",
+        0.05,
+        0.0,
+        1.0,
+        "the part of the order keys that run on a new handler while it is on trial: by hash, so a key sees one version, in all \
+         processes of the group. What fails on it costs no attempt and runs at once on the handler that serves, whose answer counts",
+    )
+    .also("above 0"),
+    duration(
+        "rollout.for",
+        10 * MINUTE,
+        SECOND,
+        30 * DAY,
+        "how long; then it serves all keys. Each process judges by the keys that it has",
+    ),
+    whole("rollout.least-messages", 100, 1, 1_000_000_000, "the trial goes on until it has run so many messages"),
+    number(
+        "rollout.failures",
+        0.01,
+        0.0,
+        1.0,
+        "it is rolled back when so great a part of its messages fails on it and not on the handler that serves, of at least three",
+    ),
+    number(
+        "rollout.slower",
+        3.0,
+        1.0,
+        1_000.0,
+        "it is rolled back when a message costs so many times what it costs on the handler that serves, and 1ms more, once each has \
+         run a hundred",
+    ),
     later("state", "a handler that asks for state has it without; remove it"),
     Key::new(
         "config",

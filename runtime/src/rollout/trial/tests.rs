@@ -1,0 +1,72 @@
+use super::*;
+use keyrail_engine::message::{Epoch, Failure, Partition, Reason, Ticket};
+use keyrail_engine::shard::Runs;
+
+fn terms() -> Terms {
+    Terms { share: 0.05, lasts: Duration::from_secs(600), least_messages: 100, failures: 0.01, slower: 3.0 }
+}
+
+fn ticket() -> Ticket {
+    let partition = Partition { topic: 0, number: 3 };
+    let (offset, epoch, lane, id, refused, shared) = (17, Epoch(1), 5, None, None, false);
+    Ticket { partition, offset, epoch, lane, id, refused, shared, alone: false, parked: 0, size: 1, timestamp_ms: 0 }
+}
+
+fn account(messages: u64, overruled: u64, upheld: u64, failed_calls: u64) -> Account {
+    let runs = |messages| Runs { messages, micros: messages * 50 };
+    let (trial, serving) = (runs(messages), runs(20 * messages));
+    let mut account = Account::default();
+    let evidence = Evidence { version: 1, trial, serving, failed_calls, overruled, upheld, example: None };
+    account.add(evidence, |_| String::new());
+    account
+}
+
+fn is_rolled_back(account: &Account) -> bool {
+    matches!(account.judge(&terms(), Duration::from_secs(1)), Verdict::RollBack(_))
+}
+
+#[test]
+fn what_fails_on_it_alone_rolls_it_back_and_what_fails_on_both_does_not() {
+    assert!(!is_rolled_back(&account(10, 2, 0, 0)), "two may be chance");
+    assert!(is_rolled_back(&account(10, 3, 0, 0)));
+    assert!(!is_rolled_back(&account(300, 3, 0, 0)), "one of a hundred may fail");
+    assert!(is_rolled_back(&account(300, 4, 0, 0)));
+    assert!(!is_rolled_back(&account(10, 0, 10_000, 0)), "an outage is nobody's fault");
+    assert!(is_rolled_back(&account(0, 0, 0, 3)), "it fails and no message is to blame");
+    assert!(!is_rolled_back(&account(0, 0, 3, 6)), "three messages make either version trap, among others and alone");
+}
+
+#[test]
+fn it_is_promoted_by_its_time_and_its_messages() {
+    let judge = |account: &Account, seconds| account.judge(&terms(), Duration::from_secs(seconds));
+    assert_eq!(judge(&account(100, 0, 0, 0), 599), Verdict::GoesOn);
+    assert_eq!(judge(&account(99, 0, 0, 0), 600), Verdict::GoesOn);
+    assert_eq!(judge(&account(100, 0, 0, 0), 600), Verdict::Promote);
+    assert_eq!(judge(&account(100, 2, 7, 0), 600), Verdict::Promote);
+}
+
+#[test]
+fn what_costs_too_much_is_rolled_back_once_both_are_known() {
+    let cost = |messages: u64, each: u64| {
+        let (trial, serving) = (Runs { messages, micros: messages * each }, Runs { messages, micros: messages * 2_000 });
+        let mut account = Account::default();
+        account.add(Evidence { trial, serving, ..Evidence::default() }, |_| String::new());
+        account
+    };
+    assert!(!is_rolled_back(&cost(99, 100_000)));
+    assert!(!is_rolled_back(&cost(100, 7_000)));
+    assert!(is_rolled_back(&cost(100, 7_001)));
+    let Verdict::RollBack(why) = cost(100, 7_001).judge(&terms(), Duration::ZERO) else { panic!("it is too slow") };
+    assert!(why.starts_with("it is too slow: 100 messages") && why.contains("7001 us a message, 2000 us"), "{why}");
+}
+
+#[test]
+fn the_evidence_names_the_last_message() {
+    let mut account = account(10, 2, 0, 0);
+    let failure = Failure { code: "no-price".to_owned(), detail: "the price is missing".to_owned() };
+    let overruled = Overruled { ticket: ticket(), reason: Reason::Rejected, failure };
+    let example = Some(Box::new(overruled));
+    account.add(Evidence { overruled: 1, example, ..Evidence::default() }, |_| "orders/3@17, key \"a\"".to_owned());
+    let Verdict::RollBack(why) = account.judge(&terms(), Duration::ZERO) else { panic!("it is bad") };
+    assert!(why.ends_with("orders/3@17, key \"a\", rejected (no-price, the price is missing)"), "{why}");
+}
