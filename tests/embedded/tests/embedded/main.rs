@@ -5,6 +5,7 @@ mod alerts;
 mod bad;
 mod breaker;
 mod burial;
+mod canary;
 mod cases;
 mod commands;
 mod delays;
