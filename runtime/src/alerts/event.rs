@@ -25,15 +25,8 @@ pub enum Kind {
 
 impl Kind {
     /// Those that are told of by themselves.
-    pub const ALL: [Self; 7] = [
-        Self::DeadLetters,
-        Self::Breaker,
-        Self::Parked,
-        Self::Held,
-        Self::Loss,
-        Self::Stopped,
-        Self::RolledBack,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::DeadLetters, Self::Breaker, Self::Parked, Self::Held, Self::Loss, Self::Stopped, Self::RolledBack];
 
     /// Those that stand until they are over. The others happen, and are never over.
     pub(super) const STANDING: [Self; 4] = [Self::Breaker, Self::Parked, Self::Held, Self::Stopped];

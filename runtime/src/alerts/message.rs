@@ -171,7 +171,9 @@ fn summary(told: &Told) -> String {
         (Kind::Loss, _) => format!("input was lost before it was read, {}", counted(count, "time", "times")),
         (Kind::Stopped, false) => "the pipeline can't go on".to_owned(),
         (Kind::Stopped, true) => "the pipeline runs again".to_owned(),
-        (Kind::RolledBack, _) => format!("a new version of the handler is rolled back, {}", counted(count, "time", "times")),
+        (Kind::RolledBack, _) => {
+            format!("a new version of the handler is rolled back, {}", counted(count, "time", "times"))
+        }
         (Kind::Test, _) => "a test: this receiver gets Keyrail's alerts".to_owned(),
     }
 }
@@ -187,7 +189,9 @@ fn help(kind: Kind, over: bool) -> &'static str {
             "lengthen the topic's retention; where the pipeline has stopped, say where it is to go on (earliest, latest or a time)"
         }
         Kind::Stopped => "mend what it says; it starts when its files change, or with the process",
-        Kind::RolledBack => "see what failed on it alone, and put a mended version into the folder; the one before serves",
+        Kind::RolledBack => {
+            "see what failed on it alone, and put a mended version into the folder; the one before serves"
+        }
         Kind::Test => "",
     }
 }

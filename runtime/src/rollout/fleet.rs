@@ -252,7 +252,9 @@ impl Fleet {
     fn swap(&mut self, name: &str, candidate: Candidate) {
         let began = Instant::now();
         let Some(Ready { manifest, handler, probed, .. }) = self.load(name, candidate) else { return };
-        if let (Some(terms), true) = (manifest.rollout.clone(), self.entries.get(name).is_some_and(|e| e.next.is_none())) {
+        if let (Some(terms), true) =
+            (manifest.rollout.clone(), self.entries.get(name).is_some_and(|e| e.next.is_none()))
+        {
             let digest = handler.digest().to_owned();
             self.try_out(name, &manifest, &terms, handler);
             return self.accept(name, manifest, digest, probed);

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Fewer failures than these are no reason to roll a version back: a process may be short of memory for a moment.
 const LEAST_FAILURES: u64 = 3;
+/// As many calls that fail for no message's sake: of those that did a moment ago nobody knows yet which message is to blame.
+const LEAST_UNEXPLAINED: u64 = 10;
 /// Costs are compared once each version has run so many messages.
 const LEAST_COMPARED: u64 = 100;
 /// Added to what a message may cost: calls of a small part of the keys hold fewer messages, which share what a call costs.
@@ -83,11 +85,10 @@ impl Account {
         }
     }
 
-    /// Messages that failed on the version on trial alone, and calls of it that failed as a whole for no message's sake.
-    fn failures(&self) -> u64 {
+    /// Calls that failed as a whole for no message's sake.
+    fn unexplained(&self) -> u64 {
         // A message that makes its call fail does so twice: among others, and alone.
-        let explained = 2 * (self.overruled + self.upheld);
-        self.overruled + self.failed_calls.saturating_sub(explained)
+        self.failed_calls.saturating_sub(2 * (self.overruled + self.upheld))
     }
 
     /// Messages that the version on trial has run.
@@ -99,9 +100,12 @@ impl Account {
     /// What follows, when the trial has lasted so long.
     #[must_use]
     pub fn judge(&self, terms: &Terms, elapsed: Duration) -> Verdict {
-        let failures = self.failures();
-        if failures >= LEAST_FAILURES && failures as f64 > terms.failures * self.messages as f64 {
+        let most = terms.failures * self.messages as f64;
+        if self.overruled >= LEAST_FAILURES && self.overruled as f64 > most {
             return Verdict::RollBack(format!("too many of its messages fail on it alone: {self}"));
+        }
+        if self.unexplained() >= LEAST_UNEXPLAINED && self.unexplained() as f64 > most {
+            return Verdict::RollBack(format!("too many of its calls fail: {self}"));
         }
         if self.messages >= LEAST_COMPARED && self.serving_messages >= LEAST_COMPARED {
             let (own, other) = self.costs();

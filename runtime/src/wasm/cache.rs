@@ -104,7 +104,9 @@ impl Cache {
             let (path, modified) = (entry.path(), entry.metadata()?.modified()?);
             match path.extension().and_then(|e| e.to_str()) {
                 Some("sha256") => entries.push((modified, path)),
-                Some(durable::TEMPORARY) if modified.elapsed().is_ok_and(|age| age.as_secs() > 3600) => fs::remove_file(path)?,
+                Some(durable::TEMPORARY) if modified.elapsed().is_ok_and(|age| age.as_secs() > 3600) => {
+                    fs::remove_file(path)?
+                }
                 _ => {}
             }
         }
