@@ -44,13 +44,20 @@ fn messages(all: &[(&str, &str)]) -> Vec<(String, String)> {
     all.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-/// All that a run of anything would change: what topics hold, and where groups are.
-fn trace(client: &mut dyn Client) -> (Vec<(String, u64)>, Vec<String>, Vec<Option<i64>>) {
+/// All that a run of anything would change.
+#[derive(Debug, PartialEq)]
+struct Trace {
+    ends: Vec<(String, u64)>,
+    groups: Vec<String>,
+    committed: Vec<Option<i64>>,
+}
+
+fn trace(client: &mut dyn Client) -> Trace {
     let names: Vec<String> = client.topics().unwrap().into_iter().map(|topic| topic.name).collect();
     let ends = names.iter().map(|name| (name.clone(), written(client, name))).collect();
     let places: Vec<_> = (0..PARTITIONS).map(|n| at(0, n)).collect();
     let committed = client.committed("p", &["in".to_owned()], &places).unwrap();
-    (ends, client.groups().unwrap(), committed.iter().map(|c| c.offset).collect())
+    Trace { ends, groups: client.groups().unwrap(), committed: committed.iter().map(|c| c.offset).collect() }
 }
 
 fn json_of(out: &str) -> Value {
@@ -183,11 +190,8 @@ fn timers_run_when_the_messages_times_have_passed_them() {
         at("k", &format!("set late {} word", base + 900_000), 20),
         at("k", "last", 1_500),
     ];
-    let record = |(key, value, ms): &'_ (&'static str, String, i64)| (*key, value.clone(), *ms);
-    let owned: Vec<_> = all.iter().map(record).collect();
-    let records: Vec<_> =
-        owned.iter().map(|(k, v, ms)| Produce { timestamp_ms: Some(*ms), ..produce("in", k, v) }).collect();
-    send(play.client().as_mut(), &records);
+    let record = |(key, value, ms)| Produce { timestamp_ms: Some(ms), ..produce("in", key, value) };
+    send(play.client().as_mut(), &all.iter().map(|(key, value, ms)| record((key, value, *ms))).collect::<Vec<_>>());
     let alarm = file("alarm");
     let (code, out, err) = backtest(&play.folder, &[&alarm]);
     assert_eq!(code, 0, "{out}{err}");
