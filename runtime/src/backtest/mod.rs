@@ -1,7 +1,7 @@
 //! Two versions of a handler side by side on the same messages, without effects: what `keyrail backtest` does with what topics
 //! still hold.
 //!
-//! Each version has a [`Player`] of its own, with state that begins empty, and both clocks stand at the same time: that of the
+//! Each version has a [`Player`] of its own, with state that begins empty or as it is told, and both clocks stand at the same time: that of the
 //! newest message so far, never later than now. So time, chance and what is kept are the same for both until the versions
 //! themselves make it otherwise.
 
@@ -13,6 +13,8 @@ use crate::config::Pipeline;
 use crate::record::Record;
 use crate::scenario::{Event, Halted, Player, Told, Took, What};
 use crate::wasm::Handler;
+use keyrail_engine::message::Partition;
+use keyrail_engine::state::Change;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Which of both.
@@ -99,6 +101,25 @@ impl Pair {
         Self { old: player(old), new: player(new), terms, new_first: false }
     }
 
+    /// Changes the state of both, as if messages before had.
+    ///
+    /// # Errors
+    /// [`Broken::Full`].
+    pub fn begin(&mut self, task: Partition, changes: &[Change]) -> Result<(), Broken> {
+        self.old.begin(task, changes);
+        self.new.begin(task, changes);
+        self.look_if_full()
+    }
+
+    fn look_if_full(&self) -> Result<(), Broken> {
+        for (side, player) in [(Side::Old, &self.old), (Side::New, &self.new)] {
+            if player.held_bytes() > self.terms.most_bytes {
+                return Err(Broken::Full(side, self.terms.most_bytes));
+            }
+        }
+        Ok(())
+    }
+
     /// Runs what timers are due until then, and the record. `false`: `stop` asked for it, before the record ran.
     ///
     /// # Errors
@@ -114,11 +135,7 @@ impl Pair {
         }
         self.both(&mut |player| player.advance_to(at_ms), each)?;
         self.both(&mut |player| player.run(record), each)?;
-        for (side, player) in [(Side::Old, &self.old), (Side::New, &self.new)] {
-            if player.held_bytes() > self.terms.most_bytes {
-                return Err(Broken::Full(side, self.terms.most_bytes));
-            }
-        }
+        self.look_if_full()?;
         Ok(true)
     }
 

@@ -1,5 +1,6 @@
 //! `keyrail backtest`: a version of a handler over what the input topics still hold, side by side with the present one.
 
+mod begin;
 mod feed;
 mod show;
 mod tally;
@@ -10,12 +11,14 @@ use super::replay::bench::{Bench, Found, Version, short};
 use super::terminal::{self, Progress, counted, grouped, say};
 use super::{Config, Exit, WrongUse, signals};
 use anyhow::Context as _;
+use begin::Origin;
 use clap::{Args, ValueHint};
 use feed::{Feed, Span};
 use keyrail::admin::stop::Stop;
 use keyrail::backtest::{Broken, Pair, Seen, Terms};
 use keyrail::record::Record;
 use keyrail::scenario::Took;
+use keyrail_engine::message::Partition;
 use show::{Example, Report};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -51,6 +54,9 @@ pub(super) struct BacktestArgs {
     /// Show so many of the keys that differ
     #[arg(long, value_name = "N", default_value_t = 10)]
     limit_keys: usize,
+    /// Begin with the state that the pipeline keeps now, and not without any
+    #[arg(long)]
+    state: bool,
     /// Compare what they change of state, too
     #[arg(long)]
     compare_state: bool,
@@ -68,7 +74,10 @@ pub(super) fn backtest(args: &BacktestArgs) -> anyhow::Result<Exit> {
     let mut one = One::open(&args.config, &name, |_| Ok(()))?;
     let spans = spans(&mut one, args)?;
     let bench = Bench::new(&one.host, vec![one.pipeline.clone()], None, false)?;
-    let run = Run { args, now_ms, stop: signals::interrupted()?, versions: versions(bench, &name, args)? };
+    let versions = versions(bench, &name, args)?;
+    let manifests = [versions.old.parts().1, versions.new.parts().1];
+    let origin = if args.state { Some(Origin::of(&one, manifests)?) } else { None };
+    let run = Run { args, now_ms, stop: signals::interrupted()?, versions, origin };
     let mut came = Came::new(args.limit_keys);
     run.all(&mut one, &spans, &mut came)?;
     run.report(&one, &came)
@@ -175,6 +184,8 @@ struct Run<'a> {
     now_ms: i64,
     stop: Stop,
     versions: Versions,
+    /// `None`: state begins empty.
+    origin: Option<Origin>,
 }
 
 impl Run<'_> {
@@ -215,7 +226,10 @@ impl Run<'_> {
             if self.args.key.as_ref().is_some_and(|key| record.key() != Some(key.as_bytes())) {
                 continue;
             }
-            let pair = pair.get_or_insert_with(|| self.pair(&record));
+            if pair.is_none() {
+                pair = self.pair(one, &record)?;
+            }
+            let Some(pair) = &mut pair else { break };
             let tally = &mut came.tally;
             let mut each = |seen: &Seen<'_>| tally.add(seen, || Example::of(seen, &topics, self.args.json));
             let ran = pair.run(&record, &|| self.stop.requested(), &mut each).map_err(|why| told(&why));
@@ -233,11 +247,19 @@ impl Run<'_> {
         Ok(count)
     }
 
-    /// Both begin where the first message stands, without state.
-    fn pair(&self, first: &Record) -> Pair {
+    /// Both begin where the first message stands. `None`: it was told to stop.
+    fn pair(&self, one: &mut One, first: &Record) -> anyhow::Result<Option<Pair>> {
         let start_ms = if first.timestamp_ms > 0 { first.timestamp_ms } else { self.now_ms };
         let terms = Terms { now_ms: self.now_ms, most_bytes: MOST_BYTES, state: self.args.compare_state };
-        Pair::new(self.versions.old.parts(), self.versions.new.parts(), start_ms, terms)
+        let mut pair = Pair::new(self.versions.old.parts(), self.versions.new.parts(), start_ms, terms);
+        if let Some(origin) = &self.origin {
+            let partition = Partition { topic: first.at.topic, number: first.at.partition };
+            let task = one.pipeline.policy.order.task(partition);
+            if !origin.give(one, task, &mut pair, &self.stop)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(pair))
     }
 
     fn report(&self, one: &One, came: &Came) -> anyhow::Result<Exit> {
@@ -253,6 +275,7 @@ impl Run<'_> {
             old: (old.digest(), old_file),
             new: (new.digest(), &self.args.new),
             came,
+            begins_empty: self.origin.is_none(),
             with_state: self.args.compare_state,
         };
         let text = if self.args.json { report.json() } else { report.text() };

@@ -8,6 +8,7 @@ use crate::wasm::{Handler, Setup};
 use keyrail_engine::message::Partition;
 use keyrail_engine::policy::Spent;
 use keyrail_engine::shard::Outcome;
+use keyrail_engine::state::Change;
 use std::time::Duration;
 
 /// How long calls of a handler took, by the real clock.
@@ -56,6 +57,11 @@ impl Player {
             servers.refuse("requests are not sent in a back-test");
         }
         player
+    }
+
+    /// Changes state, as if messages before had.
+    pub fn begin(&mut self, task: Partition, changes: &[Change]) {
+        self.store.apply(task, changes);
     }
 
     /// Where its clock stands, milliseconds since the Unix epoch.

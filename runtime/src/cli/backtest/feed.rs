@@ -19,8 +19,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) struct Span {
     /// The topic is the index into the pipeline's inputs.
     pub(super) at: TopicPartition,
-    from: i64,
-    to: i64,
+    pub(super) from: i64,
+    pub(super) to: i64,
 }
 
 impl Span {
@@ -61,18 +61,24 @@ pub(super) fn tasks(order: &Order, spans: &[Span]) -> Vec<Vec<Span>> {
 }
 
 /// A partition that is read.
-struct Part {
+pub(super) struct Part {
     span: Span,
     reader: Box<dyn Reader>,
     /// After an outage the reader goes on by itself.
     comes_back: bool,
-    ready: VecDeque<Record>,
+    pub(super) ready: VecDeque<Record>,
     ended: bool,
 }
 
 impl Part {
+    /// The span's topic is the index into `topics`.
+    pub(super) fn open(one: &mut One, topics: &[String], span: Span) -> anyhow::Result<Self> {
+        let reader = one.client.read(topics, &[(span.at, span.from)])?;
+        Ok(Self { span, reader, comes_back: one.comes_back(), ready: VecDeque::new(), ended: false })
+    }
+
     /// Reads on until there is a record, or the end is reached. `false`: it was told to stop.
-    fn fill(&mut self, records: &mut Vec<Record>, stop: &Stop) -> anyhow::Result<bool> {
+    pub(super) fn fill(&mut self, records: &mut Vec<Record>, stop: &Stop) -> anyhow::Result<bool> {
         // How long the messages before took is no silence of the broker's.
         let mut quiet = Quiet::new(false, self.comes_back);
         while self.ready.is_empty() && !self.ended {
@@ -97,13 +103,10 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) fn open(one: &mut One, spans: &[Span]) -> anyhow::Result<Self> {
-        let comes_back = one.comes_back();
-        let mut parts = Vec::with_capacity(spans.len());
-        for span in spans {
-            // A reader each, so that one topic can wait for another.
-            let reader = one.client.read(&one.pipeline.input, &[(span.at, span.from)])?;
-            parts.push(Part { span: *span, reader, comes_back, ready: VecDeque::new(), ended: false });
-        }
+        let topics = one.pipeline.input.clone();
+        // A reader each, so that one topic can wait for another.
+        let parts = spans.iter().map(|span| Part::open(one, &topics, *span));
+        let parts = parts.collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self { parts, records: Vec::new() })
     }
 

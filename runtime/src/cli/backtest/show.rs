@@ -111,6 +111,7 @@ pub(super) struct Report<'a> {
     pub(super) old: (&'a str, &'a Path),
     pub(super) new: (&'a str, &'a Path),
     pub(super) came: &'a Came,
+    pub(super) begins_empty: bool,
     pub(super) with_state: bool,
 }
 
@@ -178,7 +179,8 @@ impl Report<'_> {
             add("a call", format!("{new:.1} us, {:.2} times the old one's {old:.1} us", new / old.max(f64::EPSILON)));
         }
         let state = if self.with_state { "" } else { ", and its changes are not compared" };
-        add("note", format!("state began empty{state}; each message ran once, whatever came of it"));
+        let began = if self.begins_empty { "empty" } else { "as it is now" };
+        add("note", format!("state began {began}{state}; each message ran once, whatever came of it"));
         out
     }
 

@@ -179,6 +179,26 @@ fn only_what_is_asked_for_runs_and_each_key_in_its_order() {
 }
 
 #[test]
+fn both_begin_with_the_state_of_now_where_that_is_asked_for() {
+    let test = "both_begin_with_the_state_of_now_where_that_is_asked_for";
+    let Some(mut play) = Play::of(test, "tally", "") else { return };
+    let child = play.start();
+    play.send_plain(beside(&play.folder, &child).as_mut(), &messages(&[("a", "x"), ("a", "y"), ("b", "forget")]));
+    play.settle(child);
+    play.send_plain(play.client().as_mut(), &messages(&[("a", "crash"), ("b", "crash")]));
+    let new = file("tally-c");
+    let (code, out, err) = backtest(&play.folder, &[&new, "--state"]);
+    assert_eq!((code, err.as_str()), (1, "keyrail: 5 messages: 2 differ\n"), "{out}");
+    assert!(out.contains("  - send out key a value 5 crash\n"), "{out}");
+    assert!(out.contains("  - send out key b value 2 crash\n"), "{out}");
+    assert!(out.contains("\n  note          state began as it is now, and its changes are not compared;"), "{out}");
+    let (_, out, _) = backtest(&play.folder, &[&new]);
+    assert!(out.contains("  - send out key a value 3 crash\n"), "{out}");
+    let (code, _, err) = backtest(&play.folder, &[&file("identity"), "--against", &file("identity"), "--state"]);
+    assert!(code == 2 && err.contains("--state: neither version of p keeps state"), "{err}");
+}
+
+#[test]
 fn timers_run_when_the_messages_times_have_passed_them() {
     let test = "timers_run_when_the_messages_times_have_passed_them";
     let Some(play) = Play::of(test, "alarm", "") else { return };
