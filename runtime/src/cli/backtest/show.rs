@@ -16,6 +16,8 @@ use std::path::Path;
 
 /// So large a run is not kept for programs.
 const MOST_EXAMPLE_BYTES: usize = 1 << 20;
+/// Of fewer calls the first ones, which find nothing in the processor's caches, say too much.
+const FEW_CALLS: u64 = 1_000;
 
 /// The first message of a key that differs.
 #[derive(Debug)]
@@ -135,10 +137,10 @@ impl Report<'_> {
         for of_key in &tally.keys {
             let Example { place, timer, lines, .. } = &of_key.first;
             let timer = timer.as_ref().map_or_else(String::new, |timer| format!(", timer {timer}"));
-            let first = if of_key.differing > 1 { ", first " } else { " " };
+            let first = if of_key.differing > 1 { "differ, first" } else { "differs," };
             let differing = grouped(i64::try_from(of_key.differing).unwrap_or(i64::MAX));
             let key = painted(&clean(&bytes(of_key.key.as_deref())), "\x1b[1m", colours);
-            out += &format!("\n{key}  {differing}{first}{}\n", clean(&format!("{place}{timer}")));
+            out += &format!("\n{key}  {differing} {first} {}\n", clean(&format!("{place}{timer}")));
             out += &painted_difference(lines, colours);
         }
         let (keys, more) = tally.differing_keys();
@@ -176,7 +178,11 @@ impl Report<'_> {
             add("not compared", format!("{}: they make HTTP requests, which are not sent", number(refused)));
         }
         if let (Some(old), Some(new)) = (each_us(&took.0), each_us(&took.1)) {
-            add("a call", format!("{new:.1} us, {:.2} times the old one's {old:.1} us", new / old.max(f64::EPSILON)));
+            let times = match took.0.calls.min(took.1.calls) {
+                0..FEW_CALLS => format!("{new:.1} us, the old one's {old:.1} us: too few calls to compare"),
+                _ => format!("{new:.1} us, {:.2} times the old one's {old:.1} us", new / old.max(f64::EPSILON)),
+            };
+            add("a call", times);
         }
         let state = if self.with_state { "" } else { ", and its changes are not compared" };
         let began = if self.begins_empty { "empty" } else { "as it is now" };

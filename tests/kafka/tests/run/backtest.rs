@@ -31,6 +31,6 @@ fn another_version_runs_over_what_is_committed_and_changes_nothing() {
     // Of its key there are 5, 15, the crash, 35 and that of the transaction.
     let other = run(&stage, &["backtest", &new, "--since", "1h", "--pipeline", "p"]);
     assert_eq!((other.code, other.err.as_str()), (1, "keyrail: 46 messages: 3 differ\n"), "{}", other.out);
-    assert!(other.out.contains("\nk5  3, first ") && other.out.contains("  - send out key k5 value 3 crash\n"));
+    assert!(other.out.contains("\nk5  3 differ, first ") && other.out.contains("  - send out key k5 value 3 crash\n"));
     assert_eq!(trace(), before, "nothing is sent, and nothing is committed");
 }
