@@ -272,8 +272,8 @@ fn what_can_not_be_run_is_told_with_its_cure() {
     told(&[&tally, "--limit", "0"], 2, &["--limit"]);
     told(&[&tally], 1, &["in: there is no message in that time, so nothing was compared"]);
     told(&[&tally, "--key", "x"], 1, &["there is no message with the key \"x\" in that time"]);
-    // A version that asks for what the manifest does not grant.
-    told(&[&file("caller")], 1, &["caller.wasm: ", "http"]);
+    // A version that does not open by this manifest.
+    told(&[&file("route")], 1, &["route.wasm: ", "the handler refuses to open: [config] by is missing"]);
     let plugins = folder.path().join("plugins");
     std::fs::rename(plugins.join("p.wasm"), plugins.join("gone.wasm")).unwrap();
     told(&[&tally], 1, &["p.wasm: can't be read", "--against FILE compares with another handler"]);
@@ -283,8 +283,7 @@ fn what_can_not_be_run_is_told_with_its_cure() {
     std::fs::remove_file(plugins.join("q.toml")).unwrap();
     std::fs::write(plugins.join("p.toml"), "handler = \"p.wasm\"\ninput = [\"inn\"]\noutput.out = \"out\"\n").unwrap();
     told(&[&tally], 1, &["there is no topic \"inn\" at ", "did you mean \"in\"?"]);
-    std::fs::write(plugins.join("p.toml"), "handler = \"p.wasm\"\ninput = [\"/x.*/\"]\noutput.out = \"out\"\n")
-        .unwrap();
+    std::fs::write(plugins.join("p.toml"), "handler = \"p.wasm\"\ninput = [\"^x.*\"]\noutput.out = \"out\"\n").unwrap();
     told(&[&tally], 2, &["no topic at ", " matches the inputs of p"]);
 }
 
