@@ -112,6 +112,10 @@ impl Feed {
 
     /// The next one. `None`: there is none, or it was told to stop.
     pub(super) fn next(&mut self, stop: &Stop) -> anyhow::Result<Option<Record>> {
+        // What is read already may be work for minutes.
+        if stop.requested() {
+            return Ok(None);
+        }
         for part in &mut self.parts {
             if !part.fill(&mut self.records, stop)? {
                 return Ok(None);

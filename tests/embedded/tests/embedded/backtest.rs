@@ -304,7 +304,8 @@ fn who_ends_it_early_is_told_how_far_it_came() {
     assert_eq!(done.status.code(), Some(1), "{out}{err}");
     assert!(err.contains(", and it was ended before all was through"), "{err}");
     let told = json_of(&out);
-    assert!(told["complete"] == false && told["messages"]["ran"].as_u64() < Some(500), "{out}");
+    // Each takes both versions 200 ms and more.
+    assert!(told["complete"] == false && told["messages"]["ran"].as_u64() < Some(100), "{out}");
 }
 
 #[test]
