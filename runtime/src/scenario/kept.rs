@@ -218,3 +218,60 @@ impl Timers<Payload> for Store {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use keyrail_engine::order::OrderKey;
+    use keyrail_engine::state::Owner;
+
+    const TASK: Partition = Partition { topic: 0, number: 3 };
+
+    #[test]
+    fn ids_that_are_too_old_take_no_room() {
+        let store = Store::new(&Order::default(), 0, 1_000);
+        let id = |n: u8| MessageId([n; 16]);
+        let now = |wall_ms: i64| Now { steady_ms: 0, wall_ms };
+        store.see(TASK, id(1), 0);
+        store.see(TASK, id(2), 500);
+        store.see(TASK, id(1), 900);
+        let bytes = store.bytes();
+        store.see(TASK, id(3), 1_500);
+        assert_eq!(store.bytes(), bytes, "the first one is forgotten");
+        let seen = |n: u8, wall_ms: i64| store.contains(TASK, id(n), now(wall_ms));
+        assert!(seen(1, 1_500) && seen(2, 1_500) && seen(3, 1_500));
+        store.see(TASK, id(4), 1_501);
+        assert!(!seen(2, 1_501) && seen(1, 1_501));
+    }
+
+    #[test]
+    fn what_is_kept_is_counted_and_the_next_timer_is_that_of_any_task() {
+        let store = Store::new(&Order::default(), 0, 0);
+        let owner = Owner::of(OrderKey::Key(b"k")).unwrap();
+        let change = |value: Option<&[u8]>| Change {
+            key: Arc::from(owner.key("n")),
+            entry: value.map(|value| Entry { value: Arc::from(value), expires_ms: None }),
+            number: 0,
+        };
+        store.apply(TASK, &[change(Some(b"four"))]);
+        let bytes = store.bytes();
+        store.apply(TASK, &[change(Some(b"fourteen"))]);
+        assert_eq!(store.bytes(), bytes + 4);
+        store.apply(TASK, &[change(None)]);
+        assert_eq!((store.bytes(), store.next_timer_ms(0)), (0, None));
+        let other = Partition { topic: 1, ..TASK };
+        {
+            let mut held = store.held();
+            let due = |at_ms: i64| (at_ms, Arc::from(&b"t"[..]));
+            held.tasks.extend([TASK, other]);
+            held.timers.extend([(TASK, due(9)), (TASK, due(5)), (other, due(7))]);
+        }
+        let next = |after_ms: i64| store.next_timer_ms(after_ms);
+        assert_eq!([next(0), next(5), next(6), next(7), next(9)], [Some(5), Some(7), Some(7), Some(9), None]);
+        assert_eq!(
+            [store.next_due(other, 0), store.next_due(other, 7), store.next_due(TASK, 5)],
+            [Some(7), None, Some(9)]
+        );
+    }
+}
