@@ -126,6 +126,7 @@ impl Pair {
     /// See [`Broken`].
     pub fn run(&mut self, record: &Record, stop: &dyn Fn() -> bool, each: &mut Each<'_>) -> Result<bool, Broken> {
         let at_ms = record.timestamp_ms.min(self.terms.now_ms);
+        self.new_first = !self.new_first;
         // Timer by timer: what comes of a day of them is not held at once.
         while let Some(due_ms) = self.next_timer_ms().filter(|due_ms| *due_ms <= at_ms) {
             if stop() {
@@ -164,7 +165,6 @@ impl Pair {
         } else {
             (of(Side::Old)?, of(Side::New)?)
         };
-        self.new_first = !self.new_first;
         for (old, new) in matched(old, new) {
             let compared = compare(old.as_ref(), new.as_ref(), self.terms.state);
             each(&Seen { old: old.as_ref(), new: new.as_ref(), compared });
