@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod alerts;
+pub mod backtest;
 pub mod broker;
 pub mod config;
 pub mod date;

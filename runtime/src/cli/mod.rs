@@ -1,6 +1,7 @@
 //! The command line: parses, dispatches, and turns results into exit codes.
 
 mod alerts;
+mod backtest;
 mod broker;
 mod build;
 mod check;
@@ -20,6 +21,7 @@ mod replay;
 mod report;
 mod rewind;
 mod run;
+mod runs;
 mod send;
 mod signals;
 mod state;
@@ -155,6 +157,11 @@ enum Command {
     /// single message with what its run is to read, as `keyrail replay --fixture` writes it. Needs no broker. Exits 1 if
     /// something else comes of one.
     Test(test::TestArgs),
+    /// Run a version of a handler over what the input topics still hold, and report what it does otherwise than the present one
+    ///
+    /// Without effects: nothing is sent, committed or kept. Each message runs once with both, in the order of its partition; state
+    /// begins empty. Exits 0 if nothing differs, else 1.
+    Backtest(backtest::BacktestArgs),
     /// Send a test alert, and say what the receivers answer
     ///
     /// To the webhook and the mail server of [alerts]. Exits 1 if one does not take it.
@@ -283,6 +290,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::New(args) => new::new(&args).map(ExitCode::from),
         Command::Build(args) => build::build(&args).map(ExitCode::from),
         Command::Test(args) => test::test(&args).map(ExitCode::from),
+        Command::Backtest(args) => backtest::backtest(&args).map(ExitCode::from),
         Command::Alerts(args) => alerts::alerts(&args).map(ExitCode::from),
         Command::Completions(args) => manual::completions(&args).map(ExitCode::from),
         Command::Man(args) => manual::man(&args).map(ExitCode::from),

@@ -1,5 +1,7 @@
 //! Where `tail` starts and ends, and `rewind` goes to: earliest, latest, an offset, or a time.
 
+use keyrail::broker::client::Client;
+use keyrail::broker::{BrokerError, LogBounds};
 use keyrail::date;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,6 +31,23 @@ pub(super) fn parse(written: &str) -> Result<Place, String> {
 pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Where that is in these partitions of a topic, of which the bounds are known.
+pub(super) fn offsets(
+    place: Place,
+    client: &mut dyn Client,
+    topic: &str,
+    partitions: &[i32],
+    bounds: &[LogBounds],
+) -> Result<Vec<i64>, BrokerError> {
+    Ok(match place {
+        Place::Time(ms) => client.offsets_at(topic, partitions, ms)?,
+        Place::Earliest => bounds.iter().map(|b| b.start).collect(),
+        Place::Latest => bounds.iter().map(|b| b.end).collect(),
+        Place::Offset(offset) => vec![offset; partitions.len()],
+        Place::BeforeEnd(count) => bounds.iter().map(|b| b.end.saturating_sub(count).max(b.start)).collect(),
+    })
 }
 
 fn parse_at(written: &str, now_ms: i64) -> Result<Place, String> {

@@ -7,7 +7,6 @@ use super::terminal::{self, say};
 use super::{Config, Exit, broker, line, signals};
 use clap::Args;
 use keyrail::admin::stop::Stop;
-use keyrail::broker::BrokerError;
 use keyrail::broker::client::{Client, Reader, Topic};
 use keyrail::config::BrokerKind;
 use keyrail::record::{Record, TopicPartition};
@@ -115,15 +114,7 @@ fn spans_of(args: &TailArgs, client: &mut dyn Client, index: usize, topic: &Topi
     }
     let partitions: Vec<i32> = (0..topic.partitions).filter(|n| wanted.is_empty() || wanted.contains(n)).collect();
     let bounds = client.bounds(&topic.name, &partitions)?;
-    let mut offsets = |place: Place| -> Result<Vec<i64>, BrokerError> {
-        Ok(match place {
-            Place::Time(ms) => client.offsets_at(&topic.name, &partitions, ms)?,
-            Place::Earliest => bounds.iter().map(|b| b.start).collect(),
-            Place::Latest => bounds.iter().map(|b| b.end).collect(),
-            Place::Offset(offset) => vec![offset; partitions.len()],
-            Place::BeforeEnd(count) => bounds.iter().map(|b| b.end.saturating_sub(count).max(b.start)).collect(),
-        })
-    };
+    let mut offsets = |place: Place| place::offsets(place, client, &topic.name, &partitions, &bounds);
     let from = offsets(args.from)?;
     let until = args.until.map(offsets).transpose()?;
     let topic = u32::try_from(index)?;

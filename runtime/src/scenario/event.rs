@@ -2,7 +2,7 @@
 
 use super::Alarm;
 use crate::http::{Fetched, Request};
-use crate::replay::{Change, Sent};
+use crate::replay::{Change, Sent, Verdict};
 use keyrail_engine::message::{Epitaph, Failure};
 use keyrail_engine::policy::Spent;
 
@@ -76,6 +76,8 @@ pub struct Told {
     pub attempt: u32,
     /// The HTTP requests of its run, in order, as they would be sent.
     pub requests: Vec<Request>,
+    /// What its run came to in the handler's own words; `None`: it did not run.
+    pub said: Option<Verdict>,
     /// What.
     pub end: End,
 }

@@ -264,7 +264,7 @@ fn name(place: Place, topics: &[String]) -> String {
 
 fn came(event: &Event, topics: &[String]) -> Came {
     let at = event.at_ms;
-    let Told { place, timer, key, attempt, requests, end } = match &event.what {
+    let Told { place, timer, key, attempt, requests, said: _, end } = match &event.what {
         What::Goes(sent) => return Came { at, sent: Some(Output::of(sent)), ..Came::default() },
         What::Message(told) => told,
     };

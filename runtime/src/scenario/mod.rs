@@ -9,19 +9,24 @@
 
 mod event;
 pub mod file;
+mod halted;
 mod kept;
+mod once;
 mod servers;
 pub mod told;
 
 pub use event::{Answered, End, Event, Input, Pending, Place, Told, What};
+pub use halted::Halted;
 pub use kept::Alarm;
+pub use once::Took;
 
 use crate::config::Pipeline;
 use crate::http::{Allowed, Fetch, Request};
 use crate::pipeline::{Source, engine_failure, engine_outcome, limits, output_headers, setup};
 use crate::record::{Record, RecordBuilder, TopicPartition};
-use crate::replay::{Change, Sent, change, sent};
-use crate::wasm::{Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, OpenError, Setup, State};
+use crate::replay::{Change, Sent, Verdict, change, sent};
+use crate::wasm::{Answer, CallFailure, Delivery, Effects, Handler, Instance, Limits, Setup, State};
+use halted::MOST_EVENTS;
 use kept::{Payload, Store};
 use keyrail_engine::intake::{Found, From, Intake, Take};
 use keyrail_engine::message::{Fate, Now, Partition, Reason, Ticket};
@@ -40,46 +45,18 @@ const SEED: u64 = 0;
 /// What a call is said to have taken, in microseconds: how many messages share one must not depend on the machine.
 const TOOK_US: u64 = 1;
 
-/// So much may come of a scenario.
-const MOST_EVENTS: usize = 250_000;
 /// See [`Player::settle`].
 const SETTLING_MS: u64 = 3_600_000;
 
-/// Why a scenario can't go on.
-#[derive(Debug)]
-pub enum Halted {
-    /// The handler does not open.
-    Closed(OpenError),
-    /// It took longer than it may.
-    TooLong(Duration),
-    /// More came of it than anybody will read: a timer sets itself for ever, most likely.
-    TooMuch,
-}
-
-impl std::fmt::Display for Halted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Closed(error) => error.fmt(f),
-            Self::TooLong(limit) => write!(f, "it is not through after {} s", limit.as_secs()),
-            Self::TooMuch => write!(
-                f,
-                "more than {MOST_EVENTS} runs and sends came of it: does a timer set itself again and again, or the clock \
-                 advance too far for one that does, or is something retried without a wait?"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Halted {}
-
-impl std::convert::From<OpenError> for Halted {
-    fn from(error: OpenError) -> Self {
-        Self::Closed(error)
-    }
-}
-
 /// The messages of a batch by place: their slots, and on which attempt they ran.
 type Ran = BTreeMap<(Partition, i64), (usize, Payload, u32)>;
+
+/// What a run asked for and said.
+#[derive(Default)]
+struct Heard {
+    requests: Vec<Request>,
+    said: Option<Verdict>,
+}
 
 /// See the module.
 pub struct Player {
@@ -97,6 +74,11 @@ pub struct Player {
     servers: Option<Arc<Servers>>,
     /// What the last call asked of them, by slot.
     asked: BTreeMap<u32, Vec<Request>>,
+    /// What the last call came to, by slot.
+    said: Vec<Verdict>,
+    /// See [`Player::once`].
+    once: bool,
+    took: Took,
     start_ms: i64,
     now_ms: u64,
     /// By partition: the next offset.
@@ -148,6 +130,9 @@ impl Player {
                 Arc::new(Servers::new(Allowed(http.hosts.clone()), largest))
             }),
             asked: BTreeMap::new(),
+            said: Vec::new(),
+            once: false,
+            took: Took::default(),
             start_ms,
             now_ms: 0,
             ends: BTreeMap::new(),
@@ -179,10 +164,16 @@ impl Player {
         let at = TopicPartition { topic: input.topic, partition: input.partition };
         let record = builder.build(at, offset, input.timestamp_ms.unwrap_or(now.wall_ms));
         let message = Payload { record, timer: None };
+        self.accept(partition, message);
+    }
+
+    fn accept(&mut self, partition: Partition, message: Payload) {
         // Nothing was settled before, and each offset comes once.
-        let Take::Route { ticket, .. } = self.intake.take(partition, offset, &message.record) else { return };
-        self.unsettled.insert((place(&ticket, &message.record), None), input.key.clone());
-        let _taken = self.shard.accept(ticket, message, now);
+        let taken = self.intake.take(partition, message.record.offset, &message.record);
+        let Take::Route { ticket, .. } = taken else { return };
+        let key = message.record.key().map(<[u8]>::to_vec);
+        self.unsettled.insert((place(&ticket, &message.record), None), key);
+        let _taken = self.shard.accept(ticket, message, self.now());
     }
 
     /// From now on such requests are answered so: each answer once, in their order, and the last one for ever.
@@ -349,7 +340,9 @@ impl Player {
         let mut state = lent.map(|call| State { call, kept: self.store.clone() });
         let now = self.now();
         let deadline = Duration::from_millis(plan.deadline_ms);
+        let began = Instant::now();
         let result = instance.process_with(&mut batch, &mut state, now.wall_ms, deadline);
+        self.took.add(began.elapsed());
         if let Some(State { call, .. }) = state {
             self.shard.return_state(call);
         }
@@ -358,11 +351,15 @@ impl Player {
         match result {
             Ok(Answer { outcomes, effects }) => {
                 self.instance = Some(instance).filter(|instance| !instance.worn());
-                let outcomes = outcomes.into_iter().map(engine_outcome).collect();
+                self.said = outcomes.iter().map(Verdict::of).collect();
+                let once = self.once;
+                let outcomes = outcomes.into_iter().map(engine_outcome);
+                let outcomes = outcomes.map(|outcome| if once { once::counted(outcome) } else { outcome }).collect();
                 self.shard.complete(outcomes, TOOK_US, now, &mut settled);
                 self.end(settled, &effects, &ran);
             }
             Err(failure) => {
+                self.said = vec![Verdict::of_failure(&failure); ran.len()];
                 let timeout = matches!(failure, CallFailure::Timeout);
                 let call = shard::CallFailure { timeout, failure: engine_failure(&failure) };
                 self.shard.fail(call, now, &mut settled);
@@ -381,8 +378,8 @@ impl Player {
             self.retries.insert(at, run_again.due_ms);
             let wait_ms = run_again.due_ms.saturating_sub(self.now_ms);
             let end = End::Retry { failure: run_again.failure, wait_ms };
-            let requests = self.requests(*slot);
-            retried.push((*slot, Told { requests, ..told(&run_again.ticket, message, *attempt, end) }));
+            let Heard { requests, said } = self.heard(*slot);
+            retried.push((*slot, Told { requests, said, ..told(&run_again.ticket, message, *attempt, end) }));
         }
         let mut retried = retried.into_iter().peekable();
         for settled in settled {
@@ -390,19 +387,20 @@ impl Player {
             while let Some((_, told)) = retried.next_if(|(before, _)| *before < slot) {
                 self.tell(What::Message(told));
             }
-            let requests = ran.get(&(settled.ticket.partition, settled.ticket.offset));
-            let requests = requests.map(|(slot, ..)| self.requests(*slot)).unwrap_or_default();
-            self.settled(settled, effects, requests);
+            let run = ran.get(&(settled.ticket.partition, settled.ticket.offset));
+            let heard = run.map(|(slot, ..)| self.heard(*slot)).unwrap_or_default();
+            self.settled(settled, effects, heard);
         }
         retried.for_each(|(_, told)| self.tell(What::Message(told)));
     }
 
-    /// What a slot of the last call asked for.
-    fn requests(&self, slot: usize) -> Vec<Request> {
-        u32::try_from(slot).ok().and_then(|slot| self.asked.get(&slot)).cloned().unwrap_or_default()
+    /// What a slot of the last call asked for and said.
+    fn heard(&self, slot: usize) -> Heard {
+        let asked = u32::try_from(slot).ok().and_then(|slot| self.asked.get(&slot));
+        Heard { requests: asked.cloned().unwrap_or_default(), said: self.said.get(slot).cloned() }
     }
 
-    fn settled(&mut self, settled: Settled<Payload>, effects: &Effects, requests: Vec<Request>) {
+    fn settled(&mut self, settled: Settled<Payload>, effects: &Effects, heard: Heard) {
         let Settled { ticket, message, fate, slot, attempts, changes } = settled;
         self.retries.remove(&(ticket.partition, ticket.offset));
         let here = place(&ticket, &message.record);
@@ -424,7 +422,7 @@ impl Player {
                 };
                 let changed = changes.iter().filter_map(|c| change(&c.key, c.entry.as_ref()));
                 let changed = changed.filter(|change| !own(change)).collect();
-                for (delay_ms, sent) in &later {
+                for (delay_ms, sent) in later.iter().filter(|_| !self.once) {
                     self.count += 1;
                     self.later.insert((self.now_ms.saturating_add(*delay_ms), self.count), sent.clone());
                 }
@@ -441,7 +439,8 @@ impl Player {
             _ => End::Duplicate,
         };
         let then = if let End::GivenUp(then, _) = &end { Some(*then) } else { None };
-        self.tell(What::Message(Told { requests, ..told(&ticket, &message, attempts, end) }));
+        let Heard { requests, said } = heard;
+        self.tell(What::Message(Told { requests, said, ..told(&ticket, &message, attempts, end) }));
         if then == Some(Spent::Hold) {
             let key = message.record.key().map(<[u8]>::to_vec);
             self.unsettled.insert((here, timer), key);
@@ -452,7 +451,7 @@ impl Player {
             let (mut behind, store) = (Vec::new(), Arc::clone(&self.store));
             self.leads = Some(here);
             self.shard.give_up_behind(at, self.now(), &*store, &mut behind);
-            behind.into_iter().for_each(|follows| self.settled(follows, &Effects::default(), Vec::new()));
+            behind.into_iter().for_each(|follows| self.settled(follows, &Effects::default(), Heard::default()));
         }
         self.shard.letter_acknowledged(at.0, epoch, at.1);
     }
@@ -486,6 +485,7 @@ fn told(ticket: &Ticket, message: &Payload, attempt: u32, end: End) -> Told {
         key: record.key().map(<[u8]>::to_vec),
         attempt,
         requests: Vec::new(),
+        said: None,
         end,
     }
 }

@@ -20,6 +20,8 @@ struct Known {
     answers: BTreeMap<(String, String), VecDeque<Fetched>>,
     /// What the call under way has asked for, by slot.
     asked: BTreeMap<u32, Vec<Request>>,
+    /// Nothing is answered, and why.
+    refused: Option<&'static str>,
 }
 
 impl Servers {
@@ -30,6 +32,11 @@ impl Servers {
     pub(super) fn answer(&self, answer: &Answered) {
         let place = (answer.method.clone(), answer.url.clone());
         self.with(|known| known.answers.entry(place).or_default().push_back(answer.fetched.clone()));
+    }
+
+    /// From now on nothing is answered.
+    pub(super) fn refuse(&self, why: &'static str) {
+        self.with(|known| known.refused = Some(why));
     }
 
     /// What was asked for since this was last called, by slot.
@@ -44,6 +51,9 @@ impl Servers {
 
     fn of(&self, request: &Request) -> Fetched {
         self.allowed.check(request)?;
+        if let Some(why) = self.with(|known| known.refused) {
+            return Err(Error::Denied(why.to_owned()));
+        }
         let Request { method, url, .. } = request;
         let found = self.with(|known| {
             let all = known.answers.get_mut(&(method.clone(), url.clone()))?;
@@ -63,9 +73,12 @@ impl Servers {
 impl Fetch for Servers {
     fn start(&self, number: u32, request: Request, _: &Arc<Scope>, done: &Sender<(u32, Fetched)>) {
         let fetched = self.of(&request);
-        if let Some(slot) = request.slot {
-            self.with(|known| known.asked.entry(slot).or_default().push(request));
-        }
+        self.with(|known| {
+            // Where all is refused a call has one message.
+            if let Some(slot) = request.slot.or(known.refused.map(|_| 0)) {
+                known.asked.entry(slot).or_default().push(request);
+            }
+        });
         // Who asks has room for it, and waits.
         drop(done.try_send((number, fetched)));
     }

@@ -1,6 +1,7 @@
 //! Versions of handlers, ready to be run.
 
 use anyhow::Context as _;
+use keyrail::backtest;
 use keyrail::config::{Host, Pipeline};
 use keyrail::pipeline::{self, limits, setup};
 use keyrail::replay::{self, Case, Played};
@@ -10,6 +11,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// As much of a digest as is shown.
+const SHORT: usize = 12;
 
 /// A handler with all that it is opened with.
 #[derive(Debug)]
@@ -40,6 +44,11 @@ impl Version {
         Ok(replay::run(&self.handler, &self.setup, &self.limits, keeps_state, case)?)
     }
 
+    /// For a back-test.
+    pub(in crate::cli) fn parts(&self) -> backtest::Version<'_> {
+        (self.handler.clone(), &self.manifest)
+    }
+
     /// What comes of a scenario, a line each.
     pub(in crate::cli) fn play(&self, scenario: &Scenario<'_>) -> Result<Vec<String>, String> {
         scenario.play(self.handler.clone(), &self.manifest, None)
@@ -47,7 +56,7 @@ impl Version {
 }
 
 /// A version, or why there is none.
-type Found = Result<Rc<Version>, String>;
+pub(in crate::cli) type Found = Result<Rc<Version>, String>;
 
 /// See the module.
 pub(in crate::cli) struct Bench {
@@ -116,11 +125,15 @@ impl Bench {
         if let Some(found) = self.others.get(pipeline) {
             return found.clone();
         }
-        let with = self.with.clone().unwrap_or_default();
-        let given = |manifest: &Pipeline| Pipeline { handler: with, sha256: None, ..manifest.clone() };
-        let found = self.manifest(pipeline).map(given).and_then(|manifest| self.load(manifest));
+        let found = self.file(pipeline, &self.with.clone().unwrap_or_default());
         self.others.insert(pipeline.to_owned(), found.clone());
         found
+    }
+
+    /// The handler of a file, with this pipeline's manifest.
+    pub(in crate::cli) fn file(&self, pipeline: &str, file: &Path) -> Found {
+        let given = |manifest: &Pipeline| Pipeline { handler: file.to_owned(), sha256: None, ..manifest.clone() };
+        self.manifest(pipeline).map(given).and_then(|manifest| self.load(manifest))
     }
 
     /// The version with this digest: the one in the folder, or one of before, if this machine has kept its code.
@@ -155,4 +168,9 @@ impl Bench {
 pub(in crate::cli) fn hex(digest: &[u8]) -> String {
     let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+}
+
+/// The beginning of a digest.
+pub(in crate::cli) fn short(digest: &str) -> &str {
+    digest.get(..SHORT).unwrap_or(digest)
 }

@@ -1,7 +1,7 @@
 //! A message, what its run is to read, and what is to come of it, as a file: what `keyrail replay --fixture` writes and
 //! `keyrail test` runs.
 
-use super::show;
+use crate::cli::runs::verdict;
 use keyrail::replay::{Case, Kind, Played, Verdict};
 use keyrail::scenario::told::{Data, Output, StateChange, TimerChange, changes};
 use keyrail::wasm::{Fired, Reads, Span};
@@ -256,7 +256,7 @@ impl Expected {
         let is_meant = came.outcome == self.outcome || self.outcome == HANDLED && played.verdict.kind.stands();
         if !is_meant || self.code.is_some() && self.code != came.code {
             let code = self.code.as_ref().map_or_else(String::new, |code| format!(" {code}"));
-            wrong.push(format!("expected {}{code}, came {}", self.outcome, show::verdict(&played.verdict)));
+            wrong.push(format!("expected {}{code}, came {}", self.outcome, verdict(&played.verdict)));
         }
         for ((name, wanted), found) in self.effects().into_iter().zip(self.like(&came)) {
             if wanted != found {

@@ -1,6 +1,6 @@
 //! A letter that is run again, once or with two handlers.
 
-use super::bench::{Bench, Version, hex};
+use super::bench::{Bench, Version, hex, short};
 use super::fixture::{Expected, Fixture, Was};
 use super::show;
 use crate::cli::dlq::{self, Letter};
@@ -8,9 +8,6 @@ use keyrail::record::Record;
 use keyrail::replay::{Case, HEADER, Kind, Played, Recorded, Verdict};
 use keyrail::wasm::{Failure, MOST_READ_BYTES};
 use std::rc::Rc;
-
-/// As much of a digest as is shown.
-const SHORT: usize = 12;
 
 /// See the module.
 #[derive(Debug)]
@@ -183,11 +180,6 @@ impl Once {
         let fixture = Fixture::of(&format!("dlq:{}", self.id), &self.pipeline, &self.case, was, expect);
         Ok(Some(serde_json::to_string_pretty(&fixture)? + "\n"))
     }
-}
-
-/// The beginning of a digest.
-pub(super) fn short(digest: &str) -> &str {
-    digest.get(..SHORT).unwrap_or(digest)
 }
 
 fn failure(letter: &Letter) -> Failure {

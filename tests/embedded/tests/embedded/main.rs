@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
 mod alerts;
+mod backtest;
 mod bad;
 mod breaker;
 mod burial;

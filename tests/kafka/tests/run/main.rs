@@ -4,6 +4,7 @@
 //! `KEYRAIL_KILLS=500 cargo xtask test kill` kills more often than CI does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
+mod backtest;
 mod blocked;
 mod burial;
 mod bytes;

@@ -72,7 +72,8 @@ pub(crate) fn own_broker(test: &str, options: &Options) -> Option<Kafka> {
     start(test, options)
 }
 
-fn guests(test: &str) -> Option<PathBuf> {
+/// Where the handlers are, if they are built.
+pub(crate) fn guests(test: &str) -> Option<PathBuf> {
     let built = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/guests");
     let dir = std::env::var_os("KEYRAIL_GUESTS").map_or_else(built, PathBuf::from);
     if ["scripted", "identity", "tally"].iter().all(|name| dir.join(format!("{name}.wasm")).is_file()) {
