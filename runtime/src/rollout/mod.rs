@@ -5,15 +5,19 @@
 //! the pipeline and starts it anew, since topics, group and order may be others. Whatever is not fit to run changes
 //! nothing: what ran before goes on.
 
+pub mod board;
 mod entry;
 mod fleet;
 mod folder;
+mod pauses;
 mod setup;
 mod topics;
 mod watch;
 
+pub use board::Board;
 pub use entry::Ready;
 pub use fleet::Fleet;
+pub use pauses::Pauses;
 pub use setup::Setup;
 
 use crate::config::Pipeline;

@@ -113,6 +113,8 @@ catalog! {
     BreakerOpened Counter "keyrail_breaker_opened_total" "Times that the breaker opened";
     BreakerProbes Counter "keyrail_breaker_probes_total" "Messages tried while it was open, by result";
     Rollouts Counter "keyrail_rollouts_total" "Changes of a pipeline's files, by what became of them";
+    Restarts Counter "keyrail_pipeline_restarts_total" "Times that the pipeline started anew by itself";
+    PipelinePaused Gauge "keyrail_pipeline_paused" "Whether the pipeline is paused: 0 no, 1 by hand, 2 by policy";
     InstancesOpened Counter "keyrail_handler_instances_opened_total" "Instances of the handler opened";
     InstancesClosed Counter "keyrail_handler_instances_closed_total" "Instances of the handler closed, by reason";
     Http Counter "keyrail_http_requests_total" "HTTP requests of the handler, by what came of them";

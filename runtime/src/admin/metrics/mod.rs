@@ -159,6 +159,10 @@ pub struct PipelineMetrics {
     pub records_lost: Counter,
     /// Changes of the pipeline's files by what became of them; the fleet owns it.
     pub rollouts: CounterBy<Rollout>,
+    /// Times that it started anew by itself; its supervisor owns it.
+    pub restarts: Counter,
+    /// Whether it is paused: 0 no, 1 by hand, 2 by policy; the fleet owns it.
+    pub paused: Gauge,
     /// Ids remembered; shards share it.
     pub dedup_ids: Gauge,
     /// Ids forgotten by reason.
@@ -260,6 +264,8 @@ impl PipelineMetrics {
             loss_intervals: Counter::default(),
             records_lost: Counter::default(),
             rollouts: CounterBy::default(),
+            restarts: Counter::default(),
+            paused: Gauge::default(),
             dedup_ids: Gauge::default(),
             dedup_forgotten: CounterBy::default(),
             seen_ids: Gauge::default(),
@@ -303,6 +309,12 @@ impl PipelineMetrics {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Messages whose fate is decided, whatever it is.
+    #[must_use]
+    pub fn settled_in_all(&self) -> u64 {
+        Fate::ALL.iter().map(|fate| self.settled.get(*fate)).sum()
     }
 
     /// Counts a commit, and remembers when the last good one was.
@@ -366,6 +378,8 @@ impl PipelineMetrics {
             (Id::RestoreRecords, self.restore_records.get()),
             (Id::RestoreBytes, self.restore_bytes.get()),
             (Id::RestoreEntries, self.restore_entries.get()),
+            (Id::Restarts, self.restarts.get()),
+            (Id::PipelinePaused, self.paused.get()),
             (Id::InstancesOpened, self.instances_opened.get()),
             (Id::HttpInFlight, self.http_in_flight.get()),
         ];

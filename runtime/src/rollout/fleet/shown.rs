@@ -1,0 +1,81 @@
+//! What a fleet shows of itself.
+
+use super::{Entry, Fleet};
+use crate::admin::health::State;
+use crate::rollout::board::{Found, Runs, Stands};
+use crate::rollout::pauses::By;
+use std::collections::BTreeMap;
+
+impl Fleet {
+    /// Tells the board how everything stands, and whoever probes the process what is paused.
+    pub(super) fn show(&self) {
+        let mut all: BTreeMap<String, Found> =
+            self.entries.iter().map(|(name, entry)| (name.clone(), self.found(name, entry))).collect();
+        for (name, why) in self.refused.iter().filter(|(name, _)| !name.is_empty()) {
+            let stands = if self.waiting.contains(name) { Stands::Waits } else { Stands::Rejected };
+            let manifest = Some(self.setup.dir.join(format!("{name}.toml")));
+            all.entry(name.clone()).or_insert(Found { manifest, ..bare(stands) }).refused = Some(why.clone());
+        }
+        for (name, aside) in &self.aside {
+            let found = all.entry(name.clone()).or_insert_with(|| Found {
+                manifest: Some(aside.manifest.clone()),
+                handler: aside.handler.clone(),
+                digest: aside.digest.clone(),
+                refused: aside.fault.clone(),
+                ..bare(Stands::Waits)
+            });
+            found.pause = self.setup.pauses.of(name).cloned();
+        }
+        for (name, pause) in self.setup.pauses.iter() {
+            let found = all.entry(name.clone()).or_insert_with(|| bare(Stands::Rests));
+            found.pause = Some(pause.clone());
+            if !self.entries.contains_key(name) {
+                found.stands = Stands::Rests;
+            }
+        }
+        self.setup.board.show(all);
+        self.tell_paused();
+    }
+
+    fn found(&self, name: &str, entry: &Entry) -> Found {
+        let stands = match entry {
+            _ if entry.runs() && (entry.leaving || entry.next.is_some()) => Stands::Drains,
+            _ if entry.runs() => Stands::Runs,
+            _ if entry.failed => Stands::Failed,
+            _ => Stands::Waits,
+        };
+        let serves = || entry.serving.present().1.digest().to_owned();
+        Found {
+            manifest: Some(entry.manifest.manifest.clone()),
+            handler: Some(entry.manifest.handler.clone()),
+            digest: Some(if entry.runs() { serves() } else { entry.digest.clone() }),
+            runs: Some(Runs {
+                start: entry.serving.clone(),
+                number: entry.serving.number(),
+                metrics: self.setup.shared.metrics.pipeline(name),
+            }),
+            ..bare(stands)
+        }
+    }
+
+    /// Those that rest.
+    fn tell_paused(&self) {
+        let shared = &self.setup.shared;
+        for name in self.aside.keys().filter(|name| !self.entries.contains_key(*name)) {
+            let Some(pause) = self.setup.pauses.of(name) else { continue };
+            let (number, state) = match (pause.by, &pause.why) {
+                (By::Hand, _) => (1, State::Paused),
+                (By::Policy, why) => {
+                    let why = why.as_deref().unwrap_or_default();
+                    (2, State::NotReady(format!("paused: it broke again and again: {why}")))
+                }
+            };
+            shared.metrics.pipeline(name).paused.set(number);
+            shared.health.pipeline(name).set(state);
+        }
+    }
+}
+
+fn bare(stands: Stands) -> Found {
+    Found { stands, manifest: None, handler: None, digest: None, runs: None, refused: None, pause: None }
+}
