@@ -116,7 +116,10 @@ fn act(asker: &Asker, name: &str, action: &str) -> anyhow::Result<Exit> {
     let mut now = entry(&answer.body)?;
     while answer.status == 202 && !show::is_so(&now, action) {
         if Instant::now() >= until {
-            say(&format!("keyrail: {name} is {} still; it goes on by itself: `keyrail plugins show {name}`", now.state));
+            say(&format!(
+                "keyrail: {name} is {} still; it goes on by itself: `keyrail plugins show {name}`",
+                now.state
+            ));
             return Ok(Exit::Failed);
         }
         std::thread::sleep(LOOK);
@@ -160,7 +163,9 @@ impl Asker {
             Some(written) => named(written)?,
             None if host.admin_listen.port() == 0 => {
                 let cure = "give --address HOST:PORT; the process logs it (\"admin server listens\")";
-                return Err(WrongUse(format!("[admin] listen has port 0, which is another one each time: {cure}")).into());
+                return Err(
+                    WrongUse(format!("[admin] listen has port 0, which is another one each time: {cure}")).into()
+                );
             }
             // IMPORTANT: before it is given a token.
             None => own(host.admin_listen, &Deployment::of(config.file()))?,
@@ -187,7 +192,10 @@ impl Asker {
                     (404, false) => Err(WrongUse(why).into()),
                     (401, _) => bail!("{why}: [admin] token or token-file must be that of the process"),
                     (403 | 409 | 500 | 503 | 504, _) => bail!("{name}: {why}"),
-                    _ => bail!("{} answers {status}, which `/plugins` never does: is it another version, or no Keyrail?", self.address),
+                    _ => bail!(
+                        "{} answers {status}, which `/plugins` never does: is it another version, or no Keyrail?",
+                        self.address
+                    ),
                 }
             }
         }
@@ -215,7 +223,9 @@ fn own(listen: SocketAddr, deployment: &Deployment) -> anyhow::Result<SocketAddr
     }
     let other = "if it listens elsewhere, as `keyrail dev` where the port is taken, give --address HOST:PORT";
     match std::net::TcpStream::connect_timeout(&keyrail::admin::deployment::reachable(listen), Duration::from_secs(2)) {
-        Err(error) => bail!("no keyrail runs by this keyrail.toml: nobody listens at {listen} ({error}). Start it; {other}"),
+        Err(error) => {
+            bail!("no keyrail runs by this keyrail.toml: nobody listens at {listen} ({error}). Start it; {other}")
+        }
         Ok(_) => bail!("what listens at {listen} does not run by this keyrail.toml, and is not asked; {other}"),
     }
 }

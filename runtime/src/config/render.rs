@@ -3,7 +3,8 @@
 use super::document::{join, quote};
 use super::units::{show_duration, show_size};
 use super::{
-    Alerts, BrokerKind, Format, From, HeaderStyle, Host, Http, OnLoss, Pattern, Pipeline, Token, WebhookFormat, is_secret,
+    Alerts, BrokerKind, Format, From, HeaderStyle, Host, Http, OnLoss, Pattern, Pipeline, Token, WebhookFormat,
+    is_secret,
 };
 use crate::alerts::shown_url;
 use keyrail_engine::policy::{Absent, Dedup, Guarantee, IdFrom, NullKey, OrderBy, Policy, Scope, Spent};

@@ -33,8 +33,12 @@ impl Token {
         };
         let told = |why: String| format!("[admin] token-file = {:?}: {why}", path.display().to_string());
         let text = read_text(path, LARGEST).map_err(|why| match why {
-            NoText::Unread(error) => told(format!("it can't be read: {error}; put a token there, or name another file")),
-            NoText::TooLarge => told(format!("it is larger than {LARGEST} bytes; put the token there, and nothing else")),
+            NoText::Unread(error) => {
+                told(format!("it can't be read: {error}; put a token there, or name another file"))
+            }
+            NoText::TooLarge => {
+                told(format!("it is larger than {LARGEST} bytes; put the token there, and nothing else"))
+            }
             NoText::Utf8 { .. } => told("it is no text; put the token there, and nothing else".to_owned()),
         })?;
         let token = text.trim_end_matches(['\n', '\r']);

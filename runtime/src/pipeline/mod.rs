@@ -233,7 +233,9 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
         let run = Run { took: started.elapsed(), settled: metrics.settled_in_all() > settled, broke };
         let wait = match restarts.after(run) {
             Next::Wait(wait) => wait,
-            Next::GiveUp(times) => return Err(Failure::Loop(format!("{times} times in a row, nothing settled: {why}"))),
+            Next::GiveUp(times) => {
+                return Err(Failure::Loop(format!("{times} times in a row, nothing settled: {why}")));
+            }
         };
         health.set(State::NotReady(format!("starts anew: {why}")));
         tracing::warn!(pipeline = name, why, "the pipeline starts anew in {} s", wait.as_secs());

@@ -34,6 +34,8 @@ pub enum State {
     Failed,
     /// Its files are not fit to run, and nothing of it does.
     Rejected,
+    /// It is not in the folder any more, and this is the last that is told of it.
+    Gone,
 }
 
 impl State {
@@ -48,6 +50,7 @@ impl State {
             Self::Paused => "paused",
             Self::Failed => "failed",
             Self::Rejected => "rejected",
+            Self::Gone => "gone",
         }
     }
 }
@@ -405,6 +408,12 @@ fn first(name: &str, digest: &str) -> Entry {
 }
 
 impl Entry {
+    /// What is left of it once it is forgotten.
+    #[must_use]
+    pub fn gone(name: &str) -> Self {
+        Self::bare(name, State::Gone)
+    }
+
     fn bare(name: &str, state: State) -> Self {
         Self {
             pipeline: name.to_owned(),

@@ -217,9 +217,8 @@ impl Fleet {
     /// What was told of files that are gone is not remembered.
     fn forget(&mut self, content: &Content) {
         let (entries, aside) = (&self.entries, &self.aside);
-        let there = |name: &str| {
-            content.fit.contains_key(name) || content.unfit.contains_key(name) || aside.contains_key(name)
-        };
+        let there =
+            |name: &str| content.fit.contains_key(name) || content.unfit.contains_key(name) || aside.contains_key(name);
         for name in self.refused.keys().filter(|name| !there(name) && !entries.contains_key(*name)) {
             self.setup.shared.metrics.remove(name);
             self.setup.shared.alerts.tell(name, Kind::Stopped, What::Over);

@@ -152,7 +152,10 @@ fn sync(dir: &Path) -> io::Result<()> {
 }
 
 fn unwritten(path: &Path, error: &io::Error) -> String {
-    format!("it can't be remembered: {}: {error}; make room there, or give this user the right to write", path.display())
+    format!(
+        "it can't be remembered: {}: {error}; make room there, or give this user the right to write",
+        path.display()
+    )
 }
 
 #[cfg(test)]

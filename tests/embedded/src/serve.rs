@@ -39,7 +39,16 @@ fn pipelines(file: &Path, stop: Stop) -> Result<()> {
     let (host, pipelines) = config::load(file, &[], &|_| None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
     let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
     let alerts = Alerts::default();
-    let surroundings = Surroundings { health, metrics, stop, variables: |_| None, witness: None, alerts, claim: None, board: Board::default() };
+    let surroundings = Surroundings {
+        health,
+        metrics,
+        stop,
+        variables: |_| None,
+        witness: None,
+        alerts,
+        claim: None,
+        board: Board::default(),
+    };
     let ended = pipeline::run(&host, pipelines, surroundings)?;
     ensure!(ended == Ended::Stopped, "a pipeline could not go on");
     Ok(())

@@ -40,7 +40,8 @@ pub(super) fn is_meant(path: &str) -> bool {
 pub(super) async fn answer<B>(request: &Request<B>, shown: &Shown) -> Response<Full<Bytes>> {
     let path = request.uri().path().strip_prefix("/plugins").unwrap_or_default();
     let Some(wanted) = wanted(path) else {
-        let told = "not found: there are /plugins, /plugins/NAME, and by POST /plugins/NAME/pause, resume, promote, rollback";
+        let told =
+            "not found: there are /plugins, /plugins/NAME, and by POST /plugins/NAME/pause, resume, promote, rollback";
         return refused(StatusCode::NOT_FOUND, told);
     };
     let acts = matches!(wanted, Wanted::Act(..));
@@ -60,10 +61,8 @@ pub(super) async fn answer<B>(request: &Request<B>, shown: &Shown) -> Response<F
             Some(entry) => respond(StatusCode::OK, &entry),
             None => unknown(name, shown),
         },
-        Wanted::Act(name, action) => match shown.board.entry(name, &shown.health) {
-            Some(before) => act(before, action, shown).await,
-            None => unknown(name, shown),
-        },
+        Wanted::Act(name, action) if shown.board.entry(name, &shown.health).is_some() => act(name, action, shown).await,
+        Wanted::Act(name, _) => unknown(name, shown),
     }
 }
 
@@ -86,11 +85,13 @@ fn allowed(headers: &HeaderMap, acts: bool, shown: &Shown) -> Result<(), Box<Res
         return if acts { Err(Box::new(refused(StatusCode::FORBIDDEN, cure))) } else { Ok(()) };
     };
     let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let given = given.and_then(|value| value.split_at_checked(7)).filter(|(word, _)| word.eq_ignore_ascii_case(b"bearer "));
+    let given =
+        given.and_then(|value| value.split_at_checked(7)).filter(|(word, _)| word.eq_ignore_ascii_case(b"bearer "));
     if given.is_some_and(|(_, given)| token.is(given)) {
         return Ok(());
     }
-    let told = if given.is_some() { "the token is another" } else { "a token is asked for: Authorization: Bearer TOKEN" };
+    let told =
+        if given.is_some() { "the token is another" } else { "a token is asked for: Authorization: Bearer TOKEN" };
     let mut response = refused(StatusCode::UNAUTHORIZED, told);
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"keyrail\""));
     Err(Box::new(response))
@@ -107,18 +108,16 @@ fn unknown(name: &str, shown: &Shown) -> Response<Full<Bytes>> {
     refused(StatusCode::NOT_FOUND, &format!("there is no pipeline {name:?}; {cure}"))
 }
 
-async fn act(before: Entry, action: Action, shown: &Shown) -> Response<Full<Bytes>> {
-    let name = before.pipeline.clone();
+async fn act(name: &str, action: Action, shown: &Shown) -> Response<Full<Bytes>> {
     let (answer, answered) = tokio::sync::oneshot::channel();
-    let asked = shown.board.ask(&name, action, move |said| {
+    let asked = shown.board.ask(name, action, move |said| {
         // Who asked may be gone.
         drop(answer.send(said));
     });
     if let Err(why) = asked {
         return refused(StatusCode::SERVICE_UNAVAILABLE, &why);
     }
-    // What was removed with its pause is told as it was.
-    let now = || shown.board.entry(&name, &shown.health).unwrap_or(before);
+    let now = || shown.board.entry(name, &shown.health).unwrap_or_else(|| Entry::gone(name));
     match tokio::time::timeout(ANSWER, answered).await {
         Ok(Ok(Answer::Done)) => respond(StatusCode::OK, &now()),
         Ok(Ok(Answer::Begun)) => respond(StatusCode::ACCEPTED, &now()),

@@ -4,7 +4,6 @@ use crate::cli::place::utc;
 use crate::cli::table::{Column, Table, Tone};
 use crate::cli::terminal::{self, grouped};
 use serde::Deserialize;
-use std::fmt::Write as _;
 
 /// Of a digest so much is shown, as in logs and dead letters.
 const DIGITS: usize = 12;
@@ -50,14 +49,14 @@ struct Refused {
 pub(super) fn is_so(entry: &Entry, action: &str) -> bool {
     match action {
         "pause" => entry.state == "paused",
-        "resume" => matches!(entry.state.as_str(), "active" | "failed" | "rejected"),
+        "resume" => matches!(entry.state.as_str(), "active" | "failed" | "rejected" | "gone"),
         _ => true,
     }
 }
 
 /// Whether it is as it was meant.
 pub(super) fn is_well(entry: &Entry, action: &str) -> bool {
-    action != "resume" || matches!(entry.state.as_str(), "active" | "waiting")
+    action != "resume" || matches!(entry.state.as_str(), "active" | "waiting" | "gone")
 }
 
 /// What came of it.
@@ -65,6 +64,7 @@ pub(super) fn after(entry: &Entry, action: &str) -> String {
     let name = &entry.pipeline;
     match (action, entry.state.as_str()) {
         ("pause", _) => format!("{name} is paused: it stays so until `keyrail plugins resume {name}`"),
+        (_, "gone") => format!("nothing is left of {name}: its manifest is not in the folder"),
         ("resume", "active") => format!("{name} runs, version {}", short(entry.digest.as_deref())),
         _ => format!("{name} is {}{}", entry.state, because(entry)),
     }
@@ -87,7 +87,8 @@ pub(super) fn table(all: &[Entry]) -> String {
     ]);
     for entry in all {
         let plain = |text: String| (text, Tone::Plain);
-        let count = |of: fn(&Counts) -> u64| plain(entry.messages.as_ref().map_or_else(|| "-".to_owned(), |m| number(of(m))));
+        let count =
+            |of: fn(&Counts) -> u64| plain(entry.messages.as_ref().map_or_else(|| "-".to_owned(), |m| number(of(m))));
         table.row([
             plain(entry.pipeline.clone()),
             (entry.state.clone(), tone(entry)),
@@ -125,12 +126,12 @@ pub(super) fn one(entry: &Entry) -> String {
     let mut out = String::new();
     let mut line = |what: &str, text: String| {
         let text = terminal::Clean(&text).to_string();
-        // Writing to memory does not fail.
-        drop(writeln!(out, "{what:<13} {}", text.replace('\n', &format!("\n{:14}", ""))));
+        out.push_str(&format!("{what:<13} {}\n", text.replace('\n', &format!("\n{:14}", ""))));
     };
     line("pipeline", entry.pipeline.clone());
     line("state", entry.state.clone());
-    let optional = [("", &entry.detail), ("manifest", &entry.manifest), ("handler", &entry.handler), ("version", &entry.digest)];
+    let optional =
+        [("", &entry.detail), ("manifest", &entry.manifest), ("handler", &entry.handler), ("version", &entry.digest)];
     for (what, text) in optional {
         text.iter().for_each(|text| line(what, text.clone()));
     }

@@ -64,6 +64,7 @@ fn how_it_stands_is_told_with_the_reason_that_whoever_probes_hears() {
         State::Paused,
         State::Failed,
         State::Rejected,
+        State::Gone,
     ];
     assert!(words.iter().all(|word| serde_json::json!(word) == word.as_str()));
 }

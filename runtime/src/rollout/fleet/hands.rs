@@ -62,9 +62,9 @@ impl Fleet {
                 _ if self.setup.shared.stop.requested() => Answer::Refused("the process stops".to_owned()),
                 Action::Pause => self.pause(&pipeline),
                 Action::Resume => self.resume(&pipeline),
-                Action::Promote | Action::Rollback => {
-                    Answer::Refused(format!("nothing of {pipeline} is on trial: what serves is all that there is of it"))
-                }
+                Action::Promote | Action::Rollback => Answer::Refused(format!(
+                    "nothing of {pipeline} is on trial: what serves is all that there is of it"
+                )),
             };
             // IMPORTANT: before the answer, which is told with how it stands then.
             self.show();
@@ -104,7 +104,8 @@ impl Fleet {
     fn resume(&mut self, name: &str) -> Answer {
         if !self.setup.pauses.holds(name) {
             let failed = self.entries.get(name).is_some_and(|entry| entry.failed);
-            let why = "it is not paused, it can't go on: it is tried again when its files change, or when the process starts";
+            let why =
+                "it is not paused, it can't go on: it is tried again when its files change, or when the process starts";
             return if failed { Answer::Refused(why.to_owned()) } else { Answer::Done };
         }
         if let Err(why) = self.setup.pauses.remove(name) {
@@ -118,6 +119,7 @@ impl Fleet {
         } else {
             shared.metrics.remove(name);
             shared.health.remove(name);
+            return Answer::Done;
         }
         (self.accepted, self.settling) = (None, None);
         self.next_look = Instant::now();

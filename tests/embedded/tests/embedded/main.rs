@@ -19,6 +19,7 @@ mod letters;
 mod log;
 mod parked;
 mod play;
+mod plugins;
 mod points;
 mod projects;
 mod receivers;

@@ -36,7 +36,10 @@ fn without_a_token_everybody_may_look_and_nobody_may_act() {
     let server = server(None);
     let (status, body) = asked(&server, "GET", "/plugins", None);
     let page: serde_json::Value = serde_json::from_str(&body).unwrap();
-    assert_eq!((status, &page["plugins"][1]["pipeline"], &page["plugins"][1]["state"]), (200, &"totals".into(), &"active".into()));
+    assert_eq!(
+        (status, &page["plugins"][1]["pipeline"], &page["plugins"][1]["state"]),
+        (200, &"totals".into(), &"active".into())
+    );
     let (status, body) = asked(&server, "GET", "/plugins/totals", None);
     assert!(status == 200 && body.starts_with("{\"pipeline\":\"totals\",\"state\":\"active\","), "{body}");
     let (status, body) = asked(&server, "POST", "/plugins/totals/pause", Some("Bearer 0123456789abcdef"));
@@ -47,10 +50,15 @@ fn without_a_token_everybody_may_look_and_nobody_may_act() {
 fn with_a_token_only_who_has_it_may_look_and_act() {
     let server = server(Some(TOKEN));
     let right = format!("Bearer {TOKEN}");
-    for wrong in [None, Some("Bearer 0123456789abcdeF"), Some(TOKEN), Some("Basic 0123456789abcdef"), Some("Bearer "), Some("")] {
+    for wrong in
+        [None, Some("Bearer 0123456789abcdeF"), Some(TOKEN), Some("Basic 0123456789abcdef"), Some("Bearer "), Some("")]
+    {
         for (method, path) in [("GET", "/plugins"), ("GET", "/plugins/nobody"), ("POST", "/plugins/totals/pause")] {
             let (status, body) = asked(&server, method, path, wrong);
-            assert!(status == 401 && body.contains("token") && !body.contains(TOKEN), "{wrong:?} {path}: {status} {body}");
+            assert!(
+                status == 401 && body.contains("token") && !body.contains(TOKEN),
+                "{wrong:?} {path}: {status} {body}"
+            );
         }
     }
     assert_eq!(asked(&server, "GET", "/plugins", Some(&right)).0, 200);
@@ -63,9 +71,15 @@ fn with_a_token_only_who_has_it_may_look_and_act() {
         let answer = asked(&server, "POST", path, Some(&right));
         assert_eq!(answer.0, status, "{path}: {}", answer.1);
     }
-    assert_eq!(asked(&server, "POST", "/plugins/totals/rollback", Some(&right)).1, "{\"error\":\"nothing is on trial\"}\n");
+    assert_eq!(
+        asked(&server, "POST", "/plugins/totals/rollback", Some(&right)).1,
+        "{\"error\":\"nothing is on trial\"}\n"
+    );
     let (status, body) = asked(&server, "POST", "/plugins/totls/pause", Some(&right));
-    assert_eq!((status, body.as_str()), (404, "{\"error\":\"there is no pipeline \\\"totls\\\"; did you mean \\\"totals\\\"?\"}\n"));
+    assert_eq!(
+        (status, body.as_str()),
+        (404, "{\"error\":\"there is no pipeline \\\"totls\\\"; did you mean \\\"totals\\\"?\"}\n")
+    );
     // Probes and scrapers have no token.
     assert_eq!(asked(&server, "GET", "/metrics", None).0, 200);
 }
