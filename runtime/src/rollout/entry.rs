@@ -1,6 +1,7 @@
 //! A pipeline as its fleet has it.
 
 use super::folder::{Candidate, told};
+use crate::admin::metrics::PipelineMetrics;
 use crate::admin::stop::Stop;
 use crate::config;
 use crate::pipeline::{Budget, Failure, Serving};
@@ -34,6 +35,7 @@ pub(super) struct Entry {
     pub(super) digest: String,
     pub(super) serving: Arc<Serving>,
     pub(super) budget: Budget,
+    pub(super) metrics: Arc<PipelineMetrics>,
     pub(super) stop: Stop,
     pub(super) thread: Option<JoinHandle<()>>,
     /// Why it ended; a person must act.

@@ -425,7 +425,9 @@ impl Fleet {
         }
         let thread = spawned.ok();
         let (leaving, next, probed) = (false, None, probed.map(|identity| (identity, Ok(()))));
-        let entry = Entry { manifest, digest, serving, budget, stop, thread, failed, leaving, next, fresh, probed };
+        let metrics = self.setup.shared.metrics.pipeline(&name);
+        let entry =
+            Entry { manifest, digest, serving, budget, metrics, stop, thread, failed, leaving, next, fresh, probed };
         self.entries.insert(name, entry);
     }
 

@@ -378,8 +378,6 @@ impl PipelineMetrics {
             (Id::RestoreRecords, self.restore_records.get()),
             (Id::RestoreBytes, self.restore_bytes.get()),
             (Id::RestoreEntries, self.restore_entries.get()),
-            (Id::Restarts, self.restarts.get()),
-            (Id::PipelinePaused, self.paused.get()),
             (Id::InstancesOpened, self.instances_opened.get()),
             (Id::HttpInFlight, self.http_in_flight.get()),
         ];
@@ -401,7 +399,6 @@ impl PipelineMetrics {
         self.put_by(page, Id::Produced, "kind", &self.produced);
         self.put_by(page, Id::Refused, "reason", &self.refused);
         self.put_by(page, Id::BreakerProbes, "result", &self.breaker_probes);
-        self.put_by(page, Id::Rollouts, "result", &self.rollouts);
         self.put_by(page, Id::DedupForgotten, "reason", &self.dedup_forgotten);
         self.render_handler(page, own);
         self.put_by(page, Id::Commands, "result", &self.commands);
@@ -416,6 +413,9 @@ impl PipelineMetrics {
     }
 
     fn render_handler(&self, page: &mut Page, own: Labels<'_>) {
+        self.put_by(page, Id::Rollouts, "result", &self.rollouts);
+        page.put(Id::Restarts, own, self.restarts.get());
+        page.put(Id::PipelinePaused, own, self.paused.get());
         self.put_by(page, Id::InstancesClosed, "reason", &self.instances_closed);
         self.put_by(page, Id::Http, "result", &self.http);
         page.put_histogram(Id::HttpDuration, own, &self.http_micros);

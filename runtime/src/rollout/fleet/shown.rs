@@ -10,7 +10,7 @@ impl Fleet {
     /// Tells the board how everything stands, and whoever probes the process what is paused.
     pub(super) fn show(&self) {
         let mut all: BTreeMap<String, Found> =
-            self.entries.iter().map(|(name, entry)| (name.clone(), self.found(name, entry))).collect();
+            self.entries.iter().map(|(name, entry)| (name.clone(), found(entry))).collect();
         for (name, why) in self.refused.iter().filter(|(name, _)| !name.is_empty()) {
             let stands = if self.waiting.contains(name) { Stands::Waits } else { Stands::Rejected };
             let manifest = Some(self.setup.dir.join(format!("{name}.toml")));
@@ -37,27 +37,6 @@ impl Fleet {
         self.tell_paused();
     }
 
-    fn found(&self, name: &str, entry: &Entry) -> Found {
-        let stands = match entry {
-            _ if entry.runs() && (entry.leaving || entry.next.is_some()) => Stands::Drains,
-            _ if entry.runs() => Stands::Runs,
-            _ if entry.failed => Stands::Failed,
-            _ => Stands::Waits,
-        };
-        let serves = || entry.serving.present().1.digest().to_owned();
-        Found {
-            manifest: Some(entry.manifest.manifest.clone()),
-            handler: Some(entry.manifest.handler.clone()),
-            digest: Some(if entry.runs() { serves() } else { entry.digest.clone() }),
-            runs: Some(Runs {
-                start: entry.serving.clone(),
-                number: entry.serving.number(),
-                metrics: self.setup.shared.metrics.pipeline(name),
-            }),
-            ..bare(stands)
-        }
-    }
-
     /// Those that rest.
     fn tell_paused(&self) {
         let shared = &self.setup.shared;
@@ -73,6 +52,27 @@ impl Fleet {
             shared.metrics.pipeline(name).paused.set(number);
             shared.health.pipeline(name).set(state);
         }
+    }
+}
+
+fn found(entry: &Entry) -> Found {
+    let stands = match entry {
+        _ if entry.runs() && (entry.leaving || entry.next.is_some()) => Stands::Drains,
+        _ if entry.runs() => Stands::Runs,
+        _ if entry.failed => Stands::Failed,
+        _ => Stands::Waits,
+    };
+    let serves = || entry.serving.present().1.digest().to_owned();
+    Found {
+        manifest: Some(entry.manifest.manifest.clone()),
+        handler: Some(entry.manifest.handler.clone()),
+        digest: Some(if entry.runs() { serves() } else { entry.digest.clone() }),
+        runs: Some(Runs {
+            start: entry.serving.clone(),
+            number: entry.serving.number(),
+            metrics: entry.metrics.clone(),
+        }),
+        ..bare(stands)
     }
 }
 
