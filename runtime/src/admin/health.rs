@@ -137,9 +137,18 @@ struct Thread {
 }
 
 impl PipelineHealth {
-    /// Tells how the pipeline stands. Not for every message: it takes a lock.
+    /// Tells how the pipeline stands. Not for every message: it takes a lock. One that is paused stays so, whatever its threads
+    /// say while they drain, until [`PipelineHealth::resumes`].
     pub fn set(&self, state: State) {
-        *lock(&self.state) = state;
+        let mut now = lock(&self.state);
+        if *now != State::Paused {
+            *now = state;
+        }
+    }
+
+    /// It is to work again.
+    pub fn resumes(&self) {
+        *lock(&self.state) = State::NotReady("starting".to_owned());
     }
 
     /// How it stands.
@@ -234,7 +243,15 @@ mod tests {
         health.pipeline("b").set(State::Ready);
         assert_eq!(health.unready(), Vec::<String>::new());
         a.set(State::Paused);
-        assert_eq!((health.unready(), health.paused()), (Vec::new(), vec!["pipeline a: paused".to_owned()]));
+        a.set(State::NotReady("stopping".to_owned()));
+        assert_eq!(
+            (health.unready(), health.paused()),
+            (Vec::new(), vec!["pipeline a: paused".to_owned()]),
+            "it drains"
+        );
+        a.resumes();
+        assert_eq!((health.unready(), health.paused()), (vec!["pipeline a: starting".to_owned()], Vec::new()));
+        a.set(State::Ready);
         health.stopping();
         assert_eq!(health.unready(), ["stopping"]);
         assert_eq!(health.dead(), Vec::<String>::new());

@@ -81,6 +81,8 @@ impl Fleet {
             }
             tracing::info!(pipeline = name, "the pipeline is paused by hand");
         }
+        // At once: that it drains is no reason to take the process for unready.
+        self.setup.shared.health.pipeline(name).set(State::Paused);
         let fault = self.refused.remove(name);
         self.waiting.remove(name);
         if let Some(entry) = self.entries.get(name) {
@@ -115,7 +117,7 @@ impl Fleet {
         let shared = &self.setup.shared;
         if self.aside.contains_key(name) {
             shared.metrics.pipeline(name).paused.set(0);
-            shared.health.pipeline(name).set(State::NotReady("starting".to_owned()));
+            shared.health.pipeline(name).resumes();
         } else {
             shared.metrics.remove(name);
             shared.health.remove(name);

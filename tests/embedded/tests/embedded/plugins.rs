@@ -224,6 +224,10 @@ fn only_who_has_the_token_may_look_and_act_and_nobody_sees_it() {
     put(&folder, "admin-token", b"short\n");
     let (code, _, err) = served.plugins(&[]);
     assert!(code == 1 && err.contains("too short for a token"), "{code}: {err}");
+    for command in ["check", "run"] {
+        let (code, out, err) = run(&folder, &[command, "--set", "embedded.dir=other"], "");
+        assert!(code == 1 && format!("{out}{err}").contains("too short for a token"), "{command}: {code}: {out}{err}");
+    }
     assert!(!served.log().contains(TOKEN), "{}", served.log());
     served.stop();
     // Port 0 is another one each time, and a port at which somebody else listens is not asked.
@@ -249,11 +253,11 @@ fn a_pause_outlives_changes_and_restarts_and_nothing_is_lost_over_it() {
     let mut client = embedded::client(&options(&folder)).unwrap();
     feed(client.as_mut(), "in", 0, 2_000);
     assert_eq!(served.done(&["pause", "p"]), "p is paused: it stays so until `keyrail plugins resume p`\n");
-    let out = written(client.as_mut(), "out");
+    let (out, probed) = (written(client.as_mut(), "out"), served.http("GET", "/readyz", None));
+    assert_eq!(probed, (200, "ok\npipeline p: paused\n".to_owned()));
     feed(client.as_mut(), "in", 2_000, 3_000);
     let paused = served.shown("p");
     assert_eq!((&paused["state"], &paused["paused"]["by"]), (&"paused".into(), &"hand".into()));
-    assert_eq!(served.http("GET", "/readyz", None), (200, "ok\npipeline p: paused\n".to_owned()));
     assert!(served.http("GET", "/metrics", None).1.contains("keyrail_pipeline_paused{pipeline=\"p\"} 1\n"));
     assert_eq!(served.http("POST", "/plugins/p/pause", Some(TOKEN)).0, 200, "it is so already");
     // Its files change, and nothing of it runs; what is wrong with them is shown.
