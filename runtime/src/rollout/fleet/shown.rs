@@ -33,8 +33,8 @@ impl Fleet {
                 found.stands = Stands::Rests;
             }
         }
-        self.setup.board.show(all);
         self.tell_paused();
+        self.setup.board.show(all);
     }
 
     /// Those that rest.

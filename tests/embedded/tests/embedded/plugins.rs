@@ -162,11 +162,11 @@ fn what_runs_is_shown_and_so_is_the_version_that_was_refused_while_the_old_one_s
     let mut client = embedded::client(&options(&folder)).unwrap();
     feed(client.as_mut(), "in", 0, 100);
     comes_out(client.as_mut(), "out", 100);
-    let table = served.done(&["list"]);
     let digest = p["digest"].as_str().unwrap();
+    let settled = served.shows("p", "they are counted", |now| now["messages"]["settled"] == 100);
+    let table = served.done(&["list"]);
     assert!(table.starts_with("PIPELINE  STATE   VERSION") && table.contains(&digest[..12]), "{table}");
     assert_eq!(table, served.done(&[]), "the list is what is shown without a word");
-    let settled = served.shows("p", "they are counted", |now| now["messages"]["settled"] == 100);
     assert_eq!((&settled["restarts"], &settled["refused"]), (&0.into(), &Value::Null));
     assert!(settled["manifest"].as_str().unwrap().ends_with("plugins/p.toml"), "{settled}");
     // Half a handler is refused; then one that is none of its manifest's.
