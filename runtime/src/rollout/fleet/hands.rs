@@ -62,9 +62,9 @@ impl Fleet {
                 _ if self.setup.shared.stop.requested() => Answer::Refused("the process stops".to_owned()),
                 Action::Pause => self.pause(&pipeline),
                 Action::Resume => self.resume(&pipeline),
-                Action::Promote | Action::Rollback => Answer::Refused(format!(
-                    "nothing of {pipeline} is on trial: what serves is all that there is of it"
-                )),
+                Action::Promote | Action::Rollback => {
+                    Answer::Refused("nothing of it is on trial: what serves is all that there is".to_owned())
+                }
             };
             // IMPORTANT: before the answer, which is told with how it stands then.
             self.show();

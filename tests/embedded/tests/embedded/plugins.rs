@@ -216,7 +216,7 @@ fn only_who_has_the_token_may_look_and_act_and_nobody_sees_it() {
     served.shows("p", "it runs", |now| now["state"] == "active");
     for action in ["promote", "rollback"] {
         let (code, _, err) = served.plugins(&[action, "p"]);
-        assert!(code == 1 && err.contains("nothing of p is on trial"), "{action}: {code}: {err}");
+        assert!(code == 1 && err.contains("is on trial"), "{action}: {code}: {err}");
     }
     put(&folder, "admin-token", b"another-0123456789\n");
     let (code, _, err) = served.plugins(&["pause", "p"]);
