@@ -76,7 +76,7 @@ pub(super) fn host(host: &Host) -> String {
     page.section("admin");
     page.text("listen", &host.admin_listen.to_string());
     match &host.admin_token {
-        Some(Token::Given(_)) => page.text("token", HIDDEN),
+        Some(Token::Given(_)) => page.text("token", &HIDDEN.repeat(6)),
         Some(Token::File(path)) => page.text("token-file", &literal(&path.display().to_string())),
         None => {}
     }

@@ -102,16 +102,14 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, dir: &Path) -> Option<Token> {
     if reader.has("admin.token") && reader.has("admin.token-file") {
         reader.fault("admin.token-file", "there is a token beside it", "keep token or token-file");
     }
-    if let Some(file) = file {
-        return Some(Token::File(starting(&file, dir)));
+    let given = given.map(|text| Secret::new(&text.text));
+    if let Some(Err((problem, cure))) = given {
+        // Not repeated: it is a secret.
+        reader.fault("admin.token", problem, cure);
     }
-    match Secret::new(&given?.text) {
-        Ok(secret) => Some(Token::Given(secret)),
-        Err((problem, cure)) => {
-            // Not repeated: it is a secret.
-            reader.fault("admin.token", problem, cure);
-            None
-        }
+    match file {
+        Some(file) => Some(Token::File(starting(&file, dir))),
+        None => given?.ok().map(Token::Given),
     }
 }
 

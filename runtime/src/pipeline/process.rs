@@ -91,6 +91,7 @@ pub fn run(
     surroundings: Surroundings,
 ) -> Result<Ended, StartError> {
     let Surroundings { health, metrics, stop, variables, witness, alerts, claim, board } = surroundings;
+    board.starts(pipelines.iter());
     let broker = match claim {
         Some(claim) => opened(claim.open())?,
         None => broker(host)?,

@@ -5,6 +5,7 @@
 use super::pauses::{By, Pause};
 use crate::admin::health::{Health, State as Stand};
 use crate::admin::metrics::{DeadLetterReason, Failure, Label as _, PipelineMetrics};
+use crate::config;
 use crate::pipeline::wall_ms;
 use serde::Serialize;
 use std::any::Any;
@@ -307,6 +308,20 @@ impl Board {
             wake();
         }
         Ok(())
+    }
+
+    /// These are to run, and there is no fleet yet.
+    pub(crate) fn starts<'a>(&self, all: impl Iterator<Item = &'a config::Pipeline>) {
+        let found = |manifest: &config::Pipeline| Found {
+            stands: Stands::Waits,
+            manifest: Some(manifest.manifest.clone()),
+            handler: Some(manifest.handler.clone()),
+            digest: None,
+            runs: None,
+            refused: None,
+            pause: None,
+        };
+        self.show(all.map(|manifest| (manifest.name.clone(), found(manifest))).collect());
     }
 
     /// A fleet answers from now on. `wake` must not wait.

@@ -111,7 +111,7 @@ pub(in super::super) static HOST: &Catalogue = &[
         "admin.token-file",
         Absent::Told("none"),
         Form::Path,
-        "the same, from a file: its first line. A relative one starts at this file's folder. Read when a process starts",
+        "the same, from a file that holds nothing else. A relative one starts at this file's folder. Read when a process starts",
     ),
     section("logging", "what is logged, and how"),
     choice("logging.level", "info", &["error", "warn", "info", "debug", "trace"], "the least level that is logged"),

@@ -52,6 +52,9 @@ fn how_it_stands_is_told_with_the_reason_that_whoever_probes_hears() {
     assert_eq!(told(&board, rejected), (State::Rejected, Some("no handler".to_owned())));
     let paused = Found { pause: Some(Pause::by_policy(5, "it broke")), ..found(Stands::Rests) };
     assert_eq!(told(&board, paused), (State::Paused, Some("it broke".to_owned())));
+    let manifest = crate::config::for_tests("p", "handler = \"h.wasm\"\ninput = [\"in\"]\n");
+    board.starts([manifest].iter());
+    assert_eq!(board.entry("p", &health).map(|entry| entry.state), Some(State::Waiting), "before there is a fleet");
     board.show(BTreeMap::new());
     assert_eq!(board.entries(&health), []);
     board.loads("new", "abc");

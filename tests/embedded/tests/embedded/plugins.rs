@@ -69,11 +69,13 @@ impl<'a> Served<'a> {
     fn shows(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + SOON;
         loop {
-            let now = self.shown(name);
-            if wanted(&now) {
+            // Just started, it knows of none.
+            let (code, out, err) = self.plugins(&["show", name, "--json"]);
+            let now = serde_json::from_str(&out).unwrap_or(Value::Null);
+            if code == 0 && wanted(&now) {
                 return now;
             }
-            assert!(Instant::now() < end, "{what}: {now}");
+            assert!(Instant::now() < end, "{what}: {code}: {now}{err}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
