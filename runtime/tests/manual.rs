@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const COMMANDS: [&str; 7] = ["run", "check", "send", "tail", "lag", "topics", "rewind"];
+const COMMANDS: [&str; 8] = ["run", "check", "send", "tail", "lag", "topics", "rewind", "plugins"];
 /// Commands below others.
 const BELOW: [(&str, &[&str]); 3] =
     [("state", &["get", "list"]), ("parked", &["list", "show"]), ("dlq", &["list", "show", "redrive"])];

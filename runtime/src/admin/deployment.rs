@@ -61,7 +61,8 @@ fn place(_: &Path) -> [u8; 16] {
 }
 
 /// Who listens on every address is asked on this machine's own.
-fn reachable(mut listen: SocketAddr) -> SocketAddr {
+#[must_use]
+pub fn reachable(mut listen: SocketAddr) -> SocketAddr {
     match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),

@@ -61,6 +61,12 @@ impl Health {
         lock(&self.pipelines).iter().any(|pipeline| pipeline.name == name)
     }
 
+    /// How this pipeline stands, if it counts.
+    #[must_use]
+    pub fn state(&self, name: &str) -> Option<State> {
+        lock(&self.pipelines).iter().find(|pipeline| pipeline.name == name).map(|pipeline| pipeline.state())
+    }
+
     /// The process was told to stop: from now on it is not ready.
     pub fn stopping(&self) {
         self.stopping.store(true, Relaxed);
@@ -70,6 +76,14 @@ impl Health {
     #[must_use]
     pub fn dead(&self) -> Vec<String> {
         lock(&self.pipelines).iter().flat_map(|p| p.dead()).collect()
+    }
+
+    /// Pipelines that somebody paused, one line each. They do not count against being ready.
+    #[must_use]
+    pub fn paused(&self) -> Vec<String> {
+        let pipelines = lock(&self.pipelines).clone();
+        let paused = pipelines.iter().filter(|pipeline| pipeline.state() == State::Paused);
+        paused.map(|pipeline| format!("pipeline {}: paused", pipeline.name)).collect()
     }
 
     /// Why the process is not ready, one line each; empty means ready.
@@ -100,6 +114,8 @@ pub enum State {
     Ready,
     /// It does not work, for this reason ("waits for its first assignment", "no broker answers: ...").
     NotReady(String),
+    /// Somebody paused it: it does not work, and is not meant to.
+    Paused,
 }
 
 /// The health of one pipeline.
@@ -121,9 +137,18 @@ struct Thread {
 }
 
 impl PipelineHealth {
-    /// Tells how the pipeline stands. Not for every message: it takes a lock.
+    /// Tells how the pipeline stands. Not for every message: it takes a lock. One that is paused stays so, whatever its threads
+    /// say while they drain, until [`PipelineHealth::resumes`].
     pub fn set(&self, state: State) {
-        *lock(&self.state) = state;
+        let mut now = lock(&self.state);
+        if *now != State::Paused {
+            *now = state;
+        }
+    }
+
+    /// It is to work again.
+    pub fn resumes(&self) {
+        *lock(&self.state) = State::NotReady("starting".to_owned());
     }
 
     /// How it stands.
@@ -217,6 +242,16 @@ mod tests {
         assert_eq!(health.unready(), ["pipeline b: no broker answers"]);
         health.pipeline("b").set(State::Ready);
         assert_eq!(health.unready(), Vec::<String>::new());
+        a.set(State::Paused);
+        a.set(State::NotReady("stopping".to_owned()));
+        assert_eq!(
+            (health.unready(), health.paused()),
+            (Vec::new(), vec!["pipeline a: paused".to_owned()]),
+            "it drains"
+        );
+        a.resumes();
+        assert_eq!((health.unready(), health.paused()), (vec!["pipeline a: starting".to_owned()], Vec::new()));
+        a.set(State::Ready);
         health.stopping();
         assert_eq!(health.unready(), ["stopping"]);
         assert_eq!(health.dead(), Vec::<String>::new());

@@ -1,10 +1,14 @@
-//! The admin server: `/livez`, `/readyz`, `/metrics`, on a thread and a runtime of its own, so that it answers however
-//! busy the pipelines are. Plain HTTP/1.1 for probes and scrapers inside the operator's network; it reads nothing but
-//! the request line and headers and changes nothing.
+//! The admin server: `/livez`, `/readyz`, `/metrics`, `/plugins`, on a thread and a runtime of its own, so that it answers
+//! however busy the pipelines are. Plain HTTP/1.1 for probes, scrapers and `keyrail plugins` inside the operator's network; it
+//! reads nothing but the request line and headers, and changes nothing without a token.
+
+mod plugins;
 
 use super::deployment::{self, Deployment};
 use super::health::Health;
 use super::metrics::{Format, Metrics};
+use crate::config::Secret;
+use crate::rollout::Board;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -12,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -57,6 +62,19 @@ impl std::fmt::Display for AdminError {
 
 impl std::error::Error for AdminError {}
 
+/// What the server shows, and who may do more than look.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// `/livez` and `/readyz`.
+    pub health: Arc<Health>,
+    /// `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// `/plugins`.
+    pub board: Board,
+    /// Who has it may act there; without one nobody may.
+    pub token: Option<Secret>,
+}
+
 /// The running server. Dropping it stops it.
 #[derive(Debug)]
 pub struct AdminServer {
@@ -70,12 +88,8 @@ impl AdminServer {
     ///
     /// # Errors
     /// The address can't be used, or the system gives no thread or socket.
-    pub fn start(
-        listen: SocketAddr,
-        health: Arc<Health>,
-        metrics: Arc<Metrics>,
-        deployment: &Deployment,
-    ) -> Result<Self, AdminError> {
+    pub fn start(listen: SocketAddr, sources: Sources, deployment: &Deployment) -> Result<Self, AdminError> {
+        let Sources { health, metrics, board, token } = sources;
         let listener = bind(listen)?;
         let failed = |what: &str, e: std::io::Error| AdminError::new(format!("the admin server can't {what}: {e}"));
         let deployment = HeaderValue::from_str(deployment.as_str())
@@ -89,16 +103,16 @@ impl AdminServer {
             .map_err(|e| failed("start", e))?;
         let stop = Arc::new(Notify::new());
         let stopped = stop.clone();
-        let shown = Arc::new(Shown { health, metrics, deployment });
+        let shown = Arc::new(Shown { health, metrics, board, token, deployment });
         let thread = std::thread::Builder::new()
             .name("admin".to_owned())
             .spawn(move || {
                 if let Err(error) = runtime.block_on(serve(listener, &stopped, shown)) {
-                    tracing::error!(%error, "the admin server ended: /livez, /readyz and /metrics are gone");
+                    tracing::error!(%error, "the admin server ended: /livez, /readyz, /metrics and /plugins are gone");
                 }
             })
             .map_err(|e| failed("start its thread", e))?;
-        tracing::info!(%address, "admin server listens: /livez /readyz /metrics");
+        tracing::info!(%address, "admin server listens: /livez /readyz /metrics /plugins");
         Ok(Self { address, stop, thread: Some(thread) })
     }
 
@@ -148,6 +162,8 @@ fn bind(listen: SocketAddr) -> Result<TcpListener, AdminError> {
 struct Shown {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    board: Board,
+    token: Option<Secret>,
     deployment: HeaderValue,
 }
 
@@ -188,9 +204,12 @@ async fn accept(listener: tokio::net::TcpListener, slots: Arc<Semaphore>, shown:
 
 async fn connection(stream: tokio::net::TcpStream, shown: Arc<Shown>) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let mut response = answer(&request, &shown);
-        response.headers_mut().insert(deployment::HEADER, shown.deployment.clone());
-        async move { Ok::<_, Infallible>(response) }
+        let shown = shown.clone();
+        async move {
+            let mut response = answer(&request, &shown).await;
+            response.headers_mut().insert(deployment::HEADER, shown.deployment.clone());
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -207,19 +226,20 @@ async fn connection(stream: tokio::net::TcpStream, shown: Arc<Shown>) {
     }
 }
 
-fn answer<B>(request: &Request<B>, shown: &Shown) -> Response<Full<Bytes>> {
+async fn answer<B>(request: &Request<B>, shown: &Shown) -> Response<Full<Bytes>> {
     let page = request.uri().path();
+    if plugins::is_meant(page) {
+        return plugins::answer(request, shown).await;
+    }
     if !matches!(page, "/livez" | "/readyz" | "/metrics") {
-        return text(StatusCode::NOT_FOUND, "not found: there are /livez, /readyz and /metrics\n".to_owned());
+        return text(StatusCode::NOT_FOUND, "not found: there are /livez, /readyz, /metrics and /plugins\n".to_owned());
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered\n".to_owned());
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
+        return allows_only("GET, HEAD", "only GET and HEAD are answered\n");
     }
     match page {
-        "/livez" => verdict(&shown.health.dead()),
-        "/readyz" => verdict(&shown.health.unready()),
+        "/livez" => verdict(&shown.health.dead(), &[]),
+        "/readyz" => verdict(&shown.health.unready(), &shown.health.paused()),
         _ => {
             let accept = request.headers().get(ACCEPT).and_then(|v| v.to_str().ok());
             let format = Format::accepted(accept);
@@ -230,11 +250,30 @@ fn answer<B>(request: &Request<B>, shown: &Shown) -> Response<Full<Bytes>> {
     }
 }
 
-fn verdict(faults: &[String]) -> Response<Full<Bytes>> {
+fn allows_only(methods: &'static str, told: &str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, told.to_owned());
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+/// `besides`: what is told where there is no fault.
+fn verdict(faults: &[String], besides: &[String]) -> Response<Full<Bytes>> {
+    let lines = |lines: &[String]| -> String { lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect() };
     if faults.is_empty() {
-        return text(StatusCode::OK, "ok\n".to_owned());
+        return text(StatusCode::OK, format!("ok\n{}", lines(besides)));
     }
-    text(StatusCode::SERVICE_UNAVAILABLE, faults.iter().flat_map(|f| [f.as_str(), "\n"]).collect())
+    text(StatusCode::SERVICE_UNAVAILABLE, lines(faults))
+}
+
+fn respond(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_string(body) {
+        Ok(body) => {
+            let mut response = text(status, body + "\n");
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("it can't be told: {error}\n")),
+    }
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

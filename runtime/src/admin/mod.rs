@@ -3,6 +3,7 @@
 //! The pipeline's threads write into [`metrics::PipelineMetrics`] and [`health::PipelineHealth`]; nothing here is on
 //! the way of a message.
 
+pub mod client;
 pub mod deployment;
 pub mod health;
 pub mod http;

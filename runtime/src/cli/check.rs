@@ -9,7 +9,7 @@ use super::{CheckArgs, Config, Exit, terminal, variable};
 use keyrail::admin::deployment::Deployment;
 use keyrail::admin::http::check_address;
 use keyrail::broker::embedded;
-use keyrail::config::{self, BrokerKind, Faults, Host, Pipeline, load};
+use keyrail::config::{self, BrokerKind, Faults, Host, Pipeline, Token, load};
 use keyrail::pipeline::{self, Instance};
 use keyrail::signature::Trust;
 use keyrail::wasm::{self, Handler, HostOptions};
@@ -91,8 +91,11 @@ fn add_faults(faults: &Faults, report: &mut Report) {
     }
 }
 
-/// Only a warning, and none where it is this deployment itself, running, that holds the port.
+/// The token must be there. Of the port only a warning, and none where it is this deployment itself, running, that holds it.
 fn admin(config: &Config, host: &Host, report: &mut Report) {
+    if let Some(Err(why)) = host.admin_token.as_ref().map(Token::read) {
+        report.add(Verdict::Fault, "admin", "token-file", why);
+    }
     let name = host.admin_listen.to_string();
     match check_address(host.admin_listen) {
         Ok(()) => report.add(Verdict::Ok, "admin", &name, "free".to_owned()),

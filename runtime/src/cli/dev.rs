@@ -10,7 +10,7 @@ use clap::Args;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use keyrail::admin::deployment::Deployment;
 use keyrail::admin::health::Health;
-use keyrail::admin::http::{AdminServer, check_address};
+use keyrail::admin::http::{AdminServer, Sources, check_address};
 use keyrail::admin::logging::{self, LogFormat, TimeOfDay};
 use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
@@ -18,6 +18,7 @@ use keyrail::alerts::Alerts;
 use keyrail::config::{BrokerKind, Host, find_pipelines, load_host};
 use keyrail::pipeline::witness::{Event, Told, Witness};
 use keyrail::pipeline::{self, Surroundings};
+use keyrail::rollout::Board;
 use keyrail_engine::message::Epitaph;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -69,7 +70,9 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
     }
     let (stop, health, metrics) = (Stop::new(), Arc::new(Health::new()), Arc::new(Metrics::new()));
     metrics.budget_limit_bytes.set(host.records_bytes);
-    let admin = AdminServer::start(host.admin_listen, health.clone(), metrics.clone(), &Deployment::of(&file))?;
+    let (board, token) = (Board::default(), run::token(&host)?);
+    let sources = Sources { health: health.clone(), metrics: metrics.clone(), board: board.clone(), token };
+    let admin = AdminServer::start(host.admin_listen, sources, &Deployment::of(&file))?;
     signals::listen(stop.clone(), health.clone(), host.shutdown_grace)?;
     // The commands beside it would go where the file sends them.
     let elsewhere = load_host(&file, &args.set, &variable).is_ok_and(|host| host.broker != BrokerKind::Embedded);
@@ -86,7 +89,7 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<ExitCode> {
     // Whoever tries something out has it before his eyes: nobody else is to be woken by it.
     let alerts = Alerts::default();
     let surroundings =
-        Surroundings { health, metrics, stop, variables: variable, witness: Some(screen), alerts, claim };
+        Surroundings { health, metrics, stop, variables: variable, witness: Some(screen), alerts, claim, board };
     let ended = pipeline::run(&host, Vec::new(), surroundings);
     drop(admin);
     // The screen went with the pipelines, so the printer has an end.

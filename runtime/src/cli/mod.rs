@@ -16,6 +16,7 @@ mod manual;
 mod new;
 mod parked;
 mod place;
+mod plugins;
 mod quiet;
 mod replay;
 mod report;
@@ -136,6 +137,11 @@ enum Command {
     ///
     /// From the brokers alone, workers or not: what is committed, as of the moment the command starts.
     Timers(timers::TimersArgs),
+    /// Show what a running `keyrail run` or `dev` runs, and pause and resume pipelines
+    ///
+    /// By its admin server, where admin.listen of keyrail.toml says. With a token there ([admin] token or token-file) it asks for
+    /// that; without one it only shows.
+    Plugins(plugins::PluginsArgs),
     /// Look at dead letters, and send them back
     ///
     /// From the brokers alone, workers or not. Also those of Spring, Kafka Streams, Kafka Connect and share groups.
@@ -285,6 +291,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::State(args) => state::state(&args).map(ExitCode::from),
         Command::Timers(args) => timers::timers(&args).map(ExitCode::from),
         Command::Parked(args) => parked::parked(&args).map(ExitCode::from),
+        Command::Plugins(args) => plugins::plugins(&args).map(ExitCode::from),
         Command::Dlq(args) => dlq::dlq(&args).map(ExitCode::from),
         Command::Replay(args) => replay::replay(&args).map(ExitCode::from),
         Command::New(args) => new::new(&args).map(ExitCode::from),

@@ -4,14 +4,15 @@ use super::{Config, signals, variable};
 use anyhow::Context as _;
 use keyrail::admin::deployment::Deployment;
 use keyrail::admin::health::Health;
-use keyrail::admin::http::AdminServer;
+use keyrail::admin::http::{AdminServer, Sources};
 use keyrail::admin::logging::{self, LogFormat, LogLevel};
 use keyrail::admin::metrics::Metrics;
 use keyrail::admin::stop::Stop;
 use keyrail::alerts::Alerts;
 use keyrail::broker::embedded::Claim;
-use keyrail::config::{BrokerKind, Format, Host, Logging, load};
+use keyrail::config::{BrokerKind, Format, Host, Logging, Secret, load};
 use keyrail::pipeline::{self, Ended, Surroundings};
+use keyrail::rollout::Board;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -29,7 +30,9 @@ pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let (stop, health, metrics) = (Stop::new(), Arc::new(Health::new()), Arc::new(Metrics::new()));
     metrics.budget_limit_bytes.set(host.records_bytes);
     // IMPORTANT: before the pipelines, so that probes see them start, and dropped after them, so that they see them drain.
-    let admin = AdminServer::start(host.admin_listen, health.clone(), metrics.clone(), &Deployment::of(config.file()))?;
+    let (board, token) = (Board::default(), token(&host)?);
+    let sources = Sources { health: health.clone(), metrics: metrics.clone(), board: board.clone(), token };
+    let admin = AdminServer::start(host.admin_listen, sources, &Deployment::of(config.file()))?;
     signals::listen(stop.clone(), health.clone(), host.shutdown_grace)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pipelines = pipelines.len(), "keyrail starts");
     let asked: Arc<OnceLock<Instant>> = Arc::default();
@@ -38,7 +41,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         noted.get_or_init(Instant::now);
     });
     let (alerts, couriers) = Alerts::start(&host.alerts, &metrics, config.file()).map_err(anyhow::Error::msg)?;
-    let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: None, alerts, claim };
+    let surroundings = Surroundings { health, metrics, stop, variables: variable, witness: None, alerts, claim, board };
     let ended = pipeline::run(&host, pipelines, surroundings);
     let used = asked.get().map_or(Duration::ZERO, Instant::elapsed);
     couriers.finish((host.shutdown_grace + LAST_ALERTS).saturating_sub(used).min(host.alerts.timeout + LAST_ALERTS));
@@ -49,6 +52,11 @@ pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         Ended::Failed | Ended::Fenced => tracing::error!("{}", told(ended)),
     }
     Ok(super::Exit::from(ended).into())
+}
+
+/// Who may act by the admin server, if anybody.
+pub(super) fn token(host: &Host) -> anyhow::Result<Option<Secret>> {
+    host.admin_token.as_ref().map(|token| token.read().map_err(anyhow::Error::msg)).transpose()
 }
 
 /// Takes the embedded broker's folder, where that is the broker.

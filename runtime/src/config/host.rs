@@ -5,9 +5,9 @@ use super::catalogue::{Absent, HOST, Kind};
 use super::client;
 use super::document::{Table, Value, Variables, entry, parse, set};
 use super::fault::{Fault, Faults, Place};
-use super::reader::Reader;
+use super::reader::{Reader, Text};
 use super::schema;
-use super::{BrokerKind, Embedded, Format, Host, Level, Logging};
+use super::{BrokerKind, Embedded, Format, Host, Level, Logging, token};
 use crate::signature::{Key, Trust};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -73,6 +73,7 @@ fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host 
         store_dir: folder(&mut reader, "store.dir", dir),
         records_bytes: reader.size("memory.records"),
         admin_listen: admin_listen(&mut reader),
+        admin_token: token::read(&mut reader, dir),
         logging: logging(&mut reader),
         shutdown_grace: Duration::from_millis(reader.duration("shutdown-grace")),
         alerts: alerts::read(&mut reader),
@@ -82,7 +83,14 @@ fn read(file: &str, table: &Table, dir: &Path, faults: &mut Vec<Fault>) -> Host 
 /// A relative folder starts where it was written: beside the file, or where the command was given.
 fn folder(reader: &mut Reader<'_, '_>, key: &str, dir: &Path) -> PathBuf {
     let default = default(reader, key);
-    let Some(written) = reader.text(key, default) else { return dir.join(default.trim_start_matches("./")) };
+    match reader.text(key, default) {
+        Some(written) => starting(&written, dir),
+        None => dir.join(default.trim_start_matches("./")),
+    }
+}
+
+/// See [`folder`].
+pub(super) fn starting(written: &Text, dir: &Path) -> PathBuf {
     let start = if written.place.line > 0 { dir } else { Path::new("") };
     // Its parts alone: `./.` and `a//b/` are places, and no words to read.
     let path: PathBuf = start.join(written.text.strip_prefix("./").unwrap_or(&written.text)).components().collect();

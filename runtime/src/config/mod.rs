@@ -22,6 +22,7 @@ mod render;
 mod schema;
 mod tell;
 mod together;
+mod token;
 mod topic;
 mod units;
 mod variables;
@@ -60,6 +61,7 @@ pub use files::{Found, PROBE, find_manifests, find_pipelines, load, load_host, l
 pub(crate) use files::{NoText, is_probe, read_text};
 pub use json_schema::{host as host_schema, pipeline as pipeline_schema};
 pub use pattern::{Pattern, is_internal};
+pub use token::{Secret, Token};
 
 use crate::rollout::trial::Terms;
 use crate::signature::Trust;
@@ -89,8 +91,10 @@ pub struct Host {
     pub store_dir: PathBuf,
     /// Bytes of records fetched and not yet settled, all pipelines together, at most.
     pub records_bytes: u64,
-    /// Where `/livez`, `/readyz` and `/metrics` are served; port 0 lets the system pick one.
+    /// Where `/livez`, `/readyz`, `/metrics` and `/plugins` are served; port 0 lets the system pick one.
     pub admin_listen: SocketAddr,
+    /// Who may change what runs, by `/plugins`; `None`: nobody.
+    pub admin_token: Option<Token>,
     /// What is logged, and how.
     pub logging: Logging,
     /// How long a stop may take before it is forced.

@@ -3,7 +3,8 @@
 use super::document::{join, quote};
 use super::units::{show_duration, show_size};
 use super::{
-    Alerts, BrokerKind, Format, From, HeaderStyle, Host, Http, OnLoss, Pattern, Pipeline, WebhookFormat, is_secret,
+    Alerts, BrokerKind, Format, From, HeaderStyle, Host, Http, OnLoss, Pattern, Pipeline, Token, WebhookFormat,
+    is_secret,
 };
 use crate::alerts::shown_url;
 use crate::rollout::trial::Terms;
@@ -75,6 +76,11 @@ pub(super) fn host(host: &Host) -> String {
     page.size("records", host.records_bytes);
     page.section("admin");
     page.text("listen", &host.admin_listen.to_string());
+    match &host.admin_token {
+        Some(Token::Given(_)) => page.text("token", &HIDDEN.repeat(6)),
+        Some(Token::File(path)) => page.text("token-file", &literal(&path.display().to_string())),
+        None => {}
+    }
     page.section("logging");
     page.text("level", host.logging.level.as_str());
     let format = match host.logging.format {

@@ -13,7 +13,7 @@ pub(crate) fn supervised(parts: &Parts, shared: &Shared) -> Result<(), Failure> 
     alerts.tell(name, Kind::Stopped, What::Over);
     let ended = supervise(parts, shared);
     alerts.rests(name);
-    if let Err(Failure::Person(why) | Failure::Fenced(why)) = &ended {
+    if let Err(Failure::Person(why) | Failure::Loop(why) | Failure::Fenced(why)) = &ended {
         let example = Example { detail: Some(why.clone()), ..Example::default() };
         alerts.tell(name, Kind::Stopped, What::Stands { count: 1, since_ms: Some(wall_ms()), example });
     }

@@ -3,6 +3,7 @@
 //! A pipeline is a consumer thread, a committer thread and one shard thread for each core. When one of them ends, the
 //! channels close and all end; the supervisor starts the pipeline anew, unless a person must act first.
 
+mod again;
 mod alerting;
 mod budget;
 pub(crate) mod clock;
@@ -38,6 +39,7 @@ pub mod witness;
 
 pub(crate) use alerting::supervised;
 pub use budget::{Budget, Pool};
+pub(crate) use clock::wall_ms;
 pub use guest::{limits, setup};
 pub use instance::{Instance, Naming, NoInstance, SeenIds};
 pub use load::{Code, Unfit, complete, completed, load, load_bare};
@@ -57,6 +59,7 @@ use crate::broker::{Broker, BrokerError, BrokerErrorKind, Consumer};
 use crate::config;
 use crate::http::{Clients, Fetch};
 use crate::wasm::LongCall;
+use again::{Again, Next, Run};
 use clock::Clock;
 use committer::Commands;
 use crossbeam_channel::bounded;
@@ -86,11 +89,6 @@ const CONSUMER_INBOX: usize = 256;
 /// processor's cache when its turn comes, and the further one shard is ahead of another, the larger is the map of what is
 /// settled above the commit point, until the partition is held back for it.
 const INBOX: usize = 4;
-/// First wait before a failed pipeline starts anew; it doubles up to [`RESTART_MAX`].
-const RESTART_FIRST: Duration = Duration::from_secs(1);
-const RESTART_MAX: Duration = Duration::from_secs(30);
-/// A pipeline that ran this long starts its waits anew.
-const RAN_WELL: Duration = Duration::from_secs(60);
 
 /// Everything that one pipeline is made of.
 pub struct Parts {
@@ -156,6 +154,8 @@ pub(crate) enum Trouble {
     Anew(String),
     /// The first message is to be parked, and there is no topic for it.
     NoRetryTopic,
+    /// One of its threads panicked.
+    Broke,
     /// Another of its threads ended first.
     Ended,
 }
@@ -165,6 +165,8 @@ pub(crate) enum Trouble {
 pub enum Failure {
     /// It can't go on before a person acts.
     Person(String),
+    /// It broke again and again, and starts no more before a person acts.
+    Loop(String),
     /// It was asked to stop and did not in good order: what is not committed runs again.
     Stop(String),
     /// A newer instance of this process has taken over, and writes under its name.
@@ -181,11 +183,11 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
     let metrics = shared.metrics.pipeline(name);
     metrics.partitions(|table| table.set_topics(&parts.manifest.input));
     metrics.set_handler(parts.serving.present().metrics().clone());
-    let mut wait = RESTART_FIRST;
+    let mut restarts = Again::default();
     let (mut again, mut parks) = (false, false);
     let anew = Arc::new(Mutex::new(parts.fresh.clone()));
     loop {
-        let started = Instant::now();
+        let (started, settled) = (Instant::now(), metrics.settled_in_all());
         let trouble = match once(parts, shared, &health, &metrics, &anew, (again, parks)) {
             Ok(Stopped) => return Ok(()),
             Err(Trouble::NoRetryTopic) => match RetryTopics::of(parts).make() {
@@ -203,6 +205,7 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
             },
             Err(trouble) => trouble,
         };
+        let broke = matches!(trouble, Trouble::Broke);
         let why = match trouble {
             Trouble::Anew(why) if shared.stop.requested() => {
                 tracing::info!(
@@ -221,21 +224,26 @@ pub fn supervise(parts: &Parts, shared: &Shared) -> Result<(), Failure> {
                 return Err(Failure::Fenced(why));
             }
             Trouble::Again(why) | Trouble::Anew(why) => why,
+            Trouble::Broke => "one of its threads panicked; the log says where".to_owned(),
             Trouble::Ended | Trouble::NoRetryTopic => "one of its threads ended".to_owned(),
         };
         if shared.stop.requested() {
             return Err(Failure::Stop(why));
         }
         again = true;
-        if started.elapsed() > RAN_WELL {
-            wait = RESTART_FIRST;
-        }
+        let run = Run { took: started.elapsed(), settled: metrics.settled_in_all() > settled, broke };
+        let wait = match restarts.after(run) {
+            Next::Wait(wait) => wait,
+            Next::GiveUp(times) => {
+                return Err(Failure::Loop(format!("{times} times in a row, nothing settled: {why}")));
+            }
+        };
         health.set(State::NotReady(format!("starts anew: {why}")));
         tracing::warn!(pipeline = name, why, "the pipeline starts anew in {} s", wait.as_secs());
+        metrics.restarts.add(1);
         if shared.stop.wait(wait) {
             return Ok(());
         }
-        wait = (wait * 2).min(RESTART_MAX);
     }
 }
 
@@ -300,7 +308,7 @@ fn once(
     }
     match end {
         Ok(result) if !panicked => result,
-        _ => Err(Trouble::Again("one of its threads panicked; the log says where".to_owned())),
+        _ => Err(Trouble::Broke),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::broker::topics::{NeededTopic, TopicProblem, TopicRole};
 use crate::broker::{Broker, BrokerError, BrokerErrorKind};
 use crate::config::{self, BrokerKind};
 use crate::http::Clients;
-use crate::rollout::{self, Fleet, Ready};
+use crate::rollout::{self, Board, Fleet, Pauses, Ready};
 use crate::signature::Trust;
 use crate::wasm::{self, HostOptions};
 use keyrail_engine::policy::Scope;
@@ -41,7 +41,7 @@ impl Ended {
     pub(crate) fn of(result: &Result<(), Failure>) -> Self {
         match result {
             Ok(()) => Self::Stopped,
-            Err(Failure::Person(_) | Failure::Stop(_)) => Self::Failed,
+            Err(Failure::Person(_) | Failure::Loop(_) | Failure::Stop(_)) => Self::Failed,
             Err(Failure::Fenced(_)) => Self::Fenced,
         }
     }
@@ -77,6 +77,8 @@ pub struct Surroundings {
     pub alerts: Alerts,
     /// The embedded broker's folder, if it is taken already.
     pub claim: Option<embedded::Claim>,
+    /// Where `keyrail plugins` sees what runs, and asks for something else.
+    pub board: Board,
 }
 
 /// Runs these pipelines, and follows their folder, until a stop is asked for and all are drained, or until none can go on.
@@ -88,12 +90,15 @@ pub fn run(
     pipelines: Vec<config::Pipeline>,
     surroundings: Surroundings,
 ) -> Result<Ended, StartError> {
-    let Surroundings { health, metrics, stop, variables, witness, alerts, claim } = surroundings;
+    let Surroundings { health, metrics, stop, variables, witness, alerts, claim, board } = surroundings;
+    board.starts(pipelines.iter());
     let broker = match claim {
         Some(claim) => opened(claim.open())?,
         None => broker(host)?,
     };
     let options = HostOptions { cache_dir: Some(host.store_dir.join("code")) };
+    let pauses = Pauses::read(&host.store_dir).map_err(|why| StartError(vec![why]))?;
+    let (held, pipelines): (Vec<_>, Vec<_>) = pipelines.into_iter().partition(|one| pauses.holds(&one.name));
     let engine = wasm::Host::new(options).map_err(|e| StartError(vec![e.to_string()]))?;
     let mut all = prepare(&engine, pipelines, &host.trust)?;
     // Those with patterns have inputs once the broker has told its topics: the fleet starts them.
@@ -126,7 +131,10 @@ pub fn run(
         broker,
         engine,
         shared,
+        pauses,
+        board,
     });
+    held.iter().for_each(|manifest| fleet.hold(manifest));
     for ready in all {
         fleet.start(ready);
     }

@@ -204,6 +204,12 @@ impl Serving {
         LineUp { edition: self.edition(), serving: versions.serving.clone(), trial }
     }
 
+    /// The number of the version that serves.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.versions().serving.number
+    }
+
     /// The version that serves.
     #[must_use]
     pub fn present(&self) -> Handler {

@@ -1,13 +1,13 @@
 //! Where `[rollout]` asks for it: a new version is tried on a part of the keys, and then promoted or rolled back.
 
 use super::Fleet;
+use super::board::RolledBack;
 use super::proven::{Known, Proven};
 use super::trial::{Terms, Verdict};
 use crate::admin::metrics::Rollout;
 use crate::alerts::{Example, Kind, What};
 use crate::config;
-use crate::pipeline::clock::wall_ms;
-use crate::pipeline::{Code, TrialEnd, short};
+use crate::pipeline::{Code, TrialEnd, short, wall_ms};
 use crate::wasm::{Handler, sha256_hex};
 use std::path::Path;
 
@@ -18,12 +18,15 @@ const MILLIONTHS: f64 = 1e6;
 pub(super) struct LineUp {
     pub(super) serving: Handler,
     pub(super) trial: Option<(Handler, Terms)>,
+    /// The folder's version, where that was.
+    pub(super) rolled_back: Option<RolledBack>,
 }
 
 impl Fleet {
     /// What a pipeline begins with whose folder holds this handler: where another one has served before, the new one is tried first.
     pub(super) fn line_up(&self, manifest: &config::Pipeline, handler: Handler) -> LineUp {
-        let Some(terms) = &manifest.rollout else { return LineUp { serving: handler, trial: None } };
+        let alone = |serving| LineUp { serving, trial: None, rolled_back: None };
+        let Some(terms) = &manifest.rollout else { return alone(handler) };
         let (pipeline, digest) = (manifest.name.as_str(), handler.digest().to_owned());
         let proven = self.proven(pipeline);
         let known = proven.read().unwrap_or_else(|why| {
@@ -31,14 +34,14 @@ impl Fleet {
             None
         });
         match known {
-            Some(known) if known.serving == digest => return LineUp { serving: handler, trial: None },
+            Some(known) if known.serving == digest => return alone(handler),
             Some(known) if !known.serving.is_empty() => match self.served_before(&proven, &known, manifest, &handler) {
                 Ok(serving) => {
                     if let Some(rejected) = known.rejected(&digest) {
                         tell_rejected(pipeline, &digest, &rejected.why);
-                        return LineUp { serving, trial: None };
+                        return LineUp { rolled_back: Some(rejected.shown()), ..alone(serving) };
                     }
-                    return LineUp { serving, trial: Some((handler, terms.clone())) };
+                    return LineUp { trial: Some((handler, terms.clone())), ..alone(serving) };
                 }
                 Err(why) => {
                     tracing::warn!(pipeline, why, "the version that served before can't: the folder's serves at once");
@@ -53,7 +56,7 @@ impl Fleet {
         if let Err(why) = kept {
             warn_unkept(pipeline, &why);
         }
-        LineUp { serving: handler, trial: None }
+        alone(handler)
     }
 
     /// The version that served last, under the manifest as it is now.
@@ -74,12 +77,13 @@ impl Fleet {
         Ok(handler)
     }
 
-    /// A new version is tried beside the one that serves, in place of one that was on trial before. `false`: it serves already, or was
+    /// A new version is tried beside the one that serves, in place of one that was on trial before; unless it serves already, or was
     /// rolled back before.
-    pub(super) fn try_out(&mut self, name: &str, manifest: &config::Pipeline, terms: &Terms, handler: Handler) -> bool {
+    pub(super) fn try_out(&mut self, name: &str, manifest: &config::Pipeline, terms: &Terms, handler: Handler) {
         let digest = handler.digest().to_owned();
         let proven = self.proven(name);
-        let Some(entry) = self.entries.get(name) else { return false };
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        entry.rolled_back = None;
         let before = entry.serving.roll_back("another version is in the folder");
         if let Some(before) = &before {
             let (digest, shown) = (short(&before.digest), before.account.to_string());
@@ -87,8 +91,7 @@ impl Fleet {
         }
         if entry.serving.present().digest() == digest {
             tracing::info!(pipeline = name, digest = short(&digest), "the folder holds the version that serves again");
-            self.show_trial(name, None);
-            return false;
+            return self.show_trial(name, None);
         }
         let known = proven.read().unwrap_or_else(|why| {
             tracing::warn!(pipeline = name, why, "which versions were rolled back can't be told");
@@ -96,15 +99,14 @@ impl Fleet {
         });
         if let Some(rejected) = known.as_ref().and_then(|known| known.rejected(&digest)) {
             tell_rejected(name, &digest, &rejected.why);
+            entry.rolled_back = Some(rejected.shown());
             self.setup.shared.metrics.pipeline(name).rollouts.add(Rollout::Refused, 1);
-            self.show_trial(name, None);
-            return false;
+            return self.show_trial(name, None);
         }
         if let Err(why) = code_of(&manifest.handler, &digest).and_then(|code| proven.keep(&digest, &code)) {
             warn_unkept(name, &why);
         }
         self.begin_trial(name, handler, terms);
-        true
     }
 
     /// From each shard's next batch on.
@@ -151,10 +153,12 @@ impl Fleet {
     ///
     /// # Errors
     /// None is on trial.
-    pub(super) fn promote(&mut self, name: &str) -> Result<String, String> {
+    pub(super) fn promote(&mut self, name: &str) -> Result<(), String> {
         let Some(entry) = self.entries.get(name) else { return Err(format!("{name} does not run")) };
         let account = entry.serving.standing().map(|standing| standing.account.to_string());
-        let Some(digest) = entry.serving.promote() else { return Err(format!("no version of {name} is on trial")) };
+        let Some(digest) = entry.serving.promote() else {
+            return Err(format!("no version of {name} is on trial: what serves is all that there is"));
+        };
         let metrics = self.setup.shared.metrics.pipeline(name);
         metrics.set_handler(entry.serving.present().metrics().clone());
         metrics.rollouts.add(Rollout::Promoted, 1);
@@ -162,20 +166,20 @@ impl Fleet {
         let shown = account.unwrap_or_default();
         tracing::info!(pipeline = name, digest = short(&digest), shown, "the version on trial serves all keys now");
         self.note(name, |known| known.serve(&digest));
-        Ok(digest)
+        Ok(())
     }
 
     /// The version on trial runs no more, because somebody asks for it.
     ///
     /// # Errors
     /// None is on trial.
-    pub(super) fn roll_back(&mut self, name: &str) -> Result<String, String> {
+    pub(super) fn roll_back(&mut self, name: &str) -> Result<(), String> {
         let Some(entry) = self.entries.get(name) else { return Err(format!("{name} does not run")) };
         let Some(end) = entry.serving.roll_back("somebody rolled it back") else {
-            return Err(format!("no version of {name} is on trial"));
+            return Err(format!("no version of {name} is on trial: what serves is all that there is"));
         };
         self.rolled_back(name, &end);
-        Ok(end.digest)
+        Ok(())
     }
 
     fn rolled_back(&mut self, name: &str, end: &TrialEnd) {
@@ -192,7 +196,11 @@ impl Fleet {
         let detail = Some(format!("version {}: {why}", short(digest)));
         let example = Example { detail, ..Example::default() };
         self.setup.shared.alerts.tell(name, Kind::RolledBack, What::Happened { count: 1, places: Vec::new(), example });
-        self.note(name, |known| known.reject(digest, why, wall_ms()));
+        let at_ms = wall_ms();
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.rolled_back = Some(RolledBack { digest: digest.clone(), at_ms, why: why.clone() });
+        }
+        self.note(name, |known| known.reject(digest, why, at_ms));
     }
 
     /// Remembers what became of a version, for the next start.

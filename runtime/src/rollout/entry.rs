@@ -1,6 +1,8 @@
 //! A pipeline as its fleet has it.
 
+use super::board::RolledBack;
 use super::folder::{Candidate, told};
+use crate::admin::metrics::PipelineMetrics;
 use crate::admin::stop::Stop;
 use crate::config;
 use crate::pipeline::{Budget, Failure, Serving};
@@ -34,6 +36,7 @@ pub(super) struct Entry {
     pub(super) digest: String,
     pub(super) serving: Arc<Serving>,
     pub(super) budget: Budget,
+    pub(super) metrics: Arc<PipelineMetrics>,
     pub(super) stop: Stop,
     pub(super) thread: Option<JoinHandle<()>>,
     /// Why it ended; a person must act.
@@ -44,6 +47,8 @@ pub(super) struct Entry {
     pub(super) next: Option<Ready>,
     /// See [`Ready::fresh`]. Kept for as long as the process lives: what is committed counts for more anyway.
     pub(super) fresh: BTreeSet<String>,
+    /// The folder's version was rolled back.
+    pub(super) rolled_back: Option<RolledBack>,
     /// The probe that was last seen beside what runs, and what came of it.
     pub(super) probed: Option<(String, Result<(), String>)>,
 }

@@ -1,5 +1,8 @@
 //! All pipelines of a process, kept to what the folder holds.
 
+mod hands;
+mod shown;
+
 use super::canary::LineUp;
 use super::entry::{Entry, Event, Last, Ready};
 use super::folder::{Candidate, Content, Folder, Look, told};
@@ -49,6 +52,8 @@ pub struct Fleet {
     waiting: BTreeSet<String>,
     /// Why the broker did not answer in this round.
     silent: Option<String>,
+    /// What the folder holds of pipelines that are paused, or were until a moment ago.
+    aside: BTreeMap<String, hands::Aside>,
     topics: Topics,
     /// The worst end of those that count.
     worst: Ended,
@@ -59,7 +64,8 @@ impl Fleet {
     #[must_use]
     pub fn new(setup: Setup) -> Self {
         let (wake, events) = bounded(64);
-        let hint = wake.clone();
+        let (hint, asked) = (wake.clone(), wake.clone());
+        setup.board.attend(move || drop(asked.try_send(Event::Look)));
         // Where the queue is full, the fleet is about to look anyway.
         let watch = Watch::new(&setup.dir, move || drop(hint.try_send(Event::Look)));
         Self {
@@ -76,6 +82,7 @@ impl Fleet {
             unloadable: BTreeMap::new(),
             waiting: BTreeSet::new(),
             silent: None,
+            aside: BTreeMap::new(),
             topics: Topics::new(setup.poll.saturating_mul(LOOKS_FOR_TOPICS)),
             worst: Ended::Stopped,
             setup,
@@ -95,12 +102,16 @@ impl Fleet {
         let wake = self.wake.clone();
         let _woken = self.setup.shared.stop.child(move || drop(wake.try_send(Event::Look)));
         loop {
+            self.obey();
+            self.show();
             let stopping = self.setup.shared.stop.requested();
             let running = self.entries.values().any(Entry::runs);
             let failed = self.entries.values().any(|entry| entry.failed);
             // Before the first look nobody knows what else the folder holds.
-            let hopeless = failed && !self.setup.patient && self.waiting.is_empty() && self.accepted.is_some();
+            let settled = self.waiting.is_empty() && self.aside.is_empty() && self.accepted.is_some();
+            let hopeless = failed && !self.setup.patient && settled;
             if !running && (stopping || hopeless) {
+                self.setup.board.leave();
                 return if failed { self.worst.max(Ended::Failed) } else { self.worst };
             }
             let until = if stopping { Instant::now() + Duration::from_secs(1) } else { self.next_look };
@@ -153,6 +164,7 @@ impl Fleet {
         };
         self.refused.remove("");
         self.silent = None;
+        self.set_aside(&mut content);
         let patterned = self.entries.values().any(|entry| !entry.manifest.patterns.is_empty());
         let waiting = self.topics.expand(&mut content, self.setup.broker.as_ref(), patterned);
         self.waiting = waiting.keys().cloned().collect();
@@ -184,7 +196,7 @@ impl Fleet {
                 return;
             }
             match (step, content.fit.remove(&name)) {
-                (Step::Drain, _) => self.drain(&name),
+                (Step::Drain, _) => self.drain(&name, "the manifest is gone"),
                 (Step::Swap, Some(candidate)) if self.runs(&name) => self.swap(&name, candidate),
                 // It ended a moment ago.
                 (Step::Swap, Some(candidate)) => self.place(&name, candidate, Step::Start, &files),
@@ -206,8 +218,9 @@ impl Fleet {
 
     /// What was told of files that are gone is not remembered.
     fn forget(&mut self, content: &Content) {
-        let entries = &self.entries;
-        let there = |name: &str| content.fit.contains_key(name) || content.unfit.contains_key(name);
+        let (entries, aside) = (&self.entries, &self.aside);
+        let there =
+            |name: &str| content.fit.contains_key(name) || content.unfit.contains_key(name) || aside.contains_key(name);
         for name in self.refused.keys().filter(|name| !there(name) && !entries.contains_key(*name)) {
             self.setup.shared.metrics.remove(name);
             self.setup.shared.alerts.tell(name, Kind::Stopped, What::Over);
@@ -354,6 +367,7 @@ impl Fleet {
             return None;
         }
         self.unloadable.remove(name);
+        self.setup.board.loads(name, code.digest());
         match code.load(&self.setup.engine, &manifest) {
             Ok(handler) => {
                 let fresh = self.fresh(&manifest);
@@ -377,11 +391,11 @@ impl Fleet {
         entry.fresh.iter().chain(manifest.input.iter().filter(is_new)).cloned().collect()
     }
 
-    fn drain(&mut self, name: &str) {
+    fn drain(&mut self, name: &str, why: &str) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         (entry.leaving, entry.next) = (true, None);
         if entry.runs() {
-            tracing::info!(pipeline = name, "the manifest is gone: the pipeline drains");
+            tracing::info!(pipeline = name, "{why}: the pipeline drains");
             self.setup.shared.metrics.pipeline(name).rollouts.add(Rollout::Drained, 1);
             entry.stop.request();
         } else {
@@ -402,7 +416,7 @@ impl Fleet {
     fn launch(&mut self, ready: Ready, budget: Budget) {
         let Ready { manifest, handler, fresh, probed } = ready;
         let (name, digest) = (manifest.name.clone(), handler.digest().to_owned());
-        let LineUp { serving, trial } = self.line_up(&manifest, handler);
+        let LineUp { serving, trial, rolled_back } = self.line_up(&manifest, handler);
         let serving = Serving::new(serving);
         let stop = self.setup.shared.stop.child(|| {});
         let parts = Parts {
@@ -428,7 +442,22 @@ impl Fleet {
         }
         let thread = spawned.ok();
         let (leaving, next, probed) = (false, None, probed.map(|identity| (identity, Ok(()))));
-        let entry = Entry { manifest, digest, serving, budget, stop, thread, failed, leaving, next, fresh, probed };
+        let metrics = self.setup.shared.metrics.pipeline(&name);
+        let entry = Entry {
+            manifest,
+            digest,
+            serving,
+            budget,
+            metrics,
+            stop,
+            thread,
+            failed,
+            leaving,
+            next,
+            fresh,
+            rolled_back,
+            probed,
+        };
         self.entries.insert(name.clone(), entry);
         if let Some((handler, terms)) = trial {
             self.begin_trial(&name, handler, &terms);
@@ -444,9 +473,11 @@ impl Fleet {
         {
             tracing::error!(pipeline = name, "the pipeline's supervisor panicked");
         }
+        let broke = matches!(&result, Err(Failure::Loop(_))) && entry.next.is_none();
         match result {
             Ok(()) => {}
-            Err(Failure::Person(why)) => {
+            Err(Failure::Loop(why)) if broke => hands::give_up(&mut self.setup, name, &why),
+            Err(Failure::Person(why) | Failure::Loop(why)) => {
                 tracing::error!(pipeline = name, why, "the pipeline has stopped: a person must act");
             }
             Err(Failure::Stop(why)) => {
@@ -467,8 +498,10 @@ impl Fleet {
         if let Some(next) = entry.next.take() {
             let budget = entry.budget.clone();
             self.launch(next, budget);
-        } else if entry.leaving {
-            tracing::info!(pipeline = name, "the pipeline is drained");
+        } else if entry.leaving || broke {
+            if !broke {
+                tracing::info!(pipeline = name, "the pipeline is drained");
+            }
             self.remove(name);
         } else {
             entry.failed = true;

@@ -5,18 +5,22 @@
 //! the pipeline and starts it anew, since topics, group and order may be others. Whatever is not fit to run changes
 //! nothing: what ran before goes on.
 
+pub mod board;
 mod canary;
 mod entry;
 mod fleet;
 mod folder;
+mod pauses;
 mod proven;
 mod setup;
 mod topics;
 pub mod trial;
 mod watch;
 
+pub use board::Board;
 pub use entry::Ready;
 pub use fleet::Fleet;
+pub use pauses::Pauses;
 pub use setup::Setup;
 
 use crate::config::Pipeline;

@@ -3,6 +3,7 @@
 //!
 //! Below `[store] dir`, in `rollouts/PIPELINE`: `serving.json`, and the handler that it names as `DIGEST.wasm`.
 
+use super::board::RolledBack;
 use crate::durable;
 use crate::wasm::sha256_hex;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,13 @@ pub(super) struct Rejected {
     pub(super) why: String,
     /// Since the Unix epoch.
     pub(super) at_ms: i64,
+}
+
+impl Rejected {
+    /// As it is shown.
+    pub(super) fn shown(&self) -> RolledBack {
+        RolledBack { digest: self.digest.clone(), at_ms: self.at_ms, why: self.why.clone() }
+    }
 }
 
 impl Known {

@@ -1,5 +1,6 @@
 //! What a fleet needs of the process around it.
 
+use super::{Board, Pauses};
 use crate::broker::Broker;
 use crate::pipeline::Shared;
 use crate::signature::Trust;
@@ -30,4 +31,8 @@ pub struct Setup {
     pub engine: Arc<wasm::Host>,
     /// What every pipeline shares. Its stop is the process's; each pipeline gets a child of that.
     pub shared: Shared,
+    /// Which pipelines are paused.
+    pub pauses: Pauses,
+    /// Where it shows what runs, and is asked.
+    pub board: Board,
 }

@@ -49,11 +49,11 @@ pub struct Account {
 
 /// The last message that failed on the version on trial alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Example {
+struct Example {
     /// TOPIC/PARTITION@OFFSET, and its key.
-    pub message: String,
+    message: String,
     /// What the version answered.
-    pub answer: String,
+    answer: String,
 }
 
 /// What is to be done.
@@ -97,6 +97,18 @@ impl Account {
         self.messages
     }
 
+    /// Of them, those that failed on it alone.
+    #[must_use]
+    pub const fn overruled(&self) -> u64 {
+        self.overruled
+    }
+
+    /// And those that failed on both versions.
+    #[must_use]
+    pub const fn upheld(&self) -> u64 {
+        self.upheld
+    }
+
     /// What follows, when the trial has lasted so long.
     #[must_use]
     pub fn judge(&self, terms: &Terms, elapsed: Duration) -> Verdict {
@@ -123,12 +135,6 @@ impl Account {
     fn costs(&self) -> (f64, f64) {
         let each = |micros: u64, messages: u64| micros as f64 / messages.max(1) as f64;
         (each(self.micros, self.messages), each(self.serving_micros, self.serving_messages))
-    }
-
-    /// The last message that failed on it alone.
-    #[must_use]
-    pub const fn example(&self) -> Option<&Example> {
-        self.example.as_ref()
     }
 }
 

@@ -11,6 +11,7 @@ use keyrail::broker::client::NewTopic;
 use keyrail::broker::embedded;
 use keyrail::config;
 use keyrail::pipeline::{self, Ended, Surroundings};
+use keyrail::rollout::Board;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -38,7 +39,16 @@ fn pipelines(file: &Path, stop: Stop) -> Result<()> {
     let (host, pipelines) = config::load(file, &[], &|_| None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
     let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
     let alerts = Alerts::default();
-    let surroundings = Surroundings { health, metrics, stop, variables: |_| None, witness: None, alerts, claim: None };
+    let surroundings = Surroundings {
+        health,
+        metrics,
+        stop,
+        variables: |_| None,
+        witness: None,
+        alerts,
+        claim: None,
+        board: Board::default(),
+    };
     let ended = pipeline::run(&host, pipelines, surroundings)?;
     ensure!(ended == Ended::Stopped, "a pipeline could not go on");
     Ok(())

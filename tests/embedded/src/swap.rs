@@ -10,6 +10,7 @@ use keyrail::broker::client::{Client, NewTopic};
 use keyrail::broker::embedded;
 use keyrail::config;
 use keyrail::pipeline::{self, Surroundings};
+use keyrail::rollout::Board;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub(super) fn bench(dir: &str, guest: &Path) -> Result<()> {
         witness: None,
         alerts: Alerts::default(),
         claim: None,
+        board: Board::default(),
     };
     let running = std::thread::spawn(move || pipeline::run(&host, pipelines, surroundings));
     let times = measure(&options, &handler, &base, &metrics);

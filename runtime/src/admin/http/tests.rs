@@ -17,7 +17,8 @@ struct Rig {
 fn rig() -> Rig {
     let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
     let (listen, deployment) = (([127, 0, 0, 1], 0).into(), Deployment::of(FILE.as_ref()));
-    let server = AdminServer::start(listen, health.clone(), metrics.clone(), &deployment).unwrap();
+    let sources = Sources { health: health.clone(), metrics: metrics.clone(), board: Board::default(), token: None };
+    let server = AdminServer::start(listen, sources, &deployment).unwrap();
     Rig { server, health, metrics }
 }
 
@@ -56,6 +57,8 @@ fn probes_follow_the_pipelines() {
     a.set(State::Ready);
     b.set(State::Ready);
     assert_eq!(rig.get("/readyz?verbose=1"), (200, "ok\n".to_owned()));
+    b.set(State::Paused);
+    assert_eq!(rig.get("/readyz"), (200, "ok\npipeline b: paused\n".to_owned()));
     let _beat = b.heartbeat("shard 1", Duration::ZERO);
     std::thread::sleep(Duration::from_millis(5));
     let (status, body) = rig.get("/livez");
@@ -79,7 +82,7 @@ fn metrics_come_in_the_format_asked_for() {
 fn other_paths_methods_and_nonsense_are_told_so() {
     let rig = rig();
     let (status, body) = rig.get("/metrics/");
-    assert_eq!((status, body.as_str()), (404, "not found: there are /livez, /readyz and /metrics\n"));
+    assert_eq!((status, body.as_str()), (404, "not found: there are /livez, /readyz, /metrics and /plugins\n"));
     let (head, body) = rig.send("POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi");
     assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("allow: GET, HEAD"), "{head}");
     assert_eq!(body, "only GET and HEAD are answered\n");
@@ -128,7 +131,9 @@ fn an_address_that_can_not_be_used_is_named_with_the_cure() {
     assert!(error.contains("another process listens there, most often a keyrail that runs already: end it"), "{error}");
     assert!(error.ends_with("as with --set admin.listen=127.0.0.1:0, where 0 picks a free one"), "{error}");
     let (foreign, own) = (([192, 0, 2, 1], 8080).into(), Deployment::of(FILE.as_ref()));
-    let error = AdminServer::start(foreign, rig.health.clone(), rig.metrics.clone(), &own).unwrap_err();
+    let (health, metrics) = (rig.health.clone(), rig.metrics.clone());
+    let sources = Sources { health, metrics, board: Board::default(), token: None };
+    let error = AdminServer::start(foreign, sources, &own).unwrap_err();
     assert!(!error.is_taken(), "{error}");
     let error = error.to_string();
     assert!(error.contains("this machine has no such address"), "{error}");

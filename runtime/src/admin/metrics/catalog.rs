@@ -115,6 +115,8 @@ catalog! {
     Rollouts Counter "keyrail_rollouts_total" "Changes of a pipeline's files, by what became of them";
     TrialShare Gauge "keyrail_trial_share" "Part of the keys that run on a version on trial; 0 while there is none";
     TrialMessages Counter "keyrail_trial_messages_total" "Messages of versions on trial, by how they did";
+    Restarts Counter "keyrail_pipeline_restarts_total" "Times that the pipeline started anew by itself";
+    PipelinePaused Gauge "keyrail_pipeline_paused" "Whether the pipeline is paused: 0 no, 1 by hand, 2 by policy";
     InstancesOpened Counter "keyrail_handler_instances_opened_total" "Instances of the handler opened";
     InstancesClosed Counter "keyrail_handler_instances_closed_total" "Instances of the handler closed, by reason";
     Http Counter "keyrail_http_requests_total" "HTTP requests of the handler, by what came of them";

@@ -163,6 +163,10 @@ pub struct PipelineMetrics {
     pub trial_share_millionths: Gauge,
     /// Messages of versions on trial: those of calls that answered, and of them those that failed.
     pub trial_messages: CounterBy<TrialResult>,
+    /// Times that it started anew by itself; its supervisor owns it.
+    pub restarts: Counter,
+    /// Whether it is paused: 0 no, 1 by hand, 2 by policy; the fleet owns it.
+    pub paused: Gauge,
     /// Ids remembered; shards share it.
     pub dedup_ids: Gauge,
     /// Ids forgotten by reason.
@@ -266,6 +270,8 @@ impl PipelineMetrics {
             rollouts: CounterBy::default(),
             trial_share_millionths: Gauge::default(),
             trial_messages: CounterBy::default(),
+            restarts: Counter::default(),
+            paused: Gauge::default(),
             dedup_ids: Gauge::default(),
             dedup_forgotten: CounterBy::default(),
             seen_ids: Gauge::default(),
@@ -309,6 +315,12 @@ impl PipelineMetrics {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Messages whose fate is decided, whatever it is.
+    #[must_use]
+    pub fn settled_in_all(&self) -> u64 {
+        Fate::ALL.iter().map(|fate| self.settled.get(*fate)).sum()
     }
 
     /// Counts a commit, and remembers when the last good one was.
@@ -393,9 +405,6 @@ impl PipelineMetrics {
         self.put_by(page, Id::Produced, "kind", &self.produced);
         self.put_by(page, Id::Refused, "reason", &self.refused);
         self.put_by(page, Id::BreakerProbes, "result", &self.breaker_probes);
-        self.put_by(page, Id::Rollouts, "result", &self.rollouts);
-        page.put_real(Id::TrialShare, own, self.trial_share_millionths.get() as f64 / 1e6);
-        self.put_by(page, Id::TrialMessages, "result", &self.trial_messages);
         self.put_by(page, Id::DedupForgotten, "reason", &self.dedup_forgotten);
         self.render_handler(page, own);
         self.put_by(page, Id::Commands, "result", &self.commands);
@@ -410,6 +419,11 @@ impl PipelineMetrics {
     }
 
     fn render_handler(&self, page: &mut Page, own: Labels<'_>) {
+        self.put_by(page, Id::Rollouts, "result", &self.rollouts);
+        page.put_real(Id::TrialShare, own, self.trial_share_millionths.get() as f64 / 1e6);
+        self.put_by(page, Id::TrialMessages, "result", &self.trial_messages);
+        page.put(Id::Restarts, own, self.restarts.get());
+        page.put(Id::PipelinePaused, own, self.paused.get());
         self.put_by(page, Id::InstancesClosed, "reason", &self.instances_closed);
         self.put_by(page, Id::Http, "result", &self.http);
         page.put_histogram(Id::HttpDuration, own, &self.http_micros);

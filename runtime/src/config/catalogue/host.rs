@@ -80,7 +80,8 @@ pub(in super::super) static HOST: &Catalogue = &[
         Form::Path,
         "the folder of what can be made anew: compiled handlers, an index of the ids seen, and the names of this machine's \
          processes, each held by one of them, which exactly-once pipelines write under. Private to the user that runs Keyrail, not to be copied to \
-         another machine. A relative one starts at this file's folder; safe to delete while stopped",
+         another machine. A relative one starts at this file's folder; safe to delete while stopped, but that pipelines are paused is \
+         forgotten with it",
     ),
     section("memory", "what the process may hold"),
     size(
@@ -97,7 +98,20 @@ pub(in super::super) static HOST: &Catalogue = &[
         "admin.listen",
         Absent::Is("127.0.0.1:8080"),
         Form::Address,
-        "where `/livez`, `/readyz` and `/metrics` are served. Port 0 picks a free one and logs it",
+        "where `/livez`, `/readyz`, `/metrics` and `/plugins` are served. Port 0 picks a free one and logs it",
+    ),
+    text(
+        "admin.token",
+        Absent::Told("none: `/plugins` only shows"),
+        Form::Secret,
+        "lets `keyrail plugins` pause and resume pipelines: `/plugins` asks for `Authorization: Bearer TOKEN` then, to look as \
+         well. At least 16 letters, digits and signs. Never shown",
+    ),
+    text(
+        "admin.token-file",
+        Absent::Told("none"),
+        Form::Path,
+        "the same, from a file that holds nothing else. A relative one starts at this file's folder. Read when a process starts",
     ),
     section("logging", "what is logged, and how"),
     choice("logging.level", "info", &["error", "warn", "info", "debug", "trace"], "the least level that is logged"),

@@ -178,7 +178,8 @@ fn what_is_not_there_yet_is_refused_by_name() {
 
 /// Cases whose faults a JSON Schema can't see: what holds between keys or files, what is not on the disk or not in the
 /// environment, and what `--set` may still bring.
-const UNSEEN: [&str; 26] = [
+const UNSEEN: [&str; 27] = [
+    "host-admin-both",
     "host-empty",
     "host-group-protocol",
     "host-no-broker-named",

@@ -21,6 +21,7 @@ mod letters;
 mod log;
 mod parked;
 mod play;
+mod plugins;
 mod points;
 mod projects;
 mod receivers;
