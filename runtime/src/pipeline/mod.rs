@@ -28,6 +28,7 @@ mod process;
 mod recording;
 mod records;
 pub mod restore;
+mod seed;
 mod serving;
 mod shard;
 mod show;
@@ -74,10 +75,9 @@ use keyrail_engine::policy::{Guarantee, Policy, Scope};
 use keyrail_engine::shard::Shard;
 use link::{Attention, Handover, Line, Outlet, Over, Payload, RaiseOver};
 use parking::RetryTopics;
-use sha2::{Digest as _, Sha256};
+use seed::seed;
 use sink::Sink;
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -266,13 +266,7 @@ fn once(
     };
     let consumer = consumer.map_err(trouble)?;
     let sink = sink(parts, shared, consumer.as_ref())?;
-    // What lies on disk of parked messages stands by their lanes.
-    let lanes = match &manifest.rollout {
-        // All processes of a group are to try a new version on the same keys.
-        Some(_) => trial_seed(&manifest.group),
-        None if manifest.parked.is_some() => shared.naming.lanes()?,
-        None => seed(),
-    };
+    let lanes = seed::of_lanes(manifest, &shared.naming)?;
     let outside = guest::outside(manifest, &shared.clients, metrics)?;
     let mut built = build(parts, shared, (health, metrics), consumer, (sink, outside, lanes));
     built.feed.anew = anew.clone();
@@ -379,7 +373,6 @@ fn build(
     let (clock, over, shards) = (Clock::new(), Over::default(), guest::shards(manifest, shared.shards));
     let ((to_committer, committer_inbox), (to_consumer, consumer_inbox)) = (bounded(INBOX), bounded(CONSUMER_INBOX));
     let (to_shards, shard_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(INBOX)).unzip();
-    let topics: Arc<[String]> = manifest.input.clone().into();
     let shift = |(number, inbox)| shard::Shift {
         number,
         engine: shard_engine(policy.clone(), number, shards),
@@ -391,7 +384,6 @@ fn build(
         setup: setup(manifest),
         limits: limits(manifest),
         outside: outside.clone(),
-        topics: topics.clone(),
         clock,
         budget: parts.budget.clone(),
         metrics: metrics.clone(),
@@ -485,16 +477,6 @@ fn names(manifest: &config::Pipeline, serving: Arc<Serving>) -> committer::Names
         inboxes: manifest.parked.as_ref().map(|parked| parked.inboxes.clone()).unwrap_or_default(),
         style: manifest.dead_letter.headers,
     }
-}
-
-/// Chance from the operating system, as the standard library gets it for its hash tables.
-fn seed() -> u64 {
-    RandomState::new().hash_one(0)
-}
-
-/// What lanes are hashed with where versions are tried on a part of them: the same in all processes and at each start.
-fn trial_seed(group: &str) -> u64 {
-    u64::from_be_bytes(Sha256::digest(group).first_chunk().copied().unwrap_or_default())
 }
 
 fn trouble(error: BrokerError) -> Trouble {

@@ -45,8 +45,6 @@ pub(super) struct Shift {
     pub(super) limits: Limits,
     /// Where its requests go, if it may make any.
     pub(super) outside: Option<Arc<dyn Fetch>>,
-    /// Names of the inputs, by index.
-    pub(super) topics: Arc<[String]>,
     pub(super) clock: Clock,
     pub(super) budget: Budget,
     pub(super) metrics: Arc<PipelineMetrics>,

@@ -2,6 +2,10 @@
 //!
 //! One entry a pipeline, and in it one version that was refused: it grows with the folder, never with time.
 
+mod tried;
+
+pub use tried::{RolledBack, Trial};
+
 use super::pauses::{By, Pause};
 use crate::admin::health::{Health, State as Stand};
 use crate::admin::metrics::{DeadLetterReason, Failure, Label as _, PipelineMetrics};
@@ -90,36 +94,6 @@ pub struct Entry {
     pub trial: Option<Trial>,
     /// The folder's version, where that was rolled back.
     pub rolled_back: Option<RolledBack>,
-}
-
-/// A version on trial.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Trial {
-    /// Its digest.
-    pub digest: String,
-    /// The part of the keys that it runs.
-    pub share: f64,
-    /// When that began, in milliseconds since 1970.
-    pub since_ms: i64,
-    /// Messages that it has run.
-    pub messages: u64,
-    /// Of them, those that failed on it alone.
-    pub overruled: u64,
-    /// And those that failed on both versions.
-    pub upheld: u64,
-    /// All of it in words, with the last message that failed on it alone.
-    pub shown: String,
-}
-
-/// A version that was rolled back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RolledBack {
-    /// Its digest.
-    pub digest: String,
-    /// When, in milliseconds since 1970.
-    pub at_ms: i64,
-    /// Why, with what it has shown.
-    pub why: String,
 }
 
 /// Numbers of one version.

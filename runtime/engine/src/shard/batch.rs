@@ -265,17 +265,8 @@ impl<M> Shard<M> {
                     continue;
                 }
             }
-            if !self.joins(&ticket) {
-                return if runs { Turn::Over } else { Turn::Aside };
-            }
-            let too_much = *bytes + u64::from(ticket.size) > self.policy.batch.max_bytes;
-            let most = most.min(self.most_on_trial(CALL_TARGET_US));
-            // A message that may have made the handler fail shares its call with nobody.
-            if self.running.len() >= most || !self.running.is_empty() && (alone || too_much) {
-                return Turn::Full;
-            }
-            if runs && self.waits_for_twin(id, ticket.id) {
-                return Turn::Over;
+            if let Some(turn) = self.no_place(id, &ticket, (runs, alone), most, *bytes) {
+                return turn;
             }
             let unrun = if self.was_resolved(&ticket, failed, now, past) {
                 Unrun::Duplicate(None)
@@ -309,6 +300,27 @@ impl<M> Shard<M> {
             }
         }
         Turn::More
+    }
+
+    /// How the turn of a lane ends whose first message has no place in this batch.
+    fn no_place(
+        &self,
+        lane: Place,
+        ticket: &Ticket,
+        (runs, alone): (bool, bool),
+        most: usize,
+        bytes: u64,
+    ) -> Option<Turn> {
+        if !self.joins(ticket) {
+            return Some(if runs { Turn::Over } else { Turn::Aside });
+        }
+        let too_much = bytes + u64::from(ticket.size) > self.policy.batch.max_bytes;
+        let most = most.min(self.most_on_trial(CALL_TARGET_US));
+        // A message that may have made the handler fail shares its call with nobody.
+        if self.running.len() >= most || !self.running.is_empty() && (alone || too_much) {
+            return Some(Turn::Full);
+        }
+        (runs && self.waits_for_twin(lane, ticket.id)).then_some(Turn::Over)
     }
 
     /// Whether it may be a duplicate of one that runs in this batch: whether that succeeds must be known first.

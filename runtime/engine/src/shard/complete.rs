@@ -92,8 +92,6 @@ pub struct Report {
     pub undone: u32,
     /// Messages that will be replayed one by one.
     pub replayed: u32,
-    /// Messages that failed on the version on trial, and will run on the one that serves.
-    pub disputed: u32,
 }
 
 /// What is decided for one slot before anything is moved.
@@ -279,11 +277,7 @@ impl<M> Shard<M> {
                     }
                     undone.push(slot);
                 }
-                Verdict::Disputed(reason, failure) => {
-                    report.disputed += 1;
-                    self.dispute(&slot, reason, failure);
-                    undone.push(slot);
-                }
+                Verdict::Disputed(reason, failure) => undone.push(self.dispute(slot, reason, failure)),
                 Verdict::Fails { reason, failure, delay_ms, outage, finally, alone } => {
                     let mut slot = slot;
                     self.ruled(&slot.item.ticket, false);

@@ -208,12 +208,13 @@ impl<M> Shard<M> {
     }
 
     /// A message failed on the version on trial: the other one has the word.
-    pub(super) fn dispute(&mut self, slot: &Slot<M>, reason: Reason, failure: Failure) {
+    pub(super) fn dispute(&mut self, slot: Slot<M>, reason: Reason, failure: Failure) -> Slot<M> {
         let ticket = &slot.item.ticket;
         if let Some(trying) = &mut self.trying {
             let dispute = Dispute { epoch: ticket.epoch, reason, failure };
             trying.disputes.insert((ticket.partition, ticket.offset), dispute);
         }
+        slot
     }
 
     /// A message came to an end on the version that serves, or on the one on trial where nothing was said of it before.

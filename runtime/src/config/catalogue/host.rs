@@ -127,7 +127,7 @@ pub(in super::super) static HOST: &Catalogue = &[
         Absent::Told("all"),
         Form::AlertKind,
         "what is told of: dead letters, an open breaker, messages parked for long, messages held, input lost, a pipeline \
-         that can't go on",
+         that can't go on, a new version that was rolled back",
     ),
     duration(
         "alerts.parked-age",

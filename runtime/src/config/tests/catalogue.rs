@@ -19,6 +19,9 @@ fn file(catalogue: &'static Catalogue, key: &Key, value: &str) -> String {
     if key.path.starts_with("dedup.") {
         text += "dedup.id = \"key\"\n";
     }
+    if key.path.starts_with("rollout.") {
+        text += if key.path == "rollout.share" { "rollout.for = \"10m\"\n" } else { "rollout.share = 0.05\n" };
+    }
     if key.path.starts_with("alerts.webhook.") {
         text += "alerts.webhook.url = \"https://a/b\"\n";
     }
@@ -168,7 +171,7 @@ fn every_word_is_taken_and_shown() {
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
     let later: Vec<_> = all().filter(|(_, key)| key.is_later()).collect();
-    assert!(later.len() >= 3);
+    assert!(later.len() >= 2);
     for (catalogue, key) in later {
         let text = file(catalogue, key, "\"x\"");
         assert!(told(catalogue, &text).contains(&format!("{}: not there yet", key.path)), "{text}");

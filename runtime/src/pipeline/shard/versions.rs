@@ -95,7 +95,7 @@ impl Worker {
         counts.add(TrialResult::Ran, evidence.trial.messages);
         counts.add(TrialResult::Overruled, evidence.overruled);
         counts.add(TrialResult::Upheld, evidence.upheld);
-        let (settled, topics) = (&self.settled, &self.shift.topics);
+        let (settled, topics) = (&self.settled, &self.shift.setup.topics);
         self.shift.serving.tell(evidence, |overruled| {
             let (at, offset) = (overruled.ticket.partition, overruled.ticket.offset);
             let topic = topics.get(at.topic as usize).map_or("", String::as_str);

@@ -6,6 +6,7 @@ use keyrail_kafka_tests::{Kafka, Options, Security, shared, skip, start, unique}
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 /// What is special about a test's pipeline.
@@ -40,6 +41,9 @@ impl Default for Setup<'_> {
     }
 }
 
+/// Of what a panic says so much is told at once.
+const PANIC_CHARS: usize = 2_000;
+
 /// See the module.
 pub(crate) struct Stage<'k> {
     pub(crate) kafka: &'k Kafka,
@@ -60,6 +64,20 @@ pub(crate) fn say(text: &str) {
     drop(writeln!(std::io::stderr(), "    {text}"));
 }
 
+/// What goes wrong is told at once, too: the harness tells at the end of all tests, and a log may be cut before that.
+fn tell_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let thread = std::thread::current();
+            let told: String = info.to_string().chars().take(PANIC_CHARS).collect();
+            say(&format!("{} FAILED: {}", thread.name().unwrap_or("a thread"), told.replace('\n', " | ")));
+            before(info);
+        }));
+    });
+}
+
 /// The shared broker, if this machine has Kafka and the handlers.
 pub(crate) fn broker(test: &str) -> Option<&'static Kafka> {
     guests(test)?;
@@ -74,6 +92,7 @@ pub(crate) fn own_broker(test: &str, options: &Options) -> Option<Kafka> {
 
 /// Where the handlers are, if they are built.
 pub(crate) fn guests(test: &str) -> Option<PathBuf> {
+    tell_panics();
     let built = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/guests");
     let dir = std::env::var_os("KEYRAIL_GUESTS").map_or_else(built, PathBuf::from);
     if ["scripted", "identity", "tally"].iter().all(|name| dir.join(format!("{name}.wasm")).is_file()) {

@@ -1,0 +1,43 @@
+//! A handler takes another one's place while its pipeline runs, at once or after a trial.
+
+use super::{Candidate, Fleet};
+use crate::admin::metrics::Rollout;
+use crate::config;
+use crate::pipeline::short;
+use crate::rollout::Ready;
+use std::time::Instant;
+
+impl Fleet {
+    pub(super) fn swap(&mut self, name: &str, candidate: Candidate) {
+        let began = Instant::now();
+        let Some(Ready { manifest, handler, probed, .. }) = self.load(name, candidate) else { return };
+        let waits = self.entries.get(name).is_some_and(|entry| entry.next.is_some());
+        if let Some(terms) = manifest.rollout.clone().filter(|_| !waits) {
+            let digest = handler.digest().to_owned();
+            self.try_out(name, &manifest, &terms, handler);
+            return self.accept(name, manifest, digest, probed);
+        }
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let digest = handler.digest().to_owned();
+        if let Some(next) = &mut entry.next {
+            (next.handler, next.probed) = (handler, probed.clone());
+        } else {
+            let metrics = self.setup.shared.metrics.pipeline(name);
+            metrics.set_handler(handler.metrics().clone());
+            metrics.rollouts.add(Rollout::Swapped, 1);
+            entry.serving.swap(handler);
+        }
+        let (from, to, took_ms) = (&entry.digest, &digest, began.elapsed().as_millis() as u64);
+        tracing::info!(pipeline = name, from = short(from), to = short(to), took_ms, "the handler is swapped");
+        self.accept(name, manifest, digest, probed);
+    }
+
+    /// A pipeline runs by these files from now on.
+    fn accept(&mut self, name: &str, manifest: config::Pipeline, digest: String, probed: Option<String>) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            (entry.digest, entry.manifest) = (digest, manifest);
+            entry.probed = probed.map(|identity| (identity, Ok(())));
+        }
+        self.refused.remove(name);
+    }
+}
