@@ -156,6 +156,13 @@ impl<'k> Stage<'k> {
         usize::try_from(left.sum::<i64>()).unwrap()
     }
 
+    /// How often the group went on without a worker that lived, by what all of them have logged.
+    pub(crate) fn losses(&self) -> usize {
+        let files = fs::read_dir(&self.dir).unwrap().map(|entry| entry.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|ending| ending == "log"));
+        logs.map(|log| fs::read_to_string(log).unwrap().matches("partitions are lost").count()).sum()
+    }
+
     /// Waits until the group has committed all input, but for `slack` offsets of a partition (transaction markers), and nothing
     /// is parked.
     pub(crate) fn wait_settled(&self, workers: &[&Worker], slack: i64, limit: Duration) {
