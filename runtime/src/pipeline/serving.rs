@@ -148,7 +148,7 @@ impl Serving {
     pub fn tell(&self, evidence: Evidence, named: impl FnOnce(&Overruled) -> String) {
         let mut versions = self.versions();
         let Some(on_trial) = versions.trial.as_mut().filter(|on| on.version.number == evidence.version) else { return };
-        on_trial.account.add(evidence, named);
+        on_trial.account.add(evidence, &on_trial.terms, named);
         if let Verdict::RollBack(why) = on_trial.account.judge(&on_trial.terms, on_trial.began.elapsed()) {
             self.end(&mut versions, why);
         }

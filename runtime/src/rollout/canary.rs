@@ -7,7 +7,7 @@ use super::trial::{Terms, Verdict};
 use crate::admin::metrics::Rollout;
 use crate::alerts::{Example, Kind, What};
 use crate::config;
-use crate::pipeline::{Code, TrialEnd, short, wall_ms};
+use crate::pipeline::{Code, Serving, TrialEnd, short, wall_ms};
 use crate::wasm::{Handler, sha256_hex};
 use std::path::Path;
 
@@ -26,9 +26,19 @@ impl Fleet {
     /// What a pipeline begins with whose folder holds this handler: where another one has served before, the new one is tried first.
     pub(super) fn line_up(&self, manifest: &config::Pipeline, handler: Handler) -> LineUp {
         let alone = |serving| LineUp { serving, trial: None, rolled_back: None };
-        let Some(terms) = &manifest.rollout else { return alone(handler) };
         let (pipeline, digest) = (manifest.name.as_str(), handler.digest().to_owned());
         let proven = self.proven(pipeline);
+        let Some(terms) = &manifest.rollout else {
+            // Versions come and go now of which nothing is noted: one of before must not come back one day.
+            if let Err(why) = proven.forget() {
+                tracing::warn!(
+                    pipeline,
+                    why,
+                    "what served before is still remembered: delete it before [rollout] comes again"
+                );
+            }
+            return alone(handler);
+        };
         let known = proven.read().unwrap_or_else(|why| {
             tracing::warn!(pipeline, why, "which version served before can't be told: the folder's serves at once");
             None
@@ -79,7 +89,7 @@ impl Fleet {
 
     /// A new version is tried beside the one that serves, in place of one that was on trial before; unless it serves already, or was
     /// rolled back before.
-    pub(super) fn try_out(&mut self, name: &str, manifest: &config::Pipeline, terms: &Terms, handler: Handler) {
+    pub(super) fn try_out(&mut self, name: &str, terms: &Terms, handler: Handler) {
         let digest = handler.digest().to_owned();
         let proven = self.proven(name);
         let Some(entry) = self.entries.get_mut(name) else { return };
@@ -103,19 +113,21 @@ impl Fleet {
             self.setup.shared.metrics.pipeline(name).rollouts.add(Rollout::Refused, 1);
             return self.show_trial(name, None);
         }
-        if let Err(why) = code_of(&manifest.handler, &digest).and_then(|code| proven.keep(&digest, &code)) {
-            warn_unkept(name, &why);
-        }
-        self.begin_trial(name, handler, terms);
+        let (serving, file) = (entry.serving.clone(), entry.manifest.handler.clone());
+        self.begin_trial(name, &serving, &file, (handler, terms));
     }
 
-    /// From each shard's next batch on.
-    pub(super) fn begin_trial(&mut self, name: &str, handler: Handler, terms: &Terms) {
-        let Some(entry) = self.entries.get(name) else { return };
+    /// From each shard's next batch on. `file`: where its bytes are.
+    pub(super) fn begin_trial(&self, name: &str, serving: &Serving, file: &Path, (handler, terms): (Handler, &Terms)) {
         let (wake, digest) = (self.wake.clone(), handler.digest().to_owned());
+        // It may serve one day, when its file is another.
+        let kept = code_of(file, &digest).and_then(|code| self.proven(name).keep(&digest, &code));
+        if let Err(why) = kept {
+            warn_unkept(name, &why);
+        }
         // Where the queue is full, the fleet is about to look anyway.
-        entry.serving.try_out(handler, terms.clone(), move || drop(wake.try_send(super::entry::Event::Look)));
-        let from = entry.serving.present().digest().to_owned();
+        serving.try_out(handler, terms.clone(), move || drop(wake.try_send(super::entry::Event::Look)));
+        let from = serving.present().digest().to_owned();
         tracing::info!(
             pipeline = name,
             serves = short(&from),

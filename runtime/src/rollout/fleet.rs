@@ -385,6 +385,9 @@ impl Fleet {
         let (name, digest) = (manifest.name.clone(), handler.digest().to_owned());
         let LineUp { serving, trial, rolled_back } = self.line_up(&manifest, handler);
         let serving = Serving::new(serving);
+        if let Some((handler, terms)) = trial {
+            self.begin_trial(&name, &serving, &manifest.handler, (handler, &terms));
+        }
         let stop = self.setup.shared.stop.child(|| {});
         let parts = Parts {
             manifest: manifest.clone(),
@@ -425,10 +428,7 @@ impl Fleet {
             rolled_back,
             probed,
         };
-        self.entries.insert(name.clone(), entry);
-        if let Some((handler, terms)) = trial {
-            self.begin_trial(&name, handler, &terms);
-        }
+        self.entries.insert(name, entry);
     }
 
     /// A pipeline's thread is through.

@@ -123,6 +123,17 @@ impl Proven {
         durable::replace(&self.code(digest), code).map_err(at)
     }
 
+    /// Nothing is known of it from now on.
+    ///
+    /// # Errors
+    /// It can't be deleted.
+    pub(super) fn forget(&self) -> Result<(), String> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(format!("{}: {e}", self.dir.display())),
+            _ => Ok(()),
+        }
+    }
+
     /// The bytes of a version.
     ///
     /// # Errors
@@ -189,6 +200,8 @@ mod tests {
         assert!(proven.bytes(&two).unwrap_err().ends_with("is damaged"));
         fs::write(proven.dir.join(FILE), "{").unwrap();
         assert!(proven.read().unwrap_err().contains("is damaged"));
+        proven.forget().unwrap();
+        assert_eq!((proven.read(), proven.forget()), (Ok(None), Ok(())));
         fs::remove_dir_all(proven.dir.ancestors().nth(2).unwrap()).unwrap();
     }
 

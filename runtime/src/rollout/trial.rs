@@ -12,8 +12,10 @@ use std::time::Duration;
 const LEAST_FAILURES: u64 = 3;
 /// As many calls that fail for no message's sake: of those that did a moment ago nobody knows yet which message is to blame.
 const LEAST_UNEXPLAINED: u64 = 10;
-/// Costs are compared once each version has run so many messages.
+/// Costs are compared once each version has run so many messages, and the one on trial in so many calls: any one of them may have
+/// stood still for reasons of the machine's.
 const LEAST_COMPARED: u64 = 100;
+const LEAST_CALLS: u64 = 10;
 /// Added to what a message may cost: calls of a small part of the keys hold fewer messages, which share what a call costs.
 const SPARED_MICROS: f64 = 1_000.0;
 
@@ -41,6 +43,10 @@ pub struct Account {
     /// The same of the version that serves.
     serving_messages: u64,
     serving_micros: u64,
+    /// Calls of it that were compared, their messages, and those of calls that cost too much.
+    compared_calls: u64,
+    compared: u64,
+    slow: u64,
     failed_calls: u64,
     overruled: u64,
     upheld: u64,
@@ -68,8 +74,9 @@ pub enum Verdict {
 }
 
 impl Account {
-    /// Adds what a shard has seen. `named`: what to call the message of its example.
-    pub fn add(&mut self, evidence: Evidence, named: impl FnOnce(&Overruled) -> String) {
+    /// Adds what a call has shown. `named`: what to call the message of its example.
+    pub fn add(&mut self, evidence: Evidence, terms: &Terms, named: impl FnOnce(&Overruled) -> String) {
+        self.compare(&evidence, terms);
         self.messages += evidence.trial.messages;
         self.micros = self.micros.saturating_add(evidence.trial.micros);
         self.serving_messages += evidence.serving.messages;
@@ -82,6 +89,20 @@ impl Account {
             let Overruled { reason, failure, .. } = *overruled;
             let detail = if failure.detail.is_empty() { String::new() } else { format!(", {}", failure.detail) };
             self.example = Some(Example { message, answer: format!("{} ({}{detail})", reason.as_str(), failure.code) });
+        }
+    }
+
+    /// Whether a call of the version on trial costs too much, by what the other has cost so far.
+    fn compare(&mut self, evidence: &Evidence, terms: &Terms) {
+        let messages = evidence.trial.messages;
+        if messages == 0 || self.serving_messages < LEAST_COMPARED {
+            return;
+        }
+        let (_, other) = self.costs();
+        let most = other * terms.slower + SPARED_MICROS;
+        (self.compared_calls, self.compared) = (self.compared_calls + 1, self.compared + messages);
+        if evidence.trial.micros as f64 > most * messages as f64 {
+            self.slow += messages;
         }
     }
 
@@ -119,11 +140,9 @@ impl Account {
         if self.unexplained() >= LEAST_UNEXPLAINED && self.unexplained() as f64 > most {
             return Verdict::RollBack(format!("too many of its calls fail: {self}"));
         }
-        if self.messages >= LEAST_COMPARED && self.serving_messages >= LEAST_COMPARED {
-            let (own, other) = self.costs();
-            if own > other * terms.slower + SPARED_MICROS {
-                return Verdict::RollBack(format!("it is too slow: {self}"));
-            }
+        let comparable = self.compared >= LEAST_COMPARED && self.compared_calls >= LEAST_CALLS;
+        if comparable && self.slow > self.compared / 2 {
+            return Verdict::RollBack(format!("it is too slow: {self}"));
         }
         if elapsed >= terms.lasts && self.messages >= terms.least_messages {
             return Verdict::Promote;

@@ -80,8 +80,8 @@ pub(in super::super) static HOST: &Catalogue = &[
         Form::Path,
         "the folder of what can be made anew: compiled handlers, an index of the ids seen, and the names of this machine's \
          processes, each held by one of them, which exactly-once pipelines write under. Private to the user that runs Keyrail, not to be copied to \
-         another machine. A relative one starts at this file's folder; safe to delete while stopped, but that pipelines are paused is \
-         forgotten with it",
+         another machine. A relative one starts at this file's folder; safe to delete while stopped, but that pipelines are paused, and \
+         which versions served and were rolled back, is forgotten with it",
     ),
     section("memory", "what the process may hold"),
     size(

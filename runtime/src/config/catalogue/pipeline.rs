@@ -254,8 +254,8 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         3.0,
         1.0,
         1_000.0,
-        "it is rolled back when a message costs so many times what it costs on the handler that serves, and 1ms more, once each has \
-         run a hundred",
+        "it is rolled back when most of its messages cost more than so many times what they cost on the handler that serves, and 1ms \
+         more, once each has run a hundred",
     ),
     later("state", "a handler that asks for state has it without; remove it"),
     Key::new(

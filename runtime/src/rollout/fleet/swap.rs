@@ -14,7 +14,7 @@ impl Fleet {
         let waits = self.entries.get(name).is_some_and(|entry| entry.next.is_some());
         if let Some(terms) = manifest.rollout.clone().filter(|_| !waits) {
             let digest = handler.digest().to_owned();
-            self.try_out(name, &manifest, &terms, handler);
+            self.try_out(name, &terms, handler);
             return self.accept(name, manifest, digest, probed);
         }
         let Some(entry) = self.entries.get_mut(name) else { return };

@@ -17,7 +17,7 @@ fn account(messages: u64, overruled: u64, upheld: u64, failed_calls: u64) -> Acc
     let (trial, serving) = (runs(messages), runs(20 * messages));
     let mut account = Account::default();
     let evidence = Evidence { version: 1, trial, serving, failed_calls, overruled, upheld, example: None };
-    account.add(evidence, |_| String::new());
+    account.add(evidence, &terms(), |_| String::new());
     account
 }
 
@@ -57,20 +57,25 @@ fn it_is_promoted_by_its_time_and_its_messages() {
     assert_eq!(judge(&account(100, 2, 7, 0), 600), Verdict::Promote);
 }
 
+/// Calls of ten messages each, that cost so many microseconds a message; on the other version they cost two thousand.
+fn calls(costs: impl IntoIterator<Item = u64>) -> Account {
+    let mut account = Account::default();
+    for each in costs {
+        let (trial, serving) = (Runs { messages: 10, micros: 10 * each }, Runs { messages: 100, micros: 200_000 });
+        account.add(Evidence { serving, ..Evidence::default() }, &terms(), |_| String::new());
+        account.add(Evidence { trial, ..Evidence::default() }, &terms(), |_| String::new());
+    }
+    account
+}
+
 #[test]
 fn what_costs_too_much_is_rolled_back_once_both_are_known() {
-    let cost = |messages: u64, each: u64| {
-        let (trial, serving) =
-            (Runs { messages, micros: messages * each }, Runs { messages, micros: messages * 2_000 });
-        let mut account = Account::default();
-        account.add(Evidence { trial, serving, ..Evidence::default() }, |_| String::new());
-        account
-    };
-    assert!(!is_rolled_back(&cost(99, 100_000)));
-    assert!(!is_rolled_back(&cost(100, 7_000)));
-    assert!(is_rolled_back(&cost(100, 7_001)));
-    let why = why(&cost(100, 7_001));
+    assert!(!is_rolled_back(&calls([100_000; 9])), "too few calls");
+    assert!(!is_rolled_back(&calls([7_000; 10])));
+    let why = why(&calls([7_001; 10]));
     assert!(why.starts_with("it is too slow: 100 messages") && why.contains("7001 us a message, 2000 us"), "{why}");
+    let stood_still = (0..100).map(|n| if n % 3 == 0 { 1_000_000 } else { 2_000 });
+    assert!(!is_rolled_back(&calls(stood_still)), "most of its calls cost no more");
 }
 
 #[test]
@@ -79,7 +84,9 @@ fn the_evidence_names_the_last_message() {
     let failure = Failure { code: "no-price".to_owned(), detail: "the price is missing".to_owned() };
     let overruled = Overruled { ticket: ticket(), reason: Reason::Rejected, failure };
     let example = Some(Box::new(overruled));
-    account.add(Evidence { overruled: 1, example, ..Evidence::default() }, |_| "orders/3@17, key \"a\"".to_owned());
+    account.add(Evidence { overruled: 1, example, ..Evidence::default() }, &terms(), |_| {
+        "orders/3@17, key \"a\"".to_owned()
+    });
     let why = why(&account);
     assert!(why.ends_with("orders/3@17, key \"a\", rejected (no-price, the price is missing)"), "{why}");
 }

@@ -41,13 +41,22 @@ impl Stage {
         Some(stage)
     }
 
+    /// What is remembered of its versions.
+    fn kept(&self) -> std::path::PathBuf {
+        self.folder.path().join("state/rollouts/p")
+    }
+
     fn handler(&self) -> std::path::PathBuf {
         self.folder.path().join("plugins/p.wasm")
     }
 
     /// The scripted handler takes its place: it writes an id where the copying one writes the script.
     fn ship(&self, test: &str, mark: u8) {
-        let mut bytes = fs::read(guests(test).unwrap().join("scripted.wasm")).unwrap();
+        self.ship_guest(test, "scripted.wasm", mark);
+    }
+
+    fn ship_guest(&self, test: &str, guest: &str, mark: u8) {
+        let mut bytes = fs::read(guests(test).unwrap().join(guest)).unwrap();
         // The same handler with another digest: a custom section, as tools add them, changes nothing else.
         bytes.extend([0, 3, 1, b'v', mark]);
         let part = self.handler().with_extension("part");
@@ -119,7 +128,7 @@ fn stop(mut child: Child) {
 #[test]
 fn a_good_version_is_tried_on_a_part_of_the_keys_and_then_serves_all() {
     let test = "a_good_version_is_tried_on_a_part_of_the_keys_and_then_serves_all";
-    let Some(mut stage) = Stage::new(test, "share = 0.3\nfor = \"3s\"\nleast-messages = 100") else { return };
+    let Some(mut stage) = Stage::new(test, "share = 0.3\nfor = \"1s\"\nleast-messages = 4000") else { return };
     let child = start(&stage.folder);
     let mut client = beside(&stage.folder, &child);
     stage.send(client.as_mut(), 600, "done");
@@ -138,7 +147,7 @@ fn a_good_version_is_tried_on_a_part_of_the_keys_and_then_serves_all() {
     let mut from = 0;
     until("it is promoted", || {
         from = stage.next;
-        stage.send(client.as_mut(), 300, "done");
+        stage.send(client.as_mut(), 2_000, "done");
         let count = stage.next as u64;
         until("these are through", || written(client.as_mut(), "out") >= count);
         tried(client.as_mut(), from).len() == KEYS
@@ -155,6 +164,40 @@ fn a_good_version_is_tried_on_a_part_of_the_keys_and_then_serves_all() {
     stage.send(client.as_mut(), 300, "done");
     stage.settle(client.as_mut());
     assert_eq!(tried(client.as_mut(), from).len(), KEYS);
+    stop(child);
+    // One that is shipped while the process is down is tried, too, and what it is tried beside is what was promoted last.
+    let mut keys_of_scripted = 0;
+    for (guest, mark) in [("identity.wasm", 2), ("scripted.wasm", 3)] {
+        stage.ship_guest(test, guest, mark);
+        let (child, from) = (start(&stage.folder), stage.next);
+        let mut client = beside(&stage.folder, &child);
+        stage.send(client.as_mut(), 300, "done");
+        stage.settle(client.as_mut());
+        keys_of_scripted = tried(client.as_mut(), from).len();
+        let tried_now = if mark == 3 { keys_of_scripted } else { KEYS - keys_of_scripted };
+        assert!((5..=35).contains(&tried_now), "{tried_now} of {KEYS} keys are tried at a share of 0.3");
+        until("it is promoted", || {
+            let from = stage.next;
+            stage.send(client.as_mut(), 2_000, "done");
+            let count = stage.next as u64;
+            until("these are through", || written(client.as_mut(), "out") >= count);
+            keys_of_scripted = tried(client.as_mut(), from).len();
+            keys_of_scripted == if mark == 3 { KEYS } else { 0 }
+        });
+        stage.settle(client.as_mut());
+        stop(child);
+    }
+    // Without [rollout] nothing is remembered.
+    let manifest = stage.handler().with_extension("toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.split("[rollout]").next().unwrap()).unwrap();
+    stage.ship_guest(test, "identity.wasm", 4);
+    let (child, from) = (start(&stage.folder), stage.next);
+    let mut client = beside(&stage.folder, &child);
+    stage.send(client.as_mut(), 300, "done");
+    stage.settle(client.as_mut());
+    assert_eq!((keys_of_scripted, tried(client.as_mut(), from).len()), (KEYS, 0));
+    assert!(!stage.kept().exists(), "what was remembered is forgotten");
     stop(child);
 }
 
