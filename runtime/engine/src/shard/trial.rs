@@ -7,7 +7,7 @@
 //! The lane decides which version a message is for, so a key sees one of them. A call is of one version.
 
 use super::{Shard, Slot};
-use crate::message::{Epoch, Failure, Partition, Reason, Ticket};
+use crate::message::{Failure, Partition, Reason, Ticket};
 use crate::planted::Bug;
 use crate::retry::split_mix;
 use alloc::boxed::Box;
@@ -96,7 +96,6 @@ impl Evidence {
 /// What was said of a message that the other version now runs.
 #[derive(Debug)]
 struct Dispute {
-    epoch: Epoch,
     reason: Reason,
     failure: Failure,
 }
@@ -210,9 +209,10 @@ impl<M> Shard<M> {
     /// A message failed on the version on trial: the other one has the word.
     pub(super) fn dispute(&mut self, slot: Slot<M>, reason: Reason, failure: Failure) -> Slot<M> {
         let ticket = &slot.item.ticket;
-        if let Some(trying) = &mut self.trying {
-            let dispute = Dispute { epoch: ticket.epoch, reason, failure };
-            trying.disputes.insert((ticket.partition, ticket.offset), dispute);
+        // Of an assignment that is over somebody else has the word.
+        let present = self.epochs.get(&ticket.task()) == Some(&ticket.epoch);
+        if let Some(trying) = self.trying.as_mut().filter(|_| present) {
+            trying.disputes.insert((ticket.partition, ticket.offset), Dispute { reason, failure });
         }
         slot
     }
@@ -221,10 +221,6 @@ impl<M> Shard<M> {
     pub(super) fn ruled(&mut self, ticket: &Ticket, stands: bool) {
         let Some(trying) = self.trying.as_mut().filter(|trying| !trying.disputes.is_empty()) else { return };
         let Some(dispute) = trying.disputes.remove(&(ticket.partition, ticket.offset)) else { return };
-        if dispute.epoch != ticket.epoch {
-            // It was said in an earlier assignment, and what has become of it then is not known here.
-            return;
-        }
         if stands {
             trying.evidence.overruled += 1;
             let Dispute { reason, failure, .. } = dispute;

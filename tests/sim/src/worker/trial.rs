@@ -82,7 +82,7 @@ impl Trying {
                         broken.insert((ticket.task(), ticket.lane));
                     }
                     if call.on_trial && !stands {
-                        self.failed.insert(place(ticket));
+                        self.failed_here(ticket);
                     } else if !call.on_trial {
                         self.overruled += u64::from(self.failed.remove(&place(ticket)));
                     }
@@ -91,12 +91,19 @@ impl Trying {
             Answer::Outcomes(_) | Answer::Failed { .. } => {
                 if let [(ticket, _)] = call.slots() {
                     if call.on_trial {
-                        self.failed.insert(place(ticket));
+                        self.failed_here(ticket);
                     } else {
                         self.overruled += u64::from(self.failed.remove(&place(ticket)));
                     }
                 }
             }
+        }
+    }
+
+    /// It failed on the version on trial, unless that counts for nothing any more.
+    fn failed_here(&mut self, ticket: &Ticket) {
+        if self.epochs.get(&ticket.task()) == Some(&ticket.epoch) {
+            self.failed.insert((ticket.partition, ticket.offset));
         }
     }
 
