@@ -170,7 +170,7 @@ fn what_nobody_waits_for_any_more_is_not_sent() {
     let (outside, metrics) = outside(&[at.to_string()], 1);
     let (scope, (done, answers)) = (soon(60_000), bounded(8));
     for number in 0..8 {
-        outside.start(number, get(format!("http://{at}/slow/200")), &scope, &done);
+        outside.start(number, get(format!("http://{at}/never")), &scope, &done);
     }
     sleep(Duration::from_millis(100));
     scope.end();
