@@ -72,7 +72,7 @@ fn tell_panics() {
         std::panic::set_hook(Box::new(move |info| {
             let thread = std::thread::current();
             let told: String = info.to_string().chars().take(PANIC_CHARS).collect();
-            say(&format!("{} FAILED: {}", thread.name().unwrap_or("a thread"), told.replace('\n', " | ")));
+            say(&format!("{}: {}", thread.name().unwrap_or("a thread"), told.replace('\n', " | ")));
             before(info);
         }));
     });
