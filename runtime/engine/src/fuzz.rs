@@ -7,6 +7,7 @@ use crate::metadata::{Kept, MAX_TEXT_BYTES, Metadata, fits, seal};
 use crate::order::OrderKey;
 use crate::ranges::Ranges;
 use crate::seen::{self, Seen};
+use crate::state::schema::is_mark;
 use crate::state::{self, Entry, Key, Kind, MAX_OWNER, Owner};
 use crate::timers::{self, Timer};
 use alloc::string::ToString;
@@ -169,10 +170,18 @@ fn state_record(input: &[u8]) {
                 Kind::State => owner,
                 Kind::Timer => timers::owner(&owner),
                 Kind::Delayed => delays::owner(),
+                Kind::Schema => {
+                    assert!(is_mark(key) && read.name.as_bytes() == &key[1..]);
+                    return state_value(value);
+                }
             };
             assert_eq!(owner.key(read.name), key);
         }
     }
+    state_value(value);
+}
+
+fn state_value(value: &[u8]) {
     if let Ok(timer) = Timer::decode(value) {
         assert_eq!(timer.encode(), value);
     }

@@ -376,6 +376,14 @@ impl<M> Pipeline<M> {
         self.look_again(partition);
     }
 
+    /// Before its first change of state the partition marks these schemas; see [`Schemas::to_mark`](crate::state::schema::Schemas::to_mark).
+    /// To be told each time that it starts, before its first message settles.
+    pub fn must_mark(&mut self, partition: Partition, epoch: Epoch, schemas: Vec<u16>) {
+        if let Some(task) = self.tasks.get_mut(&partition).filter(|task| task.epoch == epoch) {
+            task.unmarked_schemas = if self.policy.has(Bug::SchemaUnmarked) { Vec::new() } else { schemas };
+        }
+    }
+
     /// What the partition waited for is there: records are to be expected from now on, and not before.
     pub fn awaited(&mut self, partition: Partition, epoch: Epoch, now: Now) {
         if let Some(task) = self.tasks.get_mut(&partition).filter(|task| task.epoch == epoch) {

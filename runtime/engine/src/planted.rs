@@ -332,6 +332,8 @@ bugs! {
     TrialSplitsLane,
     /// Forgets lanes that are not for the version of the batch.
     TrialForgetsAside,
+    /// Writes no marks of schemas.
+    SchemaUnmarked,
     /// A shell's: forgets what waits for the end of a transaction when that is given up.
     DropHeld,
 }

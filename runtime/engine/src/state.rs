@@ -12,6 +12,7 @@
 
 mod call;
 mod overlay;
+pub mod schema;
 
 pub(crate) use call::Staged;
 pub use call::{Call, Page, Refused, Write};
@@ -192,6 +193,8 @@ pub enum Kind {
     Timer,
     /// See [`delays`](crate::delays).
     Delayed,
+    /// See [`schema`].
+    Schema,
 }
 
 /// A record's key, read.
@@ -213,7 +216,7 @@ impl<'a> Key<'a> {
     pub fn decode(key: &'a [u8]) -> Result<Self, Unusable> {
         let (kind, rest) = key.split_first().ok_or(Unusable::Foreign)?;
         let (owner, name) = match *kind {
-            OF_TASK | timers::OF_TASK | delays::DELAYED => (None, rest),
+            OF_TASK | timers::OF_TASK | delays::DELAYED | schema::SCHEMA => (None, rest),
             OF_KEY | timers::OF_KEY => {
                 let (length, rest) = rest.split_first_chunk::<2>().ok_or(Unusable::Torn)?;
                 let at = usize::from(u16::from_be_bytes(*length));
@@ -224,6 +227,7 @@ impl<'a> Key<'a> {
         };
         let name = core::str::from_utf8(name).map_err(|_| Unusable::Name)?;
         let kind = match *kind {
+            schema::SCHEMA => Kind::Schema,
             delays::DELAYED => Kind::Delayed,
             timers::OF_KEY | timers::OF_TASK => Kind::Timer,
             _ => Kind::State,

@@ -127,7 +127,7 @@ fn sender(settings: &config::Alerts, config: &Path) -> Sender {
 }
 
 /// The machine's name, as far as it is known.
-fn host() -> String {
+pub(crate) fn host() -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let named = kernel.or_else(|| std::env::var("HOSTNAME").ok()).map(|name| name.trim().to_owned());
     named.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())

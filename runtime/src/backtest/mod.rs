@@ -127,6 +127,32 @@ impl Pair {
     pub fn run(&mut self, record: &Record, stop: &dyn Fn() -> bool, each: &mut Each<'_>) -> Result<bool, Broken> {
         let at_ms = record.timestamp_ms.min(self.terms.now_ms);
         self.new_first = !self.new_first;
+        if !self.timers(at_ms, stop, each)? {
+            return Ok(false);
+        }
+        self.both(&mut |player| player.advance_to(at_ms), each)?;
+        self.both(&mut |player| player.run(record), each)?;
+        self.look_if_full()?;
+        Ok(true)
+    }
+
+    /// It is so late now, milliseconds since the Unix epoch. Where messages are run as they come.
+    pub fn is_now(&mut self, now_ms: i64) {
+        self.terms.now_ms = self.terms.now_ms.max(now_ms);
+    }
+
+    /// There is no message before that time: timers that are due by then run.
+    ///
+    /// # Errors
+    /// See [`Broken`].
+    pub fn idle_until(&mut self, now_ms: i64, stop: &dyn Fn() -> bool, each: &mut Each<'_>) -> Result<(), Broken> {
+        self.is_now(now_ms);
+        self.timers(now_ms, stop, each)?;
+        Ok(())
+    }
+
+    /// Runs what timers are due until then. `false`: `stop` asked for it before that.
+    fn timers(&mut self, at_ms: i64, stop: &dyn Fn() -> bool, each: &mut Each<'_>) -> Result<bool, Broken> {
         // Timer by timer: what comes of a day of them is not held at once.
         while let Some(due_ms) = self.next_timer_ms().filter(|due_ms| *due_ms <= at_ms) {
             if stop() {
@@ -134,9 +160,6 @@ impl Pair {
             }
             self.both(&mut |player| player.advance_to(due_ms), each)?;
         }
-        self.both(&mut |player| player.advance_to(at_ms), each)?;
-        self.both(&mut |player| player.run(record), each)?;
-        self.look_if_full()?;
         Ok(true)
     }
 

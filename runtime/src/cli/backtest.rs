@@ -2,6 +2,7 @@
 
 mod begin;
 mod feed;
+mod follow;
 mod show;
 mod tally;
 
@@ -22,6 +23,7 @@ use keyrail_engine::message::Partition;
 use show::{Example, Report};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 use tally::Tally;
 
 /// State, timers and seen ids of a version may take so much memory, for the messages of one partition.
@@ -39,12 +41,18 @@ pub(super) struct BacktestArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     against: Option<PathBuf>,
     /// Where to start: how long ago as 15m, a time as 2026-01-31T12:00:00Z, earliest, an offset, or -N (the last N of each
-    /// partition)
-    #[arg(long, value_name = "PLACE", default_value = "24h", allow_hyphen_values = true, value_parser = place::parse)]
-    since: Place,
+    /// partition) [default: 24h; with --follow the end]
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true, value_parser = place::parse)]
+    since: Option<Place>,
     /// Where to end, before that time or offset; the same words as --since. Never beyond the end of the moment
     #[arg(long, value_name = "PLACE", allow_hyphen_values = true, value_parser = place::parse)]
     until: Option<Place>,
+    /// Go on with what comes, in the shadow of the pipeline that runs, and tell keys that differ at once; until Ctrl-C
+    #[arg(long, conflicts_with = "until")]
+    follow: bool,
+    /// With --follow: until so much time has passed, as 10m
+    #[arg(long = "for", value_name = "TIME", requires = "follow", value_parser = place::lasts)]
+    lasts: Option<Duration>,
     /// Only messages with this key
     #[arg(long)]
     key: Option<String>,
@@ -79,8 +87,18 @@ pub(super) fn backtest(args: &BacktestArgs) -> anyhow::Result<Exit> {
     let origin = if args.state { Some(Origin::of(&one, manifests)?) } else { None };
     let run = Run { args, now_ms, stop: signals::interrupted()?, versions, origin };
     let mut came = Came::new(args.limit_keys);
-    run.all(&mut one, &spans, &mut came)?;
+    if args.follow {
+        run.follow(&mut one, &spans, &mut came)?;
+    } else {
+        run.all(&mut one, &spans, &mut came)?;
+    }
     run.report(&one, &came)
+}
+
+fn since(args: &BacktestArgs) -> Place {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let absent = || if args.follow { Place::Latest } else { Place::Time((place::now_ms() - DAY_MS).max(0)) };
+    args.since.unwrap_or_else(absent)
 }
 
 /// What is wrong with the arguments by themselves.
@@ -91,11 +109,13 @@ fn check(args: &BacktestArgs, now_ms: i64) -> Result<(), WrongUse> {
             return Err(WrongUse(format!("{} {what}: name the file of a handler, as NEW.wasm", file.display())));
         }
     }
-    match (args.since, args.until) {
+    match (since(args), args.until) {
         (Place::Time(ms), _) if ms > now_ms => {
             Err(WrongUse(format!("--since {} is still to come: no topic holds messages of then", place::utc(ms))))
         }
-        (Place::Latest, _) => Err(WrongUse("--since latest leaves nothing to run: say how far back".to_owned())),
+        (Place::Latest, _) if !args.follow => {
+            Err(WrongUse("--since latest leaves nothing to run: say how far back".to_owned()))
+        }
         (Place::Time(since), Some(Place::Time(until))) if until <= since => {
             Err(WrongUse(format!("--until {} is not later than --since {}", place::utc(until), place::utc(since))))
         }
@@ -134,8 +154,10 @@ fn spans(one: &mut One, args: &BacktestArgs) -> anyhow::Result<Vec<Span>> {
     for (index, name) in (0_u32..).zip(inputs) {
         let topic = one.all.iter().find(|topic| topic.name == *name);
         let topic = topic.with_context(|| broker::missing(name, &place, &one.all))?;
-        all.extend(feed::spans(one.client.as_mut(), (index, topic), args.since, args.until)?);
+        all.extend(feed::spans(one.client.as_mut(), (index, topic), since(args), args.until)?);
     }
+    // What comes may come to any.
+    all.retain(|span| args.follow || span.from < span.to);
     Ok(all)
 }
 
@@ -249,8 +271,13 @@ impl Run<'_> {
 
     /// Both begin where the first message stands. `None`: it was told to stop.
     fn pair(&self, one: &mut One, first: &Record) -> anyhow::Result<Option<Pair>> {
+        self.pair_of(one, first, MOST_BYTES)
+    }
+
+    /// The same within so much memory.
+    fn pair_of(&self, one: &mut One, first: &Record, most_bytes: u64) -> anyhow::Result<Option<Pair>> {
         let start_ms = if first.timestamp_ms > 0 { first.timestamp_ms } else { self.now_ms };
-        let terms = Terms { now_ms: self.now_ms, most_bytes: MOST_BYTES, state: self.args.compare_state };
+        let terms = Terms { now_ms: self.now_ms, most_bytes, state: self.args.compare_state };
         let mut pair = Pair::new(self.versions.old.parts(), self.versions.new.parts(), start_ms, terms);
         if let Some(origin) = &self.origin {
             let partition = Partition { topic: first.at.topic, number: first.at.partition };

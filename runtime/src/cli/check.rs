@@ -206,6 +206,7 @@ fn embedded(host: &Host, pipelines: &[Pipeline], report: &mut Report) {
         let expanded = expand(pipeline, &names, report);
         let pipeline = expanded.as_ref().unwrap_or(pipeline);
         let outputs = pipeline.outputs.iter().map(|(_, topic)| (topic, "output"));
+        let outputs = outputs.chain(pipeline.audit.iter().map(|topic| (topic, "audit")));
         let letters = pipeline.dead_letter.topics.iter().map(|topic| (topic, "dead letters"));
         let seen = pipeline.seen.iter().flat_map(|seen| &seen.topics).map(|topic| (topic, "seen ids"));
         let state = pipeline.state.iter().flat_map(|state| &state.topics).map(|topic| (topic, "state"));

@@ -3,7 +3,7 @@
 use keyrail::broker::client::Client;
 use keyrail::broker::{BrokerError, LogBounds};
 use keyrail::date;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,26 @@ pub(super) fn offsets(
     })
 }
 
+/// `10m` as milliseconds. `None`: it is written otherwise; the inner one: it is too long to count.
+fn millis(written: &str) -> Option<Option<i64>> {
+    let unit_at = written.find(|c: char| !c.is_ascii_digit()).filter(|at| *at > 0)?;
+    let (digits, unit) = written.split_at(unit_at);
+    let worth = match unit {
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    Some(digits.parse::<i64>().ok().and_then(|amount| amount.checked_mul(worth)))
+}
+
+/// Reads how long something lasts.
+pub(super) fn lasts(written: &str) -> Result<Duration, String> {
+    let ms = millis(written).flatten().and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
+    ms.map(Duration::from_millis).ok_or_else(|| "write how long, as 10m (units: s, m, h, d)".to_owned())
+}
+
 fn parse_at(written: &str, now_ms: i64) -> Result<Place, String> {
     let wrong = || ACCEPTED.to_owned();
     match written {
@@ -64,18 +84,8 @@ fn parse_at(written: &str, now_ms: i64) -> Result<Place, String> {
     if let Some(count) = written.strip_prefix('-').filter(|rest| is_digits(rest)) {
         return count.parse().map(Place::BeforeEnd).map_err(|_| format!("{written} is more than any log holds"));
     }
-    let unit_at = written.find(|c: char| !c.is_ascii_digit()).unwrap_or(written.len());
-    let (digits, unit) = written.split_at(unit_at);
-    let worth = match unit {
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        "d" => Some(86_400_000),
-        _ => None,
-    };
-    if let Some(worth) = worth.filter(|_| is_digits(digits)) {
-        let ago = digits.parse::<i64>().ok().and_then(|amount| amount.checked_mul(worth)).ok_or_else(wrong)?;
-        return Ok(Place::Time(now_ms.saturating_sub(ago).max(0)));
+    if let Some(ago) = millis(written) {
+        return Ok(Place::Time(now_ms.saturating_sub(ago.ok_or_else(wrong)?).max(0)));
     }
     time(written).map(Place::Time).ok_or_else(wrong)
 }

@@ -15,6 +15,7 @@ use keyrail::record::TopicPartition;
 use keyrail_engine::identity::order_mark;
 use keyrail_engine::metadata::{Kept as Said, Metadata};
 use keyrail_engine::seen;
+use keyrail_engine::state::schema::is_mark;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -343,31 +344,42 @@ fn carry_out(
 }
 
 /// Deletes each key's state by a tombstone. What is in the topic may be large, so it is done as it is read; a key that is in it more
-/// than once gets as many.
+/// than once gets as many. Marks of schemas go last: without them what is left would be taken for what it is not.
 fn forget_state(client: &mut dyn Client, topic: &str, partition: i32) -> anyhow::Result<()> {
     let names = [topic.to_owned()];
     let at = TopicPartition { topic: 0, partition };
     let Some(bounds) = client.bounds(topic, &[partition])?.first().copied() else { return Ok(()) };
     let mut reader = client.read(&names, &[(at, bounds.start)])?;
-    let mut records = Vec::new();
+    let (mut records, mut marks) = (Vec::new(), Vec::new());
     while reader.position(at).unwrap_or(bounds.start) < bounds.end {
         records.clear();
         reader.next(LOOK, &mut records)?;
         let living = records.iter().filter(|record| record.offset < bounds.end && record.value().is_some());
-        let (headers, timestamp_ms) = (&[], None);
-        let tombstones: Vec<Produce<'_>> = living
-            .map(|record| Produce {
-                topic,
-                partition: Some(partition),
-                key: record.key(),
-                value: None,
-                headers,
-                timestamp_ms,
-            })
-            .collect();
-        for result in client.produce(&tombstones)? {
-            result.map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
-        }
+        let keys = living.filter_map(|record| record.key());
+        let (own, others): (Vec<&[u8]>, Vec<&[u8]>) = keys.partition(|key| is_mark(key));
+        marks.extend(own.into_iter().map(<[u8]>::to_vec));
+        bury(client, topic, partition, others)?;
+    }
+    bury(client, topic, partition, marks.iter().map(Vec::as_slice))
+}
+
+fn bury<'a>(
+    client: &mut dyn Client,
+    topic: &'a str,
+    partition: i32,
+    keys: impl IntoIterator<Item = &'a [u8]>,
+) -> anyhow::Result<()> {
+    let tombstone = |key| Produce {
+        topic,
+        partition: Some(partition),
+        key: Some(key),
+        value: None,
+        headers: &[],
+        timestamp_ms: None,
+    };
+    let tombstones: Vec<Produce<'_>> = keys.into_iter().map(tombstone).collect();
+    for result in client.produce(&tombstones)? {
+        result.map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
     }
     Ok(())
 }

@@ -122,14 +122,16 @@ fn read<'a>(all: &[(&'a Id, &'a Last)], kind: Kind) -> (Vec<Coming<'a>>, Vec<&'a
                 key: delayed.key,
                 value: delayed.value,
             }),
-            Kind::Timer | Kind::State => value.and_then(|value| Timer::decode(value).ok()).map(|timer| Coming {
-                id,
-                due_ms: timer.at_ms,
-                offset: timer.offset,
-                output: None,
-                key: id.owner.as_deref(),
-                value: Some(timer.payload),
-            }),
+            Kind::Timer | Kind::State | Kind::Schema => {
+                value.and_then(|value| Timer::decode(value).ok()).map(|timer| Coming {
+                    id,
+                    due_ms: timer.at_ms,
+                    offset: timer.offset,
+                    output: None,
+                    key: id.owner.as_deref(),
+                    value: Some(timer.payload),
+                })
+            }
         };
         match one {
             Some(one) => coming.push(one),

@@ -112,6 +112,11 @@ fn property(catalogue: &Catalogue, key: &Key) -> Json {
             members.push(("type", text("integer")));
             members.extend([("minimum", least), ("maximum", most), ("default", default)].map(|(k, n)| (k, whole(n))));
         }
+        Kind::Wholes { least, most } => {
+            let limits = [("minimum", whole(least)), ("maximum", whole(most))];
+            let item = object([("type", text("integer"))].into_iter().chain(limits));
+            members.extend([("type", text("array")), ("items", item), ("uniqueItems", Json::Bool(true))]);
+        }
         Kind::Number { default, least, most } => {
             members.push(("type", text("number")));
             let numbers = [("minimum", least), ("maximum", most), ("default", default)];

@@ -5,10 +5,9 @@ use super::document::{Variables, join, parse};
 use super::fault::{Fault, Place};
 use super::reader::{Reader, Text};
 use super::schema;
-use super::{DeadLetter, From, HeaderStyle, Http, Limits, OnLoss, Parked, Pattern, Pipeline, Seen, topic};
+use super::{DeadLetter, From, HeaderStyle, Http, Limits, OnLoss, Parked, Pattern, Pipeline, Seen, topic, versions};
 use crate::http::HostFault;
 use crate::nearest::nearest;
-use crate::rollout::trial::Terms;
 use keyrail_engine::policy::{
     Absent, Breaker, Dedup, Guarantee, IdFrom, NullKey, Order, OrderBy, Policy, Retry, Scope, Spent,
 };
@@ -82,7 +81,9 @@ pub(super) fn resolve(source: &Source<'_>, variables: Variables<'_>, faults: &mu
         limits: limits(&mut reader, &policy),
         http,
         policy,
-        rollout: rollout(&mut reader),
+        rollout: versions::rollout(&mut reader),
+        audit: versions::audit(&mut reader, &input),
+        schemas: versions::schemas(&mut reader),
         dead_letter,
         seen,
         state: None,
@@ -380,21 +381,6 @@ fn breaker(reader: &mut Reader<'_, '_>) -> Option<Breaker> {
         }
     }
     (failures > 0.0).then_some(Breaker { failures, window_ms, pause_ms, least_lanes: BREAKER_LANES })
-}
-
-fn rollout(reader: &mut Reader<'_, '_>) -> Option<Terms> {
-    let share = reader.number("rollout.share");
-    if reader.has("rollout.share") && share == 0.0 {
-        reader.fault("rollout.share", "a new handler would be tried on no key", "write a part of 1, as in 0.05");
-    }
-    let terms = Terms {
-        share,
-        lasts: Duration::from_millis(reader.duration("rollout.for")),
-        least_messages: reader.whole("rollout.least-messages").into(),
-        failures: reader.number("rollout.failures"),
-        slower: reader.number("rollout.slower"),
-    };
-    reader.has("rollout").then_some(terms)
 }
 
 fn dedup(reader: &mut Reader<'_, '_>) -> Option<Dedup> {

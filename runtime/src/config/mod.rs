@@ -26,6 +26,7 @@ mod token;
 mod topic;
 mod units;
 mod variables;
+mod versions;
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
@@ -66,6 +67,7 @@ pub use token::{Secret, Token};
 use crate::rollout::trial::Terms;
 use crate::signature::Trust;
 use keyrail_engine::policy::Policy;
+use keyrail_engine::state::schema::Schemas;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
@@ -206,6 +208,10 @@ pub struct Pipeline {
     /// Where the state of the handler goes; `None`: it has none, as far as is known before its file was looked at
     /// ([`Pipeline::with_state`]).
     pub state: Option<State>,
+    /// Where it is written what becomes of versions; `None`: nowhere.
+    pub audit: Option<String>,
+    /// In which forms that state may be.
+    pub schemas: Schemas,
     /// Where messages go that are due later than `retry.in-place`; `None`: all wait in memory.
     pub parked: Option<Parked>,
     /// What one message and one instance may use.

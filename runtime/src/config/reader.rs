@@ -199,6 +199,37 @@ impl<'t, 'f> Reader<'t, 'f> {
         number.unwrap_or(default)
     }
 
+    /// A list of whole numbers, none twice. Faulty items are left out.
+    pub(super) fn wholes(&mut self, path: &str) -> Vec<u32> {
+        let key = self.key(path);
+        let Kind::Wholes { least, most } = key.kind else { key.misread() };
+        let Some(node) = self.node(path) else { return Vec::new() };
+        let cure = format!("write a list of whole numbers, as [{least}]");
+        let Value::List(items) = &node.value else {
+            self.mismatch(path, node, "a list", &cure);
+            return Vec::new();
+        };
+        let mut numbers = Vec::new();
+        for item in items {
+            let Value::Whole(_, number) = &item.value else {
+                self.mismatch(path, item, "a list of whole numbers", &cure);
+                continue;
+            };
+            match number.and_then(|number| u32::try_from(number).ok()).filter(|number| (least..=most).contains(number))
+            {
+                Some(number) if numbers.contains(&number) => {
+                    self.faults.push(item.place.fault(path, format!("{number} stands there twice"), "remove one"));
+                }
+                Some(number) => numbers.push(number),
+                None => {
+                    let cure = format!("accepted: {least} to {most}");
+                    self.faults.push(item.place.fault(path, "out of range", cure));
+                }
+            }
+        }
+        numbers
+    }
+
     /// A number.
     pub(super) fn number(&mut self, path: &str) -> f64 {
         let key = self.key(path);

@@ -9,6 +9,7 @@ use super::{
 use crate::alerts::shown_url;
 use crate::rollout::trial::Terms;
 use keyrail_engine::policy::{Absent, Breaker, Dedup, Guarantee, IdFrom, NullKey, OrderBy, Policy, Scope, Spent};
+use keyrail_engine::state::schema::Schemas;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -169,7 +170,10 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> String {
     page.section("commit");
     page.duration("interval", pipeline.policy.commit.interval_ms);
     if let Some(terms) = &pipeline.rollout {
-        section_rollout(&mut page, terms);
+        section_rollout(&mut page, terms, pipeline.audit.as_deref());
+    }
+    if pipeline.schemas != Schemas::default() {
+        section_state(&mut page, &pipeline.schemas);
     }
     if !pipeline.config.is_empty() {
         page.section("config");
@@ -226,13 +230,23 @@ fn policy(page: &mut Page, policy: &Policy, http: Option<&Http>) {
     section_breaker(page, breaker.as_ref());
 }
 
-fn section_rollout(page: &mut Page, terms: &Terms) {
+fn section_rollout(page: &mut Page, terms: &Terms, audit: Option<&str>) {
     page.section("rollout");
     page.plain("share", format!("{:?}", terms.share));
     page.duration("for", ms(terms.lasts));
     page.plain("least-messages", terms.least_messages);
     page.plain("failures", format!("{:?}", terms.failures));
     page.plain("slower", format!("{:?}", terms.slower));
+    if let Some(topic) = audit {
+        page.text("audit", topic);
+    }
+}
+
+fn section_state(page: &mut Page, schemas: &Schemas) {
+    page.section("state");
+    page.plain("schema", schemas.own());
+    let accepts: Vec<String> = schemas.accepts().map(|schema| schema.to_string()).collect();
+    page.plain("accepts", format!("[{}]", accepts.join(", ")));
 }
 
 fn section_breaker(page: &mut Page, breaker: Option<&Breaker>) {

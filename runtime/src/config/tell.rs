@@ -10,7 +10,7 @@ pub(super) fn default(key: &Key) -> String {
         |limits: Amount, show: fn(u64) -> String| limits.default.map_or("off".to_owned(), |of| quoted(&show(of)));
     match key.kind {
         Kind::Section | Kind::Later(_) | Kind::Free(Values::Properties) => String::new(),
-        Kind::Free(Values::Topics | Values::Strings) => "none".to_owned(),
+        Kind::Free(Values::Topics | Values::Strings) | Kind::Wholes { .. } => "none".to_owned(),
         Kind::Duration(limits) => amount(limits, show_duration),
         Kind::Size(limits) => amount(limits, show_size),
         Kind::Whole { default, .. } => format!("`{default}`"),
@@ -37,6 +37,7 @@ pub(super) fn accepted(key: &Key) -> String {
         Kind::Size(Amount { least, most, .. }) => format!("{} to {}", show_size(least), show_size(most)),
         Kind::Whole { least, most, .. } => format!("{least} to {most}"),
         Kind::Number { least, most, .. } => format!("{least} to {most}"),
+        Kind::Wholes { least, most } => format!("a list of whole numbers, {least} to {most}"),
         Kind::Switch { .. } => "`true`, `false`".to_owned(),
         Kind::Choice { words, .. } => choice(words),
         Kind::Origin { words, .. } => {

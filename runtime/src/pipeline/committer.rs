@@ -234,13 +234,7 @@ impl Worker {
             ToCommitter::Opened(all) => {
                 all.iter().for_each(|(partition, opened)| engine.opened(*partition, opened, now, &mut self.actions));
             }
-            ToCommitter::Known { task, epoch, kept } => {
-                self.memory.open(task, epoch, kept);
-                engine.awaited(task, epoch, now);
-                if let Some(commands) = &mut self.ledger.commands {
-                    commands.runs(task, epoch);
-                }
-            }
+            ToCommitter::Known { task, epoch, kept, schemas } => self.known((task, epoch), kept, schemas),
             ToCommitter::Received(runs) => {
                 for run in runs {
                     engine.received(run.partition, run.epoch, run.first, run.last, now);

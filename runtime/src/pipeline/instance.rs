@@ -6,13 +6,14 @@
 
 use super::clock::wall_ms;
 use super::{Trouble, seed};
+use crate::durable;
 use keyrail_store::{StateOptions, StateStore, Store};
 use std::ffi::CString;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -55,7 +56,7 @@ impl Instance {
     pub fn take(store_dir: &Path) -> Result<Self, NoInstance> {
         let dir = store_dir.join(FOLDER);
         let at = |path: &Path, e: &io::Error| NoInstance::of(path, e);
-        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| at(&dir, &e))?;
+        durable::folder(&dir).map_err(|e| at(&dir, &e))?;
         let _guard = guard(&dir)?;
         for number in 0..MOST {
             let path = dir.join(number.to_string());
@@ -169,7 +170,7 @@ fn make(dir: &Path, path: &Path) -> io::Result<Instance> {
     writeln!(file, "{id}")?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
-    File::open(dir)?.sync_all()?;
+    durable::sync(dir)?;
     Ok(Instance { id, _file: file })
 }
 
@@ -281,7 +282,7 @@ impl Naming {
         }
         let dir = self.0.store_dir.join(LANES);
         let at = |path: &Path, e: &io::Error| NoInstance::of(path, e);
-        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| at(&dir, &e))?;
+        durable::folder(&dir).map_err(|e| at(&dir, &e))?;
         let _guard = guard(&dir)?;
         let path = dir.join(instance.id());
         let found = match File::open(&path) {

@@ -213,7 +213,9 @@ impl Keeper {
                 topics.extend(own.topics.iter().cloned());
                 let (store, topics) = (shared.naming.state()?, own.topics.clone());
                 let timers = handlers::Makings::new(&manifest.policy.order, seed, parts.budget.clone());
-                let place = handlers::Place { store, group: group.clone(), inputs: inputs.to_vec(), topics, timers };
+                let (group, inputs) = (group.clone(), inputs.to_vec());
+                let (schemas, found) = (manifest.schemas.clone(), parts.serving.schemas().clone());
+                let place = handlers::Place { store, group, inputs, topics, timers, schemas, found };
                 Some(States::new(place, metrics.clone()))
             }
         };

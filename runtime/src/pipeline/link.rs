@@ -123,8 +123,8 @@ pub(super) struct Run {
 pub(super) enum ToCommitter {
     /// Partitions start, or start anew: all that are of one task at once.
     Opened(Vec<(Partition, Opened)>),
-    /// What internal topics hold of a task is known; told before its first records.
-    Known { task: Partition, epoch: Epoch, kept: Kept },
+    /// What internal topics hold of a task is known, and which schemas of its state are to be marked; told before its first records.
+    Known { task: Partition, epoch: Epoch, kept: Kept, schemas: Vec<u16> },
     /// Records came; told before they go to the shards.
     Received(Vec<Run>),
     /// From a shard: fates, in order.

@@ -49,8 +49,9 @@ pub(crate) use process::ensure_topics;
 pub use process::{Ended, StartError, Surroundings, broker, embedded_options, needed, needed_to_park, run, unequal};
 pub(crate) use records::{Source, output_headers};
 pub(crate) use serving::short;
-pub use serving::{Ended as TrialEnd, Serving, Standing as TrialStanding};
+pub use serving::{Ended as TrialEnd, FoundSchemas, Serving, Standing as TrialStanding};
 pub(crate) use shard::{engine_failure, engine_outcome};
+pub(crate) use state::unreadable;
 
 use crate::admin::health::{Health, PipelineHealth, State};
 use crate::admin::metrics::{Metrics, PipelineMetrics};

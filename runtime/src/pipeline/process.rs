@@ -289,8 +289,9 @@ pub fn needed(manifest: &config::Pipeline) -> Vec<NeededTopic> {
         let role = |input: &String| TopicRole::State { input: input.clone() };
         state.topics.iter().zip(&manifest.input).map(move |(name, input)| topic(name, role(input)))
     });
+    let audit = manifest.audit.iter().map(|name| topic(name, TopicRole::Output));
     let mut all: Vec<NeededTopic> = Vec::new();
-    for topic in inputs.chain(outputs).chain(letters).chain(seen).chain(state) {
+    for topic in inputs.chain(outputs).chain(audit).chain(letters).chain(seen).chain(state) {
         if !all.contains(&topic) {
             all.push(topic);
         }

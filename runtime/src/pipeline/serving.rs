@@ -4,6 +4,7 @@
 use crate::rollout::trial::{Account, Terms, Verdict};
 use crate::wasm::Handler;
 use keyrail_engine::shard::{Evidence, Overruled, Trial};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{
     AtomicU32,
@@ -18,6 +19,25 @@ pub struct Serving {
     /// Grows with each change; to be read without the lock.
     edition: AtomicU32,
     versions: Mutex<Versions>,
+    /// Of its state, in all partitions so far.
+    schemas: Arc<FoundSchemas>,
+}
+
+/// Schemas of state that were found in partitions; see [`keyrail_engine::state::schema`].
+#[derive(Debug, Default)]
+pub struct FoundSchemas(Mutex<BTreeSet<u16>>);
+
+impl FoundSchemas {
+    /// A partition's state is of these.
+    pub(super) fn add(&self, found: &BTreeSet<u16>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> BTreeSet<u16> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A version of the handler, and its number.
@@ -101,6 +121,7 @@ impl Serving {
         Arc::new(Self {
             edition: AtomicU32::new(0),
             versions: Mutex::new(Versions { serving, trial: None, ended: None, digests }),
+            schemas: Arc::default(),
         })
     }
 
@@ -188,6 +209,12 @@ impl Serving {
             account: account.clone(),
             verdict: account.judge(terms, elapsed),
         })
+    }
+
+    /// Schemas that were found in the state of partitions since the pipeline runs.
+    #[must_use]
+    pub const fn schemas(&self) -> &Arc<FoundSchemas> {
+        &self.schemas
     }
 
     /// Counts changes. Takes no lock: for every batch.

@@ -225,7 +225,10 @@ impl Worker {
     fn call(&mut self, plan: Plan) -> Result<(), Ended> {
         let mut instance = match self.versions.begin(plan.version).map_or_else(|| self.open(), Ok) {
             Ok(instance) => instance,
-            Err(why) if self.versions.is_on_trial() => return self.trial_unopened(&why),
+            Err(why) if self.versions.is_on_trial() => {
+                self.trial_unopened(&why);
+                return Ok(());
+            }
             Err(_) => return self.no_instance(),
         };
         self.deliveries.clear();

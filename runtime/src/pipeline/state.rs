@@ -3,6 +3,7 @@
 
 mod census;
 mod delays;
+mod schemas;
 mod timers;
 
 use super::Trouble;
@@ -11,13 +12,17 @@ use super::ids::{LETTING_GO, PAUSE};
 use super::kept::Shelf;
 use super::link::to_broker;
 use super::restore::{Failed, Fill};
+use super::serving::FoundSchemas;
 use crate::admin::metrics::PipelineMetrics;
 use crate::record::{Record, TopicPartition};
 pub(super) use delays::Outgoing;
 use keyrail_engine::message::Partition;
+use keyrail_engine::state::schema::Schemas;
 use keyrail_engine::state::{self, Change, Entry, Key, MAX_NAME, MAX_OWNER, Unusable};
 use keyrail_store::{self as store, DiskState, Error, OpenedState, StateIdentity, StateIndex, StateStats, StateStore};
+pub(crate) use schemas::unreadable;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 pub(super) use timers::Makings;
@@ -38,6 +43,10 @@ pub(super) struct Place {
     pub(super) topics: Vec<String>,
     /// What timers need.
     pub(super) timers: timers::Makings,
+    /// What the handler reads and writes.
+    pub(super) schemas: Schemas,
+    /// Where what was found is noted.
+    pub(super) found: Arc<FoundSchemas>,
 }
 
 impl Place {
@@ -63,6 +72,8 @@ pub(super) struct Held {
     unreadable: Mutex<BTreeMap<Vec<u8>, String>>,
     /// What was last told of it.
     shown: Mutex<StateStats>,
+    /// By the handler that runs.
+    changed: AtomicBool,
 }
 
 impl std::fmt::Debug for Held {
@@ -74,11 +85,15 @@ impl std::fmt::Debug for Held {
 impl Held {
     fn new(place: Arc<Place>, at: TopicPartition) -> Self {
         let (index, broken) = (OnceLock::new(), OnceLock::new());
-        Self { place, at, index, broken, unreadable: Mutex::default(), shown: Mutex::default() }
+        let (unreadable, shown, changed) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Self { place, at, index, broken, unreadable, shown, changed }
     }
 
     /// Changes are committed now.
     pub(super) fn add(&self, changes: &[Change]) -> Result<(), Trouble> {
+        if !self.changed.swap(true, Relaxed) {
+            self.place.found.add(&[self.place.schemas.own()].into());
+        }
         let all: Vec<store::Change> = changes.iter().map(to_store).collect();
         // Where they stand in the topic is not known here; what is said of the position stays true.
         Ok(self.index()?.apply(&all, None).map_err(failed)?)

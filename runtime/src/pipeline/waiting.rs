@@ -152,11 +152,13 @@ impl Worker {
         let ready: Vec<(Partition, Start)> = self.waiting.all.extract_if(.., |_, start| all_read(start)).collect();
         let mut resumed = Vec::with_capacity(ready.len());
         for (task, Start { epoch, parts, kept, .. }) in ready {
+            // Before anything of it runs: by a version that can't read it nothing may.
+            let schemas = kept.state.as_ref().map_or(Ok(Vec::new()), |held| held.schemas(task))?;
             for (partition, seen_below, settled) in &parts {
                 self.tell_shards(*partition, epoch, (*seen_below, settled), &kept);
             }
             // IMPORTANT: before the first of its messages can settle.
-            self.feed.out.tell(ToCommitter::Known { task, epoch, kept })?;
+            self.feed.out.tell(ToCommitter::Known { task, epoch, kept, schemas })?;
             self.feed.out.flush()?;
             if let Some(keeper) = &mut self.feed.keeper {
                 keeper.runs(task);

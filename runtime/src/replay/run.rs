@@ -232,7 +232,7 @@ pub(crate) fn change(key: &[u8], entry: Option<&Entry>) -> Option<Change> {
     let key = Key::decode(key).ok()?;
     let name = key.name.to_owned();
     Some(match (key.kind, entry) {
-        (Kind::Delayed, _) => return None,
+        (Kind::Delayed | Kind::Schema, _) => return None,
         (Kind::State, entry) => Change::State(name, entry.map(|entry| (entry.value.to_vec(), entry.expires_ms))),
         (Kind::Timer, None) => Change::Timer(name, None),
         (Kind::Timer, Some(entry)) => {

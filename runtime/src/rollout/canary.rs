@@ -1,6 +1,8 @@
 //! Where `[rollout]` asks for it: a new version is tried on a part of the keys, and then promoted or rolled back.
 
 use super::Fleet;
+
+use super::audit::{Decider, Entry, Event};
 use super::board::RolledBack;
 use super::proven::{Known, Proven};
 use super::trial::{Terms, Verdict};
@@ -14,8 +16,8 @@ use std::path::Path;
 /// A part of the keys as its gauge holds it.
 const MILLIONTHS: f64 = 1e6;
 
-/// What a pipeline begins with.
-pub(super) struct LineUp {
+/// The versions that a pipeline begins with.
+pub(super) struct Beginning {
     pub(super) serving: Handler,
     pub(super) trial: Option<(Handler, Terms)>,
     /// The folder's version, where that was.
@@ -24,8 +26,8 @@ pub(super) struct LineUp {
 
 impl Fleet {
     /// What a pipeline begins with whose folder holds this handler: where another one has served before, the new one is tried first.
-    pub(super) fn line_up(&self, manifest: &config::Pipeline, handler: Handler) -> LineUp {
-        let alone = |serving| LineUp { serving, trial: None, rolled_back: None };
+    pub(super) fn line_up(&self, manifest: &config::Pipeline, handler: Handler) -> Beginning {
+        let alone = |serving| Beginning { serving, trial: None, rolled_back: None };
         let (pipeline, digest) = (manifest.name.as_str(), handler.digest().to_owned());
         let proven = self.proven(pipeline);
         let Some(terms) = &manifest.rollout else {
@@ -39,19 +41,19 @@ impl Fleet {
             }
             return alone(handler);
         };
-        let known = proven.read().unwrap_or_else(|why| {
+        let mut known = proven.read().unwrap_or_else(|why| {
             tracing::warn!(pipeline, why, "which version served before can't be told: the folder's serves at once");
             None
         });
-        match known {
+        match &known {
             Some(known) if known.serving == digest => return alone(handler),
-            Some(known) if !known.serving.is_empty() => match self.served_before(&proven, &known, manifest, &handler) {
+            Some(known) if !known.serving.is_empty() => match self.served_before(&proven, known, manifest, &handler) {
                 Ok(serving) => {
                     if let Some(rejected) = known.rejected(&digest) {
                         tell_rejected(pipeline, &digest, &rejected.why);
-                        return LineUp { rolled_back: Some(rejected.shown()), ..alone(serving) };
+                        return Beginning { rolled_back: Some(rejected.shown()), ..alone(serving) };
                     }
-                    return LineUp { trial: Some((handler, terms.clone())), ..alone(serving) };
+                    return Beginning { trial: Some((handler, terms.clone())), ..alone(serving) };
                 }
                 Err(why) => {
                     tracing::warn!(pipeline, why, "the version that served before can't: the folder's serves at once");
@@ -60,9 +62,9 @@ impl Fleet {
             _ => {}
         }
         // From now on there is one to go back to.
-        let mut known = Known::default();
+        let known = known.get_or_insert_default();
         known.serve(&digest);
-        let kept = code_of(&manifest.handler, &digest).and_then(|code| proven.write(&known, Some(&code)));
+        let kept = code_of(&manifest.handler, &digest).and_then(|code| proven.write(known, Some(&code)));
         if let Err(why) = kept {
             warn_unkept(pipeline, &why);
         }
@@ -92,6 +94,8 @@ impl Fleet {
     pub(super) fn try_out(&mut self, name: &str, terms: &Terms, handler: Handler) {
         let digest = handler.digest().to_owned();
         let proven = self.proven(name);
+        // A trial that its evidence has ended a moment ago is told and noted first.
+        self.take_end(name);
         let Some(entry) = self.entries.get_mut(name) else { return };
         entry.rolled_back = None;
         let before = entry.serving.roll_back("another version is in the folder");
@@ -99,6 +103,11 @@ impl Fleet {
             let (digest, shown) = (short(&before.digest), before.account.to_string());
             tracing::info!(pipeline = name, digest, shown, "the trial ends: another version is in the folder");
         }
+        if let Some(TrialEnd { digest, why, account }) = before {
+            let event = (Event::RolledBack, Decider::Folder);
+            self.audit_end(name, event, &digest, (Some(&why), account.to_string()));
+        }
+        let Some(entry) = self.entries.get_mut(name) else { return };
         if entry.serving.present().digest() == digest {
             tracing::info!(pipeline = name, digest = short(&digest), "the folder holds the version that serves again");
             return self.show_trial(name, None);
@@ -113,12 +122,18 @@ impl Fleet {
             self.setup.shared.metrics.pipeline(name).rollouts.add(Rollout::Refused, 1);
             return self.show_trial(name, None);
         }
-        let (serving, file) = (entry.serving.clone(), entry.manifest.handler.clone());
-        self.begin_trial(name, &serving, &file, (handler, terms));
+        let (serving, manifest) = (entry.serving.clone(), entry.manifest.clone());
+        self.begin_trial(&manifest, &serving, (handler, terms));
     }
 
-    /// From each shard's next batch on. `file`: where its bytes are.
-    pub(super) fn begin_trial(&self, name: &str, serving: &Serving, file: &Path, (handler, terms): (Handler, &Terms)) {
+    /// From each shard's next batch on.
+    pub(super) fn begin_trial(
+        &mut self,
+        manifest: &config::Pipeline,
+        serving: &Serving,
+        (handler, terms): (Handler, &Terms),
+    ) {
+        let (name, file) = (manifest.name.as_str(), &manifest.handler);
         let (wake, digest) = (self.wake.clone(), handler.digest().to_owned());
         // It may serve one day, when its file is another.
         let kept = code_of(file, &digest).and_then(|code| self.proven(name).keep(&digest, &code));
@@ -138,6 +153,30 @@ impl Fleet {
         );
         self.setup.shared.metrics.pipeline(name).rollouts.add(Rollout::Tried, 1);
         self.show_trial(name, Some(terms.share));
+        let own = (name, manifest.group.as_str());
+        let entry = Entry::new(Event::Tried, Decider::Folder, own, &digest, &from);
+        self.tell_audit(manifest.audit.as_deref(), Entry { share: Some(terms.share), ..entry });
+    }
+
+    fn tell_audit(&mut self, topic: Option<&str>, entry: Entry) {
+        if let Some(topic) = topic {
+            self.audit.tell(topic, &entry);
+        }
+    }
+
+    /// Writes down what became of a version on trial.
+    fn audit_end(
+        &mut self,
+        name: &str,
+        (event, by): (Event, Decider),
+        version: &str,
+        (why, shown): (Option<&str>, String),
+    ) {
+        let Some(entry) = self.entries.get(name) else { return };
+        let own = (name, entry.manifest.group.as_str());
+        let told = Entry::new(event, by, own, version, entry.serving.present().digest());
+        let (topic, why) = (entry.manifest.audit.clone(), why.map(str::to_owned));
+        self.tell_audit(topic.as_deref(), Entry { why, shown: Some(shown), ..told });
     }
 
     fn show_trial(&self, name: &str, share: Option<f64>) {
@@ -151,13 +190,19 @@ impl Fleet {
         let names: Vec<String> =
             self.entries.iter().filter(|(_, entry)| tried(entry)).map(|(name, _)| name.clone()).collect();
         for name in names {
+            self.take_end(&name);
             let Some(entry) = self.entries.get(&name) else { continue };
-            if let Some(end) = entry.serving.ended() {
-                self.rolled_back(&name, &end);
-            } else if entry.serving.standing().is_some_and(|standing| standing.verdict == Verdict::Promote) {
+            if entry.serving.standing().is_some_and(|standing| standing.verdict == Verdict::Promote) {
                 // Whatever it has shown since then speaks for it or has ended it.
-                drop(self.promote(&name));
+                drop(self.promote(&name, Decider::Evidence));
             }
+        }
+    }
+
+    /// Tells and notes the end of a trial that its own evidence has ended.
+    fn take_end(&mut self, name: &str) {
+        if let Some(end) = self.entries.get(name).and_then(|entry| entry.serving.ended()) {
+            self.rolled_back(name, &end, Decider::Evidence);
         }
     }
 
@@ -165,7 +210,7 @@ impl Fleet {
     ///
     /// # Errors
     /// None is on trial.
-    pub(super) fn promote(&mut self, name: &str) -> Result<(), String> {
+    pub(super) fn promote(&mut self, name: &str, by: Decider) -> Result<(), String> {
         let Some(entry) = self.entries.get(name) else { return Err(format!("{name} does not run")) };
         let account = entry.serving.standing().map(|standing| standing.account.to_string());
         let Some(digest) = entry.serving.promote() else {
@@ -178,6 +223,7 @@ impl Fleet {
         let shown = account.unwrap_or_default();
         tracing::info!(pipeline = name, digest = short(&digest), shown, "the version on trial serves all keys now");
         self.note(name, |known| known.serve(&digest));
+        self.audit_end(name, (Event::Promoted, by), &digest, (None, shown));
         Ok(())
     }
 
@@ -190,11 +236,11 @@ impl Fleet {
         let Some(end) = entry.serving.roll_back("somebody rolled it back") else {
             return Err(format!("no version of {name} is on trial: what serves is all that there is"));
         };
-        self.rolled_back(name, &end);
+        self.rolled_back(name, &end, Decider::Hand);
         Ok(())
     }
 
-    fn rolled_back(&mut self, name: &str, end: &TrialEnd) {
+    fn rolled_back(&mut self, name: &str, end: &TrialEnd, by: Decider) {
         let TrialEnd { digest, why, account } = end;
         tracing::error!(
             pipeline = name,
@@ -213,6 +259,7 @@ impl Fleet {
             entry.rolled_back = Some(RolledBack { digest: digest.clone(), at_ms, why: why.clone() });
         }
         self.note(name, |known| known.reject(digest, why, at_ms));
+        self.audit_end(name, (Event::RolledBack, by), digest, (Some(why), account.to_string()));
     }
 
     /// Remembers what became of a version, for the next start.

@@ -4,7 +4,8 @@ mod hands;
 mod shown;
 mod swap;
 
-use super::canary::LineUp;
+use super::audit::Audit;
+use super::canary::Beginning;
 use super::entry::{Entry, Event, Last, Ready};
 use super::folder::{Candidate, Content, Folder, Look, told};
 use super::setup::Setup;
@@ -40,6 +41,7 @@ pub struct Fleet {
     watch: Watch,
     events: Receiver<Event>,
     pub(super) wake: Sender<Event>,
+    pub(super) audit: Audit,
     /// The look that what runs was read at.
     accepted: Option<Look>,
     /// A look that differs from it: if the next one is the same, the folder is read.
@@ -78,6 +80,7 @@ impl Fleet {
             wake,
             accepted: None,
             settling: None,
+            audit: Audit::new(setup.broker.clone()),
             next_look: Instant::now(),
             refused: BTreeMap::new(),
             unloadable: BTreeMap::new(),
@@ -136,6 +139,7 @@ impl Fleet {
     fn look(&mut self) {
         let look = self.folder.look();
         self.watch.keep(self.accepted.as_ref().is_some_and(|before| look.moved(before)));
+        self.setup.shared.metrics.plugins_watched.set(self.watch.watches().into());
         let now = Instant::now();
         if self.settling.as_ref() == Some(&look) {
             self.settling = None;
@@ -278,6 +282,9 @@ impl Fleet {
             return self.refuse(name, "a pipeline is not fit to run", &why);
         }
         let Some(ready) = self.load(name, candidate) else { return };
+        if let Err(why) = self.reads_state(name, &ready) {
+            return self.refuse(name, "a pipeline is not fit to run", &why);
+        }
         if let Err(why) = self.ensure(&ready.manifest) {
             self.waiting.insert(name.to_owned());
             return self.refuse(name, "a pipeline's topics are not fit", &why);
@@ -383,10 +390,10 @@ impl Fleet {
     fn launch(&mut self, ready: Ready, budget: Budget) {
         let Ready { manifest, handler, fresh, probed } = ready;
         let (name, digest) = (manifest.name.clone(), handler.digest().to_owned());
-        let LineUp { serving, trial, rolled_back } = self.line_up(&manifest, handler);
+        let Beginning { serving, trial, rolled_back } = self.line_up(&manifest, handler);
         let serving = Serving::new(serving);
         if let Some((handler, terms)) = trial {
-            self.begin_trial(&name, &serving, &manifest.handler, (handler, &terms));
+            self.begin_trial(&manifest, &serving, (handler, &terms));
         }
         let stop = self.setup.shared.stop.child(|| {});
         let parts = Parts {

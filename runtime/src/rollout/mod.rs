@@ -5,6 +5,7 @@
 //! the pipeline and starts it anew, since topics, group and order may be others. Whatever is not fit to run changes
 //! nothing: what ran before goes on.
 
+mod audit;
 pub mod board;
 mod canary;
 mod entry;

@@ -3,19 +3,17 @@
 //! A file each, since processes may share the folder: one that pauses must not write over what another wrote.
 
 use crate::config::{NoText, read_text};
+use crate::durable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Below `[store] dir`.
 const FOLDER: &str = "pauses";
 /// Behind a pipeline's name.
 const ENDING: &str = ".json";
-/// What is written takes this name until it is whole. No pipeline's file ends so.
-const TEMPORARY: &str = ".new";
 /// A file that is longer is none of these.
 const LARGEST: u64 = 64 << 10;
 /// So much of a reason is kept, in characters.
@@ -124,7 +122,7 @@ impl Pauses {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(unwritten(&path, &error)),
             Err(_) => {}
-            Ok(()) => sync(&self.dir).map_err(|error| unwritten(&path, &error))?,
+            Ok(()) => durable::sync(&self.dir).map_err(|error| unwritten(&path, &error))?,
         }
         self.all.remove(name);
         Ok(())
@@ -136,19 +134,10 @@ impl Pauses {
 
     /// Whole or not at all, also after a crash.
     fn write(&self, path: &Path, pause: &Pause) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let temporary = self.dir.join(format!("{}{TEMPORARY}", std::process::id()));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(serde_json::to_string(pause)?.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync(&self.dir)
+        durable::folder(&self.dir)?;
+        durable::replace(path, format!("{}\n", serde_json::to_string(pause)?).as_bytes())?;
+        durable::sync(&self.dir)
     }
-}
-
-fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 fn unwritten(path: &Path, error: &io::Error) -> String {
@@ -179,7 +168,7 @@ mod tests {
         let found = Pauses::read(&dir).unwrap();
         assert_eq!((found.of("a.b"), found.of("b"), found.of("c")), (Some(&hand), Some(&policy), None));
         assert_eq!(policy.why.unwrap().len(), REASON);
-        fs::write(dir.join(FOLDER).join("8.new"), "half").unwrap();
+        fs::write(dir.join(FOLDER).join("8-0.tmp"), "half").unwrap();
         assert!(Pauses::read(&dir).is_ok(), "what a crash left is none");
         fs::write(dir.join(FOLDER).join("d.json"), "{\"by\":\"ha").unwrap();
         let why = Pauses::read(&dir).unwrap_err();

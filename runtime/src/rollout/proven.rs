@@ -4,12 +4,12 @@
 //! Below `[store] dir`, in `rollouts/PIPELINE`: `serving.json`, and the handler that it names as `DIGEST.wasm`.
 
 use super::board::RolledBack;
+use crate::config::{NoText, read_text};
 use crate::durable;
 use crate::wasm::sha256_hex;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Below `[store] dir`.
@@ -87,14 +87,15 @@ impl Proven {
     /// It can't be read, or is damaged; where, why and the cure.
     pub(super) fn read(&self) -> Result<Option<Known>, String> {
         let path = self.dir.join(FILE);
-        let mut bytes = Vec::new();
-        match File::open(&path).and_then(|file| file.take(LARGEST_BYTES).read_to_end(&mut bytes)) {
-            Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(format!("{}: {e}", path.display())),
-        }
-        let known = serde_json::from_slice(&bytes);
-        known.map(Some).map_err(|e| format!("{} is damaged: {e}; delete it", path.display()))
+        let damaged = |why: &str| format!("{} is damaged: {why}; delete it", path.display());
+        let text = match read_text(&path, LARGEST_BYTES) {
+            Ok(text) => text,
+            Err(NoText::Unread(e)) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(NoText::Unread(e)) => return Err(format!("{}: {e}", path.display())),
+            Err(NoText::TooLarge) => return Err(damaged("it is too large")),
+            Err(NoText::Utf8 { .. }) => return Err(damaged("it is no text")),
+        };
+        serde_json::from_str(&text).map(Some).map_err(|e| damaged(&e.to_string()))
     }
 
     /// Keeps what is known, with the version that serves: `code` has its bytes if they are not kept yet.
@@ -103,13 +104,13 @@ impl Proven {
     /// It can't be written; what was known before is still.
     pub(super) fn write(&self, known: &Known, code: Option<&[u8]>) -> Result<(), String> {
         let at = |e: io::Error| format!("{}: {e}", self.dir.display());
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(at)?;
+        durable::folder(&self.dir).map_err(at)?;
         if let Some(code) = code {
             durable::replace(&self.code(&known.serving), code).map_err(at)?;
         }
         let text = serde_json::to_vec_pretty(known).map_err(|e| at(e.into()))?;
         durable::replace(&self.dir.join(FILE), &text).map_err(at)?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(at)?;
+        durable::sync(&self.dir).map_err(at)?;
         self.tidy(known).map_err(at)
     }
 
@@ -119,7 +120,7 @@ impl Proven {
     /// They can't be written.
     pub(super) fn keep(&self, digest: &str, code: &[u8]) -> Result<(), String> {
         let at = |e: io::Error| format!("{}: {e}", self.dir.display());
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(at)?;
+        durable::folder(&self.dir).map_err(at)?;
         durable::replace(&self.code(digest), code).map_err(at)
     }
 

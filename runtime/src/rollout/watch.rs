@@ -40,6 +40,11 @@ impl Watch {
         }
     }
 
+    /// Whether the system tells of changes now.
+    pub(super) const fn watches(&self) -> bool {
+        self.watching
+    }
+
     fn renew(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
         // Nothing is watched there any more when the old folder is gone; then there is nothing to undo.

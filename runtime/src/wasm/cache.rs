@@ -8,10 +8,10 @@ use super::handler::{hex, sha256_hex};
 use super::wasi::preview1;
 use crate::durable;
 use sha2::{Digest, Sha256};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use wasmtime::Engine;
@@ -32,7 +32,7 @@ impl Cache {
     /// Makes or checks the folder `compiled` in `root`; `Err` is the reason why it can't be used.
     pub(super) fn open(root: &Path, engine: &Engine) -> Result<Self, String> {
         let dir = root.join("compiled");
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        let made = durable::folder(&dir);
         made.map_err(|e| format!("{}: {e}", dir.display()))?;
         check_private(root, &dir)?;
         let mut settings = Settings(Sha256::new());
@@ -77,7 +77,7 @@ impl Cache {
         let kept = component.serialize().map_err(io::Error::other).and_then(|bytes| {
             durable::replace(&code, &bytes)?;
             durable::replace(&sum, sha256_hex(&bytes).as_bytes())?;
-            File::open(&self.dir)?.sync_all()?;
+            durable::sync(&self.dir)?;
             self.prune()
         });
         if let Err(e) = kept {

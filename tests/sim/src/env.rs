@@ -189,8 +189,8 @@ pub struct Env {
     pub coordinator: Coordinator,
     /// All records of seen ids that were sent.
     pub marks: Vec<Marks>,
-    /// All changes of state that were sent.
-    pub states: Vec<Change>,
+    /// All changes of state that were sent, each with the schema of who sent it.
+    pub states: Vec<(Change, u16)>,
     /// All records of retry topics that were sent.
     pub parks: Vec<ParkRecord>,
     /// Partitions whose commit is somebody's hands, and nobody has said what is to become of their ids and state.

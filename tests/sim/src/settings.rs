@@ -58,6 +58,8 @@ pub struct Settings {
     pub inbox_during_call: bool,
     /// Somebody gives a command to what is parked, or was dead-lettered, about every so many milliseconds.
     pub operator_ms: Option<u64>,
+    /// Each process runs a version whose state is of a schema of its own; all of them read all.
+    pub schemas: bool,
     /// Versions on trial, one after the other.
     pub trials: Vec<Phase>,
     /// Where faults strike: each waits for its action.
@@ -118,6 +120,7 @@ impl Settings {
             marks_max: usize::MAX,
             inbox_during_call: false,
             operator_ms: None,
+            schemas: false,
             trials: Vec::new(),
             faults: Vec::new(),
         }
@@ -197,6 +200,7 @@ impl Settings {
             messages,
             arrival_ms,
             operator_ms: operated.then_some(arrival_ms / [30, 60, 120, 60][(seed / 2 % 4) as usize]),
+            schemas: policy.state && seed / 2 % 4 == 1,
             trials: if seed / 2 % 5 == 2 { trials(seed, arrival_ms) } else { Vec::new() },
             keys: *rng.pick(&[3, 12, 40, 40]),
             policy,

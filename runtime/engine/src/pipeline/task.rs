@@ -10,7 +10,7 @@ use crate::parking;
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::ranges::Ranges;
-use crate::state::Change;
+use crate::state::{Change, schema};
 use crate::tracker::{Progress, Tracker};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -85,6 +85,8 @@ pub(super) struct Task {
     pub(super) marks: Vec<MessageId>,
     /// State of the task that it changes.
     pub(super) changes: BTreeMap<Arc<[u8]>, Change>,
+    /// Schemas whose marks must stand before the first of these.
+    pub(super) unmarked_schemas: Vec<u16>,
     /// What the present transaction changes of what is parked.
     pub(super) parkings: Vec<parking::Change>,
     /// Parked messages whose tombstones are to be written with it.
@@ -183,6 +185,7 @@ impl Task {
             touched: false,
             marks: Vec::new(),
             changes: BTreeMap::new(),
+            unmarked_schemas: Vec::new(),
             parkings: Vec::new(),
             resolved: Vec::new(),
             marks_stuck: false,
@@ -297,6 +300,11 @@ impl Task {
 
     /// What it changes of state, to be written.
     pub(super) fn take_changes(&mut self, policy: &Policy) -> Option<Arc<[Change]>> {
+        if !self.changes.is_empty() {
+            // Whoever reads part of it only reads the marks: they stand first, and are put back with the rest.
+            let marks = core::mem::take(&mut self.unmarked_schemas).into_iter().map(schema::mark);
+            self.changes.extend(marks.map(|mark| (mark.key.clone(), mark)));
+        }
         let changes = core::mem::take(&mut self.changes).into_values();
         let omitted = |change: &Change| change.entry.is_none() && policy.has(Bug::OmitDeletions);
         let changes: Arc<[Change]> = changes.filter(|change| !omitted(change)).collect();

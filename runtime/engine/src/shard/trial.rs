@@ -6,6 +6,7 @@
 //!
 //! The lane decides which version a message is for, so a key sees one of them. A call is of one version.
 
+use super::complete::smoothed;
 use super::{Shard, Slot};
 use crate::message::{Failure, Partition, Reason, Ticket};
 use crate::planted::Bug;
@@ -194,7 +195,7 @@ impl<M> Shard<M> {
         runs.messages += messages;
         runs.micros = runs.micros.saturating_add(took_us);
         if let Some(each) = took_us.checked_div(messages).filter(|_| on_trial) {
-            trying.cost_us = if trying.cost_us == 0 { each } else { (trying.cost_us * 3 + each) / 4 };
+            trying.cost_us = smoothed(trying.cost_us, each);
         }
         on_trial
     }
@@ -223,7 +224,7 @@ impl<M> Shard<M> {
         let Some(dispute) = trying.disputes.remove(&(ticket.partition, ticket.offset)) else { return };
         if stands {
             trying.evidence.overruled += 1;
-            let Dispute { reason, failure, .. } = dispute;
+            let Dispute { reason, failure } = dispute;
             trying.evidence.example = Some(Box::new(Overruled { ticket: *ticket, reason, failure }));
         } else {
             trying.evidence.upheld += 1;

@@ -143,7 +143,7 @@ impl Overlay {
 /// What a record's key says of its owner, and the name.
 pub(super) fn split(key: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = match *key.first()? {
-        super::OF_TASK | timers::OF_TASK | delays::DELAYED => 1,
+        super::OF_TASK | timers::OF_TASK | delays::DELAYED | super::schema::SCHEMA => 1,
         super::OF_KEY | timers::OF_KEY => 3 + usize::from(u16::from_be_bytes(*key.get(1..)?.first_chunk::<2>()?)),
         _ => return None,
     };

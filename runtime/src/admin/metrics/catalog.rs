@@ -124,6 +124,7 @@ catalog! {
     HttpInFlight Gauge "keyrail_http_requests_in_flight" "HTTP requests under way, and those that wait for their turn";
     HandlerSeriesDropped Gauge "keyrail_handler_series_dropped" "Series of handlers' own metrics left out of this page";
     AlertMessages Counter "keyrail_alert_messages_total" "Messages to receivers of alerts, by what became of them";
+    PluginsWatched Gauge "keyrail_plugins_watched" "1 while the system tells of changes of plugins.dir; 0 while it is only looked at, every plugins.poll";
     AlertsPending Gauge "keyrail_alerts_pending" "Alerts that have something that a receiver is not told yet";
     AlertEventsDropped Counter "keyrail_alert_events_dropped_total" "Events that found no room before a receiver's thread heard of them";
     ProcessStart Gauge "process_start_time_seconds" "Start time of the process since the Unix epoch";

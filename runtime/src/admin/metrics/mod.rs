@@ -36,6 +36,8 @@ use value::{BATCH_MESSAGES, CALL_MICROS, LATENCY_MICROS};
 pub struct Metrics {
     /// The limit of `[memory] records`, in bytes.
     pub budget_limit_bytes: Gauge,
+    /// 1 while the system tells of changes of the pipelines' folder.
+    pub plugins_watched: Gauge,
     /// Of the receivers of alerts.
     pub alerts: AlertMetrics,
     started_s: f64,
@@ -54,6 +56,7 @@ impl Metrics {
     pub fn new() -> Self {
         Self {
             budget_limit_bytes: Gauge::default(),
+            plugins_watched: Gauge::default(),
             alerts: AlertMetrics::default(),
             started_s: now_ms() as f64 / 1e3,
             pipelines: Mutex::new(Vec::new()),
@@ -86,6 +89,7 @@ impl Metrics {
         let mut extra = extra::Extra::default();
         page.put(Id::BuildInfo, &[("version", env!("CARGO_PKG_VERSION"))], 1);
         page.put(Id::BudgetLimit, &[], self.budget_limit_bytes.get());
+        page.put(Id::PluginsWatched, &[], self.plugins_watched.get());
         for pipeline in &pipelines {
             pipeline.render(&mut page, now_ms);
             extra.collect(&pipeline.name, pipeline.handler().as_ref());

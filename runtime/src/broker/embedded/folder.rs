@@ -2,9 +2,10 @@
 
 use super::errors::operator;
 use crate::broker::BrokerError;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use crate::durable;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 const LOCK_FILE: &str = "keyrail.lock";
@@ -76,7 +77,7 @@ impl NotHeld {
 pub(super) fn hold(dir: &Path, purpose: Purpose) -> Result<Held, NotHeld> {
     let failed = |what: &str, e: std::io::Error| NotHeld::Failed(operator(format!("{}: {what}: {e}", dir.display())));
     if purpose == Purpose::Serve {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| failed("the folder can't be made", e))?;
+        durable::folder(dir).map_err(|e| failed("the folder can't be made", e))?;
     } else if !dir.join(super::sqlite::DB_FILE).exists() {
         return Err(NotHeld::Failed(operator(format!(
             "{}: no embedded broker has been here: start `keyrail run`, or choose another folder in [embedded] dir",

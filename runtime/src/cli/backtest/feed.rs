@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// How often an idle command looks whether it should end.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// What of a partition is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) fn spans(
         let at = TopicPartition { topic: index, partition: partitions[n] };
         Span { at, from: from[n].max(bounds[n].start), to: end }
     };
-    Ok((0..partitions.len()).map(span).filter(|span| span.from < span.to).collect())
+    Ok((0..partitions.len()).map(span).collect())
 }
 
 /// Spans by the task that they are of.

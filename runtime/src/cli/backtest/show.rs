@@ -45,6 +45,16 @@ impl Example {
     }
 }
 
+impl Example {
+    /// It in a line.
+    pub(super) fn line(&self, seen: &Seen<'_>) -> String {
+        let key = seen.old.or(seen.new).and_then(|told| told.key.as_deref());
+        let timer = self.timer.as_ref().map_or_else(String::new, |timer| format!(", timer {timer}"));
+        let (old, new) = (ending(seen.old), ending(seen.new));
+        clean(&format!("key {}, {}{timer}: {old} -> {new}", bytes(key), self.place))
+    }
+}
+
 fn name(place: Place, topics: &[String]) -> String {
     let topic = topics.get(place.topic as usize).map_or("?", String::as_str);
     format!("{topic}/{}@{}", place.partition, place.offset)

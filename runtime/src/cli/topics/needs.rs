@@ -41,7 +41,7 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Use {
     pub(super) pipeline: String,
-    /// `input`, `output`, `dead letters`, `seen ids`, `state` or `parked messages`.
+    /// `input`, `output`, `audit`, `dead letters`, `seen ids`, `state` or `parked messages`.
     pub(super) role: &'static str,
     /// Of dead letters, seen ids, state and parked messages: the topic that they come from.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,6 +146,7 @@ pub(super) fn collect(pipelines: &[Pipeline]) -> Vec<Need> {
     }
     for pipeline in pipelines {
         pipeline.outputs.iter().for_each(|(_, topic)| add(topic, pipeline, "output", None));
+        pipeline.audit.iter().for_each(|topic| add(topic, pipeline, "audit", None));
     }
     for pipeline in pipelines {
         for (input, topic) in pipeline.input.iter().zip(&pipeline.dead_letter.topics) {

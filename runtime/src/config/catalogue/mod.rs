@@ -80,6 +80,13 @@ pub(super) enum Kind {
         /// What it must be.
         form: Form,
     },
+    /// A list of whole numbers.
+    Wholes {
+        /// The least that is taken.
+        least: u32,
+        /// The most that is taken.
+        most: u32,
+    },
     /// A list of topics.
     Topics,
     /// A list of strings.

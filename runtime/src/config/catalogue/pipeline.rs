@@ -257,7 +257,29 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         "it is rolled back when most of its messages cost more than so many times what they cost on the handler that serves, and 1ms \
          more, once each has run a hundred",
     ),
-    later("state", "a handler that asks for state has it without; remove it"),
+    text(
+        "rollout.audit",
+        Absent::Told("none"),
+        Form::Topic,
+        "a topic that gets a record for each version that is tried, promoted or rolled back, with the evidence",
+    ),
+    section(
+        "state",
+        "the form of what a handler keeps, where it changed once: a version that can't read what is there is refused before it serves",
+    ),
+    whole(
+        "state.schema",
+        1,
+        1,
+        65_535,
+        "the number of the form in which this handler writes its state, and what its timers bring along. Another handler that writes \
+         another form gets another number",
+    ),
+    Key::new(
+        "state.accepts",
+        Kind::Wholes { least: 1, most: 65_535 },
+        "numbers of other forms that it reads. Values of an old form stay until they are written anew, so it goes on reading them",
+    ),
     Key::new(
         "config",
         Kind::Free(Values::Strings),

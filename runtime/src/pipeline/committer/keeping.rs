@@ -2,6 +2,7 @@
 
 use super::{Ends, Worker};
 use crate::pipeline::Trouble;
+use crate::pipeline::kept::Kept;
 use crate::pipeline::link::{Payload, ToConsumer, ToShard, to_broker};
 use crate::pipeline::sink::Sink;
 use keyrail_engine::message::{Epoch, MessageId, Partition};
@@ -21,6 +22,17 @@ const SWEEP_ON: Duration = Duration::from_millis(100);
 const SWEPT: usize = 10_000;
 
 impl Worker {
+    /// What internal topics hold of a task is known: from now on it may run.
+    pub(super) fn known(&mut self, (task, epoch): (Partition, Epoch), kept: Kept, schemas: Vec<u16>) {
+        let now = self.ledger.clock.now();
+        self.memory.open(task, epoch, kept);
+        self.ledger.engine.must_mark(task, epoch, schemas);
+        self.ledger.engine.awaited(task, epoch, now);
+        if let Some(commands) = &mut self.ledger.commands {
+            commands.runs(task, epoch);
+        }
+    }
+
     /// The commit of this number is about to be sent.
     pub(super) fn note_ends(&mut self, number: u64) {
         // With at-least-once a commit does not wait for all partitions, and what is under way of one may stand below its end.

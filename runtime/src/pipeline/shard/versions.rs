@@ -1,6 +1,6 @@
 //! The versions of the handler that a shard calls: the one that serves, and the one on trial beside it.
 
-use super::{Ended, Worker};
+use super::Worker;
 use crate::admin::metrics::{ClosedReason, TrialResult};
 use crate::pipeline::serving::{LineUp, Numbered, Serving};
 use crate::pipeline::show::readable;
@@ -59,10 +59,9 @@ impl Versions {
     /// Takes another line-up on. Instances of what stays in it are kept; gives how many are closed.
     fn take_on(&mut self, line_up: LineUp) -> u64 {
         let LineUp { edition, serving, trial } = line_up;
-        let before = [self.serving.instance.take(), self.trial.as_mut().and_then(|trial| trial.instance.take())];
-        let numbers = [Some(self.serving.version.number), self.trial.as_ref().map(|trial| trial.version.number)];
+        let before = self.trial.iter_mut().chain([&mut self.serving]);
         let mut known: Vec<(u32, Instance)> =
-            numbers.into_iter().zip(before).filter_map(|(number, instance)| number.zip(instance)).collect();
+            before.filter_map(|called| Some((called.version.number, called.instance.take()?))).collect();
         let mut called = |version: Numbered| {
             let at = known.iter().position(|(number, _)| *number == version.number);
             let instance = at.map(|at| known.swap_remove(at).1);
@@ -107,9 +106,8 @@ impl Worker {
     }
 
     /// The version on trial can't be opened: it is rolled back, and its messages run on the one that serves.
-    pub(super) fn trial_unopened(&mut self, why: &str) -> Result<(), Ended> {
+    pub(super) fn trial_unopened(&mut self, why: &str) {
         self.shift.engine.put_off();
         self.shift.serving.unopened(self.versions.present, why);
-        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use crate::pipeline::budget::Pool;
 use crate::record::RecordBuilder;
 use keyrail_engine::delays::{self, Delayed};
 use keyrail_engine::order::OrderKey;
+use keyrail_engine::state::schema::mark;
 use keyrail_engine::state::{Owner, encode};
 use keyrail_engine::timers::{self, Timer};
 use keyrail_store::StateOptions;
@@ -46,7 +47,8 @@ impl Open {
         self.held = None;
         let store = StateStore::start(StateOptions::default(), &self.dir).unwrap();
         let (inputs, topics) = (vec!["in".to_owned()], vec!["g.in.state".to_owned()]);
-        let held = Held::new(Arc::new(Place { store, group: "g".to_owned(), inputs, topics, timers: makings() }), AT);
+        let (group, timers, schemas, found) = ("g".to_owned(), makings(), Schemas::new(3, [2]), Arc::default());
+        let held = Held::new(Arc::new(Place { store, group, inputs, topics, timers, schemas, found }), AT);
         held.position(LOG, end).unwrap();
         self.held = Some(held);
         self
@@ -169,4 +171,36 @@ fn what_is_pending_is_counted_in_parts_and_told_when_all_of_it_is() {
     census.step(&[], &metrics);
     census.step(&[], &metrics);
     assert_eq!((metrics.timers_pending.get(), metrics.delayed_pending.get()), (0, 0));
+}
+
+#[test]
+fn a_handler_that_can_t_read_what_is_there_is_refused_with_the_cure() {
+    let task = Partition { topic: 0, number: AT.partition };
+    let open = held();
+    let held = open.held.as_ref().unwrap();
+    let marked = |offset, schema| take(held, offset, &mark(schema).key, Some(b"\x01"));
+    assert_eq!(held.schemas(task).unwrap(), [3], "nothing is there: its first change comes with its mark");
+    assert_eq!(marked(0, 2), 1);
+    assert_eq!(held.schemas(task).unwrap(), [3]);
+    assert_eq!(marked(1, 3), 1);
+    assert_eq!(held.schemas(task).unwrap(), [0_u16; 0]);
+    assert_eq!(held.place.found.all(), [2, 3].into());
+    held.add(&[]).unwrap();
+    assert_eq!(marked(2, 4), 1);
+    let Err(Trouble::Operator(why)) = held.schemas(task) else { panic!("schema 4 is not accepted") };
+    assert_eq!(
+        why,
+        "g.in.state/3 holds state of schema 4, and the manifest's is 3 and accepts 2: if the handler reads 4, add it to [state] \
+         accepts; else put the version back that does, or `keyrail rewind` with --state forget"
+    );
+}
+
+#[test]
+fn state_without_a_mark_is_of_the_first_schema() {
+    let task = Partition { topic: 0, number: AT.partition };
+    let open = held();
+    let held = open.held.as_ref().unwrap();
+    take(held, 0, &key("n"), Some(b"\x01v"));
+    let Err(Trouble::Operator(why)) = held.schemas(task) else { panic!("schema 1 is not accepted") };
+    assert!(why.contains("holds state of schema 1, and the manifest's is 3"), "{why}");
 }

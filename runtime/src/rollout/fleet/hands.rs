@@ -3,6 +3,7 @@
 use super::{Content, Fleet, Setup};
 use crate::admin::health::State;
 use crate::pipeline::wall_ms;
+use crate::rollout::audit::Decider;
 use crate::rollout::board::{Action, Answer, Asked};
 use crate::rollout::pauses::{By, Pause};
 use std::path::PathBuf;
@@ -62,7 +63,9 @@ impl Fleet {
                 _ if self.setup.shared.stop.requested() => Answer::Refused("the process stops".to_owned()),
                 Action::Pause => self.pause(&pipeline),
                 Action::Resume => self.resume(&pipeline),
-                Action::Promote => self.promote(&pipeline).map_or_else(Answer::Refused, |()| Answer::Done),
+                Action::Promote => {
+                    self.promote(&pipeline, Decider::Hand).map_or_else(Answer::Refused, |()| Answer::Done)
+                }
                 Action::Rollback => self.roll_back(&pipeline).map_or_else(Answer::Refused, |()| Answer::Done),
             };
             // IMPORTANT: before the answer, which is told with how it stands then.

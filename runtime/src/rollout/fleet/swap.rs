@@ -3,8 +3,10 @@
 use super::{Candidate, Fleet};
 use crate::admin::metrics::Rollout;
 use crate::config;
-use crate::pipeline::short;
+use crate::pipeline::{short, unreadable};
 use crate::rollout::Ready;
+use crate::rollout::entry::Entry;
+use keyrail_engine::state::schema::Unread;
 use std::time::Instant;
 
 impl Fleet {
@@ -30,6 +32,16 @@ impl Fleet {
         let (from, to, took_ms) = (&entry.digest, &digest, began.elapsed().as_millis() as u64);
         tracing::info!(pipeline = name, from = short(from), to = short(to), took_ms, "the handler is swapped");
         self.accept(name, manifest, digest, probed);
+    }
+
+    /// Whether a version can go on with the state of what runs under its name: else that would be drained for nothing.
+    pub(super) fn reads_state(&self, name: &str, Ready { manifest, handler, .. }: &Ready) -> Result<(), String> {
+        let same = |entry: &&Entry| entry.runs() && entry.manifest.group == manifest.group;
+        let Some(entry) = self.entries.get(name).filter(same).filter(|_| handler.facts().uses_state()) else {
+            return Ok(());
+        };
+        let found = entry.serving.schemas().all();
+        manifest.schemas.check(&found).map_err(|Unread(unread)| unreadable("what runs has", &unread, &manifest.schemas))
     }
 
     /// A pipeline runs by these files from now on.

@@ -11,6 +11,7 @@ use keyrail::broker::Produce;
 use keyrail::broker::client::Client;
 use keyrail::broker::embedded::Embedded;
 use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -335,4 +336,54 @@ fn inputs_that_share_their_keys_are_run_in_the_order_of_time() {
     let (code, out, err) = backtest(&folder, &[&file("tally-c"), "--limit-keys", "9"]);
     assert_eq!((code, err.as_str()), (1, "keyrail: 5 messages: 2 differ\n"), "{out}");
     assert!(out.contains("\nk  2 differ, first two/") && out.contains("  - send out key k value 4 crash\n"), "{out}");
+}
+
+/// `keyrail backtest --follow`, beside the pipeline that runs; ended by a signal.
+#[test]
+fn what_comes_is_compared_in_the_shadow_of_what_runs_and_told_at_once() {
+    let test = "what_comes_is_compared_in_the_shadow_of_what_runs_and_told_at_once";
+    let Some(mut play) =
+        Play::of(test, "tally", "retry = { attempts = 2, backoff = { first = \"5ms\", max = \"5ms\" } }\n")
+    else {
+        return;
+    };
+    let child = play.start();
+    let mut client = beside(&play.folder, &child);
+    // What is there before is none of its business.
+    play.send_plain(client.as_mut(), &messages(&[("old", "crash")]));
+    let mut command = Command::new(binary());
+    command.args(["backtest", &file("tally-c"), "--follow", "--json"]).current_dir(play.folder.path());
+    let mut shadow = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(shadow.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let first = told.next().unwrap();
+    assert!(first.starts_with("keyrail: follows in: Ctrl-C ends it"), "{first}");
+    play.send_plain(client.as_mut(), &messages(&MIXED));
+    let mut differ: Vec<String> = told.by_ref().take(2).collect();
+    differ.sort();
+    for (line, key) in differ.iter().zip(["b", "d"]) {
+        let start = format!("keyrail: differs: key {key}, in/");
+        assert!(line.starts_with(&start) && line.contains(": done -> "), "{line}");
+    }
+    // A message of its own, so that all before it are through.
+    play.send_plain(client.as_mut(), &messages(&[("z", "crash")]));
+    let last = told.next().unwrap();
+    assert!(last.starts_with("keyrail: differs: key z, "), "{last}");
+    let pid = shadow.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let rest: Vec<String> = told.collect();
+    let done = shadow.wait_with_output().unwrap();
+    let report = json_of(std::str::from_utf8(&done.stdout).unwrap());
+    assert_eq!((done.status.code(), &report["complete"]), (Some(1), &json!(true)), "{rest:?}");
+    assert_eq!(report["differing_keys"], 3, "{report}");
+    let ran = report["messages"]["ran"].as_u64().unwrap();
+    assert!(ran > 7 && ran <= MIXED.len() as u64 + 1, "{report}");
+    drop(client);
+    // The pipeline has done its own work, and knows nothing of that.
+    play.settle(child);
+    // It ends by itself, too.
+    let (code, out, err) = backtest(&play.folder, &["--follow", "--for", "1s", &file("tally")]);
+    assert_eq!(code, 1, "nothing was compared: {out}{err}");
+    assert!(err.contains("0 messages: nothing was compared"), "{err}");
+    let (code, _, err) = backtest(&play.folder, &["--for", "1s", &file("tally")]);
+    assert!(code == 2 && err.contains("--follow"), "{err}");
 }

@@ -2,18 +2,20 @@
 //! repeated, out of order or dead-lettered for its sake.
 
 use crate::run::{PARTITIONS, beside, by_key, guests, options, start, written};
-use crate::support::{Folder, all, produce, send, topic};
+use crate::support::{Folder, all, produce, send, stopped, topic, until, version};
 use keyrail::broker::client::Client;
 use keyrail::broker::embedded::Embedded;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const KEYS: usize = 60;
-const SOON: Duration = Duration::from_secs(60);
 /// One of so many messages fails on the new version. Prime, so that all keys have some.
 const BAD: usize = 37;
+
+/// Gets a record for each thing that becomes of a version.
+const AUDIT: &str = "deployments";
 
 struct Stage {
     folder: Folder,
@@ -30,13 +32,15 @@ impl Stage {
             "broker = \"embedded\"\nadmin.listen = \"127.0.0.1:0\"\nembedded.partitions = 4\nplugins.poll = \"1s\"\n";
         fs::write(folder.path().join("keyrail.toml"), host).unwrap();
         let mut client = Embedded::open(&options(&folder)).unwrap().client().unwrap();
-        for name in ["in", "out", "p.in.dlq"] {
+        for name in ["in", "out", "p.in.dlq", AUDIT] {
             topic(client.as_mut(), name, PARTITIONS, &[]);
         }
         drop(client);
         let stage = Self { folder, next: 0 };
         fs::copy(guests.join("identity.wasm"), stage.handler()).unwrap();
-        let manifest = format!("handler = \"p.wasm\"\ninput = [\"in\"]\noutput.out = \"out\"\n[rollout]\n{rollout}\n");
+        let manifest = format!(
+            "handler = \"p.wasm\"\ninput = [\"in\"]\noutput.out = \"out\"\n[rollout]\naudit = \"{AUDIT}\"\n{rollout}\n"
+        );
         fs::write(stage.handler().with_extension("toml"), manifest).unwrap();
         Some(stage)
     }
@@ -56,9 +60,7 @@ impl Stage {
     }
 
     fn ship_guest(&self, test: &str, guest: &str, mark: u8) {
-        let mut bytes = fs::read(guests(test).unwrap().join(guest)).unwrap();
-        // The same handler with another digest: a custom section, as tools add them, changes nothing else.
-        bytes.extend([0, 3, 1, b'v', mark]);
+        let bytes = version(&fs::read(guests(test).unwrap().join(guest)).unwrap(), mark);
         let part = self.handler().with_extension("part");
         fs::write(&part, bytes).unwrap();
         fs::rename(part, self.handler()).unwrap();
@@ -92,6 +94,20 @@ impl Stage {
     }
 }
 
+/// What the audit topic says: EVENT by WHOM, and the reason. Waits for so many.
+fn audited(client: &mut dyn Client, count: usize) -> Vec<(String, String)> {
+    until("all is in the audit topic", || written(client, AUDIT) >= count as u64);
+    let told = all(client, AUDIT, PARTITIONS).into_iter().map(|record| {
+        assert_eq!(record.key(), Some(&b"p"[..]));
+        let value: Value = serde_json::from_slice(record.value().unwrap()).unwrap();
+        assert!(value["pipeline"] == "p" && value["version"].as_str().unwrap().len() == 64, "{value}");
+        assert!(value["at"].as_str().unwrap().ends_with('Z') && value["process"].is_string(), "{value}");
+        let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        (format!("{} by {}", text("event"), text("by")), text("why") + &text("shown"))
+    });
+    told.collect()
+}
+
 /// What a record stands for, whichever version wrote it.
 fn id(value: &str) -> String {
     value.strip_suffix("\"}").and_then(|start| start.rsplit('"').next()).unwrap_or(value).to_owned()
@@ -110,19 +126,6 @@ fn by_the_new(client: &mut dyn Client, from: usize) -> BTreeMap<String, Vec<bool
 fn tried(client: &mut dyn Client, from: usize) -> BTreeSet<String> {
     let all = by_the_new(client, from);
     all.into_iter().filter(|(_, sides)| sides.contains(&true)).map(|(key, _)| key).collect()
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + SOON;
-    while !done() {
-        assert!(Instant::now() < end, "{what}: not after {SOON:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn stop(mut child: Child) {
-    drop(child.stdin.take());
-    assert!(child.wait().unwrap().success());
 }
 
 #[test]
@@ -157,14 +160,17 @@ fn a_good_version_is_tried_on_a_part_of_the_keys_and_then_serves_all() {
         let first = sides.iter().position(|new| *new).unwrap();
         assert!(sides[first..].iter().all(|new| *new), "{key} saw the old version again: {sides:?}");
     }
+    let told = audited(client.as_mut(), 2);
+    assert_eq!((told[0].0.as_str(), told[1].0.as_str()), ("tried by folder", "promoted by evidence"), "{told:?}");
+    assert!(told[1].1.contains(" messages, 0 failed on it alone, "), "{told:?}");
     // What was promoted serves at once at the next start.
-    stop(child);
+    stopped(child);
     let (child, from) = (start(&stage.folder), stage.next);
     let mut client = beside(&stage.folder, &child);
     stage.send(client.as_mut(), 300, "done");
     stage.settle(client.as_mut());
     assert_eq!(tried(client.as_mut(), from).len(), KEYS);
-    stop(child);
+    stopped(child);
     // One that is shipped while the process is down is tried, too, and what it is tried beside is what was promoted last.
     let mut keys_of_scripted = 0;
     for (guest, mark) in [("identity.wasm", 2), ("scripted.wasm", 3)] {
@@ -185,7 +191,7 @@ fn a_good_version_is_tried_on_a_part_of_the_keys_and_then_serves_all() {
             keys_of_scripted == if mark == 3 { KEYS } else { 0 }
         });
         stage.settle(client.as_mut());
-        stop(child);
+        stopped(child);
     }
     // Without [rollout] nothing is remembered.
     let manifest = stage.handler().with_extension("toml");
@@ -198,7 +204,7 @@ fn a_good_version_is_tried_on_a_part_of_the_keys_and_then_serves_all() {
     stage.settle(client.as_mut());
     assert_eq!((keys_of_scripted, tried(client.as_mut(), from).len()), (KEYS, 0));
     assert!(!stage.kept().exists(), "what was remembered is forgotten");
-    stop(child);
+    stopped(child);
 }
 
 #[test]
@@ -223,12 +229,19 @@ fn a_version_that_fails_alone_is_rolled_back_and_stays_so() {
             tried(client.as_mut(), from).is_empty()
         });
         stage.settle(client.as_mut());
-        stop(child);
+        stopped(child);
         let (child, from) = (start(&stage.folder), stage.next);
         let mut client = beside(&stage.folder, &child);
         stage.send(client.as_mut(), 600, bad);
         stage.settle(client.as_mut());
         assert_eq!(tried(client.as_mut(), from).len(), 0, "a restart does not bring it back");
+        let told = audited(client.as_mut(), 2);
+        assert_eq!(
+            (told[0].0.as_str(), told[1].0.as_str()),
+            ("tried by folder", "rolled-back by evidence"),
+            "{told:?}"
+        );
+        assert!(told[1].1.contains("failed on it alone"), "{told:?}");
         // A mended one is tried again.
         stage.ship(test, 100 + mark as u8);
         until("the mended one is tried", || {
@@ -236,7 +249,7 @@ fn a_version_that_fails_alone_is_rolled_back_and_stays_so() {
             !tried(client.as_mut(), from).is_empty()
         });
         stage.settle(client.as_mut());
-        stop(child);
+        stopped(child);
     }
 }
 
@@ -263,7 +276,7 @@ fn a_restart_in_the_middle_of_a_trial_goes_on_with_it_on_the_same_keys() {
             running.kill().unwrap();
             running.wait().unwrap();
         } else {
-            stop(running);
+            stopped(running);
         }
         running = start(&stage.folder);
         client = beside(&stage.folder, &running);
@@ -272,5 +285,5 @@ fn a_restart_in_the_middle_of_a_trial_goes_on_with_it_on_the_same_keys() {
         stage.settle(client.as_mut());
         assert_eq!(tried(client.as_mut(), from), before, "a key sees one version");
     }
-    stop(running);
+    stopped(running);
 }

@@ -5,21 +5,12 @@ use crate::parked::{of_key, parked};
 use crate::play::Play;
 use crate::run::{PARTITIONS, beside, guests};
 use crate::state::Counting;
-use crate::support::{all, text};
+use crate::support::{all, text, until};
 use keyrail::broker::client::Client;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(60);
 const HOLD: &str = "commit.interval = \"20ms\"\nbreaker = { failures = 0 }\n\
      retry = { attempts = 2, in-place = \"0s\", then = \"hold\", backoff = { first = \"20ms\", max = \"20ms\" } }\n";
-
-fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + LIMIT;
-    while !is() {
-        assert!(Instant::now() < until, "{what}: not within {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// Where the message of this value was first read, as the command takes it.
 fn place(client: &mut dyn Client, value: &str) -> String {

@@ -3,11 +3,10 @@
 
 use crate::commands::run;
 use crate::run::{PARTITIONS, beside, guests, options, start};
-use crate::support::{Folder, WAIT, all, produce, send, text, topic};
+use crate::support::{Folder, WAIT, all, produce, send, stopped, text, topic};
 use keyrail::broker::client::Client;
 use keyrail::broker::embedded::Embedded;
 use std::collections::BTreeMap;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 const KILLS: usize = 8;
@@ -47,11 +46,6 @@ fn joined(client: &mut dyn Client) -> BTreeMap<String, u32> {
         *counts.entry(key).or_default() += 1;
     }
     counts
-}
-
-fn stopped(mut child: Child) {
-    drop(child.stdin.take());
-    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::commands::{command, run};
 use crate::run::{PARTITIONS, by_key, guests, options, written};
-use crate::support::{Folder, WAIT, ended, produce, send, topic};
+use crate::support::{Folder, SOON, WAIT, ended, produce, send, topic};
 use keyrail::admin::client::ask;
 use keyrail::broker::client::Client;
 use keyrail::broker::embedded::{self, Embedded};
@@ -13,7 +13,6 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const SOON: Duration = Duration::from_secs(60);
 const TOKEN: &str = "0123456789abcdef-secret";
 const KEYS: usize = 20;
 

@@ -2,7 +2,7 @@
 
 use crate::commands::{command, run};
 use crate::run::{PARTITIONS, beside, guests, options, written};
-use crate::support::{Folder, WAIT, all, ended, produce, send, text, topic};
+use crate::support::{Folder, SOON, WAIT, all, ended, produce, send, text, topic, version};
 use keyrail::broker::client::Client;
 use keyrail::broker::embedded::Embedded;
 use std::fs::{self, File};
@@ -10,18 +10,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const SOON: Duration = Duration::from_secs(60);
 const GIVEN: &str = "plugins/p.fixtures.jsonl";
 const EXPECTED: &str = "plugins/p.fixtures.expected.jsonl";
 
 /// `keyrail run`, killed if the test ends before it does.
-struct Served {
-    child: Child,
+pub(crate) struct Served {
+    pub(crate) child: Child,
     log: PathBuf,
 }
 
 impl Served {
-    fn start(folder: &Folder) -> Self {
+    pub(crate) fn start(folder: &Folder) -> Self {
         let log = folder.path().join("log");
         let mut command = command(folder, &["run"]);
         let child =
@@ -29,12 +28,12 @@ impl Served {
         Self { child, log }
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
     /// The first line with all of these that was not there before.
-    fn says(&self, before: &str, parts: &[&str]) -> String {
+    pub(crate) fn says(&self, before: &str, parts: &[&str]) -> String {
         let end = Instant::now() + SOON;
         loop {
             let log = self.log();
@@ -47,7 +46,7 @@ impl Served {
         }
     }
 
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let told = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
         assert!(told.success());
         let status = ended(&mut self.child, WAIT, &"run");
@@ -90,11 +89,6 @@ fn put(folder: &Folder, name: &str, bytes: &[u8]) {
 
 fn remove(folder: &Folder, name: &str) {
     fs::remove_file(folder.path().join(name)).unwrap();
-}
-
-/// The same handler with another digest.
-fn version(base: &[u8], number: u8) -> Vec<u8> {
-    [base, &[0, 3, 1, b'v', number]].concat()
 }
 
 /// A message that is to come out as this id.

@@ -2,9 +2,8 @@
 
 use crate::commands::run;
 use crate::run::{PARTITIONS, beside, guests, options, start};
-use crate::support::{Folder, WAIT, topic};
+use crate::support::{Folder, WAIT, stopped, topic};
 use keyrail::broker::embedded::Embedded;
-use std::process::Child;
 use std::time::Instant;
 
 /// Pipelines with the handler `tally`: `p` by key, `whole` by partition, of a topic with one; and what is to be refused.
@@ -47,11 +46,6 @@ fn comes_to(folder: &Folder, args: &[&str], value: &str) {
         assert!(Instant::now() < until, "{args:?}: {last:?}");
     }
     assert_eq!((last.0, last.2.as_str()), (0, ""));
-}
-
-fn stopped(mut child: Child) {
-    drop(child.stdin.take());
-    assert!(child.wait().unwrap().success());
 }
 
 fn refused(folder: &Folder, args: &[&str], code: i32, why: &str) {

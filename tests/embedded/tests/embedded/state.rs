@@ -6,6 +6,7 @@
 mod c;
 mod kills;
 mod limits;
+mod schema;
 mod swap;
 mod topic;
 
@@ -121,7 +122,7 @@ fn kept(client: &mut dyn Client) -> BTreeMap<String, Option<String>> {
     let of_key: BTreeMap<String, i32> =
         all(client, "in", PARTITIONS).iter().map(|r| (text(r.key()).to_owned(), r.at.partition)).collect();
     let mut last = BTreeMap::new();
-    for record in all(client, TOPIC, PARTITIONS) {
+    for record in values(client) {
         let (owner, name) = owner_and_name(&record);
         assert_eq!(name, "count");
         assert_eq!(of_key.get(&owner), Some(&record.at.partition), "{owner}: its state is in another partition");
@@ -133,6 +134,12 @@ fn kept(client: &mut dyn Client) -> BTreeMap<String, Option<String>> {
         (other, _) => panic!("a value of kind {other}"),
     };
     last.into_iter().map(|(owner, value)| (owner, value.map(plain))).collect()
+}
+
+/// What the topic of state holds but for the marks of schemas.
+fn values(client: &mut dyn Client) -> Vec<Record> {
+    let all = all(client, TOPIC, PARTITIONS).into_iter();
+    all.filter(|record| record.key().is_none_or(|key| key.first() != Some(&0))).collect()
 }
 
 /// What its key says.

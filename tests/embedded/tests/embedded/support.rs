@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) const WAIT: Duration = Duration::from_secs(10);
+/// For what takes several processes, restarts or retries.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A folder that is removed when the test is over.
 #[derive(Debug)]
@@ -149,6 +151,26 @@ pub(crate) fn take(consumer: &mut dyn Consumer, count: usize) -> Vec<Record> {
         }
     }
     records
+}
+
+/// Looks again and again.
+pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let end = Instant::now() + SOON;
+    while !is() {
+        assert!(Instant::now() < end, "{what}: not after {SOON:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Ends a runtime in good order, as the end of its stdin does.
+pub(crate) fn stopped(mut child: Child) {
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+/// The same handler with another digest: a custom section, as tools add them, changes nothing else.
+pub(crate) fn version(base: &[u8], number: u8) -> Vec<u8> {
+    [base, &[0, 3, 1, b'v', number]].concat()
 }
 
 /// Waits until the process has ended by itself, as one that dies at a fail point does.

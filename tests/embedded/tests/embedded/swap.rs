@@ -1,25 +1,16 @@
 //! The folder of the pipelines changes while they run: handlers are swapped, manifests come, change and go.
 
 use crate::run::{PARTITIONS, beside, by_key, guests, options, start, written};
-use crate::support::{Folder, all, at, produce, send, text, topic};
+use crate::support::{Folder, all, at, produce, send, stopped, text, topic, until, version};
 use keyrail::broker::client::Client;
 use keyrail::broker::embedded::Embedded;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 const KEYS: usize = 50;
-const SOON: Duration = Duration::from_secs(60);
-
-/// The same handler with another digest: a custom section, as tools add them, changes nothing else.
-fn version(base: &[u8], number: u8) -> Vec<u8> {
-    let mut bytes = base.to_vec();
-    bytes.extend([0, 3, 1, b'v', number]);
-    bytes
-}
 
 /// A folder whose pipeline runs the `scripted` handler, and that handler's bytes.
 fn stage(test: &str) -> Option<(Folder, Vec<u8>)> {
@@ -111,25 +102,12 @@ fn expected(count: usize) -> BTreeMap<String, Vec<String>> {
     keys
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + SOON;
-    while !done() {
-        assert!(Instant::now() < end, "{what}: not after {SOON:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn letters(count: usize) -> u64 {
     count.div_ceil(BAD) as u64
 }
 
 fn wait_settled(client: &mut dyn Client, count: usize) {
     until("everything comes out", || written(client, "out") + letters(count) >= count as u64);
-}
-
-fn stop(mut child: Child) {
-    drop(child.stdin.take());
-    assert!(child.wait().unwrap().success());
 }
 
 fn digest(client: &mut dyn Client) -> BTreeSet<String> {
@@ -192,7 +170,7 @@ fn handlers_are_swapped_under_load_and_nothing_is_lost_repeated_or_out_of_order(
         }
     }
     assert_eq!(order.len(), 9, "{order:?}");
-    stop(child);
+    stopped(child);
 }
 
 #[test]
@@ -250,7 +228,7 @@ fn manifests_that_come_change_and_go_start_restart_and_drain_their_pipelines() {
     let count = others.next;
     until("all comes out", || written(client.as_mut(), "later") + letters(count) == count as u64);
     assert_eq!(by_key(client.as_mut(), "later"), expected(count), "each once, each key in order");
-    stop(child);
+    stopped(child);
 }
 
 #[test]
@@ -282,5 +260,5 @@ fn a_pattern_s_topics_are_read_as_they_come_and_from_their_beginning() {
         "{names:?}"
     );
     assert_eq!(by_key(client.as_mut(), "out"), expected(1_000), "each once, each key in order");
-    stop(child);
+    stopped(child);
 }

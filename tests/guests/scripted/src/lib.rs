@@ -25,12 +25,47 @@
 //! | `log:TEXT` | logs TEXT at each level with the field `id`, then done |
 //!
 //! Anything else is dead-lettered with the code `bad-script`, and sends nothing.
+//!
+//! A version that does badly is made by replacing the mark in its binary, [`MARK`], by another of the same length: see [`Vice`].
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use keyrail_sdk::prelude::*;
 use serde::Deserialize;
+
+/// What this version does with every message, whatever its command.
+const MARK: &str = "scripted version: does well";
+
+/// So many turns take some ten milliseconds.
+const SLOW: u64 = 20_000_000;
+
+/// By the last word of the mark.
+enum Vice {
+    /// `well`
+    None,
+    /// `trap`: panics
+    Traps,
+    /// `fail`: a dead letter, with the code `vice`
+    Fails,
+    /// `some`: panics at one offset of 29
+    TrapsSometimes,
+    /// `slow`: takes some ten milliseconds more
+    Slow,
+}
+
+impl Vice {
+    fn of_mark() -> Self {
+        // Read as bytes that nobody knows at compile time: they may be others by now.
+        match black_box(MARK).split_whitespace().next_back() {
+            Some("trap") => Self::Traps,
+            Some("fail") => Self::Fails,
+            Some("some") => Self::TrapsSometimes,
+            Some("slow") => Self::Slow,
+            _ => Self::None,
+        }
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,7 +132,21 @@ fn handle(message: &Message, ctx: &Context) -> Outcome {
         .header("offset", message.offset().to_string())
         .header("attempt", message.attempt().to_string())
         .dispatch()?;
+    match Vice::of_mark() {
+        Vice::None => {}
+        Vice::Traps => trap(&script.id),
+        Vice::Fails => return Err(dead_letter("vice", &script.id)),
+        Vice::TrapsSometimes if message.offset() % 29 == 0 => trap(&script.id),
+        Vice::TrapsSometimes => {}
+        Vice::Slow => spin(SLOW),
+    }
     run(command, &script.id, message.attempt(), ctx)
+}
+
+fn spin(turns: u64) {
+    for turn in 0..turns {
+        black_box(turn);
+    }
 }
 
 fn run(command: Command, id: &str, attempt: u32, ctx: &Context) -> Outcome {
@@ -128,11 +177,7 @@ fn run(command: Command, id: &str, attempt: u32, ctx: &Context) -> Outcome {
                 hoard.push(black_box(vec![1_u8; 1 << 20]));
             }
         }
-        Command::Spin(count) => {
-            for turn in 0..count {
-                black_box(turn);
-            }
-        }
+        Command::Spin(count) => spin(count),
         Command::Sends(count) => {
             for _ in 0..count {
                 ctx.send("out", id).dispatch()?;

@@ -9,6 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -206,8 +207,24 @@ pub(crate) fn leader(kafka: &Kafka, topic: &str, partition: i32) -> i32 {
 
 /// First offset and end of each partition.
 pub(crate) fn bounds(kafka: &Kafka, topic: &str) -> Vec<(i64, i64)> {
-    let reader = reader(kafka, "bounds", ALL);
-    (0..partitions(&reader, topic)).map(|p| patient(|| reader.fetch_watermarks(topic, p, ASK))).collect()
+    bounds_by(&reader(kafka, "bounds", ALL), topic)
+}
+
+fn bounds_by(reader: &BaseConsumer, topic: &str) -> Vec<(i64, i64)> {
+    (0..partitions(reader, topic)).map(|p| patient(|| reader.fetch_watermarks(topic, p, ASK))).collect()
+}
+
+/// Waits until no transaction is open in a topic that nobody writes to any more: what is committed in each is seen from then on.
+pub(crate) fn wait_decided(kafka: &Kafka, topic: &str) {
+    let (until, committed) = (Instant::now() + Duration::from_secs(60), reader(kafka, "decided", COMMITTED));
+    loop {
+        let (stable, all) = (bounds_by(&committed, topic), bounds(kafka, topic));
+        if stable == all {
+            return;
+        }
+        assert!(Instant::now() < until, "{topic}: transactions stay open: {stable:?} of {all:?} are decided");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Everything that stands in a topic now, partition by partition, each in its order.
@@ -220,13 +237,14 @@ pub(crate) fn read_all(kafka: &Kafka, topic: &str) -> Vec<Rec> {
         }
     }
     reader.assign(&open).unwrap();
-    let (mut all, mut ended) = (Vec::new(), 0);
+    // By partition: where a transaction ends meanwhile, one ends twice.
+    let (mut all, mut ended) = (Vec::new(), BTreeSet::new());
     let until = Instant::now() + Duration::from_secs(60);
-    while ended < open.count() {
+    while ended.len() < open.count() {
         assert!(Instant::now() < until, "{topic} can't be read to its end");
         match reader.poll(Duration::from_millis(200)) {
             Some(Ok(message)) => all.push(rec(&message)),
-            Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
             Some(Err(e)) => panic!("reading {topic}: {e}"),
             None => {}
         }

@@ -1,6 +1,6 @@
 //! Input that keeps flowing, and the account of what must come of it.
 
-use crate::client::{Rec, Writer, read_all};
+use crate::client::{Rec, Writer, read_all, wait_decided};
 use crate::judge::{Expected, Verdict, judge};
 use crate::stage::Stage;
 use crate::worker::Worker;
@@ -118,6 +118,7 @@ impl Account {
 
     /// Reads what came out, and judges it.
     pub(crate) fn judge(&self, stage: &Stage<'_>) -> (Verdict, Verdict) {
+        [&stage.output, &stage.letters].into_iter().for_each(|topic| wait_decided(stage.kafka, topic));
         let mut outputs = judge(&self.outputs, &read_all(stage.kafka, &stage.output), Rec::text);
         let mut letters = judge(&self.letters, &read_all(stage.kafka, &stage.letters), |letter| {
             let id = letter.told("trace");

@@ -126,7 +126,7 @@ impl Env {
             self.coordinator.internal_log(place).append_alone(record);
             let owner = self.group.owner(partition).and_then(|member| self.members.get(&member));
             let owns = owner == Some(&sender.process) && self.oracle.run_of(sender.process, partition) == run;
-            self.oracle.state_written(run, partition, &self.states[record], (owns, self.latest_wall()));
+            self.oracle.state_written(run, partition, &self.states[record].0, (owns, self.latest_wall()));
         } else if let Some(record) = effect.parked_record() {
             let park = &self.parks[record];
             let what = if park.waiting.is_some() { "retry record written" } else { "tombstone written" };

@@ -333,7 +333,7 @@ impl Env {
             if let Some(record) = effect.marks_record() {
                 marks.push((effect.partition, &self.marks[record]));
             } else if let Some(record) = effect.state_record() {
-                states.push((effect.partition, &self.states[record]));
+                states.push((effect.partition, &self.states[record].0));
             } else if let Some(record) = effect.parked_record() {
                 parks.push(&self.parks[record]);
             } else if let Some(InboxRecord::Answer(run, id, answer)) =

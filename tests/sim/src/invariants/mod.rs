@@ -20,6 +20,7 @@
 //! | I15 | a delayed send is committed with its message, and by nothing else; it goes out once, with its deletion, at its time or later; those of a key that are due at the same time go out in the order in which they were sent; at the end none is due | at each commit, when one goes out, and at the end |
 //! | I14 | a timer is set and cancelled by what its transaction covers, and by nothing else (I10); what it does is committed once, with its deletion, when it is there and as it was set last; it runs at its time or later, never while a message of its key that ran before it is unsettled, and not after it was settled (I7); at the end none is due | at each call and decision, and at the end |
 //! | I16 | while a version is on trial a key runs on one of the two, in all processes, but for what failed on trial: that runs once on the version that serves, whose word alone costs attempts and decides fates (I7). Breakers probe by the version that serves | at each call |
+//! | I17 | who starts a task knows every schema of which there are values in its state, whatever died before | when its state is read |
 //!
 //! I1 and I2 are checked as they stand without transactions; with them I3 says more. Two remarks. Outputs of different partitions have no order among each other, as in Kafka. And a lane is a hash, so
 //! the order of a key is checked, never that of a lane.
@@ -114,6 +115,8 @@ pub mod name {
     pub const BREAKER: &str = "I13 breaker";
     /// I16.
     pub const TRIAL: &str = "I16 trial";
+    /// I17.
+    pub const SCHEMA: &str = "I17 schema";
 }
 
 /// How far the outputs of one key in one output partition have come.

@@ -6,6 +6,7 @@ use crate::env::Marks;
 use crate::touch::{Op, Touch};
 use keyrail_engine::message::{MessageId, Ticket};
 use keyrail_engine::policy::Guarantee;
+use keyrail_engine::state::schema::is_mark;
 use keyrail_engine::state::{Change, Entry};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
@@ -122,6 +123,9 @@ impl Oracle {
 
     /// State stands in its log. `owns`: who wrote it has the partition.
     pub fn state_written(&mut self, run: RunId, partition: u16, change: &Change, (owns, latest_wall_ms): (bool, i64)) {
+        if is_mark(&change.key) {
+            return;
+        }
         let key: Key = (partition, Arc::clone(&change.key));
         if !owns {
             self.rounds.tainted.insert(key.clone());

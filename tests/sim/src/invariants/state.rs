@@ -8,6 +8,7 @@ use crate::touch::{NAMES, Op, Touch, count_of, key_of};
 use keyrail_engine::delays;
 use keyrail_engine::message::Partition;
 use keyrail_engine::order::OrderKey;
+use keyrail_engine::state::schema::is_mark;
 use keyrail_engine::state::{Change, Entry, Owner};
 use keyrail_engine::timers::{Timer, is_timer, number};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -207,7 +208,7 @@ impl Oracle {
         }
         self.judge_parked_timers(&mut changed);
         let mut written: BTreeMap<Key, &Change> = BTreeMap::new();
-        for (partition, change) in committed.changes {
+        for (partition, change) in committed.changes.iter().filter(|(_, change)| !is_mark(&change.key)) {
             if written.insert((*partition, Arc::clone(&change.key)), change).is_some() {
                 let what = "a name has two records in one transaction".into();
                 self.violated(name::STATE, Some((*partition, -1)), what);
@@ -291,7 +292,9 @@ impl Oracle {
     /// What somebody takes for a partition's committed state.
     pub fn judge_contents(&mut self, whose: &str, partition: u16, contents: &BTreeMap<Arc<[u8]>, Entry>) {
         let standing = self.states.values.standing(partition);
-        if standing != *contents {
+        let mut contents = contents.clone();
+        contents.retain(|key, _| !is_mark(key));
+        if standing != contents {
             let aside = |key: &Arc<[u8]>| self.rounds.tainted.contains(&(partition, Arc::clone(key)));
             let differs = |key: &&Arc<[u8]>| standing.get(*key) != contents.get(*key) && !aside(key);
             let count = standing.keys().chain(contents.keys()).filter(differs).collect::<BTreeSet<_>>().len();

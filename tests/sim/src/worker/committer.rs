@@ -25,6 +25,7 @@ use keyrail_engine::order::shard_of;
 use keyrail_engine::pipeline::{Action, Pipeline, Refusal, Token, Trouble};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::shard::Settled;
+use keyrail_engine::state::schema::{Found, Schemas};
 use state::Known;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -286,6 +287,9 @@ impl Committer {
             ToCommitter::StateRead(task, epoch) => {
                 if self.present.get(&task) == Some(&epoch) {
                     self.known.read(task, epoch);
+                    let found = Found::of(&*mail.state, task);
+                    let schemas = Schemas::new(env.schema_of(mail.process), []);
+                    self.ledger.must_mark(task, epoch, schemas.to_mark(&found));
                     self.ledger.awaited(task, epoch, now);
                 }
             }

@@ -9,9 +9,11 @@ use crate::run::{End, From, Tail, cargo_status, stream};
 use crate::say::{elapsed, say};
 use crate::setup::{self, Ready};
 pub(crate) use programs::Program;
-use report::Report;
+use report::{Line, Report};
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -26,8 +28,8 @@ const NEEDS: [(&str, &[&str]); 3] = [
     ("tests/faults", &["java", "kafka", "guests"]),
 ];
 
-/// Its tests wait for sessions, retries and brokers most of the time: so many run at once, even on fewer cores.
-const WAITS: (&str, usize) = ("keyrail-kafka-tests run", 3);
+/// Their tests wait for sessions, retries, brokers and files most of the time: so many run at once, even on fewer cores.
+const WAITS: [(&str, usize); 2] = [("keyrail-embedded-tests embedded", 4), ("keyrail-kafka-tests run", 3)];
 /// The harness's own variable.
 const THREADS: &str = "RUST_TEST_THREADS";
 
@@ -35,8 +37,8 @@ const THREADS: &str = "RUST_TEST_THREADS";
 const PLANTS_BUGS: &str = "tests/sim";
 /// Lets tests kill the process at named points; what is shipped never has it.
 const FAIL_POINTS: &str = "keyrail/fail-points";
-/// Cargo's warning about each guest; their examples are tests.
-const NO_DOCUMENTATION: &str = "warning: doc tests are not supported for crate type";
+/// All that each test program printed, a file each, below the target folder.
+const LOGS: &str = "test-logs";
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
@@ -141,8 +143,9 @@ fn run(place: &Place, program: &Program, options: &Options, ready: &Ready, repor
     let mut command = crash::leaving_a_core(&program.path);
     command.args(&options.filter).current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder);
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    if program.name == WAITS.0 && cores < WAITS.1 && std::env::var_os(THREADS).is_none() {
-        command.env(THREADS, WAITS.1.to_string());
+    let at_once = WAITS.iter().find(|(name, at_once)| program.name == *name && cores < *at_once);
+    if let Some((_, at_once)) = at_once.filter(|_| std::env::var_os(THREADS).is_none()) {
+        command.env(THREADS, at_once.to_string());
     }
     watch(place, &program.name, command, ready, report, |status| crash::told(status, &program.path, &folder))?;
     crash::clear(&folder)
@@ -158,7 +161,7 @@ fn documentation(place: &Place, options: &Options, ready: &Ready, report: &mut R
     Ok(())
 }
 
-/// Runs one test program, shows what is not simply `ok`, and adds it to the report.
+/// Runs one test program, tells how far it is and what fails, keeps all that it prints, and adds it to the report.
 fn watch(
     place: &Place,
     name: &str,
@@ -174,14 +177,23 @@ fn watch(
     let began = Instant::now();
     let mut tail = Tail::default();
     let mut tally = report::Tally::default();
+    let path = place.target.join(LOGS).join(format!("{}.log", name.replace(' ', "-")));
+    let mut log = log_file(&path)?;
+    let mut unwritten = None;
     let end = stream(name, &mut command, PROGRAM_LIMIT, |_, line| {
         tail.push(line);
-        let dull = tally.hear(line);
-        if cargo_status(line).is_none() && !dull && !line.starts_with(NO_DOCUMENTATION) {
+        if let Err(e) = writeln!(log, "{line}") {
+            unwritten = Some(e);
+        }
+        let heard = tally.hear(line);
+        if heard == Line::Alarm {
             eprintln!("{line}");
         }
-        dull.then(|| line.trim().to_owned())
+        (heard == Line::Progress).then(|| line.trim().to_owned())
     })?;
+    if let Some(e) = log.flush().err().or(unwritten) {
+        return Err(format!("cannot write {}: {e}", path.display()));
+    }
     let trouble = match end {
         End::Exited(status) if status.success() => None,
         // What failed is in the tally; a crash is not.
@@ -197,8 +209,19 @@ fn watch(
     }
     tally.skipped_by_themselves(&std::fs::read_to_string(&skips).unwrap_or_default());
     say(&format!("  {} passed, {} failed, {:.1} s", tally.passed, tally.failed, began.elapsed().as_secs_f64()));
+    if tally.failed > 0 {
+        say(&format!("  all that it printed: {}", path.display()));
+    }
     report.add(name, tally);
     Ok(())
+}
+
+fn log_file(path: &Path) -> Result<BufWriter<File>, String> {
+    let folder = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(folder)
+        .and_then(|()| File::create(path))
+        .map(BufWriter::new)
+        .map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
 /// A test that finds that it cannot run appends `its name: the reason` to this file, which `KEYRAIL_SKIPS` names.

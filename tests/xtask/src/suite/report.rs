@@ -2,6 +2,10 @@
 
 use std::fmt::Write;
 
+/// Lines that are kept of what a failed test printed: the panic comes first, what led to it last.
+const FIRST_LINES: usize = 15;
+const LAST_LINES: usize = 25;
+
 /// The outcome of one test program.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -10,6 +14,21 @@ pub(crate) struct Tally {
     /// Name and reason of each.
     pub(crate) skipped: Vec<(String, String)>,
     failures: Vec<String>,
+    /// The tests whose output the harness printed at its end, with that output.
+    printed: Vec<(String, Vec<String>)>,
+    /// The harness prints the last one's.
+    printing: bool,
+}
+
+/// What a line of a test program's output is to somebody who waits for the program's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// How far it is.
+    Progress,
+    /// A failure, to be told at once.
+    Alarm,
+    /// For the log file.
+    Detail,
 }
 
 /// The outcome of a run.
@@ -22,29 +41,61 @@ pub(crate) struct Report {
 }
 
 impl Tally {
-    /// Takes one line of a test program's output; true if the line says nothing that a reader needs.
-    pub(crate) fn hear(&mut self, line: &str) -> bool {
-        let line = line.trim();
-        if let Some(result) = line.strip_prefix("test result: ") {
+    /// Takes one line of a test program's output.
+    pub(crate) fn hear(&mut self, line: &str) -> Line {
+        let text = line.trim();
+        if let Some(result) = text.strip_prefix("test result: ") {
             self.passed += count(result, " passed");
             self.failed += count(result, " failed");
-            return true;
+            self.printing = false;
+            return Line::Progress;
         }
-        let Some((name, outcome)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) else {
-            return line.is_empty() || (line.starts_with("running ") && line.contains(" test"));
-        };
+        if let Some(name) = text.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            self.printed.push((name.to_owned(), Vec::new()));
+            self.printing = true;
+            return Line::Detail;
+        }
+        if text == "failures:" {
+            self.printing = false;
+        }
+        if self.printing {
+            if let Some((_, lines)) = self.printed.last_mut() {
+                lines.push(line.to_owned());
+            }
+            return Line::Detail;
+        }
+        let outcome = text.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... "));
         match outcome {
-            "FAILED" => self.failures.push(name.to_owned()),
-            "ok" => {}
-            _ => match outcome.strip_prefix("ignored") {
-                Some(why) => {
-                    let why = why.trim_start_matches([',', ' ']);
-                    self.skipped.push((name.to_owned(), if why.is_empty() { "ignored" } else { why }.to_owned()));
-                }
-                None => return false,
-            },
+            Some((name, "FAILED")) => {
+                self.failures.push(name.to_owned());
+                Line::Alarm
+            }
+            Some((_, "ok")) => Line::Progress,
+            Some((name, outcome)) if outcome.starts_with("ignored") => {
+                let why = outcome.trim_start_matches("ignored").trim_start_matches([',', ' ']);
+                self.skipped.push((name.to_owned(), if why.is_empty() { "ignored" } else { why }.to_owned()));
+                Line::Progress
+            }
+            _ if text.contains("panicked at ") => Line::Alarm,
+            _ => Line::Detail,
         }
-        outcome != "FAILED"
+    }
+
+    /// What the failed test printed, without its middle if it is long, each line behind a bar.
+    fn said(&self, name: &str) -> String {
+        let lines = self.printed.iter().find(|(of, _)| of == name).map_or(&[][..], |(_, lines)| lines);
+        let left_out = lines.len().saturating_sub(FIRST_LINES + LAST_LINES);
+        let mut text = String::new();
+        for (at, line) in lines.iter().enumerate() {
+            if at == FIRST_LINES && left_out > 0 {
+                text.push_str(&format!("\n    | ({left_out} lines, see its log)"));
+            }
+            if left_out == 0 || at < FIRST_LINES || at >= FIRST_LINES + left_out {
+                text.push_str("\n    | ");
+                text.push_str(line);
+            }
+        }
+        text
     }
 
     /// Takes `name: reason` lines of tests that found that they cannot run. libtest counts them as passed.
@@ -61,8 +112,8 @@ impl Report {
     pub(crate) fn add(&mut self, program: &str, tally: Tally) {
         self.passed += tally.passed;
         self.failed += tally.failed;
+        self.failures.extend(tally.failures.iter().map(|name| format!("{program}: {name}{}", tally.said(name))));
         self.skipped.extend(tally.skipped.into_iter().map(|(name, reason)| (format!("{program}: {name}"), reason)));
-        self.failures.extend(tally.failures.into_iter().map(|name| format!("{program}: {name}")));
     }
 
     /// A failure that is no single test's.
@@ -109,7 +160,7 @@ fn count(result: &str, word: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Report, Tally};
+    use super::{Line, Report, Tally};
 
     const OUTPUT: &str = "
 running 4 tests
@@ -158,11 +209,34 @@ test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 7 filtered out; 
     #[test]
     fn only_what_needs_reading_is_shown() {
         let mut tally = Tally::default();
-        for dull in ["", "running 3 tests", "test a ... ok", "test result: ok. 1 passed; 0 failed"] {
-            assert!(tally.hear(dull), "{dull}");
+        for progress in ["test a ... ok", "test b ... ignored", "test result: ok. 1 passed; 0 failed"] {
+            assert_eq!(tally.hear(progress), Line::Progress, "{progress}");
         }
-        for telling in ["test a ... FAILED", "thread 'a' panicked at src/x.rs:1:1:", "---- a stdout ----"] {
-            assert!(!tally.hear(telling), "{telling}");
+        for alarm in ["test a ... FAILED", "thread 'a' panicked at src/x.rs:1:1:"] {
+            assert_eq!(tally.hear(alarm), Line::Alarm, "{alarm}");
         }
+        for detail in
+            ["", "running 3 tests", "2026-11-23T15:27:33Z ERROR keyrail: a log line", "test x has been running"]
+        {
+            assert_eq!(tally.hear(detail), Line::Detail, "{detail}");
+        }
+    }
+
+    #[test]
+    fn a_summary_has_what_each_failed_test_printed_without_the_middle_of_much() {
+        let long: String = (0..100).map(|n| format!("line {n}\n")).collect();
+        let output = format!(
+            "test short ... FAILED\ntest long ... FAILED\n\nfailures:\n\n---- short stdout ----\nwhy\n---- long stdout ----\n{long}\
+             failures:\n    long\n    short\n\ntest result: FAILED. 0 passed; 2 failed; 0 ignored\n"
+        );
+        let mut report = Report::default();
+        report.add("kafka", heard(&output));
+        let summary = report.summary(true);
+        assert!(
+            summary.starts_with("failed: kafka: short\n    | why\nfailed: kafka: long\n    | line 0\n"),
+            "{summary}"
+        );
+        assert!(summary.contains("| line 14\n    | (60 lines, see its log)\n    | line 75\n"), "{summary}");
+        assert!(summary.ends_with("| line 99\n0 passed, 2 failed, 0 skipped\n"), "{summary}");
     }
 }

@@ -7,14 +7,19 @@ use crate::admin::http::{AdminServer, Sources};
 use crate::config::Token;
 use crate::rollout::board::tests::board;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const TOKEN: &str = "0123456789abcdef";
 
 fn server(token: Option<&str>) -> AdminServer {
-    let path = std::env::temp_dir().join(format!("keyrail-plugins-{}", std::process::id()));
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("keyrail-plugins-{}-{number}", std::process::id()));
     let token = token.map(|token| {
         std::fs::write(&path, token).unwrap();
-        Token::File(path).read().unwrap()
+        let read = Token::File(path.clone()).read().unwrap();
+        std::fs::remove_file(path).unwrap();
+        read
     });
     let board = board(&["orders", "totals"], |name, action| match (name, action) {
         ("totals", Action::Pause) => Answer::Begun,

@@ -1,6 +1,6 @@
 //! Values that end by themselves, messages that have no state, and what a partition's state is.
 
-use super::{Counting, RETRY, TOPIC, kept};
+use super::{Counting, RETRY, TOPIC, kept, values};
 use crate::play::Play;
 use crate::run::{PARTITIONS, beside, by_key};
 use crate::support::{WAIT, all, text};
@@ -150,7 +150,7 @@ fn with_order_by_partition_a_partition_has_one_state() {
     }
     assert_eq!(came, expected);
     let mut kept = BTreeMap::new();
-    for record in all(client.as_mut(), TOPIC, PARTITIONS) {
+    for record in values(client.as_mut()) {
         assert_eq!(record.key(), Some(&b"\x02count"[..]));
         kept.insert(record.at.partition, text(record.value()).to_owned());
     }

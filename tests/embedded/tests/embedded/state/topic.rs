@@ -1,6 +1,6 @@
 //! The topic of state: what it must be like, and what somebody else writes to it.
 
-use super::{Counting, Counts, TOPIC, owner_and_name};
+use super::{Counting, Counts, TOPIC, owner_and_name, values};
 use crate::commands::run;
 use crate::play::Play;
 use crate::run::PARTITIONS;
@@ -52,7 +52,7 @@ fn counted(test: &str) -> Option<(Counting, i32, Vec<u8>)> {
     counting.say(&child, "k", &["a", "b"]);
     counting.say(&child, "other", &["a"]);
     counting.play.settle(child);
-    let records = all(counting.play.client().as_mut(), TOPIC, PARTITIONS);
+    let records = values(counting.play.client().as_mut());
     let own = records.iter().find(|record| owner_and_name(record).0 == "k").unwrap();
     let (partition, key) = (own.at.partition, own.key().unwrap().to_vec());
     Some((counting, partition, key))

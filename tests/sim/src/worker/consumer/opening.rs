@@ -15,6 +15,7 @@ use keyrail_engine::message::{Epoch, Partition};
 use keyrail_engine::planted::Bug;
 use keyrail_engine::ranges::Ranges;
 use keyrail_engine::shard::NOTHING_SEEN;
+use keyrail_engine::state::schema;
 
 /// Where the logs of a partition's seen ids and of its state ended when that was asked.
 #[derive(Debug, Clone, Copy, Default)]
@@ -157,6 +158,7 @@ impl Consumer {
         if env.group.owner(number) == Some(mail.member) {
             env.oracle.judge_contents("what is read before it starts", number, &mail.state.all(task));
             env.oracle.state_read(mail.run(task, start.epoch), number);
+            env.judge_schemas(number, end, &schema::Found::of(&*mail.state, task));
         }
         true
     }
