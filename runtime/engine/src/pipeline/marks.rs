@@ -2,16 +2,17 @@
 //! Of ids there is one record for each partition, of state one for each key that changes. Without transactions: [`super::rounds`].
 
 use super::outbox::Token;
+use super::task::{self, Task};
 use super::transaction::{Phase, Transactions};
-use super::{Action, Pipeline, Refusal, task};
+use super::{Action, Pipeline, Refusal};
 use crate::delays;
 use crate::inbox::{Answer, CommandId};
 use crate::message::{Epoch, Fate, MessageId, Now, Partition, Ticket};
 use crate::planted::Bug;
-use crate::policy::Scope;
+use crate::policy::{Policy, Scope};
 use crate::seen::MAX_IDS;
 use crate::shard::Settled;
-use crate::state::Change;
+use crate::state::{Change, schema};
 use crate::tracker::Progress;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -347,5 +348,32 @@ impl<M> Pipeline<M> {
             revoke.failed.get_or_insert_with(|| format!("the last commit failed: {why}"));
         }
         actions.push(Action::GivenUp { why: String::from(why) });
+    }
+}
+
+impl Task {
+    /// What it changes of state, to be written.
+    pub(super) fn take_changes(&mut self, policy: &Policy) -> Option<Arc<[Change]>> {
+        if !self.changes.is_empty() {
+            // Whoever reads part of it only reads the marks: they stand first, and are put back with the rest.
+            let marks = core::mem::take(&mut self.unmarked_schemas).into_iter().map(schema::mark);
+            self.changes.extend(marks.map(|mark| (mark.key.clone(), mark)));
+        }
+        let changes = core::mem::take(&mut self.changes).into_values();
+        let omitted = |change: &Change| change.entry.is_none() && policy.has(Bug::OmitDeletions);
+        let changes: Arc<[Change]> = changes.filter(|change| !omitted(change)).collect();
+        (!changes.is_empty() && !policy.has(Bug::OmitState)).then_some(changes)
+    }
+
+    /// What stands under these keys has ended: it is to be deleted, unless it is changed anyway. `true`: some of it is.
+    pub(super) fn expire(&mut self, keys: &[Arc<[u8]>], policy: &Policy) -> bool {
+        let mut some = false;
+        for key in keys {
+            if !self.changes.contains_key(key) || policy.has(Bug::ExpireChanged) {
+                self.changes.insert(key.clone(), Change { key: key.clone(), entry: None, number: 0 });
+                some = true;
+            }
+        }
+        some
     }
 }

@@ -10,7 +10,7 @@ use crate::parking;
 use crate::planted::Bug;
 use crate::policy::Policy;
 use crate::ranges::Ranges;
-use crate::state::{Change, schema};
+use crate::state::Change;
 use crate::tracker::{Progress, Tracker};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -296,31 +296,6 @@ impl Task {
         self.refused_at = None;
         self.refusals = 0;
         self.take_blocked().is_some()
-    }
-
-    /// What it changes of state, to be written.
-    pub(super) fn take_changes(&mut self, policy: &Policy) -> Option<Arc<[Change]>> {
-        if !self.changes.is_empty() {
-            // Whoever reads part of it only reads the marks: they stand first, and are put back with the rest.
-            let marks = core::mem::take(&mut self.unmarked_schemas).into_iter().map(schema::mark);
-            self.changes.extend(marks.map(|mark| (mark.key.clone(), mark)));
-        }
-        let changes = core::mem::take(&mut self.changes).into_values();
-        let omitted = |change: &Change| change.entry.is_none() && policy.has(Bug::OmitDeletions);
-        let changes: Arc<[Change]> = changes.filter(|change| !omitted(change)).collect();
-        (!changes.is_empty() && !policy.has(Bug::OmitState)).then_some(changes)
-    }
-
-    /// What stands under these keys has ended: it is to be deleted, unless it is changed anyway. `true`: some of it is.
-    pub(super) fn expire(&mut self, keys: &[Arc<[u8]>], policy: &Policy) -> bool {
-        let mut some = false;
-        for key in keys {
-            if !self.changes.contains_key(key) || policy.has(Bug::ExpireChanged) {
-                self.changes.insert(key.clone(), Change { key: key.clone(), entry: None, number: 0 });
-                some = true;
-            }
-        }
-        some
     }
 
     /// A duplicate waits until the message at this offset is settled.

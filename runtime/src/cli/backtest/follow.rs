@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use keyrail::backtest::{Pair, Seen};
 use keyrail::record::Record;
 use keyrail_engine::message::Partition;
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry as Slot};
 use std::time::Instant;
 
 /// Both versions, by task.
@@ -66,18 +66,16 @@ impl Run<'_> {
         let topics = one.pipeline.input.clone();
         let order = &one.pipeline.policy.order;
         let task = order.task(Partition { topic: record.at.topic, number: record.at.partition });
-        if !pairs.contains_key(&task) {
-            // All of them together take no more than a back-test's one.
-            let tasks: u64 = one
-                .all
-                .iter()
-                .filter(|topic| topics.contains(&topic.name))
-                .map(|t| u64::from(t.partitions.unsigned_abs()))
-                .sum();
-            let Some(pair) = self.pair_of(one, record, MOST_BYTES / tasks.max(1))? else { return Ok(()) };
-            pairs.insert(task, pair);
-        }
-        let Some(pair) = pairs.get_mut(&task) else { return Ok(()) };
+        let pair = match pairs.entry(task) {
+            Slot::Occupied(pair) => pair.into_mut(),
+            Slot::Vacant(slot) => {
+                // All of them together take no more than a back-test's one.
+                let inputs = one.all.iter().filter(|topic| topics.contains(&topic.name));
+                let tasks: u64 = inputs.map(|topic| u64::from(topic.partitions.unsigned_abs())).sum();
+                let Some(pair) = self.pair_of(one, record, MOST_BYTES / tasks.max(1))? else { return Ok(()) };
+                slot.insert(pair)
+            }
+        };
         came.note_time(record.timestamp_ms);
         let stop = || self.stop.requested();
         let mut each = |seen: &Seen<'_>| self.add(seen, &topics, came, progress);

@@ -136,7 +136,7 @@ fn handle(message: &Message, ctx: &Context) -> Outcome {
         Vice::None => {}
         Vice::Traps => trap(&script.id),
         Vice::Fails => return Err(dead_letter("vice", &script.id)),
-        Vice::TrapsSometimes if message.offset() % 29 == 0 => trap(&script.id),
+        Vice::TrapsSometimes if message.offset().is_multiple_of(29) => trap(&script.id),
         Vice::TrapsSometimes => {}
         Vice::Slow => spin(SLOW),
     }
