@@ -47,7 +47,8 @@ pub(super) struct BacktestArgs {
     /// Where to end, before that time or offset; the same words as --since. Never beyond the end of the moment
     #[arg(long, value_name = "PLACE", allow_hyphen_values = true, value_parser = place::parse)]
     until: Option<Place>,
-    /// Go on with what comes, in the shadow of the pipeline that runs, and tell keys that differ at once; until Ctrl-C
+    /// Go on with what comes, in the shadow of the pipeline that runs, and tell the first keys that differ at once; until
+    /// Ctrl-C
     #[arg(long, conflicts_with = "until")]
     follow: bool,
     /// With --follow: until so much time has passed, as 10m
@@ -87,12 +88,15 @@ pub(super) fn backtest(args: &BacktestArgs) -> anyhow::Result<Exit> {
     let origin = if args.state { Some(Origin::of(&one, manifests)?) } else { None };
     let run = Run { args, now_ms, stop: signals::interrupted()?, versions, origin };
     let mut came = Came::new(args.limit_keys);
-    if args.follow {
-        run.follow(&mut one, &spans, &mut came)?;
-    } else {
+    if !args.follow {
         run.all(&mut one, &spans, &mut came)?;
+        return run.report(&one, &came);
     }
-    run.report(&one, &came)
+    // What hours have shown is told, whatever ended them.
+    let ended = run.follow(&mut one, &spans, &mut came);
+    came.interrupted = ended.is_err();
+    let exit = run.report(&one, &came)?;
+    ended.map(|()| exit)
 }
 
 fn since(args: &BacktestArgs) -> Place {
@@ -188,11 +192,13 @@ struct Came {
     times: Option<(i64, i64)>,
     /// It was ended before all was through.
     interrupted: bool,
+    /// As many keys differ as are told one by one.
+    many: bool,
 }
 
 impl Came {
     fn new(most_keys: usize) -> Self {
-        Self { tally: Tally::new(most_keys), took: Default::default(), times: None, interrupted: false }
+        Self { tally: Tally::new(most_keys), took: Default::default(), times: None, interrupted: false, many: false }
     }
 
     fn note_time(&mut self, ms: i64) {

@@ -54,14 +54,15 @@ pub fn is_internal(name: &str) -> bool {
 
 impl Pipeline {
     /// This pipeline with the topics that its patterns stand for now, in the order of their names, behind those that are
-    /// named. What it writes itself is left out: its outputs and its dead letters would come round. `None`: there is no
+    /// named. What it writes itself is left out: its outputs, its audit and its dead letters would come round. `None`: there is no
     /// input yet.
     #[must_use]
     pub fn with_topics(&self, there: &BTreeSet<String>) -> Option<Self> {
         let mut found = self.clone();
         for name in there.iter().filter(|name| self.patterns.iter().any(|pattern| pattern.matches(name))) {
             let dead_letters = self.dead_letter.topic_of(&self.group, name);
-            let own = self.outputs.iter().any(|(_, output)| output == name) || dead_letters == *name;
+            let written = self.outputs.iter().map(|(_, output)| output).chain(&self.audit);
+            let own = written.into_iter().any(|own| own == name) || dead_letters == *name;
             let seen = self.seen.as_ref().map(|_| topic::seen(&self.group, name));
             let state = self.state.as_ref().map(|_| topic::state(&self.group, name));
             let parked = self.parked.as_ref().map(|_| topic::retry(&self.group, name));

@@ -1,14 +1,16 @@
 //! What becomes of versions, as records of a topic: `[rollout] audit`.
 //!
-//! A record for each change, with the pipeline's name as its key. A thread of its own writes them, so that no trial waits for a broker;
-//! an outage is waited for.
+//! A record for each change, with the pipeline's name as its key. Each topic has a thread that writes them, so that no trial waits for a
+//! broker, and no topic for another; an outage is waited for.
 
 use crate::broker::client::Client;
 use crate::broker::{Broker, Produce, Refusal};
 use crate::{alerts, date};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::Serialize;
+use std::collections::btree_map::{BTreeMap, Entry as Slot};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -83,19 +85,20 @@ impl Entry {
 }
 
 struct Record {
-    topic: String,
     key: String,
     value: Vec<u8>,
 }
 
-/// See the module. Starts its thread with the first record.
+/// See the module. A topic's thread starts with its first record.
 pub(super) struct Audit {
     broker: Arc<dyn Broker>,
-    writing: Option<Writing>,
+    topics: BTreeMap<String, Writing>,
 }
 
 struct Writing {
     records: Sender<Record>,
+    /// Records that are not written yet.
+    left: Arc<AtomicUsize>,
     /// Closes when all is written.
     done: Receiver<()>,
     thread: JoinHandle<()>,
@@ -103,64 +106,68 @@ struct Writing {
 
 impl Audit {
     pub(super) fn new(broker: Arc<dyn Broker>) -> Self {
-        Self { broker, writing: None }
+        Self { broker, topics: BTreeMap::new() }
     }
 
     /// Never waits.
     pub(super) fn tell(&mut self, topic: &str, entry: &Entry) {
         let pipeline = entry.pipeline.as_str();
         let written = serde_json::to_vec(entry).map_err(|e| e.to_string()).and_then(|value| {
-            let record = Record { topic: topic.to_owned(), key: pipeline.to_owned(), value };
-            self.start()?.try_send(record).map_err(|_| format!("{WAITING} records wait for the broker already"))
+            let writing = self.start(topic)?;
+            let record = Record { key: pipeline.to_owned(), value };
+            writing.records.try_send(record).map_err(|_| format!("{WAITING} records wait for the broker already"))?;
+            writing.left.fetch_add(1, SeqCst);
+            Ok::<(), String>(())
         });
         if let Err(why) = written {
             tracing::error!(pipeline, topic, why, event = ?entry.event, "a record of the audit topic is not written");
         }
     }
 
-    fn start(&mut self) -> Result<&Sender<Record>, String> {
-        let writing = match self.writing.take() {
-            Some(writing) => writing,
-            None => {
-                let ((records, inbox), (end, done)) = (bounded(WAITING), bounded::<()>(0));
-                let broker = self.broker.clone();
-                let run = move || {
-                    // Told by being dropped.
-                    let _end = end;
-                    write(broker.as_ref(), &inbox);
-                };
-                let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(run);
-                Writing { records, done, thread: thread.map_err(|e| format!("no thread for it: {e}"))? }
-            }
+    fn start(&mut self, topic: &str) -> Result<&Writing, String> {
+        let slot = match self.topics.entry(topic.to_owned()) {
+            Slot::Occupied(writing) => return Ok(writing.into_mut()),
+            Slot::Vacant(slot) => slot,
         };
-        Ok(&self.writing.insert(writing).records)
+        let ((records, inbox), (end, done)) = (bounded(WAITING), bounded::<()>(0));
+        let (broker, topic, left) = (self.broker.clone(), topic.to_owned(), Arc::<AtomicUsize>::default());
+        let count = left.clone();
+        let run = move || {
+            // Told by being dropped.
+            let _end = end;
+            write(broker.as_ref(), &topic, &inbox, &count);
+        };
+        let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(run);
+        let thread = thread.map_err(|e| format!("no thread for it: {e}"))?;
+        Ok(slot.insert(Writing { records, left, done, thread }))
     }
 }
 
 impl Drop for Audit {
     fn drop(&mut self) {
-        let Some(Writing { records, done, thread }) = self.writing.take() else { return };
-        let left = records.len();
-        drop(records);
-        // Closed, or over its time.
-        if done.recv_timeout(LAST) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
-            return tracing::error!(left, "records of the audit topic are not written: no broker takes them");
-        }
-        if thread.join().is_err() {
-            tracing::error!("the thread of the audit topic panicked");
+        let until = Instant::now() + LAST;
+        for (topic, Writing { records, left, done, thread }) in std::mem::take(&mut self.topics) {
+            drop(records);
+            // Closed, or over its time.
+            if done.recv_deadline(until) == Err(RecvTimeoutError::Timeout) {
+                let left = left.load(SeqCst);
+                tracing::error!(topic, left, "records of the audit topic are not written: no broker takes them");
+            } else if thread.join().is_err() {
+                tracing::error!(topic, "the thread of the audit topic panicked");
+            }
         }
     }
 }
 
 /// Until nobody can tell any more, and all is written.
-fn write(broker: &dyn Broker, inbox: &Receiver<Record>) {
+fn write(broker: &dyn Broker, topic: &str, inbox: &Receiver<Record>, left: &AtomicUsize) {
     let mut client: Option<Box<dyn Client>> = None;
     while let Ok(record) = inbox.recv() {
         let began = Instant::now();
         let mut told = false;
         loop {
-            let Record { topic, key, value } = &record;
-            let why = match try_once(broker, &mut client, &record) {
+            let Record { key, value } = &record;
+            let why = match try_once(broker, &mut client, topic, &record) {
                 Ok(()) => break,
                 Err(Trouble::Never(why)) => {
                     let value = String::from_utf8_lossy(value);
@@ -175,12 +182,9 @@ fn write(broker: &dyn Broker, inbox: &Receiver<Record>) {
             }
             std::thread::sleep(PAUSE);
         }
+        left.fetch_sub(1, SeqCst);
         if told {
-            tracing::info!(
-                topic = record.topic,
-                waited_s = began.elapsed().as_secs(),
-                "the audit topic takes records again"
-            );
+            tracing::info!(topic, waited_s = began.elapsed().as_secs(), "the audit topic takes records again");
         }
     }
 }
@@ -190,13 +194,17 @@ enum Trouble {
     Never(String),
 }
 
-fn try_once(broker: &dyn Broker, client: &mut Option<Box<dyn Client>>, record: &Record) -> Result<(), Trouble> {
+fn try_once(
+    broker: &dyn Broker,
+    client: &mut Option<Box<dyn Client>>,
+    topic: &str,
+    Record { key, value }: &Record,
+) -> Result<(), Trouble> {
     let again = |error: crate::broker::BrokerError| Trouble::Again(error.message);
     let client = match client {
         Some(client) => client,
         None => client.insert(broker.client().map_err(again)?),
     };
-    let Record { topic, key, value } = record;
     let (key, value) = (Some(key.as_bytes()), Some(value.as_slice()));
     let results = client.produce(&[Produce { topic, partition: None, key, value, headers: &[], timestamp_ms: None }]);
     match results.map_err(again)?.into_iter().next() {

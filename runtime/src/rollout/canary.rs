@@ -11,6 +11,7 @@ use crate::alerts::{Example, Kind, What};
 use crate::config;
 use crate::pipeline::{Code, Serving, TrialEnd, short, wall_ms};
 use crate::wasm::{Handler, sha256_hex};
+use keyrail_engine::state::schema::FIRST;
 use std::path::Path;
 
 /// A part of the keys as its gauge holds it.
@@ -63,7 +64,7 @@ impl Fleet {
         }
         // From now on there is one to go back to.
         let known = known.get_or_insert_default();
-        known.serve(&digest);
+        known.serve(&digest, manifest.schemas.own());
         let kept = code_of(&manifest.handler, &digest).and_then(|code| proven.write(known, Some(&code)));
         if let Err(why) = kept {
             warn_unkept(pipeline, &why);
@@ -79,6 +80,10 @@ impl Fleet {
         manifest: &config::Pipeline,
         beside: &Handler,
     ) -> Result<Handler, String> {
+        let (then, now) = (known.schema, manifest.schemas.own());
+        if then != now {
+            return Err(format!("its state is of schema {then}, and the manifest's is {now}"));
+        }
         let code = Code::kept(proven.bytes(&known.serving)?, known.serving.clone());
         let handler = code.load(&self.setup.engine, manifest).map_err(|e| e.to_string())?;
         // What the engine does for state and timers depends on whether the handler asks for them.
@@ -96,9 +101,12 @@ impl Fleet {
         let proven = self.proven(name);
         // A trial that its evidence has ended a moment ago is told and noted first.
         self.take_end(name);
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        entry.rolled_back = None;
+        let Some(entry) = self.entries.get(name) else { return };
         let before = entry.serving.roll_back("another version is in the folder");
+        if before.is_none() {
+            // Its evidence has ended it this moment.
+            self.take_end(name);
+        }
         if let Some(before) = &before {
             let (digest, shown) = (short(&before.digest), before.account.to_string());
             tracing::info!(pipeline = name, digest, shown, "the trial ends: another version is in the folder");
@@ -108,6 +116,7 @@ impl Fleet {
             self.audit_end(name, event, &digest, (Some(&why), account.to_string()));
         }
         let Some(entry) = self.entries.get_mut(name) else { return };
+        entry.rolled_back = None;
         if entry.serving.present().digest() == digest {
             tracing::info!(pipeline = name, digest = short(&digest), "the folder holds the version that serves again");
             return self.show_trial(name, None);
@@ -222,7 +231,8 @@ impl Fleet {
         self.show_trial(name, None);
         let shown = account.unwrap_or_default();
         tracing::info!(pipeline = name, digest = short(&digest), shown, "the version on trial serves all keys now");
-        self.note(name, |known| known.serve(&digest));
+        let schema = self.entries.get(name).map_or(FIRST, |entry| entry.manifest.schemas.own());
+        self.note(name, |known| known.serve(&digest, schema));
         self.audit_end(name, (Event::Promoted, by), &digest, (None, shown));
         Ok(())
     }

@@ -281,8 +281,11 @@ impl Fleet {
             }
             return self.refuse(name, "a pipeline is not fit to run", &why);
         }
+        let identity = candidate.code.identity();
         let Some(ready) = self.load(name, candidate) else { return };
         if let Err(why) = self.reads_state(name, &ready) {
+            // Not compiled and probed again at each look.
+            self.unloadable.insert(name.to_owned(), (ready.manifest, identity, Instant::now()));
             return self.refuse(name, "a pipeline is not fit to run", &why);
         }
         if let Err(why) = self.ensure(&ready.manifest) {

@@ -7,6 +7,7 @@ use super::board::RolledBack;
 use crate::config::{NoText, read_text};
 use crate::durable;
 use crate::wasm::sha256_hex;
+use keyrail_engine::state::schema::FIRST;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -27,9 +28,16 @@ const WHY_CHARS: usize = 2_000;
 pub(super) struct Known {
     /// Digest of the version that served all keys last.
     pub(super) serving: String,
+    /// The schema of its state.
+    #[serde(default = "first")]
+    pub(super) schema: u16,
     /// Those that were rolled back, the last one last.
     #[serde(default)]
     pub(super) rejected: Vec<Rejected>,
+}
+
+const fn first() -> u16 {
+    FIRST
 }
 
 /// A version that was rolled back.
@@ -55,8 +63,9 @@ impl Known {
     }
 
     /// It serves all keys now, whatever was said of it before.
-    pub(super) fn serve(&mut self, digest: &str) {
+    pub(super) fn serve(&mut self, digest: &str, schema: u16) {
         digest.clone_into(&mut self.serving);
+        self.schema = schema;
         self.rejected.retain(|rejected| rejected.digest != digest);
     }
 
@@ -182,7 +191,7 @@ mod tests {
         assert_eq!(proven.read(), Ok(None));
         let (one, two) = (sha256_hex(b"one"), sha256_hex(b"two"));
         let mut known = Known::default();
-        known.serve(&one);
+        known.serve(&one, 1);
         proven.write(&known, Some(b"one")).unwrap();
         proven.keep(&two, b"two").unwrap();
         assert_eq!(proven.bytes(&one).unwrap(), b"one");
@@ -193,9 +202,9 @@ mod tests {
         assert_eq!(read.rejected(&two).unwrap().why, "it traps");
         assert!(proven.bytes(&two).is_err(), "what was rolled back takes no room");
         proven.keep(&two, b"two").unwrap();
-        known.serve(&two);
+        known.serve(&two, 2);
         proven.write(&known, None).unwrap();
-        assert_eq!(proven.read().unwrap().unwrap(), Known { serving: two.clone(), rejected: vec![] });
+        assert_eq!(proven.read().unwrap().unwrap(), Known { serving: two.clone(), schema: 2, rejected: vec![] });
         assert!(proven.bytes(&one).is_err());
         fs::write(proven.code(&two), "three").unwrap();
         assert!(proven.bytes(&two).unwrap_err().ends_with("is damaged"));
@@ -213,7 +222,7 @@ mod tests {
         assert_eq!(known.rejected.len(), REJECTED);
         assert!(known.rejected("83").is_none() && known.rejected("84").is_some());
         assert_eq!(known.rejected("99").unwrap().why.len(), WHY_CHARS);
-        known.serve("99");
+        known.serve("99", 1);
         assert!(known.rejected("99").is_none());
     }
 }

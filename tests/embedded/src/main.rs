@@ -10,12 +10,14 @@
 //! embedded-rig copy DIR GUEST [RECORDS]  copies records of 100 bytes over 8 partitions through the handler GUEST
 //! embedded-rig swap DIR GUEST          swaps versions of the handler GUEST, and tells how soon each has its first message
 //! embedded-rig idle DIR GUEST COUNT    runs so many pipelines that have nothing to do, and tells what they cost
+//! embedded-rig neighbours DIR GUESTS    how long messages take beside a pipeline whose handler never behaves
 //! embedded-rig bench DIR [RECORDS]     writes and reads records of 100 bytes over 8 partitions
 //! ```
 
 mod bench;
 mod fill;
 mod idle;
+mod neighbours;
 mod serve;
 mod swap;
 mod transact;
@@ -42,6 +44,7 @@ fn main() -> Result<()> {
         ["copy", dir, guest, records] => serve::bench(dir, Path::new(guest), records.parse()?),
         ["swap", dir, guest] => swap::bench(dir, Path::new(guest)),
         ["idle", dir, guest, count] => idle::bench(dir, Path::new(guest), count.parse()?),
+        ["neighbours", dir, guests] => neighbours::bench(dir, Path::new(guests)),
         ["bench", dir] => bench::run(dir, 1_000_000),
         ["bench", dir, records] => bench::run(dir, records.parse()?),
         _ => bail!("see the top of src/main.rs for what it does"),

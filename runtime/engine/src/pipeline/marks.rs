@@ -237,7 +237,7 @@ impl<M> Pipeline<M> {
         for (partition, task) in &mut self.tasks {
             let (partition, epoch) = (*partition, task.epoch);
             let ids = core::mem::take(&mut task.marks);
-            if let Some(changes) = task.take_changes(&self.policy) {
+            if let Some(changes) = task.take_marked_changes(&self.policy) {
                 marks.write_state((partition, epoch), changes, actions);
             }
             let resolved = core::mem::take(&mut task.resolved);
@@ -352,13 +352,17 @@ impl<M> Pipeline<M> {
 }
 
 impl Task {
-    /// What it changes of state, to be written.
-    pub(super) fn take_changes(&mut self, policy: &Policy) -> Option<Arc<[Change]>> {
+    /// The same with the marks of schemas that it needs: all of them count at once.
+    fn take_marked_changes(&mut self, policy: &Policy) -> Option<Arc<[Change]>> {
         if !self.changes.is_empty() {
-            // Whoever reads part of it only reads the marks: they stand first, and are put back with the rest.
             let marks = core::mem::take(&mut self.unmarked_schemas).into_iter().map(schema::mark);
             self.changes.extend(marks.map(|mark| (mark.key.clone(), mark)));
         }
+        self.take_changes(policy)
+    }
+
+    /// What it changes of state, to be written.
+    pub(super) fn take_changes(&mut self, policy: &Policy) -> Option<Arc<[Change]>> {
         let changes = core::mem::take(&mut self.changes).into_values();
         let omitted = |change: &Change| change.entry.is_none() && policy.has(Bug::OmitDeletions);
         let changes: Arc<[Change]> = changes.filter(|change| !omitted(change)).collect();

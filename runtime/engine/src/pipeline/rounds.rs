@@ -11,6 +11,8 @@
 //! A message counts as settled only when those before it in its [line](Lines) are, though its own records are written:
 //! what it leaves of its key's state follows from what they left, and when they run again it must, behind them.
 
+mod state;
+
 use super::covered::Parking;
 use super::marks::{Marks, What, marks};
 use super::outbox::Token;
@@ -49,7 +51,9 @@ enum Step {
     /// There is none.
     #[default]
     None,
-    /// Its state is written.
+    /// The marks that its state needs are written.
+    Marks,
+    /// Its state is.
     State,
     /// Its ids are.
     Ids,
@@ -302,7 +306,7 @@ impl<M> Pipeline<M> {
 
     /// What has settled by now is the partition's present round.
     fn begin_round(&mut self, partition: Partition, actions: &mut Vec<Action>) {
-        let (Some(rounds), Some(task)) = (&mut self.rounds, self.tasks.get_mut(&partition)) else { return };
+        let Some(task) = self.tasks.get_mut(&partition) else { return };
         let waits = !task.is_written() && !self.policy.has(Bug::WriteBeforeStart);
         if let Some(begun) = task.unstarted.as_ref().filter(|_| waits) {
             // First its start is committed.
@@ -319,12 +323,8 @@ impl<M> Pipeline<M> {
         match task.take_changes(&self.policy) {
             None => self.write_ids(partition, actions),
             Some(changes) => {
-                task.round.step = Step::State;
-                task.round.changes = Some(changes.clone());
-                rounds.marks.write_state((partition, task.epoch), changes, actions);
-                if self.policy.has(Bug::IdsWithState) {
-                    self.write_ids(partition, actions);
-                }
+                task.round.changes = Some(changes);
+                self.write_state(partition, actions);
             }
         }
         if let Some(task) = self.tasks.get(&partition) {
@@ -398,6 +398,7 @@ impl<M> Pipeline<M> {
             return;
         }
         match self.tasks.get(&partition).filter(|task| task.epoch == written.epoch).map(|task| task.round.step) {
+            Some(Step::Marks) => self.marks_written(partition, actions),
             Some(Step::State) => self.write_ids(partition, actions),
             Some(Step::Ids) => self.write_tombstones(partition, actions),
             Some(Step::Tombstones) => self.round_is_through(partition, actions),
@@ -451,7 +452,7 @@ impl<M> Pipeline<M> {
             return false;
         };
         // The round may give one of them a new value, which nobody has looked at.
-        if task.round.step == Step::State && !self.policy.has(Bug::ExpireWritten) {
+        if matches!(task.round.step, Step::Marks | Step::State) && !self.policy.has(Bug::ExpireWritten) {
             return false;
         }
         task.expire(keys, &self.policy);

@@ -18,8 +18,8 @@ use alloc::vec::Vec;
 pub const SCHEMA: u8 = 0;
 /// What a manifest has that names no schema.
 pub const FIRST: u16 = 1;
-/// A mark for each may stand in a task's state.
-pub const MAX_SCHEMAS: usize = 1_000;
+/// No number is higher: as many marks are looked at.
+pub const MAX_SCHEMA: u16 = 1_000;
 
 /// What a version writes, and what else it reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Found {
     #[must_use]
     pub fn of(kept: &dyn Kept, task: Partition) -> Self {
         // What ends has not ended for whoever looks later: a clock may go back.
-        let marks = kept.scan(task, &[SCHEMA], &[], MAX_SCHEMAS, i64::MIN);
+        let marks = kept.scan(task, &[SCHEMA], &[], usize::from(MAX_SCHEMA), i64::MIN);
         let schemas: BTreeSet<u16> = marks.iter().filter_map(|(key, _)| schema_of(key)).collect();
         if !schemas.is_empty() {
             return Self { schemas, marked: true };
@@ -123,7 +123,8 @@ fn schema_of(key: &[u8]) -> Option<u16> {
     if *kind != SCHEMA {
         return None;
     }
-    core::str::from_utf8(name).ok()?.parse().ok()
+    let schema: u16 = core::str::from_utf8(name).ok()?.parse().ok()?;
+    (schema.to_string().as_bytes() == name).then_some(schema)
 }
 
 #[cfg(test)]
@@ -192,5 +193,6 @@ mod tests {
         assert!(is_mark(&one.key) && !is_mark(b"\x011") && !is_mark(b""));
         assert!(many.key < Arc::from(&[super::super::OF_KEY][..]));
         assert_eq!((schema_of(b"\x00x"), schema_of(b"\x0165"), schema_of(b"")), (None, None, None));
+        assert_eq!((schema_of(b"\x00+3"), schema_of(b"\x00003")), (None, None), "each has one mark");
     }
 }

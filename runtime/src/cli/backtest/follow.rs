@@ -32,6 +32,8 @@ impl Run<'_> {
         while !self.stop.requested() && end.is_none_or(|end| Instant::now() < end) && came.tally.messages.all < most {
             records.clear();
             let read = reader.next(LOOK, &mut records);
+            // An outage is no calm: there may be messages that nobody can read.
+            let calm = read.is_ok() && records.is_empty();
             quiet.after(read, records.is_empty())?;
             for record in &records {
                 if self.stop.requested() || came.tally.messages.all >= most {
@@ -39,7 +41,7 @@ impl Run<'_> {
                 }
                 self.shadow(one, record, &mut pairs, came, &mut progress)?;
             }
-            if records.is_empty() {
+            if calm {
                 self.timers(&mut pairs, &topics, came, &mut progress)?;
             }
             progress.show(|| shown(came));
@@ -109,6 +111,10 @@ impl Run<'_> {
             say(&format!("keyrail: differs: {}", example.line(seen)));
             example
         });
+        if came.tally.keys.len() == self.args.limit_keys && !std::mem::replace(&mut came.many, true) {
+            progress.clear();
+            say("keyrail: further keys that differ are counted: --limit-keys tells of more");
+        }
     }
 }
 

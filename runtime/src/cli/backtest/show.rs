@@ -201,7 +201,7 @@ impl Report<'_> {
     }
 
     pub(super) fn json(&self) -> String {
-        let Came { tally, took, times, interrupted } = self.came;
+        let Came { tally, took, times, interrupted, .. } = self.came;
         let kind = |(kind, count): (&keyrail::backtest::Difference, u64)| {
             let end = |ending: &keyrail::backtest::Ending| json!({ "outcome": ending.outcome, "code": ending.code });
             let parts: Vec<&str> = kind.parts.iter().map(|part| part.as_str()).collect();

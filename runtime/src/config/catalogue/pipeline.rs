@@ -271,13 +271,13 @@ pub(in super::super) static PIPELINE: &Catalogue = &[
         "state.schema",
         1,
         1,
-        65_535,
+        1_000,
         "the number of the form in which this handler writes its state, and what its timers bring along. Another handler that writes \
          another form gets another number",
     ),
     Key::new(
         "state.accepts",
-        Kind::Wholes { least: 1, most: 65_535 },
+        Kind::Wholes { least: 1, most: 1_000 },
         "numbers of other forms that it reads. Values of an old form stay until they are written anew, so it goes on reading them",
     ),
     Key::new(

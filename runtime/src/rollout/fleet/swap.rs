@@ -1,11 +1,12 @@
 //! A handler takes another one's place while its pipeline runs, at once or after a trial.
 
 use super::{Candidate, Fleet};
+use crate::admin::health::State;
 use crate::admin::metrics::Rollout;
 use crate::config;
-use crate::pipeline::{short, unreadable};
+use crate::pipeline::{complete, short, unreadable};
 use crate::rollout::Ready;
-use crate::rollout::entry::Entry;
+use crate::wasm::Handler;
 use keyrail_engine::state::schema::Unread;
 use std::time::Instant;
 
@@ -36,12 +37,28 @@ impl Fleet {
 
     /// Whether a version can go on with the state of what runs under its name: else that would be drained for nothing.
     pub(super) fn reads_state(&self, name: &str, Ready { manifest, handler, .. }: &Ready) -> Result<(), String> {
-        let same = |entry: &&Entry| entry.runs() && entry.manifest.group == manifest.group;
-        let Some(entry) = self.entries.get(name).filter(same).filter(|_| handler.facts().uses_state()) else {
-            return Ok(());
+        let Some(entry) = self.entries.get(name).filter(|entry| entry.runs()) else { return Ok(()) };
+        // By the topics of both: what keeps none, or another one's, has nothing to read there.
+        let topics = |manifest: &config::Pipeline, handler: &Handler| {
+            let state = complete(manifest.clone(), handler).ok().and_then(|manifest| manifest.state);
+            state.map_or_else(Vec::new, |state| state.topics)
         };
+        let (new, old) = (topics(manifest, handler), topics(&entry.manifest, &entry.serving.present()));
+        if !new.iter().any(|topic| old.contains(topic)) {
+            return Ok(());
+        }
         let found = entry.serving.schemas().all();
-        manifest.schemas.check(&found).map_err(|Unread(unread)| unreadable("what runs has", &unread, &manifest.schemas))
+        manifest
+            .schemas
+            .check(&found)
+            .map_err(|Unread(unread)| unreadable("what runs has", &unread, &manifest.schemas))?;
+        let health = self.setup.shared.health.state(name);
+        let known = matches!(health, Some(State::Ready)) || manifest.schemas.own() == entry.manifest.schemas.own();
+        if known {
+            Ok(())
+        } else {
+            Err("what runs is not ready, so which schemas its state is of is not known yet: it waits".to_owned())
+        }
     }
 
     /// A pipeline runs by these files from now on.

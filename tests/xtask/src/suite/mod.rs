@@ -204,12 +204,13 @@ fn watch(
         }
         End::TimedOut => Some(format!("killed after {} s; its last lines:\n{}", PROGRAM_LIMIT.as_secs(), tail.text())),
     };
+    let broke = trouble.is_some();
     if let Some(trouble) = trouble {
         report.fail(name, &trouble);
     }
     tally.skipped_by_themselves(&std::fs::read_to_string(&skips).unwrap_or_default());
     say(&format!("  {} passed, {} failed, {:.1} s", tally.passed, tally.failed, began.elapsed().as_secs_f64()));
-    if tally.failed > 0 {
+    if tally.failed > 0 || broke {
         say(&format!("  all that it printed: {}", path.display()));
     }
     report.add(name, tally);

@@ -1,6 +1,6 @@
 //! Values that end by themselves, messages that have no state, and what a partition's state is.
 
-use super::{Counting, RETRY, TOPIC, kept, values};
+use super::{Counting, RETRY, kept, values};
 use crate::play::Play;
 use crate::run::{PARTITIONS, beside, by_key};
 use crate::support::{WAIT, all, text};
@@ -28,7 +28,7 @@ fn a_value_that_has_ended_is_deleted_from_the_topic_though_nobody_asks_for_it() 
         std::thread::sleep(Duration::from_millis(50));
     }
     // A value and a tombstone of each, and one that stays; compaction may have taken the values already.
-    let records = all(client.as_mut(), TOPIC, PARTITIONS).len();
+    let records = values(client.as_mut()).len();
     assert!((keys.len() + 1..=2 * keys.len() + 1).contains(&records), "{records} records");
     counting.counts.retain(|key, _| !keys.contains(key));
     counting.send(client.as_mut(), &keys.iter().map(|key| (key.clone(), "b".to_owned())).collect::<Vec<_>>());

@@ -4,7 +4,7 @@ use super::{AT_LEAST_ONCE, Counting, RETRY, TOPIC};
 use crate::commands::run;
 use crate::run::PARTITIONS;
 use crate::shipping::Served;
-use crate::support::{all, text};
+use crate::support::{all, text, version};
 use std::collections::BTreeSet;
 use std::fs;
 
@@ -91,4 +91,30 @@ fn others(counting: Option<Counting>, guarantee: &str) {
     counting.say(&served.child, "k", &["g", "h"]);
     served.stop();
     counting.judge();
+}
+
+/// The one before would write its own form under the new number.
+#[test]
+fn a_version_of_another_schema_is_not_tried_beside_the_one_before() {
+    const ROLLOUT: &str = "[rollout]\nshare = 0.5\nfor = \"1h\"\n";
+    let test = "a_version_of_another_schema_is_not_tried_beside_the_one_before";
+    let Some(mut counting) = Counting::new(test, ROLLOUT) else { return };
+    let plugins = counting.play.folder.path().join("plugins");
+    let served = Served::start(&counting.play.folder);
+    counting.say(&served.child, "k", &["a", "b"]);
+    let base = fs::read(plugins.join("p.wasm")).unwrap();
+    fs::write(plugins.join("p2.wasm"), version(&base, 1)).unwrap();
+    let before = served.log();
+    let manifest = fs::read_to_string(plugins.join("p.toml")).unwrap().replace("p.wasm", "p2.wasm");
+    let manifest = manifest.replace(ROLLOUT, &format!("state = {{ schema = 2, accepts = [1] }}\n{ROLLOUT}"));
+    fs::write(plugins.join("p.part"), manifest).unwrap();
+    fs::rename(plugins.join("p.part"), plugins.join("p.toml")).unwrap();
+    served.says(&before, &["the folder's serves at once", "its state is of schema 1, and the manifest's is 2"]);
+    for key in ["k", "l", "m", "n"] {
+        counting.say(&served.child, key, &["c", "fail 1 d"]);
+    }
+    assert!(!served.log().contains("a version is on trial"), "{}", served.log());
+    served.stop();
+    counting.judge();
+    assert_eq!(marks(&counting), ["1", "2"].map(str::to_owned).into());
 }
