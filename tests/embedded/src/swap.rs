@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SWAPS: u8 = 10;
+/// Under load.
+const PAUSES: u8 = 50;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Swaps versions of a handler, each sent a message once it serves, and prints the times.
@@ -28,7 +30,7 @@ pub(super) fn bench(dir: &str, guest: &Path) -> Result<()> {
     fs::write(&handler, &base)?;
     let file = dir.join("keyrail.toml");
     fs::write(&file, "broker = \"embedded\"\nadmin.listen = \"127.0.0.1:0\"\n")?;
-    let manifest = "handler = \"copy.wasm\"\ninput = [\"in\"]\noutput = { out = \"out\", totals = \"out\" }\n";
+    let manifest = "handler = \"copy.wasm\"\ninput = [\"in\"]\noutput = { out = \"out\", totals = \"out\" }\ncommit.interval = \"5ms\"\n";
     fs::write(dir.join("plugins/copy.toml"), manifest)?;
     let (host, pipelines) = config::load(&file, &[], &|_| None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
     let options = pipeline::embedded_options(&host);
@@ -50,6 +52,7 @@ pub(super) fn bench(dir: &str, guest: &Path) -> Result<()> {
     };
     let running = std::thread::spawn(move || pipeline::run(&host, pipelines, surroundings));
     let times = measure(&options, &handler, &base, &metrics);
+    let pauses = times.is_ok().then(|| pauses(&options, &handler, &base, &metrics));
     stop.request();
     ensure!(running.join().is_ok_and(|ended| ended.is_ok()), "the pipelines failed");
     for (mut times, what) in times?.into_iter().zip(["new versions", "versions that are compiled already"]) {
@@ -60,7 +63,65 @@ pub(super) fn bench(dir: &str, guest: &Path) -> Result<()> {
             "{SWAPS} {what}, {bytes} bytes, from the rename to the first message: median {median:?}, most {most:?}"
         );
     }
+    if let Some((usual, mut pauses)) = pauses.transpose()? {
+        pauses.sort();
+        let at = |share: usize| pauses[(pauses.len() * share / 100).min(pauses.len() - 1)];
+        println!(
+            "{} swaps under load, a message at a time, which take {usual:?} in the middle: the slowest beside a swap takes {:?} longer \
+             in the middle, {:?} at p99",
+            pauses.len(),
+            at(50),
+            at(99)
+        );
+    }
     Ok(())
+}
+
+/// What a message takes in the middle, and by how much more the slowest beside each swap takes.
+fn pauses(
+    options: &embedded::Options,
+    handler: &Path,
+    base: &[u8],
+    metrics: &Metrics,
+) -> Result<(Duration, Vec<Duration>)> {
+    const BESIDE: Duration = Duration::from_millis(150);
+    let mut client = embedded::client(options)?;
+    let before = metrics.pipeline("copy").rollouts.get(Rollout::Swapped);
+    let (times, swaps) = std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| -> Result<Vec<Instant>> {
+            let mut swaps = Vec::new();
+            for number in 0..PAUSES {
+                std::thread::sleep(2 * BESIDE);
+                // The last two versions in turns: what a compiler takes from the others is another matter.
+                let bytes = [base, &[0, 3, 1, b'v', SWAPS - 1 + number % 2]].concat();
+                fs::write(handler.with_extension("part"), bytes)?;
+                fs::rename(handler.with_extension("part"), handler)?;
+                let renamed = Instant::now();
+                while metrics.pipeline("copy").rollouts.get(Rollout::Swapped) <= before + u64::from(number) {
+                    ensure!(renamed.elapsed() < LIMIT, "swap {number} did not come");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                swaps.push(Instant::now());
+            }
+            Ok(swaps)
+        });
+        let mut times = Vec::new();
+        while !swapping.is_finished() {
+            let sent = Instant::now();
+            pass(client.as_mut())?;
+            times.push((sent, sent.elapsed()));
+        }
+        let swaps = swapping.join().map_err(|_| anyhow::anyhow!("the swaps failed"))??;
+        Ok::<_, anyhow::Error>((times, swaps))
+    })?;
+    let mut all: Vec<Duration> = times.iter().map(|(_, took)| *took).collect();
+    all.sort();
+    let usual = *all.get(all.len() / 2).context("no message came through")?;
+    let longest = |swap: &Instant| {
+        let beside = times.iter().filter(|(sent, took)| *sent < *swap + BESIDE && *sent + *took + BESIDE > *swap);
+        beside.map(|(_, took)| took.saturating_sub(usual)).max().unwrap_or_default()
+    };
+    Ok((usual, swaps.iter().map(longest).collect()))
 }
 
 /// Of new versions, and of known ones.
