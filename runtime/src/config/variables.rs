@@ -1,7 +1,13 @@
-//! `${NAME}` and `${NAME:-default}` inside string values.
+//! `${NAME}`, `${file:PATH}`, and either with `:-default`, inside string values.
 
 use super::document::Variables;
+use super::files::{NoText, read_text};
 use super::units::Refused;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// A secret's file is no larger.
+const LARGEST: u64 = 64 << 10;
 
 /// A text after replacement.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +47,9 @@ fn value(inner: &str, variables: Variables<'_>) -> Result<String, Refused> {
         Some((name, default)) => (name, Some(default)),
         None => (inner, None),
     };
+    if let Some(path) = name.strip_prefix("file:") {
+        return file(path, default);
+    }
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !starts || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         let cure = "write ${NAME} or ${NAME:-default}, or $${ for a plain ${";
@@ -58,8 +67,40 @@ fn value(inner: &str, variables: Variables<'_>) -> Result<String, Refused> {
     }
 }
 
+/// What a file holds, without the line end behind it, as secrets are mounted.
+fn file(path: &str, default: Option<&str>) -> Result<String, Refused> {
+    let told = |problem: &str, cure: &str| Err((format!("the file {path:?} {problem}"), cure.to_owned()));
+    let place = Path::new(path);
+    if !place.is_absolute() {
+        return told("has no absolute path", "write all of it, as ${file:/run/secrets/NAME}");
+    }
+    // What is no file might never end.
+    let there = place.metadata().map_err(NoText::Unread);
+    if there.as_ref().is_ok_and(|metadata| !metadata.is_file()) {
+        return told("is no plain file", "name one that holds the value, and nothing else");
+    }
+    let text = match there.and_then(|_| read_text(place, LARGEST)) {
+        Ok(text) => text,
+        Err(NoText::Unread(e)) if e.kind() == ErrorKind::NotFound => match default {
+            Some(default) => return Ok(default.to_owned()),
+            None => return told("is not there", "put it there, or write ${file:PATH:-default}"),
+        },
+        Err(NoText::Unread(e)) => return told(&format!("can't be read: {e}"), "give this user the right to read it"),
+        Err(NoText::TooLarge) => {
+            return told("is larger than 64 KiB", "name one that holds the value, and nothing else");
+        }
+        Err(NoText::Utf8 { .. }) => return told("is no text", "name one that holds the value as UTF-8"),
+    };
+    let value = text.strip_suffix('\n').map_or(text.as_str(), |value| value.strip_suffix('\r').unwrap_or(value));
+    match default {
+        Some(default) if value.is_empty() => Ok(default.to_owned()),
+        _ => Ok(value.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::replace;
 
     fn check(text: &str, expected: Result<(&str, bool), &str>) {
@@ -96,5 +137,39 @@ mod tests {
         check("${1A}", Err("not the name"));
         check("${A-x}", Err("not the name"));
         check("${A }", Err("not the name"));
+    }
+
+    #[test]
+    fn a_file_s_content_is_a_value_without_its_last_line_end() {
+        let dir = std::env::temp_dir().join(format!("keyrail-secret-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = |name: &str| dir.join(name).display().to_string();
+        for (name, bytes) in [
+            ("plain", &b"s3cret${A}"[..]),
+            ("line", b"s3cret\n"),
+            ("windows", b"s3cret\r\n"),
+            ("lines", b"a\nb\n\n"),
+            ("empty", b"\n"),
+            ("binary", b"\xff"),
+        ] {
+            std::fs::write(path(name), bytes).unwrap();
+        }
+        std::fs::write(path("large"), vec![b'x'; (64 << 10) + 1]).unwrap();
+        let of = |name: &str| format!("${{file:{}}}", path(name));
+        check(&of("plain"), Ok(("s3cret${A}", true)));
+        check(&format!("<{}>", of("line")), Ok(("<s3cret>", true)));
+        check(&of("windows"), Ok(("s3cret", true)));
+        check(&of("lines"), Ok(("a\nb\n", true)));
+        check(&of("empty"), Ok(("", true)));
+        check(&format!("${{file:{}:-d}}", path("empty")), Ok(("d", true)));
+        check(&format!("${{file:{}:-d}}", path("none")), Ok(("d", true)));
+        check(&of("none"), Err("is not there"));
+        check(&of("binary"), Err("is no text"));
+        check(&of("large"), Err("is larger than 64 KiB"));
+        check(&format!("${{file:{}}}", dir.display()), Err("is no plain file"));
+        check("${file:/dev/zero}", Err("is no plain file"));
+        check("${file:secret}", Err("has no absolute path"));
+        check("${file:}", Err("has no absolute path"));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

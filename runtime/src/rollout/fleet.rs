@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 /// Two looks this far apart must be equal before a file is read: whoever writes it is through then, or will be seen.
 const SETTLE: Duration = Duration::from_millis(250);
+/// The same where all that changed was renamed into its place: it is whole, and others may be renamed with it.
+const SETTLE_RENAMED: Duration = Duration::from_millis(60);
 /// After an event, for those that come with it.
 const GATHER: Duration = Duration::from_millis(20);
 /// A handler that could not be loaded is tried again after this time: it may have been for want of memory.
@@ -154,7 +156,7 @@ impl Fleet {
             }
         } else {
             self.settling = Some(look);
-            self.next_look = now + SETTLE;
+            self.next_look = now + if self.watch.all_renamed() { SETTLE_RENAMED } else { SETTLE };
         }
     }
 

@@ -128,7 +128,7 @@ pub(super) fn told(handler: &Path, why: &Unfit) -> String {
 }
 
 /// Manifests and probes, and handlers with their signatures. What is hidden, or what editors leave for a moment, is neither.
-fn matters(name: &str) -> bool {
+pub(super) fn matters(name: &str) -> bool {
     let handler = name.strip_suffix(signature::ENDING).unwrap_or(name);
     let is_meant = is_probe(name) || name.ends_with(".toml") || handler.ends_with(".wasm");
     is_meant && !name.starts_with('.')

@@ -1,13 +1,21 @@
 //! Hints that a folder changed, from the file system's events. They may be missing (network folders, limits of the
 //! system), come late or tell of nothing: whoever gets one looks, and looks from time to time without one.
 
-use notify::event::{AccessKind, AccessMode};
+use super::folder::matters;
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+
+/// Bits of what was seen since it was last asked: a file took its place whole, and one was written in its place.
+const RENAMED: u8 = 1;
+const WRITTEN: u8 = 2;
 
 /// Calls back on the watcher's own thread when something in the folder may have changed, until it is dropped.
 pub(super) struct Watch {
     dir: PathBuf,
+    seen: Arc<AtomicU8>,
     watcher: Option<RecommendedWatcher>,
     /// The folder is watched now; it may be away for a moment.
     watching: bool,
@@ -19,12 +27,15 @@ impl Watch {
     /// and the looks from time to time are all there is.
     pub(super) fn new(dir: &Path, hint: impl Fn() + Send + 'static) -> Self {
         // What changed does not matter, nor what an error says: a look tells.
+        let seen = Arc::<AtomicU8>::default();
+        let note = seen.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.as_ref().map_or(true, changes) {
+                note.fetch_or(event.as_ref().map_or(WRITTEN, sign), SeqCst);
                 hint();
             }
         });
-        let mut watch = Self { dir: dir.to_owned(), watcher: None, watching: false, warned: false };
+        let mut watch = Self { dir: dir.to_owned(), seen, watcher: None, watching: false, warned: false };
         match watcher {
             Ok(watcher) => watch.watcher = Some(watcher),
             Err(error) => watch.warn(&error),
@@ -38,6 +49,12 @@ impl Watch {
         if moved || !self.watching {
             self.renew();
         }
+    }
+
+    /// Whether all that is known to have changed since this was last asked took its place by a rename: then it is whole. Of what
+    /// the system says nothing of, as on network folders, nothing is known.
+    pub(super) fn all_renamed(&self) -> bool {
+        self.seen.swap(0, SeqCst) == RENAMED
     }
 
     /// Whether the system tells of changes now.
@@ -75,13 +92,24 @@ fn changes(event: &Event) -> bool {
     }
 }
 
+/// What it says of files that matter. A temporary file beside them, which is renamed later, does not.
+fn sign(event: &Event) -> u8 {
+    match event.kind {
+        EventKind::Modify(ModifyKind::Name(_)) => RENAMED,
+        EventKind::Remove(_) => 0,
+        _ => {
+            let names = event.paths.iter().filter_map(|path| path.file_name());
+            if names.into_iter().any(|name| matters(&name.to_string_lossy())) { WRITTEN } else { 0 }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
     use super::*;
     use std::fs;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    use std::sync::atomic::AtomicU32;
     use std::time::{Duration, Instant};
 
     #[test]
@@ -114,7 +142,23 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(5));
             }
         };
+        assert!(!watch.all_renamed(), "nothing has changed");
         hear("b");
+        // All of its events.
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!watch.all_renamed(), "it was written in its place");
+        // As tools replace files: what is written is another one.
+        fs::write(dir.join("p.part"), "c").unwrap();
+        let before = told.load(SeqCst);
+        fs::rename(dir.join("p.part"), dir.join("p.toml")).unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while told.load(SeqCst) == before {
+            assert!(Instant::now() < until, "the rename is not told");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(watch.all_renamed(), "it took its place whole");
+        assert!(!watch.all_renamed(), "once");
         fs::remove_dir_all(&dir).unwrap();
         watch.keep(true);
         assert!(!watch.watching);

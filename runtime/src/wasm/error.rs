@@ -3,6 +3,7 @@
 use super::contract::{CONTRACT_PACKAGE, CONTRACT_VERSION, EXPORT};
 use super::wasi;
 use std::fmt;
+use std::time::Duration;
 
 /// Why a file is no handler that this host can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,11 @@ pub enum LoadErrorKind {
         /// The compiler's reason.
         detail: String,
     },
+    /// It keeps the compiler busy for longer than is waited.
+    TooSlow {
+        /// How long that is.
+        limit: Duration,
+    },
     /// The host could not be set up; the file is not to blame.
     Host {
         /// What failed.
@@ -113,6 +119,11 @@ impl fmt::Display for LoadErrorKind {
                 "it imports {name}, which a handler may not: it may import {CONTRACT_PACKAGE} and WASI; remove the import"
             ),
             Self::Compile { detail } => write!(f, "it does not compile: {detail}"),
+            Self::TooSlow { limit } => write!(
+                f,
+                "it takes more than {} s to compile, which is not waited for; build it smaller, or of smaller functions",
+                limit.as_secs()
+            ),
             Self::Host { detail } => write!(f, "the WebAssembly host could not start: {detail}"),
         }
     }

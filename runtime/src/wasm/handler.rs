@@ -111,7 +111,7 @@ impl Handler {
         let kept = host.cache.as_ref().and_then(|cache| cache.get(&host.engine, &digest));
         let (component, new) = match kept {
             Some(component) => (component, false),
-            None => (compile(&host.engine, bytes, &shape)?, true),
+            None => (compile(host, &digest, bytes, &shape)?, true),
         };
         let handler = Self::linked(host, &component, digest)?;
         if let (true, Some(cache)) = (new, &host.cache) {
@@ -154,16 +154,12 @@ impl std::fmt::Debug for Handler {
     }
 }
 
-fn compile(engine: &Engine, bytes: &[u8], shape: &Shape) -> Result<Component, LoadErrorKind> {
-    let encoded;
-    let bytes = match shape {
-        Shape::Component => bytes,
-        Shape::Module(module) => {
-            encoded = format::to_component(bytes, module)?;
-            &encoded
-        }
+fn compile(host: &Host, digest: &str, bytes: &[u8], shape: &Shape) -> Result<Component, LoadErrorKind> {
+    let component = match shape {
+        Shape::Component => bytes.to_vec(),
+        Shape::Module(module) => format::to_component(bytes, module)?,
     };
-    Component::new(engine, bytes).map_err(|e| LoadErrorKind::Compile { detail: format!("{e:#}") })
+    host.compiler.compile(&host.engine, digest, component)
 }
 
 /// Checks imports and exports by name and by type, so that no later step has anything to say about them.

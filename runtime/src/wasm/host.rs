@@ -2,6 +2,7 @@
 
 use super::cache::Cache;
 use super::call::Ctx;
+use super::compiler::{Compiler, LIMIT};
 use super::contract;
 use super::error::{LoadError, LoadErrorKind};
 use super::handler::{Handler, sha256_hex};
@@ -33,6 +34,7 @@ pub struct Host {
     pub(super) engine: Engine,
     pub(super) linker: Linker<Ctx>,
     pub(super) cache: Option<Cache>,
+    pub(super) compiler: Compiler,
     _ticker: Ticker,
 }
 
@@ -60,12 +62,13 @@ impl Host {
             }
         });
         let ticker = Ticker::start(engine.clone()).map_err(|e| failed(format!("no thread for its clock: {e}")))?;
-        Ok(Arc::new(Self { engine, linker, cache, _ticker: ticker }))
+        Ok(Arc::new(Self { engine, linker, cache, compiler: Compiler::new(LIMIT), _ticker: ticker }))
     }
 
     /// Loads a handler: a component, or a core module that implements the contract. `name` stands in errors.
     ///
-    /// Compiles on this thread and the process's compile threads, seconds for a large file, unless the cache has it.
+    /// Compiles on threads of its own, seconds for a large file, unless the cache has it. What takes more than two minutes is not
+    /// waited for.
     ///
     /// # Errors
     /// Says what the file has and what it needs.

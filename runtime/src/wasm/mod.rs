@@ -8,6 +8,7 @@
 
 mod cache;
 mod call;
+mod compiler;
 mod contract;
 mod delays;
 mod effects;

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 
-fn host() -> &'static Arc<Host> {
+pub(super) fn host() -> &'static Arc<Host> {
     static HOST: OnceLock<Arc<Host>> = OnceLock::new();
     HOST.get_or_init(|| Host::new(HostOptions::default()).unwrap())
 }
