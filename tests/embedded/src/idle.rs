@@ -1,18 +1,9 @@
 //! What pipelines cost that have nothing to do.
 
-use anyhow::{Context as _, Result, ensure};
-use keyrail::admin::health::{Health, State};
-use keyrail::admin::metrics::Metrics;
-use keyrail::admin::stop::Stop;
-use keyrail::alerts::Alerts;
-use keyrail::broker::client::NewTopic;
-use keyrail::broker::embedded;
-use keyrail::config;
-use keyrail::pipeline::{self, Surroundings};
-use keyrail::rollout::Board;
+use crate::running::Running;
+use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Until all of them run: each compiles its handler, or reads it from the cache.
@@ -45,30 +36,10 @@ fn run(dir: &Path, count: usize, poll: &str) -> Result<()> {
     let file = dir.join("keyrail.toml");
     let text = format!("broker = \"embedded\"\nadmin.listen = \"127.0.0.1:0\"\nplugins.poll = \"{poll}\"\n");
     fs::write(&file, text)?;
-    let (host, pipelines) = config::load(&file, &[], &|_| None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
-    let mut client = embedded::Embedded::open(&pipeline::embedded_options(&host))?.client()?;
-    for name in ["in", "out"] {
-        client.create_topic(&NewTopic { name: name.to_owned(), partitions: Some(1), settings: Vec::new() })?;
-    }
-    drop(client);
-    let (stop, health) = (Stop::new(), Arc::new(Health::new()));
-    let surroundings = Surroundings {
-        health: health.clone(),
-        metrics: Arc::new(Metrics::new()),
-        stop: stop.clone(),
-        variables: |_| None,
-        witness: None,
-        alerts: Alerts::default(),
-        claim: None,
-        board: Board::default(),
-    };
     let before = resident()?;
     let began = Instant::now();
-    let running = std::thread::spawn(move || pipeline::run(&host, pipelines, surroundings));
-    while (0..count).any(|number| health.state(&format!("p{number}")) != Some(State::Ready)) {
-        ensure!(began.elapsed() < LIMIT && !running.is_finished(), "the pipelines did not start");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let running = Running::start(&file, &[("in", 1), ("out", 1)])?;
+    running.wait_ready(&(0..count).map(|number| format!("p{number}")).collect::<Vec<_>>(), LIMIT)?;
     let took = began.elapsed();
     std::thread::sleep(SETTLED);
     let (used, since) = (processor()?, Instant::now());
@@ -79,9 +50,7 @@ fn run(dir: &Path, count: usize, poll: &str) -> Result<()> {
         resident()? >> 20,
         before >> 20
     );
-    stop.request();
-    ensure!(running.join().is_ok_and(|ended| ended.is_ok()), "the pipelines failed");
-    Ok(())
+    running.end()
 }
 
 fn resident() -> Result<u64> {

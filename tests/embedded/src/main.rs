@@ -18,6 +18,7 @@ mod bench;
 mod fill;
 mod idle;
 mod neighbours;
+mod running;
 mod serve;
 mod swap;
 mod transact;

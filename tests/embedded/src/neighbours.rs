@@ -1,20 +1,13 @@
 //! What a pipeline feels of another one whose handler loops, traps and hoards memory.
 
+use crate::running::Running;
 use anyhow::{Context as _, Result, ensure};
-use keyrail::admin::health::{Health, State};
-use keyrail::admin::metrics::Metrics;
-use keyrail::admin::stop::Stop;
-use keyrail::alerts::Alerts;
 use keyrail::broker::Produce;
-use keyrail::broker::client::{Client, NewTopic, Reader};
+use keyrail::broker::client::{Client, Reader};
 use keyrail::broker::embedded::{self, Options};
-use keyrail::config;
-use keyrail::pipeline::{self, Surroundings};
 use keyrail::record::TopicPartition;
-use keyrail::rollout::Board;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -46,34 +39,10 @@ pub(super) fn bench(dir: &str, guests: &Path) -> Result<()> {
     }
     let file = dir.join("keyrail.toml");
     fs::write(&file, "broker = \"embedded\"\nadmin.listen = \"127.0.0.1:0\"\nembedded.sync = \"normal\"\n")?;
-    let (host, pipelines) = config::load(&file, &[], &|_| None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
-    let options = pipeline::embedded_options(&host);
-    let mut client = embedded::Embedded::open(&options)?.client()?;
-    for (name, partitions) in [("in", 1), ("good-out", 1), ("bad", 8), ("bad-out", 8)] {
-        let settings = Vec::new();
-        client.create_topic(&NewTopic { name: name.to_owned(), partitions: Some(partitions), settings })?;
-    }
-    drop(client);
-    let (stop, health) = (Stop::new(), Arc::new(Health::new()));
-    let surroundings = Surroundings {
-        health: health.clone(),
-        metrics: Arc::new(Metrics::new()),
-        stop: stop.clone(),
-        variables: |_| None,
-        witness: None,
-        alerts: Alerts::default(),
-        claim: None,
-        board: Board::default(),
-    };
-    let running = std::thread::spawn(move || pipeline::run(&host, pipelines, surroundings));
-    let began = Instant::now();
-    while ["good", "bad"].iter().any(|name| health.state(name) != Some(State::Ready)) {
-        ensure!(began.elapsed() < LIMIT && !running.is_finished(), "the pipelines did not start");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let told = measure(&options);
-    stop.request();
-    ensure!(running.join().is_ok_and(|ended| ended.is_ok()), "the pipelines failed");
+    let running = Running::start(&file, &[("in", 1), ("good-out", 1), ("bad", 8), ("bad-out", 8)])?;
+    running.wait_ready(&["good", "bad"].map(str::to_owned), LIMIT)?;
+    let told = measure(&running.options);
+    running.end()?;
     println!("{}", told?);
     Ok(())
 }

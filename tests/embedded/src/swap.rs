@@ -1,19 +1,13 @@
 //! How long it takes from a rebuilt handler's taking its place to its first message.
 
+use crate::running::Running;
 use anyhow::{Context as _, Result, bail, ensure};
-use keyrail::admin::health::Health;
 use keyrail::admin::metrics::{Metrics, Rollout};
-use keyrail::admin::stop::Stop;
-use keyrail::alerts::Alerts;
 use keyrail::broker::Produce;
-use keyrail::broker::client::{Client, NewTopic};
+use keyrail::broker::client::Client;
 use keyrail::broker::embedded;
-use keyrail::config;
-use keyrail::pipeline::{self, Surroundings};
-use keyrail::rollout::Board;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SWAPS: u8 = 10;
@@ -32,29 +26,11 @@ pub(super) fn bench(dir: &str, guest: &Path) -> Result<()> {
     fs::write(&file, "broker = \"embedded\"\nadmin.listen = \"127.0.0.1:0\"\n")?;
     let manifest = "handler = \"copy.wasm\"\ninput = [\"in\"]\noutput = { out = \"out\", totals = \"out\" }\ncommit.interval = \"5ms\"\n";
     fs::write(dir.join("plugins/copy.toml"), manifest)?;
-    let (host, pipelines) = config::load(&file, &[], &|_| None).map_err(|faults| anyhow::anyhow!("{faults}"))?;
-    let options = pipeline::embedded_options(&host);
-    let mut client = embedded::Embedded::open(&options)?.client()?;
-    for name in ["in", "out"] {
-        client.create_topic(&NewTopic { name: name.to_owned(), partitions: Some(1), settings: Vec::new() })?;
-    }
-    drop(client);
-    let (stop, metrics) = (Stop::new(), Arc::new(Metrics::new()));
-    let surroundings = Surroundings {
-        health: Arc::new(Health::new()),
-        metrics: metrics.clone(),
-        stop: stop.clone(),
-        variables: |_| None,
-        witness: None,
-        alerts: Alerts::default(),
-        claim: None,
-        board: Board::default(),
-    };
-    let running = std::thread::spawn(move || pipeline::run(&host, pipelines, surroundings));
+    let running = Running::start(&file, &[("in", 1), ("out", 1)])?;
+    let (options, metrics) = (running.options.clone(), running.metrics.clone());
     let times = measure(&options, &handler, &base, &metrics);
     let pauses = times.is_ok().then(|| pauses(&options, &handler, &base, &metrics));
-    stop.request();
-    ensure!(running.join().is_ok_and(|ended| ended.is_ok()), "the pipelines failed");
+    running.end()?;
     for (mut times, what) in times?.into_iter().zip(["new versions", "versions that are compiled already"]) {
         times.sort();
         let (median, most) = (times[times.len() / 2], times[times.len() - 1]);
